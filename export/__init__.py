@@ -1,0 +1,1 @@
+"""Workstation side: research checkpoint → folded core → ONNX → artifact, with its parity."""

@@ -1,0 +1,219 @@
+"""Does the exported core say what the checkpoint's own model says? Line by line, with tolerance."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from poyo_edge.errors import CheckFailedError
+from poyo_edge.model import POYO
+from poyo_edge.recording import Recording
+from poyo_edge.runtime.backends import Backend
+from poyo_edge.runtime.constants import SessionConstants
+from poyo_edge.spec import JsonRecord, ModelSpec
+from poyo_edge.tokens import cut_window, latent_tokens, window_tokens
+
+SPIKE_COUNTS = (0, 1, 7, 8, 9, 100, 1000, 8000)
+TOLERANCE_SD = 1e-5
+"""Largest error allowed, in standard deviations of the output."""
+_LEAST_SD = 0.1
+"""A model whose output hardly varies is compared as if it varied by this much."""
+
+Float32 = npt.NDArray[np.float32]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Window:
+    """One window of spikes and the times at which it is queried."""
+
+    kind: str
+    """"synthetic" or "recorded"."""
+    time: Float32
+    """(N,) seconds from the start."""
+    unit: npt.NDArray[np.int32]
+    """(N,) rows of the session's units."""
+    query: Float32
+    """(Q,) seconds from the start."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ParityLine(JsonRecord):
+    """The largest error over the windows of one kind."""
+
+    kind: str
+    n_spikes: int
+    n_windows: int
+    max_abs_error: float
+    tolerance: float
+    ok: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Parity:
+    """All lines, and the standard deviation of the model's output that the tolerance is from."""
+
+    lines: tuple[ParityLine, ...]
+    output_sd: float
+    tolerance: float
+    float64_times: float
+    """How much the checkpoint's own model changes when it is given float64 times instead."""
+
+    @property
+    def max_abs_error(self) -> float:
+        """The largest error of all lines, in the model's scale."""
+        return max(line.max_abs_error for line in self.lines)
+
+    def require(self) -> None:
+        """Raise when a line failed.
+
+        Raises:
+            CheckFailedError: names the worst line.
+        """
+        if all(line.ok for line in self.lines):
+            return
+        worst = max(self.lines, key=lambda line: line.max_abs_error)
+        raise CheckFailedError(
+            f"parity: expected an error of at most {self.tolerance:.2e} "
+            f"({TOLERANCE_SD:g} x output sd {self.output_sd:.3g}), got {worst.max_abs_error:.2e} "
+            f"on {worst.kind} windows of {worst.n_spikes} spikes; no artifact was written: "
+            f"please report this with the checkpoint's layout"
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Reference:
+    """The checkpoint's own model, asked for one session.
+
+    It computes in float32 throughout, times included, as the core does. torch_brain's datasets
+    deliver float64 times; ``predict`` can be asked for those too, to see what they change.
+    """
+
+    model: POYO
+    unit_rows: npt.NDArray[np.int64]
+    """(U,) rows of the model's unit table."""
+    session_row: int
+
+    def predict(self, window: Window, times: torch.dtype = torch.float32) -> Float32:
+        """(Q, O) float32 in the model's scale; ``times`` is the dtype of all times."""
+        spec = self.model.spec
+
+        def seconds(array: npt.NDArray[np.floating]) -> torch.Tensor:
+            return torch.from_numpy(array).to(times)[None]
+
+        tokens = window_tokens(
+            window.time.astype(np.float64),
+            window.unit.astype(np.int64),
+            len(self.unit_rows),
+            spec.window_seconds,
+        )
+        index, time = latent_tokens(spec)
+        with torch.inference_mode():
+            prediction = self.model(
+                input_unit_index=torch.from_numpy(self.unit_rows[tokens.unit])[None],
+                input_timestamps=seconds(tokens.time),
+                input_token_type=torch.from_numpy(tokens.type)[None],
+                latent_index=torch.from_numpy(index)[None],
+                latent_timestamps=seconds(time),
+                session_index=torch.tensor([self.session_row]),
+                output_timestamps=seconds(window.query),
+            )
+        return np.asarray(prediction[0].numpy(), np.float32)
+
+
+def synthetic_windows(
+    spec: ModelSpec, n_units: int, counts: Sequence[int] = SPIKE_COUNTS, *, seed: int = 0
+) -> list[Window]:
+    """Windows of random spikes, queried at the start, the middle and the end."""
+    rng = np.random.default_rng(seed)
+    windows = []
+    for count in counts:
+        rate = rng.gamma(1.0, size=n_units)
+        time = np.sort(rng.uniform(0, spec.window_seconds, count)).astype(np.float32)
+        unit = rng.choice(n_units, count, p=rate / rate.sum()).astype(np.int32)
+        windows.append(_window("synthetic", time, unit, spec))
+    return windows
+
+
+def recorded_windows(recording: Recording, spec: ModelSpec, count: int = 32) -> list[Window]:
+    """Windows at equal steps through a recording, whose units are the session's."""
+    first, last = recording.spike_times[[0, -1]]
+    starts = np.linspace(first, max(first, last - spec.window_seconds), count)
+    cuts = [
+        cut_window(recording.spike_times, recording.spike_units, start, spec.window_seconds)
+        for start in starts
+    ]
+    return [_window("recorded", time, unit, spec) for time, unit in cuts]
+
+
+def compare(
+    reference: Reference, backend: Backend, constants: SessionConstants, windows: Sequence[Window]
+) -> tuple[Parity, list[Float32]]:
+    """Run every window through both, one by one and then all together with padding.
+
+    Returns:
+        The parity, and the reference's prediction (Q, O) of each window.
+    """
+    spec = reference.model.spec
+    expected = [reference.predict(window) for window in windows]
+    errors = [
+        np.abs(_run(backend, constants, [window])[0] - want).max()
+        for window, want in zip(windows, expected, strict=True)
+    ]
+    extra = synthetic_windows(spec, len(reference.unit_rows), [200] * 16, seed=1)
+    spread = np.concatenate([*expected, *(reference.predict(window) for window in extra)])
+    exact = [reference.predict(window, torch.float64) for window in windows]
+    shift = max(
+        float(np.abs(a - b).max()) for a, b in zip(exact, expected, strict=True)
+    )
+    output_sd = float(spread.std(0).mean())
+    tolerance = TOLERANCE_SD * max(output_sd, _LEAST_SD)
+
+    short = [i for i, window in enumerate(windows) if len(window.time) <= 1000]
+    together = _run(backend, constants, [windows[i] for i in short])
+    padded = np.abs(together - np.stack([expected[i] for i in short])).max()
+
+    groups: dict[tuple[str, int], list[float]] = {}
+    for window, error in zip(windows, errors, strict=True):
+        count = len(window.time) if window.kind == "synthetic" else -1
+        groups.setdefault((window.kind, count), []).append(float(error))
+    groups["padded batch", max(len(windows[i].time) for i in short)] = [float(padded)]
+    lines = tuple(
+        ParityLine(
+            kind=kind,
+            n_spikes=count if count >= 0 else max(len(w.time) for w in windows if w.kind == kind),
+            n_windows=len(short) if kind == "padded batch" else len(values),
+            max_abs_error=max(values),
+            tolerance=tolerance,
+            ok=bool(max(values) <= tolerance),
+        )
+        for (kind, count), values in groups.items()
+    )
+    parity = Parity(lines=lines, output_sd=output_sd, tolerance=tolerance, float64_times=shift)
+    return parity, expected
+
+
+def _window(
+    kind: str, time: Float32, unit: npt.NDArray[np.int32], spec: ModelSpec
+) -> Window:
+    query = np.array([0.0, 0.5, 1.0], np.float32) * np.float32(spec.window_seconds)
+    return Window(kind=kind, time=time, unit=unit, query=query)
+
+
+def _run(backend: Backend, constants: SessionConstants, windows: Sequence[Window]) -> Float32:
+    shape = (len(windows), max(len(window.time) for window in windows))
+    time, unit, mask = np.zeros(shape, np.float32), np.zeros(shape, np.int32), np.zeros(shape, bool)
+    for i, window in enumerate(windows):
+        n = len(window.time)
+        time[i, :n], unit[i, :n], mask[i, :n] = window.time, window.unit, True
+    feeds = {
+        "spike_time": time,
+        "spike_unit": unit,
+        "spike_mask": mask,
+        "query_time": np.stack([window.query for window in windows]),
+        **constants.feeds(),
+    }
+    return backend.run(feeds)

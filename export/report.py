@@ -1,0 +1,131 @@
+"""``report.json`` and ``report.html``: what was exported, and how it was found to be right."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from poyo_edge.figures import draw_latency, draw_trace
+from poyo_edge.runtime.latency import LatencyHistogram
+from poyo_edge.runtime.replay import Replay
+
+REPORT_JSON, REPORT_HTML = "report.json", "report.html"
+TRACE_PNG, LATENCY_PNG = "decoded_trace.png", "latency.png"
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem;
+       color: #1f2328; }
+table { border-collapse: collapse; margin: .5rem 0 1.5rem; }
+th, td { text-align: left; padding: .25rem .9rem .25rem 0; border-bottom: 1px solid #d8dce1; }
+td.n { text-align: right; font-variant-numeric: tabular-nums; }
+img { max-width: 100%; } h2 { margin-top: 2rem; } .bad { color: #b42318; font-weight: 600; }
+"""
+
+
+def draw_figures(
+    folder: str | Path, replayed: Replay, latency: LatencyHistogram, *, title: str, unit: str
+) -> list[str]:
+    """Draw the decoded trace and the latency histogram of a replay; returns the file names."""
+    folder = Path(folder)
+    draw_trace(
+        folder / TRACE_PNG,
+        replayed.times,
+        replayed.truth,
+        replayed.decoded,
+        title=f"{title}: decoded causally",
+        r2_per_dim=replayed.r2_per_dim.tolist(),
+        unit=unit,
+    )
+    summary = latency.summary_ms()
+    n_decodes = int(latency.counts.sum())
+    draw_latency(
+        folder / LATENCY_PNG,
+        latency.edges_ms(),
+        latency.counts,
+        summary,
+        title=f"{title}: latency of {n_decodes} decodes, {replayed.stats['backend']}",
+    )
+    return [TRACE_PNG, LATENCY_PNG]
+
+
+def write_report(folder: str | Path, report: Mapping[str, Any], figures: Sequence[str]) -> None:
+    """Write both reports into the artifact's folder.
+
+    Args:
+        folder: the artifact's folder.
+        report: what ``ExportReport.to_json`` gives.
+        figures: names of PNG files in the folder.
+    """
+    folder = Path(folder)
+    text = json.dumps(report, indent=1, ensure_ascii=False)
+    (folder / REPORT_JSON).write_text(text + "\n", encoding="utf-8")
+    (folder / REPORT_HTML).write_text(_page(report, figures), encoding="utf-8")
+
+
+def _page(report: Mapping[str, Any], figures: Sequence[str]) -> str:
+    title = html.escape(f"{report['name']}: export report")
+    sections = [
+        _section("Checkpoint", _pairs(report["source"])),
+        _section("Model", _pairs({**report["spec"], **report["output"]})),
+        _section("Parity with the checkpoint's own model", _parity(report)),
+        _section("Weights", _pairs(report["health"])),
+        _section("Sessions", _sessions(report["sessions"])),
+    ]
+    if report.get("replay"):
+        sections.append(_section("Replay, strictly causal", _pairs(_figures_of(report["replay"]))))
+    images = "".join(
+        f'<p><img src="{html.escape(name)}" alt="{html.escape(name)}"></p>' for name in figures
+    )
+    if images:
+        sections.append(_section("Pictures", images))
+    sections.append(_section("Written with", _pairs(report["tools"])))
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        f"<style>{_STYLE}</style></head><body><h1>{title}</h1>{''.join(sections)}</body></html>\n"
+    )
+
+
+def _section(title: str, body: str) -> str:
+    return f"<h2>{html.escape(title)}</h2>{body}"
+
+
+def _pairs(values: Mapping[str, Any]) -> str:
+    rows = "".join(
+        f"<tr><th>{html.escape(name)}</th><td>{_cell(value)}</td></tr>"
+        for name, value in values.items()
+    )
+    return f"<table>{rows}</table>"
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return "<br>".join(html.escape(str(item)) for item in value) or "none"
+    return html.escape(str(value))
+
+
+def _parity(report: Mapping[str, Any]) -> str:
+    head = "<tr><th>windows</th><th>spikes</th><th>max error</th><th>tolerance</th><th></th></tr>"
+    rows = "".join(
+        f"<tr><td>{html.escape(line['kind'])} × {line['n_windows']}</td>"
+        f"<td class=n>{line['n_spikes']}</td><td class=n>{line['max_abs_error']:.2e}</td>"
+        f"<td class=n>{line['tolerance']:.2e}</td>"
+        f"<td>{'ok' if line['ok'] else '<span class=bad>failed</span>'}</td></tr>"
+        for line in report["parity"]
+    )
+    sd = report["output_sd"]
+    return f"<p>Output sd {sd:.4g}, in the model's scale.</p><table>{head}{rows}</table>"
+
+
+def _sessions(sessions: Mapping[str, int]) -> str:
+    if not sessions:
+        return "<p>None: no unit of the checkpoint names its session.</p>"
+    return _pairs({name: f"{count} units" for name, count in sessions.items()})
+
+
+def _figures_of(replayed: Mapping[str, Any]) -> dict[str, Any]:
+    flat = {key: value for key, value in replayed.items() if not isinstance(value, Mapping)}
+    latency = {f"latency {key} (ms)": value for key, value in replayed["latency_ms"].items()}
+    return flat | latency

@@ -1,0 +1,3 @@
+"""poyo-edge: from a POYO checkpoint to a decoder that runs beside the implant."""
+
+__version__ = "0.1.0"

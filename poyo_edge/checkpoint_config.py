@@ -1,0 +1,209 @@
+"""What the hyper-parameters beside the weights say: layout, time window, output scale.
+
+They are plain values that other programs wrote, in several arrangements and not always true:
+every value is looked up, checked and, where the tensors contradict it, overruled with a note.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from poyo_edge.errors import CheckpointError, UsageError
+from poyo_edge.spec import ModelSpec, OutputScale
+
+Layout = Literal["B0", "B1", "B2", "B3"]
+
+DEFAULT_SEQUENCE_LENGTH_S = 1.0
+DEFAULT_LATENT_STEP_S = 0.125
+_MAX_LATENT_STEPS = 65536
+
+_SIZES = {
+    "dim": "dim",
+    "depth": "depth",
+    "dim_head": "dim_head",
+    "cross_heads": "cross_heads",
+    "self_heads": "self_heads",
+    "num_latents_per_step": "latents_per_step",
+    "num_latents": "latents_per_step",
+    "dim_out": "dim_out",
+}
+
+
+def layout_of(hyper: Mapping[str, Any]) -> Layout:
+    """The layout that the hyper-parameters of a flat POYO checkpoint (may be empty) imply."""
+    if not hyper:
+        return "B3"
+    model = _model_section(hyper)
+    if "num_latents" in model or ("sequence_length" in hyper and "sequence_length" not in model):
+        return "B0"
+    return "B1" if _readouts(hyper) else "B2"
+
+
+def contradictions(hyper: Mapping[str, Any], spec: ModelSpec) -> list[str]:
+    """One sentence for each size that the hyper-parameters state and the tensors refute."""
+    model = _model_section(hyper)
+    return [
+        f"hyper_parameters['model'] says {name}={model[name]!r}, the tensors say "
+        f"{getattr(spec, field)}; the tensors won."
+        for name, field in _SIZES.items()
+        if name in model and not _is_number(model[name], getattr(spec, field))
+    ]
+
+
+def time_window(
+    path: Path,
+    hyper: Mapping[str, Any],
+    sequence_length: float | None,
+    latent_step: float | None,
+    notes: list[str],
+) -> tuple[float, float]:
+    """``(window_s, latent_step_s)``: arguments, else the file, else 1.0 and 0.125.
+
+    Raises:
+        CheckpointError: a stated time is no number > 0, or the two make no grid of latents.
+    """
+    window_s = _seconds(
+        path, hyper, "sequence_length", sequence_length, DEFAULT_SEQUENCE_LENGTH_S, notes
+    )
+    step_s = _seconds(path, hyper, "latent_step", latent_step, DEFAULT_LATENT_STEP_S, notes)
+    # Checked before the grid of latents is counted: a hostile pair would fill the memory.
+    if not 1 <= window_s / step_s <= _MAX_LATENT_STEPS:
+        raise CheckpointError(
+            path,
+            "latent_step",
+            expected=f"1 to {_MAX_LATENT_STEPS} steps in a window of {window_s:g} s",
+            got=f"steps of {step_s:g} s",
+            do="pass sequence_length and latent_step (seconds)",
+        )
+    return window_s, step_s
+
+
+def is_seconds(value: object) -> bool:
+    """Whether a value is a finite number > 0."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return math.isfinite(value) and value > 0
+
+
+def output_of(
+    path: Path,
+    hyper: Mapping[str, Any],
+    argument: float | Sequence[float] | None,
+    dim_out: int,
+    notes: list[str],
+) -> OutputScale:
+    """From the model's scale to behaviour: the argument, else what all datasets agree on.
+
+    Raises:
+        CheckpointError: the file's scale is no usable number, or does not fit the outputs.
+        UsageError: the same of the argument.
+    """
+    if argument is not None:
+        return _argument_scale(path, hyper, argument, dim_out, notes)
+    stated = _stated_scales(path, hyper, dim_out)
+    if not stated:
+        notes.append(
+            "The file holds no output scale, so values stay in the model's scale; "
+            "--output-scale sets it."
+        )
+        return OutputScale()
+    if any(scale != stated[0] for scale in stated):
+        seen = " and ".join(sorted({str(list(scale.scale)) for scale in stated}))
+        notes.append(
+            f"The file's datasets were scaled differently ({seen}), so values stay in the "
+            "model's scale; --output-scale sets it."
+        )
+        return OutputScale()
+    notes.append(f"Output scale {list(stated[0].scale)} comes from the file's readout.")
+    return stated[0]
+
+
+def _argument_scale(
+    path: Path,
+    hyper: Mapping[str, Any],
+    argument: float | Sequence[float],
+    dim_out: int,
+    notes: list[str],
+) -> OutputScale:
+    scale = OutputScale(scale=_numbers(argument))
+    scale.arrays(dim_out)
+    notes.append(f"Output scale {list(scale.scale)} was set by the argument.")
+    try:
+        stated = _stated_scales(path, hyper, dim_out)
+    except CheckpointError:
+        return scale
+    if any(other.scale != scale.scale for other in stated):
+        seen = " and ".join(sorted({str(list(other.scale)) for other in stated}))
+        notes.append(f"The file says output scale {seen}; the argument won.")
+    offsets = {other.offset for other in stated}
+    return OutputScale(scale=scale.scale, offset=offsets.pop()) if len(offsets) == 1 else scale
+
+
+def _stated_scales(path: Path, hyper: Mapping[str, Any], dim_out: int) -> list[OutputScale]:
+    return [_scale_of_readout(path, readout, dim_out) for readout in _readouts(hyper)]
+
+
+def _scale_of_readout(path: Path, readout: Mapping[str, Any], dim_out: int) -> OutputScale:
+    std, mean = readout["normalize_std"], readout.get("normalize_mean")
+    try:
+        output = OutputScale(scale=_numbers(std), offset=_numbers(0.0 if mean is None else mean))
+        output.arrays(dim_out)
+    except UsageError as error:
+        raise CheckpointError(
+            path,
+            "normalize_std, normalize_mean",
+            expected=f"1 or {dim_out} finite numbers each, normalize_std other than 0",
+            got=f"{std!r} and {mean!r} ({error})",
+            do="pass output_scale (--output-scale)",
+        ) from None
+    return output
+
+
+def _readouts(hyper: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The ``config.readout`` of each dataset that states a scale."""
+    datasets = hyper.get("dataset")
+    sections = []
+    for dataset in datasets if isinstance(datasets, (list, tuple)) else ():
+        config = dataset.get("config") if isinstance(dataset, Mapping) else None
+        readout = config.get("readout") if isinstance(config, Mapping) else None
+        if isinstance(readout, Mapping) and readout.get("normalize_std") is not None:
+            sections.append(readout)
+    return sections
+
+
+def _seconds(
+    path: Path,
+    hyper: Mapping[str, Any],
+    name: str,
+    argument: float | None,
+    default: float,
+    notes: list[str],
+) -> float:
+    value = _model_section(hyper).get(name, hyper.get(name))
+    if argument is not None:
+        if value is not None and not _is_number(value, argument):
+            notes.append(f"The file says {name}={value!r}; the argument {argument!r} won.")
+        return float(argument)
+    if value is None:
+        notes.append(f"The file holds no {name}; the default of {default:g} s was assumed.")
+        return default
+    if not is_seconds(value):
+        do = f"pass {name} (seconds)"
+        raise CheckpointError(path, name, expected="seconds > 0", got=repr(value), do=do)
+    return float(value)
+
+
+def _model_section(hyper: Mapping[str, Any]) -> Mapping[str, Any]:
+    section = hyper.get("model")
+    return section if isinstance(section, Mapping) else {}
+
+
+def _is_number(value: object, number: float) -> bool:
+    return isinstance(value, (int, float)) and value == number
+
+
+def _numbers(value: Any) -> tuple[Any, ...]:
+    return tuple(value) if isinstance(value, Sequence) else (value,)

@@ -1,0 +1,85 @@
+"""The one place where the command line prints: results on stdout, progress on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, TextIO
+
+
+class Console:
+    """Where a command's words go.
+
+    Args:
+        as_json: print exactly one JSON object, and no other results.
+        quiet: print no progress.
+    """
+
+    def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
+        self.as_json = as_json
+        self.quiet = quiet
+        self._bar_open = False
+
+    def step(self, sentence: str) -> None:
+        """A sentence about what happens next (stderr)."""
+        if not self.quiet:
+            self._close_bar()
+            print(f"· {sentence}", file=sys.stderr, flush=True)
+
+    def progress(self, done: int, total: int, note: str = "") -> None:
+        """A bar that stays on its line; on a stream that is no terminal, only its end."""
+        last = done >= total
+        if self.quiet or not (last or sys.stderr.isatty()):
+            return
+        filled = int(24 * done / max(total, 1))
+        bar = "█" * filled + "░" * (24 - filled)
+        print(f"\r  {bar} {done}/{total} {note:<24}", end="", file=sys.stderr, flush=True)
+        self._bar_open = True
+        if last:
+            self._close_bar()
+
+    def result(self, values: Mapping[str, Any], text: str) -> None:
+        """The result: ``values`` as one JSON object, or ``text`` for people."""
+        self._close_bar()
+        if self.as_json:
+            print(json.dumps(values, ensure_ascii=False))
+        else:
+            print(text)
+
+    def _close_bar(self) -> None:
+        if self._bar_open:
+            print(file=sys.stderr)
+            self._bar_open = False
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Columns of text: the first to the left, the others to the right."""
+    cells = [[str(cell) for cell in row] for row in [head, *rows]]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in cells
+    ]
+    return "\n".join([lines[0], "  ".join("─" * width for width in widths), *lines[1:]])
+
+
+def pairs(values: Mapping[str, object]) -> str:
+    """``name  value`` lines."""
+    width = max(len(name) for name in values)
+    return "\n".join(f"{name.ljust(width)}  {value}" for name, value in values.items())
+
+
+def latency_table(latency_ms: Mapping[str, float]) -> str:
+    """Percentiles in one row."""
+    names = {"p50": "p50", "p90": "p90", "p99": "p99", "p999": "p99.9", "max": "max"}
+    head = ["latency", *(names[name] for name in latency_ms)]
+    return table(head, [["ms", *(f"{value:.2f}" for value in latency_ms.values())]])
+
+
+def complain(error: BaseException, file: TextIO | None = None) -> None:
+    """One line on stderr."""
+    print(f"error: {error}", file=file or sys.stderr)

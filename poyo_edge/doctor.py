@@ -1,0 +1,70 @@
+"""What this machine can run, and what to install for the rest. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+from poyo_edge import __version__
+from poyo_edge.runtime.backends import list_backends
+
+_EXTRAS = {
+    "ort": ("onnxruntime",),
+    "export": ("torch", "onnx", "onnx-ir", "onnxruntime", "matplotlib"),
+    "train": ("torch", "lightning", "torch_brain"),
+    "plot": ("matplotlib",),
+}
+_NEEDED_FOR = {
+    "ort": "decode on this machine: replay, verify, bench",
+    "export": "export checkpoints",
+    "train": "pretrain, and run the demo (with export)",
+    "plot": "draw pictures",
+}
+
+
+def examine() -> dict[str, Any]:
+    """Machine, packages, backends and what each extra still lacks, as JSON values."""
+    versions = {name: _version(name) for names in _EXTRAS.values() for name in names}
+    missing = {
+        extra: [name for name in names if versions[name] is None]
+        for extra, names in _EXTRAS.items()
+    }
+    backends = list_backends()
+    return {
+        "poyo_edge": __version__,
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "jetson": _jetson(),
+        "packages": {"numpy": _version("numpy"), "h5py": _version("h5py"), **versions},
+        "backends": [
+            {"name": info.name, "present": info.present, "reason": info.reason}
+            for info in backends
+        ],
+        "best_backend": next((info.name for info in backends if info.present), None),
+        "ready": {extra: not names for extra, names in missing.items()},
+        "install": [
+            f'pip install "poyo-edge[{extra}]"  # to {_NEEDED_FOR[extra]}; lacks {", ".join(names)}'
+            for extra, names in missing.items()
+            if names
+        ],
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _jetson() -> str | None:
+    """The first line of the Jetson release file, or None on other machines."""
+    release = Path("/etc/nv_tegra_release")
+    if not release.is_file():
+        return None
+    lines = release.read_text(errors="replace").splitlines()
+    return lines[0].lstrip("# ") if lines else None

@@ -1,0 +1,81 @@
+"""Every error that poyo-edge raises on purpose, with the exit code that the command line gives it.
+
+Each one also inherits the builtin it refines, so that callers who never heard of poyo-edge can
+still catch ``ValueError``, ``ImportError`` or ``FileNotFoundError``.
+
+Exit codes: 0 done, 1 bug, 2 usage, 3 a check failed, 4 environment, 5 file, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class PoyoEdgeError(Exception):
+    """Base of all errors raised on purpose. ``exit_code`` is what the command line ends with."""
+
+    exit_code = 1
+
+
+class UsageError(PoyoEdgeError, ValueError):
+    """An argument makes no sense: wrong name, shape, dtype, unit or combination."""
+
+    exit_code = 2
+
+
+class CheckFailedError(PoyoEdgeError, ArithmeticError):
+    """A numerical check (parity, golden windows, accuracy) did not hold."""
+
+    exit_code = 3
+
+
+class MissingExtraError(PoyoEdgeError, ImportError):
+    """An optional dependency is not installed. The message is the pip command to type."""
+
+    exit_code = 4
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        self.package = package
+        self.extra = extra
+        super().__init__(
+            f"{purpose} needs the package {package!r}, which is not installed; "
+            f'run: pip install "poyo-edge[{extra}]"'
+        )
+
+
+class BackendError(PoyoEdgeError, RuntimeError):
+    """An inference backend is absent, cannot open the core, or failed while running it."""
+
+    exit_code = 4
+
+
+class FileProblemError(PoyoEdgeError, ValueError):
+    """A file is not what it should be. One sentence: file, field, expected, got, what to do."""
+
+    exit_code = 5
+
+    def __init__(
+        self, path: str | Path, field: str, *, expected: object, got: object, do: str
+    ) -> None:
+        self.path = str(path)
+        self.field = field
+        self.expected = expected
+        self.got = got
+        self.do = do
+        super().__init__(f"{self.path}: {field}: expected {expected}, got {got}; {do}")
+
+
+class CheckpointError(FileProblemError):
+    """A research checkpoint that cannot be used."""
+
+
+class RecordingError(FileProblemError):
+    """A recording (HDF5) that cannot be used."""
+
+
+class ArtifactError(FileProblemError):
+    """An artifact (``NAME.poyo/``) that cannot be used."""
+
+
+class SessionError(FileProblemError):
+    """A session file (``ID.session``) that cannot be used."""

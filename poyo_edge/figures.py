@@ -1,0 +1,113 @@
+"""Pictures that a person looks at: the decoded trace over the true one, and latencies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from poyo_edge.errors import MissingExtraError
+
+Float64 = npt.NDArray[np.float64]
+_TRUE, _DECODED = "#8a8f98", "#c2410c"
+
+
+def draw_trace(
+    path: str | Path,
+    times: Float64,
+    truth: Float64,
+    decoded: Float64,
+    *,
+    title: str,
+    r2_per_dim: Sequence[float],
+    unit: str = "",
+    seconds: float = 20.0,
+) -> None:
+    """The first ``seconds`` of true and decoded behaviour, one panel for each dimension.
+
+    Args:
+        path: the PNG to write.
+        times: (S,) seconds.
+        truth, decoded: (S, O) in behaviour units.
+        title: above the picture.
+        r2_per_dim: (O,) over the whole stretch, not only what is shown.
+        unit: label of the behaviour's unit.
+        seconds: how much to show.
+    """
+    plt = _pyplot("drawing the decoded trace")
+    shown = times < times[0] + seconds
+    n_dims = truth.shape[1]
+    figure, axes = plt.subplots(
+        n_dims, 1, figsize=(10, 1.2 + 2.1 * n_dims), sharex=True, squeeze=False
+    )
+    for dim, axis in enumerate(axes[:, 0]):
+        axis.plot(times[shown], truth[shown, dim], color=_TRUE, lw=1.6, label="true")
+        axis.plot(times[shown], decoded[shown, dim], color=_DECODED, lw=1.2, label="decoded")
+        axis.set_ylabel(f"output {dim}" + (f" ({unit})" if unit else ""))
+        axis.set_title(f"R² {r2_per_dim[dim]:.3f}", loc="right", fontsize=9)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0, 0].legend(loc="upper left", ncols=2, frameon=False, fontsize=9)
+    axes[-1, 0].set_xlabel("time (s)")
+    _save(plt, figure, path, title)
+
+
+def draw_latency(
+    path: str | Path,
+    edges_ms: Float64,
+    counts: npt.NDArray[np.int64],
+    summary_ms: dict[str, float],
+    *,
+    title: str,
+) -> None:
+    """Histogram of latencies with its percentiles.
+
+    Args:
+        path: the PNG to write.
+        edges_ms: (K + 1,) edges of the bins in milliseconds.
+        counts: (K,) decodes in each bin.
+        summary_ms: percentile name → milliseconds.
+        title: above the picture.
+    """
+    plt = _pyplot("drawing the latency histogram")
+    used = np.flatnonzero(counts)
+    first, last = (used[0], used[-1] + 1) if len(used) else (0, 1)
+    figure, axis = plt.subplots(figsize=(10, 3.4))
+    axis.stairs(counts[first:last], edges_ms[first : last + 1], fill=True, color=_TRUE)
+    axis.set_xscale("log")
+    axis.set_yscale("log")
+    for name, value in summary_ms.items():
+        if value > 0:
+            axis.axvline(value, color=_DECODED, lw=1, ls="--" if name == "max" else "-")
+            label = f" {name} {value:.2f}"
+            top = axis.get_xaxis_transform()
+            axis.text(
+                value, 0.97, label, transform=top, rotation=90, va="top", fontsize=8, color=_DECODED
+            )
+    axis.xaxis.set_major_formatter(plt.FuncFormatter(lambda x, _: f"{x:g}"))
+    axis.xaxis.set_minor_formatter(plt.FuncFormatter(lambda x, _: f"{x:g}"))
+    axis.tick_params(axis="x", which="minor", labelsize=8)
+    axis.set_xlabel("milliseconds from the call of decode to its result")
+    axis.set_ylabel("decodes")
+    axis.spines[["top", "right"]].set_visible(False)
+    _save(plt, figure, path, title)
+
+
+def _save(plt: Any, figure: Any, path: str | Path, title: str) -> None:
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def _pyplot(purpose: str) -> Any:
+    try:
+        import matplotlib
+    except ImportError:
+        raise MissingExtraError("matplotlib", "plot", purpose) from None
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    return plt

@@ -1,0 +1,116 @@
+"""Files that are never half there: temporary name, fsync, rename; and their checksums."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from poyo_edge.errors import UsageError
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """A temporary path in the same folder that becomes ``path`` when the block ends well.
+
+    On an exception the temporary file is removed and an older ``path`` is left as it was.
+    """
+    target = Path(path)
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        yield temporary
+        fsync(temporary)
+        temporary.replace(target)
+        fsync(target.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Write ``data`` so that ``path`` is either the old file or the whole new one."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """A temporary folder that becomes ``path`` when the block ends well.
+
+    Raises:
+        UsageError: ``path`` exists and ``overwrite`` is false, or its parent does not exist.
+    """
+    target = Path(path)
+    if not target.parent.is_dir():
+        raise UsageError(
+            f"{target}: expected an existing parent folder, got none; create {target.parent} first"
+        )
+    if target.exists() and not overwrite:
+        raise UsageError(
+            f"{target}: expected a name that is free, got one that exists; "
+            f"choose another with -o or pass --overwrite"
+        )
+    token = secrets.token_hex(4)
+    temporary = target.with_name(f".{target.name}.{token}.tmp")
+    try:
+        temporary.mkdir()
+        yield temporary
+        for item in sorted(temporary.rglob("*"), reverse=True):
+            fsync(item)
+        fsync(temporary)
+        _put_in_place(temporary, target, target.with_name(f".{target.name}.{token}.old"))
+        fsync(target.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def fsync(path: Path) -> None:
+    """Ask the system to keep a file's contents, or a folder's entries, through a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sha256_bytes(data: bytes) -> str:
+    """SHA-256 in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: str | Path) -> str:
+    """SHA-256 of a file in hexadecimal, read in pieces."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def safe_name(identifier: str) -> str:
+    """A file name for any id: ``/`` and other unsafe characters become ``_``.
+
+    Ids that had to be changed get a short checksum, so that two ids never share a name.
+    """
+    name = re.sub(r"[^A-Za-z0-9._-]", "_", identifier)[:100].lstrip(".") or "_"
+    return name if name == identifier else f"{name}-{sha256_bytes(identifier.encode())[:8]}"
+
+
+def _put_in_place(new: Path, target: Path, aside: Path) -> None:
+    if not target.exists():
+        new.rename(target)
+        return
+    target.rename(aside)
+    try:
+        new.rename(target)
+    except OSError:
+        aside.rename(target)
+        raise
+    if aside.is_dir():
+        shutil.rmtree(aside)
+    else:
+        aside.unlink()

@@ -1,0 +1,99 @@
+"""What a path is: a checkpoint, an artifact, a session or a recording."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from poyo_edge.artifact import SESSIONS, Artifact
+from poyo_edge.errors import FileProblemError, MissingExtraError
+from poyo_edge.recording import Recording
+from poyo_edge.session import read_header
+
+_HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+
+
+def inspect_path(path: str | Path) -> dict[str, Any]:
+    """Recognise a path by its contents and describe it; the key "kind" says what it is.
+
+    Raises:
+        FileProblemError: nothing is there, or it is damaged or unknown.
+        MissingExtraError: it is a checkpoint and torch is not installed.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return _artifact(path)
+    if not path.exists():
+        raise FileProblemError(
+            path, "path", expected="a file or folder", got="nothing there", do="check the path"
+        )
+    with path.open("rb") as file:
+        start = file.read(64)
+    if start.startswith(_HDF5_MAGIC):
+        return _recording(path)
+    if path.suffix == ".session":
+        header = read_header(path).to_json()
+        return {"kind": "session", "path": str(path), **header}
+    return _checkpoint(path)
+
+
+def _artifact(path: Path) -> dict[str, Any]:
+    artifact = Artifact.open(path)
+    values = artifact.manifest.to_json()
+    files = values.pop("files")
+    sizes = {name: record["size"] for name, record in files.items()}
+    others = {name: size for name, size in sizes.items() if not name.startswith(SESSIONS + "/")}
+    return {
+        "kind": "artifact",
+        "path": str(path),
+        **values,
+        "sessions": list(artifact.session_files()),
+        "bytes": others,
+        "total_bytes": sum(sizes.values()),
+    }
+
+
+def _recording(path: Path) -> dict[str, Any]:
+    recording = Recording.open(path)
+    first, last = recording.spike_times[[0, -1]].tolist()
+    seconds = max(last - first, 1e-9)
+    splits = {
+        name: round(float((intervals[:, 1] - intervals[:, 0]).sum()), 3)
+        for name, intervals in recording.domains.items()
+    }
+    return {
+        "kind": "recording",
+        "path": str(path),
+        "session_id": recording.session_id,
+        "n_units": len(recording.unit_ids),
+        "unit_ids": list(recording.unit_ids[:4]),
+        "n_spikes": len(recording.spike_times),
+        "spikes_per_s": round(len(recording.spike_times) / seconds, 2),
+        "first_spike_s": first,
+        "last_spike_s": last,
+        "splits_s": splits,
+        "behaviors": list(recording.behaviors),
+    }
+
+
+def _checkpoint(path: Path) -> dict[str, Any]:
+    try:
+        from poyo_edge.checkpoint import load_checkpoint
+    except ImportError:
+        raise MissingExtraError("torch", "export", "inspecting a checkpoint") from None
+    checkpoint = load_checkpoint(path)
+    sessions = {name: len(units) for name, units in checkpoint.session_units().items()}
+    return {
+        "kind": "checkpoint",
+        "path": str(path),
+        "sha256": checkpoint.sha256,
+        "layout": checkpoint.layout,
+        "container": checkpoint.container,
+        "prefix": checkpoint.prefix,
+        "spec": checkpoint.spec.to_json(),
+        "output": checkpoint.output.to_json(),
+        "omega": checkpoint.omega_formula,
+        "n_units": len(checkpoint.unit_vocab) - 1,
+        "sessions": sessions,
+        "notes": list(checkpoint.notes),
+    }

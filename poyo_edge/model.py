@@ -1,0 +1,324 @@
+"""POYO in plain torch operations, with torch_brain's ``state_dict`` keys.
+
+The architecture is that of Azabou et al. 2023 (arXiv 2310.16046), as torch_brain's
+``torch_brain.models.POYO`` builds it. Attention is written out (no fused kernels), so every
+value can be exported, folded and compared.
+
+Shape suffixes: B batch, N input tokens, L latents, Q queries, D model dim, H heads, K head dim,
+P rotary pairs (K / 2), U vocabulary rows, O outputs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from poyo_edge.errors import UsageError
+from poyo_edge.spec import ModelSpec
+
+NOT_AVAILABLE = "NA"
+"""The reserved word of every vocabulary; its row 0 is used for padding."""
+
+
+class VocabEmbedding(nn.Embedding):
+    """An embedding table whose rows carry names.
+
+    Its ``state_dict`` holds ``weight`` (U, D) and ``vocab`` (name → row), as torch_brain's
+    ``InfiniteVocabEmbedding`` writes them. Row 0 is the word "NA" and stays zero.
+    """
+
+    def __init__(self, words: Iterable[str], dim: int, init_std: float = 0.02) -> None:
+        self.vocab = vocabulary(words)
+        self.init_std = init_std
+        super().__init__(len(self.vocab), dim, padding_idx=0)
+
+    def reset_parameters(self) -> None:
+        """Draw all rows from N(0, init_std²), but row 0."""
+        nn.init.normal_(self.weight, std=self.init_std)
+        with torch.no_grad():
+            self.weight[0].zero_()
+
+    def rows(self, words: Iterable[str]) -> list[int]:
+        """Rows of the words.
+
+        Raises:
+            UsageError: a word is not in the vocabulary.
+        """
+        try:
+            return [self.vocab[word] for word in words]
+        except KeyError as error:
+            raise UsageError(
+                f"vocabulary: expected one of {len(self.vocab)} known ids, got {error.args[0]!r}"
+            ) from None
+
+    def _save_to_state_dict(
+        self, destination: dict[str, Any], prefix: str, keep_vars: bool
+    ) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        destination[prefix + "vocab"] = OrderedDict(self.vocab)
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
+        key = prefix + "vocab"
+        without_vocab = {k: v for k, v in state_dict.items() if k != key}
+        super()._load_from_state_dict(without_vocab, prefix, *args)
+        unexpected: list[str] = args[3]
+        if key in unexpected:
+            unexpected.remove(key)
+        if key in state_dict and dict(state_dict[key]) != self.vocab:
+            args[4].append(f"{key}: the names or their rows differ from this model's")
+
+
+def vocabulary(words: Iterable[str]) -> dict[str, int]:
+    """Name → row, with "NA" at row 0 and the words in their order from row 1.
+
+    Raises:
+        UsageError: a word occurs twice or is "NA".
+    """
+    vocab = {NOT_AVAILABLE: 0}
+    for word in words:
+        if word in vocab:
+            raise UsageError(f"vocabulary: expected unique ids other than 'NA', got {word!r} again")
+        vocab[word] = len(vocab)
+    return vocab
+
+
+class RotaryTimeEmbedding(nn.Module):
+    """Angles of rotary time embeddings; ``omega`` (P,) float32 in rad/s, zero where nothing turns.
+
+    Source: torch_brain ``RotaryTimeEmbedding`` (periods log-spaced from 0.1 ms to 2.0627 s).
+    """
+
+    omega: Tensor
+
+    def __init__(
+        self, dim_head: int, rotating_pairs: int, t_min: float = 1e-4, t_max: float = 2.0627
+    ) -> None:
+        super().__init__()
+        exponents = torch.linspace(0.0, 1.0, rotating_pairs)
+        lo, hi = torch.tensor(t_min).log(), torch.tensor(t_max).log()
+        omega = torch.zeros(dim_head // 2)
+        omega[:rotating_pairs] = 2 * torch.pi / torch.exp(torch.lerp(lo, hi, exponents))
+        self.register_buffer("omega", omega)
+
+    def forward(self, time: Tensor) -> tuple[Tensor, Tensor]:
+        """``(cos, sin)`` of the angles for ``time`` (..., ) seconds, each (..., P).
+
+        Angles have the dtype of ``time * omega``: float64 times give float64 angles.
+        """
+        angle = time[..., None] * self.omega
+        return angle.cos().to(self.omega.dtype), angle.sin().to(self.omega.dtype)
+
+
+def rotate(x_BHNK: Tensor, cos_BNP: Tensor, sin_BNP: Tensor) -> Tensor:
+    """Turn each pair of neighbouring head dimensions (2i, 2i+1) by its angle. Shape unchanged."""
+    even, odd = x_BHNK[..., 0::2], x_BHNK[..., 1::2]
+    cos, sin = cos_BNP.unsqueeze(1), sin_BNP.unsqueeze(1)
+    return torch.stack((even * cos - odd * sin, odd * cos + even * sin), dim=-1).flatten(-2)
+
+
+Rotation = tuple[Tensor, Tensor]
+
+
+class _Attention(nn.Module):
+    """What self-attention and cross-attention share: heads, rotation, softmax, output."""
+
+    def __init__(self, spec: ModelSpec, heads: int, dropout: float, rotate_value: bool) -> None:
+        super().__init__()
+        self.heads = heads
+        self.scale = 1.0 / math.sqrt(spec.dim_head)
+        self.dropout = dropout
+        self.rotate_value = rotate_value
+        self.norm = nn.LayerNorm(spec.dim)
+        self.to_out = nn.Linear(heads * spec.dim_head, spec.dim)
+
+    def _split(self, x_BNC: Tensor) -> Tensor:
+        return torch.unflatten(x_BNC, -1, (self.heads, -1)).transpose(1, 2)
+
+    def _attend(
+        self,
+        q_BLC: Tensor,
+        k_BNC: Tensor,
+        v_BNC: Tensor,
+        query_rotation: Rotation,
+        context_rotation: Rotation,
+        mask_BN: Tensor | None,
+    ) -> Tensor:
+        q, k, v = self._split(q_BLC), self._split(k_BNC), self._split(v_BNC)
+        q = rotate(q, *query_rotation) * self.scale
+        k = rotate(k, *context_rotation)
+        if self.rotate_value:
+            v = rotate(v, *context_rotation)
+        score_BHLN = q @ k.transpose(-1, -2)
+        if mask_BN is not None:
+            score_BHLN = score_BHLN.masked_fill(~mask_BN[:, None, None, :], -math.inf)
+        weight = functional.dropout(score_BHLN.softmax(-1), self.dropout, self.training)
+        out_BHLK = weight @ v
+        if self.rotate_value:
+            cos, sin = query_rotation
+            out_BHLK = rotate(out_BHLK, cos, -sin)
+        out: Tensor = self.to_out(out_BHLK.transpose(1, 2).flatten(-2))
+        return out
+
+
+class CrossAttention(_Attention):
+    """Queries attend to a context. Source: torch_brain ``RotaryCrossAttention``."""
+
+    def __init__(self, spec: ModelSpec, dropout: float, rotate_value: bool) -> None:
+        super().__init__(spec, spec.cross_heads, dropout, rotate_value)
+        inner = spec.cross_heads * spec.dim_head
+        self.norm_context = nn.LayerNorm(spec.dim)
+        self.to_q = nn.Linear(spec.dim, inner, bias=False)
+        self.to_kv = nn.Linear(spec.dim, 2 * inner, bias=False)
+
+    def forward(
+        self,
+        query_BLD: Tensor,
+        context_BND: Tensor,
+        query_rotation: Rotation,
+        context_rotation: Rotation,
+        mask_BN: Tensor | None = None,
+    ) -> Tensor:
+        """(B, L, D) float32 update of the queries; ``mask_BN`` is True for tokens that count."""
+        q = self.to_q(self.norm(query_BLD))
+        k, v = self.to_kv(self.norm_context(context_BND)).chunk(2, dim=-1)
+        return self._attend(q, k, v, query_rotation, context_rotation, mask_BN)
+
+
+class SelfAttention(_Attention):
+    """Latents attend to each other. Source: torch_brain ``RotarySelfAttention``."""
+
+    def __init__(self, spec: ModelSpec, dropout: float) -> None:
+        super().__init__(spec, spec.self_heads, dropout, rotate_value=True)
+        self.to_qkv = nn.Linear(spec.dim, 3 * spec.self_heads * spec.dim_head, bias=False)
+
+    def forward(self, x_BLD: Tensor, rotation: Rotation) -> Tensor:
+        """(B, L, D) float32 update of the latents."""
+        q, k, v = self.to_qkv(self.norm(x_BLD)).chunk(3, dim=-1)
+        return self._attend(q, k, v, rotation, rotation, None)
+
+
+class GEGLU(nn.Module):
+    """``x * gelu(gates)`` of the two halves of the last axis (arXiv 2002.05202)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., 2C) → (..., C)."""
+        value, gates = x.chunk(2, dim=-1)
+        return value * functional.gelu(gates)
+
+
+class FeedForward(nn.Module):
+    """Linear → GEGLU → dropout → linear; its keys are ``net.0`` and ``net.3``."""
+
+    def __init__(self, spec: ModelSpec, dropout: float) -> None:
+        super().__init__()
+        hidden = spec.dim * spec.ffn_mult
+        self.net = nn.Sequential(
+            nn.Linear(spec.dim, 2 * hidden),
+            GEGLU(),
+            nn.Dropout(dropout),
+            nn.Linear(hidden, spec.dim),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., D) → (..., D)."""
+        out: Tensor = self.net(x)
+        return out
+
+
+def _feed_forward(spec: ModelSpec, dropout: float) -> nn.Sequential:
+    return nn.Sequential(nn.LayerNorm(spec.dim), FeedForward(spec, dropout))
+
+
+class POYO(nn.Module):
+    """The POYO model. Keys, shapes and results equal torch_brain's ``POYO``.
+
+    Args:
+        spec: sizes and time window.
+        unit_ids: names of the units, in the order of rows 1, 2, … of the unit table.
+        session_ids: names of the sessions, in the order of their rows.
+        ffn_dropout, lin_dropout, atn_dropout: dropout rates while training.
+        emb_init_std: standard deviation of newly drawn embeddings.
+    """
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        unit_ids: Iterable[str],
+        session_ids: Iterable[str],
+        *,
+        ffn_dropout: float = 0.2,
+        lin_dropout: float = 0.4,
+        atn_dropout: float = 0.0,
+        emb_init_std: float = 0.02,
+    ) -> None:
+        super().__init__()
+        self.spec = spec
+        self.unit_emb = VocabEmbedding(unit_ids, spec.dim, emb_init_std)
+        self.session_emb = VocabEmbedding(session_ids, spec.dim, emb_init_std)
+        self.token_type_emb = nn.Embedding(4, spec.dim)
+        self.latent_emb = nn.Embedding(spec.latents_per_step, spec.dim)
+        nn.init.normal_(self.token_type_emb.weight, std=emb_init_std)
+        nn.init.normal_(self.latent_emb.weight, std=emb_init_std)
+        self.rotary_emb = RotaryTimeEmbedding(spec.dim_head, spec.rotating_pairs)
+        self.dropout = nn.Dropout(lin_dropout)
+        self.enc_atn = CrossAttention(spec, atn_dropout, rotate_value=True)
+        self.enc_ffn = _feed_forward(spec, ffn_dropout)
+        self.proc_layers = nn.ModuleList(
+            nn.Sequential(SelfAttention(spec, atn_dropout), _feed_forward(spec, ffn_dropout))
+            for _ in range(spec.depth)
+        )
+        self.dec_atn = CrossAttention(spec, atn_dropout, rotate_value=False)
+        self.dec_ffn = _feed_forward(spec, ffn_dropout)
+        self.readout = nn.Linear(spec.dim, spec.dim_out)
+
+    def forward(
+        self,
+        *,
+        input_unit_index: Tensor,
+        input_timestamps: Tensor,
+        input_token_type: Tensor,
+        input_mask: Tensor | None = None,
+        latent_index: Tensor,
+        latent_timestamps: Tensor,
+        session_index: Tensor,
+        output_timestamps: Tensor,
+    ) -> Tensor:
+        """Predictions in the model's scale, (B, Q, O) float32.
+
+        Args:
+            input_unit_index: (B, N) int64, rows of the unit table.
+            input_timestamps: (B, N) float, seconds from the start of the window.
+            input_token_type: (B, N) int64; 0 spike, 1 start, 2 end.
+            input_mask: (B, N) bool, False for padding; None when nothing is padded.
+            latent_index: (B, L) int64, rows of the latent table.
+            latent_timestamps: (B, L) float, seconds.
+            session_index: (B,) int64, rows of the session table.
+            output_timestamps: (B, Q) float, seconds.
+        """
+        inputs_BND = self.unit_emb(input_unit_index) + self.token_type_emb(input_token_type)
+        latents_BLD = self.latent_emb(latent_index)
+        input_rotation = self.rotary_emb(input_timestamps)
+        latent_rotation = self.rotary_emb(latent_timestamps)
+
+        latents_BLD = latents_BLD + self.enc_atn(
+            latents_BLD, inputs_BND, latent_rotation, input_rotation, input_mask
+        )
+        latents_BLD = latents_BLD + self.enc_ffn(latents_BLD)
+        for layer in self.proc_layers:
+            attention, feed_forward = layer[0], layer[1]  # type: ignore[index]
+            latents_BLD = latents_BLD + self.dropout(attention(latents_BLD, latent_rotation))
+            latents_BLD = latents_BLD + self.dropout(feed_forward(latents_BLD))
+
+        queries_BQD = self.session_emb(session_index).unsqueeze(1)
+        queries_BQD = queries_BQD.expand(-1, output_timestamps.size(1), -1)
+        queries_BQD = queries_BQD + self.dec_atn(
+            queries_BQD, latents_BLD, self.rotary_emb(output_timestamps), latent_rotation
+        )
+        prediction: Tensor = self.readout(queries_BQD + self.dec_ffn(queries_BQD))
+        return prediction

@@ -1,0 +1,171 @@
+"""Session files: the unit table and session embedding of one recording session.
+
+A ``.session`` file is a safetensors file with two tensors, ``unit_embedding`` (U, D) and
+``session_embedding`` (D,), and a JSON header. It belongs to one core, named by its hash.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from poyo_edge import tensors
+from poyo_edge.errors import SessionError, UsageError
+from poyo_edge.files import sha256_bytes, write_bytes
+from poyo_edge.spec import JsonRecord
+
+SCHEMA = "poyo-edge/session"
+SCHEMA_VERSION = 1
+_HEADER_KEY = "poyo_edge"
+_MAX_BYTES = 256 << 20
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class SessionHeader(JsonRecord):
+    """What a session file says about itself."""
+
+    session_id: str
+    unit_ids: tuple[str, ...]
+    core_hash: str
+    """Hash of the core (all weights but the two tables) that the embeddings belong to."""
+    payload_sha256: str = ""
+    method: str = "checkpoint"
+    """How the embeddings were made: "checkpoint" or "calibration"."""
+    labelled_s: float | None = None
+    steps: int | None = None
+    r2_heldout: float | None = None
+    created: str = ""
+    schema: str = SCHEMA
+    schema_version: int = SCHEMA_VERSION
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Session:
+    """Embeddings of one session. Rows of ``unit_embedding`` follow ``header.unit_ids``."""
+
+    header: SessionHeader
+    unit_embedding: npt.NDArray[np.float32]
+    """(U, D)."""
+    session_embedding: npt.NDArray[np.float32]
+    """(D,)."""
+
+    def __post_init__(self) -> None:
+        units, n_units = self.header.unit_ids, len(self.unit_embedding)
+        if len(units) != n_units or n_units == 0:
+            raise UsageError(
+                f"session {self.header.session_id!r}: expected one embedding row for each unit id "
+                f"and at least one, got {n_units} rows for {len(units)} ids"
+            )
+        if len(set(units)) != n_units:
+            raise UsageError(f"session {self.header.session_id!r}: expected unique unit ids")
+
+    def to_bytes(self) -> bytes:
+        """The file's bytes; the header carries a checksum of the tensors."""
+        header = dataclasses.replace(self.header, payload_sha256=self._payload_sha256())
+        arrays = {
+            "unit_embedding": self.unit_embedding,
+            "session_embedding": self.session_embedding,
+        }
+        text = json.dumps(header.to_json(), ensure_ascii=False)
+        return tensors.to_bytes(arrays, {_HEADER_KEY: text})
+
+    def save(self, path: str | Path) -> None:
+        """Write the file; a crash leaves the old file or the whole new one."""
+        write_bytes(path, self.to_bytes())
+
+    def _payload_sha256(self) -> str:
+        parts = [self.unit_embedding, self.session_embedding]
+        payload = b"".join(np.ascontiguousarray(part, np.float32).tobytes() for part in parts)
+        return sha256_bytes(payload)
+
+    @classmethod
+    def open(cls, path: str | Path, *, dim: int, core_hash: str) -> Session:
+        """Read and check a session file for a core.
+
+        Args:
+            path: the ``.session`` file.
+            dim: model dimension D of the core.
+            core_hash: the core's hash.
+
+        Raises:
+            SessionError: unreadable, damaged, of a newer schema, or made for another core.
+        """
+        data = tensors.read_file(path, SessionError, _MAX_BYTES)
+        arrays, metadata = tensors.from_bytes(data, path, SessionError)
+        header = _header(path, metadata)
+        if header.core_hash != core_hash:
+            raise SessionError(
+                path,
+                "core_hash",
+                expected=core_hash[:12],
+                got=header.core_hash[:12],
+                do="a session fits only the core that it was made for: calibrate it again",
+            )
+        shape = (len(header.unit_ids), dim)
+        session = cls(
+            header=header,
+            unit_embedding=tensors.require_tensor(
+                arrays, "unit_embedding", shape, path, SessionError
+            ),
+            session_embedding=tensors.require_tensor(
+                arrays, "session_embedding", (dim,), path, SessionError
+            ),
+        )
+        if session._payload_sha256() != header.payload_sha256:
+            raise SessionError(
+                path,
+                "payload_sha256",
+                expected=header.payload_sha256[:12],
+                got=session._payload_sha256()[:12],
+                do="the file is damaged: restore a copy or calibrate again",
+            )
+        return session
+
+
+def read_header(path: str | Path) -> SessionHeader:
+    """The header alone, for ``inspect``; the embeddings are not checked against a core.
+
+    Raises:
+        SessionError: unreadable or not a session file.
+    """
+    data = tensors.read_file(path, SessionError, _MAX_BYTES)
+    return _header(path, tensors.from_bytes(data, path, SessionError)[1])
+
+
+def _header(path: str | Path, metadata: dict[str, str]) -> SessionHeader:
+    do = "name a file that poyo-edge wrote as a .session"
+    try:
+        values: dict[str, Any] = json.loads(metadata[_HEADER_KEY])
+        schema, version = values["schema"], values["schema_version"]
+    except (KeyError, TypeError, ValueError, RecursionError):
+        raise SessionError(
+            path, "header", expected=f"schema {SCHEMA!r}", got="another file", do=do
+        ) from None
+    if schema != SCHEMA:
+        raise SessionError(path, "schema", expected=SCHEMA, got=schema, do=do)
+    if version != SCHEMA_VERSION:
+        raise SessionError(
+            path,
+            "schema_version",
+            expected=SCHEMA_VERSION,
+            got=version,
+            do="update poyo-edge, or calibrate the session again with this version",
+        )
+    try:
+        header = SessionHeader.from_json(values)
+    except UsageError as problem:
+        raise SessionError(
+            path, "header", expected="the fields of a session", got=str(problem), do=do
+        ) from problem
+    ids = header.unit_ids
+    well_typed = isinstance(header.session_id, str) and isinstance(ids, tuple)
+    if not well_typed or not ids or len(set(ids)) != len(ids):
+        raise SessionError(
+            path, "unit_ids", expected="unique unit ids, at least one", got=f"{ids!r:.80}", do=do
+        )
+    return header

@@ -1,0 +1,231 @@
+"""Simulated recordings of motor cortex: random reaches, cosine-tuned Poisson units.
+
+Reaches follow the minimum-jerk profile of Flash and Hogan (1985). Rates depend on the velocity
+that follows (the neural lead), by the cosine tuning with speed modulation of Moran and Schwartz
+(1999): ``rate(t) = base + gain * (cos(direction - preferred) + speed_share) * speed / typical``,
+never below zero, with ``direction`` and ``speed`` taken at ``t + lead``.
+
+Legend: G points of the fine time grid, U units.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from poyo_edge.errors import UsageError
+from poyo_edge.recording import write_recording
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+Range = tuple[float, float]
+
+GRID_HZ = 1000
+"""Points per second of the grid on which movement and rates are computed."""
+CLOCK_HZ = 10_000
+"""Ticks per second of the clock that spike times are rounded to."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Simulation:
+    """What a simulated session is made of. Ranges are drawn from uniformly."""
+
+    duration_s: float = 300.0
+    n_units: int = 60
+    behavior_hz: float = 50.0
+    reach_s: Range = (0.4, 0.9)
+    """Duration of a reach."""
+    pause_s: Range = (0.1, 0.5)
+    """Rest between reaches."""
+    workspace_cm: float = 8.0
+    """Targets lie in a square from -workspace_cm to +workspace_cm."""
+    base_hz: Range = (2.0, 10.0)
+    """Rate of a unit at rest."""
+    gain_hz: Range = (6.0, 18.0)
+    """Rate added at ``typical_cm_s`` in the preferred direction."""
+    speed_share: Range = (0.0, 0.4)
+    """Part of the gain that follows speed alone."""
+    lead_s: Range = (0.05, 0.15)
+    """How long before the movement a unit fires."""
+    typical_cm_s: float = 15.0
+    valid_share: float = 0.1
+    """Part of the session in the valid split; it lies between train and test."""
+    test_share: float = 0.2
+    """Part of the session in the test split, at its end."""
+
+    def __post_init__(self) -> None:
+        for name in ("reach_s", "pause_s", "base_hz", "gain_hz", "speed_share", "lead_s"):
+            low, high = getattr(self, name)
+            if not 0 <= low <= high < np.inf:
+                raise UsageError(f"{name}: expected 0 <= low <= high, got {(low, high)}")
+        for name in ("duration_s", "n_units", "behavior_hz", "workspace_cm", "typical_cm_s"):
+            if not 0 < getattr(self, name) < np.inf:
+                raise UsageError(f"{name}: expected a number > 0, got {getattr(self, name)}")
+        if self.reach_s[0] <= 0:
+            raise UsageError(f"reach_s: expected seconds > 0, got {self.reach_s}")
+        shares = (self.valid_share, self.test_share)
+        if min(shares) <= 0 or sum(shares) >= 1:
+            raise UsageError(f"valid_share, test_share: expected > 0, sum < 1, got {shares}")
+
+
+def simulate_study(
+    folder: str | Path, *, n_sessions: int = 4, seed: int = 0, simulation: Simulation | None = None
+) -> list[Path]:
+    """Write sessions "sim_00", "sim_01", … with different units and movements each.
+
+    Args:
+        folder: where ``sim_00.h5`` and the others go; created when absent.
+        n_sessions: number of sessions.
+        seed: sessions of different seeds or different number share nothing.
+        simulation: what each session is made of.
+
+    Returns:
+        The paths, in the order of the sessions.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    names = [f"sim_{i:02d}" for i in range(n_sessions)]
+    return [
+        _write_session(folder / f"{name}.h5", name, [seed, index], simulation or Simulation())
+        for index, name in enumerate(names)
+    ]
+
+
+def simulate_recording(
+    path: str | Path, *, session_id: str, seed: int, simulation: Simulation | None = None
+) -> Path:
+    """Write one session. The same seed and simulation give the same arrays.
+
+    Args:
+        path: the file to write.
+        session_id: name of the session; units are named ``SESSION/unit_000`` and so on.
+        seed: of movement, tuning and spikes.
+        simulation: what the session is made of.
+
+    Returns:
+        The path.
+    """
+    return _write_session(Path(path), session_id, [seed], simulation or Simulation())
+
+
+def _write_session(path: Path, session_id: str, seed: list[int], simulation: Simulation) -> Path:
+    rng = np.random.default_rng(seed)
+    position, velocity = _reaches(simulation, rng)
+    rates = _Tuning.draw(simulation, rng).rates(velocity, simulation.typical_cm_s)
+    spike_times, spike_units = _spikes(rates, rng)
+    n_samples = int(simulation.duration_s * simulation.behavior_hz)
+    times = np.arange(n_samples) / simulation.behavior_hz
+    grid = np.arange(len(position)) / GRID_HZ
+    return write_recording(
+        path,
+        session_id=session_id,
+        subject_id="simulated",
+        unit_ids=[f"{session_id}/unit_{i:03d}" for i in range(simulation.n_units)],
+        spike_times=spike_times,
+        spike_units=spike_units,
+        behaviors={
+            "cursor.pos": (times, _sampled(times, grid, position)),
+            "cursor.vel": (times, _sampled(times, grid, velocity)),
+        },
+        domains=_domains(simulation),
+    )
+
+
+def _domains(simulation: Simulation) -> dict[str, list[Range]]:
+    end = simulation.duration_s
+    test = end * (1 - simulation.test_share)
+    valid = test - end * simulation.valid_share
+    return {
+        "all": [(0.0, end)],
+        "train": [(0.0, valid)],
+        "valid": [(valid, test)],
+        "test": [(test, end)],
+    }
+
+
+def _reaches(simulation: Simulation, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+    """Position (G, 2) in cm and velocity (G, 2) in cm/s, from one random target to the next."""
+    n_grid = round(simulation.duration_s * GRID_HZ)
+    positions, velocities, length = [], [], 0
+    here = np.zeros(2)
+    while length < n_grid:
+        target = rng.uniform(-simulation.workspace_cm, simulation.workspace_cm, 2)
+        n_reach = max(1, round(rng.uniform(*simulation.reach_s) * GRID_HZ))
+        n_pause = round(rng.uniform(*simulation.pause_s) * GRID_HZ)
+        path, speed = _minimum_jerk(n_reach)
+        positions += [here + path * (target - here), np.repeat(target[None], n_pause, axis=0)]
+        velocities += [speed * (target - here), np.zeros((n_pause, 2))]
+        length += n_reach + n_pause
+        here = target
+    return np.concatenate(positions)[:n_grid], np.concatenate(velocities)[:n_grid]
+
+
+def _minimum_jerk(n_points: int) -> tuple[FloatArray, FloatArray]:
+    """Share of the way (n, 1) and its derivative (n, 1) in 1/s of a reach of n grid points."""
+    s = (np.arange(n_points) / n_points)[:, None]
+    way = 10 * s**3 - 15 * s**4 + 6 * s**5
+    return way, 30 * s**2 * (1 - s) ** 2 * GRID_HZ / n_points
+
+
+class _Tuning(NamedTuple):
+    """Tuning of all units, each array (U,) float64."""
+
+    direction: FloatArray
+    base: FloatArray
+    gain: FloatArray
+    speed_share: FloatArray
+    lead: FloatArray
+
+    @classmethod
+    def draw(cls, simulation: Simulation, rng: np.random.Generator) -> _Tuning:
+        ranges = (
+            (0.0, 2 * np.pi),
+            simulation.base_hz,
+            simulation.gain_hz,
+            simulation.speed_share,
+            simulation.lead_s,
+        )
+        return cls(*(rng.uniform(low, high, simulation.n_units) for low, high in ranges))
+
+    def rates(self, velocity: FloatArray, typical_cm_s: float) -> FloatArray:
+        """(U, G) float64 rates in Hz for velocities (G, 2) in cm/s."""
+        rows = np.empty((len(self.base), len(velocity)))
+        for row, angle, base, gain, share, lead in zip(rows, *self, strict=True):
+            ahead = _shifted(velocity, round(lead * GRID_HZ))
+            along = ahead @ np.array([np.cos(angle), np.sin(angle)])
+            drive = (along + share * np.hypot(*ahead.T)) / typical_cm_s
+            np.maximum(base + gain * drive, 0.0, out=row)
+        return rows
+
+
+def _shifted(velocity: FloatArray, n_points: int) -> FloatArray:
+    """What comes ``n_points`` later; at rest after the end."""
+    return np.concatenate([velocity[n_points:], np.zeros((min(n_points, len(velocity)), 2))])
+
+
+def _spikes(rates: FloatArray, rng: np.random.Generator) -> tuple[FloatArray, IntArray]:
+    """Poisson spikes on the clock's ticks, sorted by time: (M,) seconds and (M,) unit rows.
+
+    A unit fires at most once in a tick.
+    """
+    per_point = CLOCK_HZ // GRID_HZ
+    ticks, units = [], []
+    for unit, rate in enumerate(rates):
+        counts = rng.poisson(rate / GRID_HZ)
+        points = np.repeat(np.arange(len(rate)), counts)
+        tick = np.unique(points * per_point + rng.integers(per_point, size=len(points)))
+        ticks.append(tick)
+        units.append(np.full(len(tick), unit, dtype=np.int64))
+    tick, unit_rows = np.concatenate(ticks), np.concatenate(units)
+    order = np.argsort(tick, kind="stable")
+    return tick[order] / CLOCK_HZ, unit_rows[order]
+
+
+def _sampled(times: FloatArray, grid: FloatArray, values: FloatArray) -> npt.NDArray[np.float32]:
+    """Values (G, 2) at the times, (S, 2) float32."""
+    columns = [np.interp(times, grid, column) for column in values.T]
+    return np.stack(columns, axis=-1).astype(np.float32)

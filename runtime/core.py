@@ -1,0 +1,69 @@
+"""An opened core: a backend plus what turns embeddings and spikes into its inputs."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import numpy.typing as npt
+
+from poyo_edge.artifact import CORE, Artifact
+from poyo_edge.runtime.backends import Backend, open_backend
+from poyo_edge.runtime.constants import SessionConstants, constant_shapes, session_constants
+from poyo_edge.tensors import Tensors
+
+Float32 = npt.NDArray[np.float32]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Core:
+    """The core of one artifact on one backend. Holds no stream state."""
+
+    artifact: Artifact
+    backend: Backend
+    weights: Tensors
+
+    @classmethod
+    def open(cls, artifact: Artifact, *, backend: str = "auto", threads: int = 1) -> Core:
+        """Open the core of a checked artifact.
+
+        Raises:
+            ArtifactError: a file of the artifact is damaged.
+            UsageError, MissingExtraError, BackendError: see ``open_backend``.
+        """
+        return cls(
+            artifact=artifact,
+            backend=open_backend(backend, artifact.read(CORE), threads=threads),
+            weights=artifact.weights(constant_shapes(artifact.manifest.spec)),
+        )
+
+    def constants(
+        self, unit_embedding: Float32, session_embedding: Float32
+    ) -> SessionConstants:
+        """The session's inputs, from unit_embedding (U, D) and session_embedding (D,)."""
+        spec = self.artifact.manifest.spec
+        return session_constants(spec, self.weights, unit_embedding, session_embedding)
+
+    def predict(
+        self,
+        constants: SessionConstants,
+        spike_time: Float32,
+        spike_unit: npt.NDArray[np.int32],
+        query_time: Float32,
+    ) -> Float32:
+        """Predictions of one window, (Q, O) float32 in the model's scale.
+
+        Args:
+            constants: of the session.
+            spike_time: (N,) float32, seconds from the start of the window.
+            spike_unit: (N,) int32, rows of the session's units.
+            query_time: (Q,) float32, seconds from the start of the window.
+        """
+        feeds = {
+            "spike_unit": spike_unit[None],
+            "spike_time": spike_time[None],
+            "spike_mask": np.ones((1, len(spike_time)), np.bool_),
+            "query_time": query_time[None],
+            **constants.feeds(),
+        }
+        return np.asarray(self.backend.run(feeds)[0])

@@ -1,0 +1,208 @@
+"""What happens to each spike on its way in: the rules, and a counter for every rule."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from poyo_edge.errors import UsageError
+from poyo_edge.runtime.ring import Rows, SpikeRing, Times
+
+
+@dataclasses.dataclass(slots=True)
+class Counters:
+    """How many spikes met each rule since the decoder was opened."""
+
+    received: int = 0
+    accepted: int = 0
+    unknown_unit: int = 0
+    """Unit not in the session: ignored."""
+    late: int = 0
+    """Older than every window still to come: ignored."""
+    delayed: int = 0
+    """Arrived after a window that should have held it was decoded: used in later windows."""
+    future: int = 0
+    """Further ahead of the last decoded time than ``future_limit_s``: ignored."""
+    duplicate: int = 0
+    """Same unit and same time as one already there: ignored."""
+    not_finite: int = 0
+    """Time is NaN or Inf: ignored."""
+    overflow: int = 0
+    """Pushed out of the full ring by newer spikes before its windows were over."""
+    over_budget: int = 0
+    """In a window, but more than ``max_spikes`` newer ones were there too (per window)."""
+    session_change: int = 0
+    """In the ring, of a unit that the session swapped in does not have: forgotten."""
+    clock_resets: int = 0
+    """The clock went back or jumped ahead of everything heard: the window started anew."""
+    gaps: int = 0
+    """Nothing arrived for longer than a window."""
+    backend_failures: int = 0
+    """The backend raised or gave NaN or Inf."""
+
+    def to_json(self) -> dict[str, int]:
+        """Name → count."""
+        return dataclasses.asdict(self)
+
+
+class Intake:
+    """Checks chunks of spikes and keeps the good ones. Not thread-safe: the decoder locks.
+
+    Args:
+        ring: where accepted spikes go.
+        window: length of the window, in the ring's unit of time.
+        future_limit: how far ahead of the last decoded time a spike may be, same unit.
+    """
+
+    def __init__(self, ring: SpikeRing, window: float, future_limit: float) -> None:
+        self.ring = ring
+        self.counters = Counters()
+        self.window = window
+        self.future_limit = future_limit
+        self.decoded_until: Any = None
+        """End of the last decoded window."""
+        self.covered_since: Any = None
+        """From when on the stream has been heard."""
+        self.gap_until: Any = None
+        """Windows that end before this time hold a silence as long as a window."""
+        self.newest: Any = None
+
+    def add(self, times: Times, rows: Rows, n_units: int) -> None:
+        """Apply the rules to a chunk of spikes, times (N,) and rows (N,)."""
+        n, counters = len(times), self.counters
+        counters.received += n
+        if not n:
+            return
+        rising = n == 1 or bool((times[1:] > times[:-1]).all())
+        known = bool(rows.view(np.uint32).max() < n_units)
+        if not (rising and known and self._in_time(times[0], times[-1])):
+            times, rows = self._filter(times, rows, n_units)
+            if not len(times):
+                return
+            rising = bool((times[1:] >= times[:-1]).all())
+        first, last = (times[0], times[-1]) if rising else (times.min(), times.max())
+        if self.decoded_until is not None and first < self.decoded_until:
+            counters.delayed += int((times < self.decoded_until).sum())
+        self._note_coverage(first, last)
+        counters.accepted += len(times)
+        counters.overflow += self.ring.append(times, rows, ascending=rising)
+
+    def reset(self, t: Any) -> None:
+        """Forget all spikes; the stream counts as heard from ``t`` on."""
+        self.ring.clear()
+        self.covered_since = t
+        self.gap_until = self.newest = None
+
+    def _in_time(self, first: Any, last: Any) -> bool:
+        """Whether an ascending chunk is finite, neither late nor future, and newer than all."""
+        if self.newest is not None and not first > self.newest:
+            return False
+        if self.decoded_until is None:
+            return math.isfinite(first) and math.isfinite(last)
+        earliest = self.decoded_until - self.window
+        return bool(first >= earliest and last <= self.decoded_until + self.future_limit)
+
+    def _filter(self, times: Times, rows: Rows, n_units: int) -> tuple[Times, Rows]:
+        counters = self.counters
+        finite = np.isfinite(times)
+        known = (rows >= 0) & (rows < n_units)
+        counters.not_finite += int((~finite).sum())
+        counters.unknown_unit += int((finite & ~known).sum())
+        keep = finite & known
+        if self.decoded_until is not None:
+            late = keep & (times < self.decoded_until - self.window)
+            future = keep & (times > self.decoded_until + self.future_limit)
+            counters.late += int(late.sum())
+            counters.future += int(future.sum())
+            keep &= ~(late | future)
+        times, rows = times[keep], rows[keep]
+        if len(times):
+            unique = self.ring.without_duplicates(times, rows)
+            counters.duplicate += int((~unique).sum())
+            times, rows = times[unique], rows[unique]
+        return times, rows
+
+    def _note_coverage(self, first: Any, last: Any) -> None:
+        if self.covered_since is None or first < self.covered_since:
+            self.covered_since = first
+        if self.newest is None:
+            self.newest = last
+            return
+        if first - self.newest > self.window:
+            self.counters.gaps += 1
+            self.gap_until = first + self.window
+        self.newest = max(self.newest, last)
+
+
+def as_times(times: npt.ArrayLike, dtype: type[np.float64] | type[np.int64]) -> Times:
+    """Times as the ring's dtype, (N,).
+
+    Raises:
+        UsageError: not one-dimensional, or float where ticks are wanted, or the reverse, or
+            float32 (absolute time in float32 is wrong after seconds).
+    """
+    array = np.asarray(times)
+    if array.dtype == dtype and array.ndim == 1:
+        return array
+    if array.ndim != 1:
+        raise UsageError(f"times: expected shape (N,), got {array.shape}")
+    if array.size == 0:
+        return np.empty(0, dtype)
+    kind = array.dtype.kind
+    if dtype is np.int64:
+        if kind in "iu":
+            return array.astype(np.int64)
+        raise UsageError(
+            f"times: expected integer ticks (the decoder was opened with tick_rate_hz), "
+            f"got {array.dtype}"
+        )
+    if kind in "iu":
+        raise UsageError(
+            f"times: expected float64 seconds, got {array.dtype}; "
+            f"open the decoder with tick_rate_hz to push integer ticks"
+        )
+    raise UsageError(f"times: expected float64 seconds, got {array.dtype}")
+
+
+class UnitTable:
+    """Unit ids of a session, for vectorised look-up."""
+
+    def __init__(self, unit_ids: Sequence[str]) -> None:
+        self.unit_ids = tuple(unit_ids)
+        ids = np.array(self.unit_ids, dtype=np.str_)
+        order = np.argsort(ids, kind="stable")
+        self._sorted, self._row = ids[order], order.astype(np.int32)
+
+    def __len__(self) -> int:
+        return len(self.unit_ids)
+
+    def rows(self, unit_ids: npt.ArrayLike) -> Rows:
+        """Rows of the ids, (N,) int32; -1 for ids that the session does not have."""
+        wanted = np.asarray(unit_ids, dtype=np.str_)
+        at = np.minimum(self._sorted.searchsorted(wanted), len(self._sorted) - 1)
+        return np.where(self._sorted[at] == wanted, self._row[at], np.int32(-1)).astype(np.int32)
+
+    def as_rows(self, units: npt.ArrayLike) -> Rows:
+        """Rows (N,) int32 from rows or ids.
+
+        Raises:
+            UsageError: not one-dimensional, or neither integers nor strings.
+        """
+        array = np.asarray(units)
+        if array.dtype == np.int32 and array.ndim == 1:
+            return array
+        if array.ndim != 1:
+            raise UsageError(f"units: expected shape (N,), got {array.shape}")
+        if array.size == 0:
+            return np.empty(0, np.int32)
+        if array.dtype.kind in "iu":
+            limit = np.iinfo(np.int32).max
+            return np.where((array < 0) | (array > limit), -1, array).astype(np.int32)
+        if array.dtype.kind in "USO":
+            return self.rows(array.astype(np.str_))
+        raise UsageError(f"units: expected integer rows or string ids, got {array.dtype}")

@@ -1,0 +1,154 @@
+"""A recording streamed through the decoder as if it happened now: strictly causal."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from poyo_edge.errors import RecordingError, UsageError
+from poyo_edge.metrics import r2_per_dim
+from poyo_edge.recording import Recording
+from poyo_edge.runtime.decoder import Decoder
+
+Float64 = npt.NDArray[np.float64]
+Progress = Callable[[int, int], None]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Replay:
+    """What was decoded at each behaviour sample of a split."""
+
+    times: Float64
+    """(S,) seconds."""
+    truth: Float64
+    """(S, O) in behaviour units."""
+    decoded: Float64
+    """(S, O) in behaviour units."""
+    r2_per_dim: Float64
+    stats: dict[str, Any]
+
+    @property
+    def r2(self) -> float:
+        """Mean over dimensions of R² over all samples of the split."""
+        return float(self.r2_per_dim.mean())
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures that ``poyo-edge replay --json`` prints."""
+        return {
+            "r2": round(self.r2, 6),
+            "r2_per_dim": [round(float(r2), 6) for r2 in self.r2_per_dim],
+            "n_predictions": len(self.times),
+            "protocol": "causal",
+            "backend": self.stats["backend"],
+            "session_id": self.stats["session_id"],
+            "latency_ms": self.stats["latency_ms"],
+            "counters": self.stats["counters"],
+            "statuses": self.stats["statuses"],
+        }
+
+
+def replay(
+    decoder: Decoder,
+    recording: Recording,
+    behavior: str,
+    *,
+    split: str = "test",
+    chunk_s: float | None = None,
+    on_progress: Progress | None = None,
+) -> Replay:
+    """Stream a recording and decode at each behaviour sample t of a split.
+
+    Before each decode the spikes before t are pushed, and nothing at or after t. Windows are
+    [t - T, t). R² is per dimension over all samples of the split.
+
+    Args:
+        decoder: freshly opened, with a clock in seconds.
+        recording: whose unit ids the decoder's session knows.
+        behavior: "GROUP.KEY"; samples that are NaN are left out.
+        split: name of the split.
+        chunk_s: push at most this many seconds of spikes at a time; None pushes all that
+            arrived since the last decode at once.
+        on_progress: called with samples done and samples in all.
+
+    Raises:
+        RecordingError: no such behaviour or split, no sample in it, units that the session does
+            not have, or another number of dimensions than the model decodes.
+        UsageError: ``chunk_s`` is not positive.
+    """
+    if chunk_s is not None and not chunk_s > 0:
+        raise UsageError(f"chunk_s: expected seconds > 0, got {chunk_s!r}")
+    rows = _rows(decoder, recording)
+    times, truth = _samples(decoder, recording, behavior, split)
+    decoded = np.empty_like(truth)
+    spike_times, spike_rows = recording.spike_times, rows[recording.spike_units]
+    pushed = 0
+    for i, t in enumerate(times):
+        # Spikes that no window can hold need no replaying: splits may have long holes.
+        pushed = max(pushed, int(np.searchsorted(spike_times, t - 2 * decoder.window_s)))
+        end = int(np.searchsorted(spike_times, t))
+        for lo, hi in _chunks(spike_times, pushed, end, chunk_s):
+            decoder.push(spike_times[lo:hi], spike_rows[lo:hi])
+        pushed = end
+        decoded[i] = decoder.decode(float(t)).value
+        if on_progress is not None:
+            on_progress(i + 1, len(times))
+    return Replay(
+        times=times,
+        truth=truth,
+        decoded=decoded,
+        r2_per_dim=r2_per_dim(truth, decoded),
+        stats=decoder.stats(),
+    )
+
+
+def _chunks(
+    times: Float64, first: int, end: int, chunk_s: float | None
+) -> list[tuple[int, int]]:
+    if chunk_s is None or end <= first:
+        return [(first, end)]
+    edges = np.arange(times[first], times[end - 1] + chunk_s, chunk_s)
+    cuts = [first, *(first + np.searchsorted(times[first:end], edges[1:])).tolist(), end]
+    return [(lo, hi) for lo, hi in zip(cuts, cuts[1:], strict=False) if hi > lo]
+
+
+def _rows(decoder: Decoder, recording: Recording) -> npt.NDArray[np.int32]:
+    rows = decoder.rows(recording.unit_ids)
+    if (rows < 0).all():
+        raise RecordingError(
+            recording.path,
+            "units/id",
+            expected=f"units of session {decoder.session_id!r}, like {decoder.unit_ids[0]!r}",
+            got=f"none of them, but units like {recording.unit_ids[0]!r}",
+            do="name the recording's own session with --session, or calibrate one for it",
+        )
+    return rows
+
+
+def _samples(
+    decoder: Decoder, recording: Recording, behavior: str, split: str
+) -> tuple[Float64, Float64]:
+    series = recording.behavior(behavior, allow_nan=True)
+    keep = recording.within(series.times, split) & np.isfinite(series.values).all(-1)
+    times, truth = series.times[keep], series.values[keep]
+    dim_out = decoder.artifact.manifest.spec.dim_out
+    if truth.shape[1] != dim_out:
+        raise RecordingError(
+            recording.path,
+            behavior,
+            expected=f"{dim_out} dimensions, as the model decodes",
+            got=truth.shape[1],
+            do="name the behaviour that the model was trained on",
+        )
+    if len(times) < 2:
+        raise RecordingError(
+            recording.path,
+            f"{split}_domain",
+            expected=f"at least two samples of {behavior}",
+            got=len(times),
+            do="choose another split",
+        )
+    return times, truth

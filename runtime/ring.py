@@ -1,0 +1,125 @@
+"""Recent spikes in bounded memory: no allocation that grows with time, no loop over spikes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Times = npt.NDArray[Any]
+"""(N,) float64 seconds or int64 ticks; one kind per ring."""
+Rows = npt.NDArray[np.int32]
+
+
+class SpikeRing:
+    """The last ``capacity`` spikes that may still fall into a window.
+
+    The buffer is twice as long as the capacity; when its end is reached the live part moves to
+    the front, so that live spikes are always one contiguous piece. Spikes may be appended in any
+    order; they are sorted by (time, row) when a window is taken.
+    """
+
+    def __init__(self, capacity: int, dtype: type[np.float64] | type[np.int64]) -> None:
+        self.capacity = capacity
+        self._times = np.empty(2 * capacity, dtype)
+        self._rows = np.empty(2 * capacity, np.int32)
+        self._start = 0
+        self._end = 0
+        self._sorted = True
+
+    def __len__(self) -> int:
+        return self._end - self._start
+
+    @property
+    def newest(self) -> Any:
+        """Time of the newest spike, None when empty. Sorts if needed."""
+        if not len(self):
+            return None
+        self._sort()
+        return self._times[self._end - 1]
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._start = self._end = 0
+        self._sorted = True
+
+    def append(self, times: Times, rows: Rows, *, ascending: bool) -> int:
+        """Add spikes (N,) and return how many older ones had to give way.
+
+        Args:
+            times: (N,) of the ring's dtype.
+            rows: (N,) integers.
+            ascending: whether ``times`` is sorted.
+        """
+        n = len(times)
+        lost = max(0, len(self) + n - self.capacity)
+        if n > self.capacity:
+            if not ascending:
+                order = np.argsort(times, kind="stable")
+                times, rows, ascending = times[order], rows[order], True
+            times, rows = times[-self.capacity :], rows[-self.capacity :]
+            n = self.capacity
+        if lost and not self._sorted:
+            self._sort()
+        self._start = min(self._end, self._start + lost)
+        if self._end + n > len(self._times):
+            self._move_to_front()
+        if len(self):
+            ascending = ascending and bool(times[0] >= self._times[self._end - 1])
+        self._sorted = (self._sorted or not len(self)) and ascending
+        self._times[self._end : self._end + n] = times
+        self._rows[self._end : self._end + n] = rows
+        self._end += n
+        return lost
+
+    def window(self, start: Any, end: Any) -> tuple[Times, Rows]:
+        """Copies of times and rows in ``[start, end)``, sorted; spikes before it are forgotten."""
+        self._sort()
+        live = self._times[self._start : self._end]
+        first, last = live.searchsorted([start, end])
+        lo, hi = self._start + first, self._start + last
+        self._start = int(lo)
+        return self._times[lo:hi].copy(), self._rows[lo:hi].copy()
+
+    def without_duplicates(self, times: Times, rows: Rows) -> npt.NDArray[np.bool_]:
+        """(N,) bool: False for spikes that repeat a (time, row) here or earlier in the chunk."""
+        self._sort()
+        live = self._times[self._start : self._end]
+        first = self._start + int(live.searchsorted(times.min()))
+        last = self._start + int(live.searchsorted(times.max(), side="right"))
+        known = last - first
+        all_times = np.concatenate([self._times[first:last], times])
+        all_rows = np.concatenate([self._rows[first:last], rows])
+        order = np.lexsort((all_rows, all_times))
+        repeats = (np.diff(all_times[order]) == 0) & (np.diff(all_rows[order]) == 0)
+        keep = np.ones(len(order), np.bool_)
+        keep[order[1:][repeats]] = False
+        return keep[known:]
+
+    def remap(self, new_row: Rows) -> int:
+        """Give every spike the row ``new_row[row]``; forget those with -1 and say how many."""
+        live = slice(self._start, self._end)
+        rows = new_row[self._rows[live]]
+        kept = rows >= 0
+        n = int(kept.sum())
+        forgotten = len(self) - n
+        self._times[:n] = self._times[live][kept]
+        self._rows[:n] = rows[kept]
+        self._start, self._end = 0, n
+        return forgotten
+
+    def _sort(self) -> None:
+        if self._sorted:
+            return
+        live = slice(self._start, self._end)
+        order = np.lexsort((self._rows[live], self._times[live]))
+        self._times[live] = self._times[live][order]
+        self._rows[live] = self._rows[live][order]
+        self._sorted = True
+
+    def _move_to_front(self) -> None:
+        n = len(self)
+        self._times[:n] = self._times[self._start : self._end]
+        self._rows[:n] = self._rows[self._start : self._end]
+        self._start, self._end = 0, n

@@ -1,0 +1,74 @@
+"""Does an artifact still do on this machine what it did where it was exported?"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from poyo_edge.artifact import Artifact
+from poyo_edge.errors import PoyoEdgeError
+from poyo_edge.runtime.backends import list_backends
+from poyo_edge.runtime.core import Core
+from poyo_edge.spec import JsonRecord
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Check(JsonRecord):
+    """One thing that was looked at."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+def verify(path: str | Path, *, threads: int = 1) -> list[Check]:
+    """Check every file's hash, every session, and the golden windows on each backend present.
+
+    Raises:
+        ArtifactError: a file is missing or damaged; nothing else can be checked then.
+    """
+    artifact = Artifact.open(path)
+    n_files = len(artifact.manifest.files)
+    checks = [Check(name="files", ok=True, detail=f"{n_files} files, size and SHA-256")]
+    checks += [_session_check(artifact, file) for file in artifact.session_files().values()]
+    for info in list_backends():
+        if info.present:
+            checks.append(_golden_check(artifact, info.name, threads))
+        else:
+            checks.append(Check(name=f"backend {info.name}", ok=False, detail=info.reason))
+    return checks
+
+
+def _session_check(artifact: Artifact, file: Path) -> Check:
+    name = f"session {file.name}"
+    try:
+        session = artifact.session(file)
+    except PoyoEdgeError as error:
+        return Check(name=name, ok=False, detail=str(error))
+    return Check(name=name, ok=True, detail=f"{len(session.header.unit_ids)} units")
+
+
+def _golden_check(artifact: Artifact, backend: str, threads: int) -> Check:
+    name = f"golden windows on {backend}"
+    golden = artifact.golden()
+    try:
+        core = Core.open(artifact, backend=backend, threads=threads)
+        constants = core.constants(golden.unit_embedding, golden.session_embedding)
+        errors = [
+            np.abs(
+                core.predict(
+                    constants, window["spike_time"], window["spike_unit"], window["query_time"]
+                )
+                - window["prediction"]
+            ).max()
+            for window in golden.windows
+        ]
+    except PoyoEdgeError as error:
+        return Check(name=name, ok=False, detail=str(error))
+    worst = float(np.max(errors))
+    # A NaN compares false and so fails.
+    ok = bool(worst <= golden.tolerance)
+    detail = f"{len(errors)} windows, max error {worst:.2e}, tolerance {golden.tolerance:.2e}"
+    return Check(name=name, ok=ok, detail=detail)
