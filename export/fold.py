@@ -123,9 +123,7 @@ def fold(weights: Weights, spec: ModelSpec) -> FoldedWeights:
         session={name: _f32(value) for name, value in session.items()},
         encoder_out=_output(w, "enc_atn.to_out", order, dim_head),
         encoder_feed_forward=_feed_forward(w, "enc_ffn"),
-        layers=tuple(
-            _layer(w, f"proc_layers.{i}", order, spec, scale) for i in range(spec.depth)
-        ),
+        layers=tuple(_layer(w, f"proc_layers.{i}", order, spec, scale) for i in range(spec.depth)),
         decoder_query_norm=_norm(w, "dec_atn.norm"),
         decoder_query=_f32(_permute_rows(w["dec_atn.to_q.weight"], order, dim_head).T * scale),
         decoder_context_norm=_norm(w, "dec_atn.norm_context"),

@@ -126,9 +126,14 @@ class _CoreWriter(GraphWriter):
         heads, dim_head = self.spec.cross_heads, self.spec.dim_head
         table = self.reshape(self.unit_kv, [-1, 2 * heads, dim_head], "encoder.table")
         table = self.transpose(table, [1, 0, 2], "encoder.table_by_head")
-        tokens = self.op("Gather", [table, self.spike_unit], "encoder.spike", {"axis": 1})
+        # The table is cut, not the tokens: it has a row for each unit, they for each spike.
+        tables = self.halves(table, dim_head, "encoder.table_parts")
+        parts = [
+            self.op("Gather", [part, self.spike_unit], f"encoder.spike.{i}", {"axis": 1})
+            for i, part in enumerate(tables)
+        ]
         rotation = self.time_rotation(self.spike_time, "encoder.spike_time")
-        tokens = self.rotate(tokens, rotation, "encoder.spike_rotate")
+        tokens = self.turn(parts, rotation, "encoder.spike_rotate")
         tokens = self.zero_row(tokens, 2, 4, "encoder.spike_and_boundary")
         keys, values = self.split(tokens, 0, [heads, heads], "encoder.key_value")
         columns = self.mask_columns()
@@ -196,9 +201,7 @@ class _CoreWriter(GraphWriter):
             self.unsqueeze(sin, [1], f"{scope}.query_time.sin_by_head"),
         )
         q = self.rotate(query_parts[0], by_head, f"{scope}.query_rotate", width=turning)
-        k = self.rotate(
-            key_parts[0], self.latent_rotation(), f"{scope}.key_rotate", width=turning
-        )
+        k = self.rotate(key_parts[0], self.latent_rotation(), f"{scope}.key_rotate", width=turning)
         score = self.score(q, k, f"{scope}.turning")
         if len(query_parts) == 1:
             return score
@@ -247,10 +250,18 @@ class _CoreWriter(GraphWriter):
         self, x: ir.Value, rotation: Rotation, scope: str, *, width: int | None = None
     ) -> ir.Value:
         """Turn the first 2P of the last axis of ``x`` (..., width); cos and sin are (..., P)."""
-        cos, sin = rotation
+        parts = self.halves(x, width or self.spec.dim_head, f"{scope}.parts")
+        return self.turn(parts, rotation, scope)
+
+    def halves(self, x: ir.Value, width: int, name: str) -> list[ir.Value]:
+        """The last axis cut into first members of pairs, second members, and what is still."""
         pairs = self.spec.rotating_pairs
-        rest = (width or self.spec.dim_head) - 2 * pairs
-        first, second, *still = self.split(x, -1, [pairs, pairs, rest], f"{scope}.parts")
+        return self.split(x, -1, [pairs, pairs, width - 2 * pairs], name)
+
+    def turn(self, parts: list[ir.Value], rotation: Rotation, scope: str) -> ir.Value:
+        """Put the parts of ``halves`` together again, with the pairs turned."""
+        cos, sin = rotation
+        first, second, *still = parts
         plus = self.op("Mul", [first, cos], f"{scope}.first_cos")
         minus = self.op("Mul", [second, sin], f"{scope}.second_sin")
         turned = self.op("Sub", [plus, minus], f"{scope}.first")

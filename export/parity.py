@@ -166,9 +166,7 @@ def compare(
     extra = synthetic_windows(spec, len(reference.unit_rows), [200] * 16, seed=1)
     spread = np.concatenate([*expected, *(reference.predict(window) for window in extra)])
     exact = [reference.predict(window, torch.float64) for window in windows]
-    shift = max(
-        float(np.abs(a - b).max()) for a, b in zip(exact, expected, strict=True)
-    )
+    shift = max(float(np.abs(a - b).max()) for a, b in zip(exact, expected, strict=True))
     output_sd = float(spread.std(0).mean())
     tolerance = TOLERANCE_SD * max(output_sd, _LEAST_SD)
 
@@ -196,9 +194,7 @@ def compare(
     return parity, expected
 
 
-def _window(
-    kind: str, time: Float32, unit: npt.NDArray[np.int32], spec: ModelSpec
-) -> Window:
+def _window(kind: str, time: Float32, unit: npt.NDArray[np.int32], spec: ModelSpec) -> Window:
     query = np.array([0.0, 0.5, 1.0], np.float32) * np.float32(spec.window_seconds)
     return Window(kind=kind, time=time, unit=unit, query=query)
 

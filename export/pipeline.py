@@ -16,7 +16,16 @@ import numpy as np
 import numpy.typing as npt
 
 from poyo_edge import __version__
-from poyo_edge.artifact import CORE, GOLDEN, MANIFEST, SESSIONS, WEIGHTS, FileRecord, Golden, Manifest
+from poyo_edge.artifact import (
+    CORE,
+    GOLDEN,
+    MANIFEST,
+    SESSIONS,
+    WEIGHTS,
+    FileRecord,
+    Golden,
+    Manifest,
+)
 from poyo_edge.checkpoint import Checkpoint, load_checkpoint
 from poyo_edge.errors import UsageError
 from poyo_edge.export.fold import FoldedWeights, fold
@@ -30,13 +39,13 @@ from poyo_edge.export.parity import (
     recorded_windows,
     synthetic_windows,
 )
-from poyo_edge.export.report import draw_figures, write_report
-from poyo_edge.files import atomic_folder, safe_name, sha256_file
+from poyo_edge.export.report import write_report
+from poyo_edge.files import atomic_folder, require_free, safe_name, sha256_file
 from poyo_edge.recording import Recording
 from poyo_edge.runtime.backends import open_backend
 from poyo_edge.runtime.constants import session_constants
 from poyo_edge.runtime.decoder import Decoder
-from poyo_edge.runtime.replay import replay
+from poyo_edge.runtime.replay import draw, replay
 from poyo_edge.session import Session, SessionHeader
 from poyo_edge.spec import ModelSpec
 from poyo_edge.tensors import to_bytes
@@ -141,6 +150,8 @@ def export_checkpoint(
     """
     options, say = options or ExportOptions(), on_step or (lambda _: None)
     out = Path(out)
+    if not options.dry_run:
+        require_free(out, overwrite=options.overwrite)
     say(f"reading {Path(path).name}")
     checkpoint = load_checkpoint(
         path,
@@ -354,10 +365,9 @@ def _replayed(
 ) -> tuple[ExportReport, list[str]]:
     decoder = Decoder.open(folder, session=recording.session_id)
     result = replay(decoder, recording, options.behavior, split=options.split)
-    figures = draw_figures(
+    figures = draw(
         folder,
         result,
-        decoder.latency,
         title=f"{recording.session_id}, {options.behavior}",
         unit=report.checkpoint.output.unit,
     )

@@ -8,12 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from poyo_edge.figures import draw_latency, draw_trace
-from poyo_edge.runtime.latency import LatencyHistogram
-from poyo_edge.runtime.replay import Replay
-
 REPORT_JSON, REPORT_HTML = "report.json", "report.html"
-TRACE_PNG, LATENCY_PNG = "decoded_trace.png", "latency.png"
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem;
@@ -23,32 +18,6 @@ th, td { text-align: left; padding: .25rem .9rem .25rem 0; border-bottom: 1px so
 td.n { text-align: right; font-variant-numeric: tabular-nums; }
 img { max-width: 100%; } h2 { margin-top: 2rem; } .bad { color: #b42318; font-weight: 600; }
 """
-
-
-def draw_figures(
-    folder: str | Path, replayed: Replay, latency: LatencyHistogram, *, title: str, unit: str
-) -> list[str]:
-    """Draw the decoded trace and the latency histogram of a replay; returns the file names."""
-    folder = Path(folder)
-    draw_trace(
-        folder / TRACE_PNG,
-        replayed.times,
-        replayed.truth,
-        replayed.decoded,
-        title=f"{title}: decoded causally",
-        r2_per_dim=replayed.r2_per_dim.tolist(),
-        unit=unit,
-    )
-    summary = latency.summary_ms()
-    n_decodes = int(latency.counts.sum())
-    draw_latency(
-        folder / LATENCY_PNG,
-        latency.edges_ms(),
-        latency.counts,
-        summary,
-        title=f"{title}: latency of {n_decodes} decodes, {replayed.stats['backend']}",
-    )
-    return [TRACE_PNG, LATENCY_PNG]
 
 
 def write_report(folder: str | Path, report: Mapping[str, Any], figures: Sequence[str]) -> None:

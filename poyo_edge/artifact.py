@@ -1,11 +1,11 @@
 """The artifact ``NAME.poyo/``: everything that a device needs, with a manifest that vouches for it.
 
-    manifest.json        what this is, and SHA-256 and size of every file
-    core.onnx            the folded core
-    weights.safetensors  what the session constants need
-    golden.safetensors   windows with expected outputs
-    sessions/*.session   known sessions
-    report.json, report.html, *.png
+manifest.json        what this is, and SHA-256 and size of every file
+core.onnx            the folded core
+weights.safetensors  what the session constants need
+golden.safetensors   windows with expected outputs
+sessions/*.session   known sessions
+report.json, report.html, *.png
 """
 
 from __future__ import annotations

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import os
-import sys
+import platform
 import traceback
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
 from poyo_edge import __version__
 from poyo_edge.console import Console, complain, latency_table, pairs, table
-from poyo_edge.errors import CheckFailedError, MissingExtraError, PoyoEdgeError, UsageError
+from poyo_edge.errors import MissingExtraError, PoyoEdgeError, UsageError
 
 app = typer.Typer(
     name="poyo-edge",
     help="From a POYO checkpoint to a decoder that runs beside the implant.",
     no_args_is_help=True,
     add_completion=False,
-    rich_markup_mode=None,
+    rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
 _START, _DEPLOY, _DEVICE, _LOOK = "Start here", "Export", "On the device", "Look"
@@ -35,34 +38,391 @@ SessionName = Annotated[
 ]
 
 
+Command = TypeVar("Command", bound=Callable[..., None])
+
+
 def main() -> None:
-    """Run the command line; every deliberate error is one line and its own exit code."""
-    try:
-        app()
-    except PoyoEdgeError as error:
-        _debug()
-        complain(error)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except OSError as error:
-        _debug()
-        complain(error)
-        sys.exit(5)
-    except Exception as error:
-        traceback.print_exc()
-        complain(f"this is a bug in poyo-edge, please report it: {type(error).__name__}: {error}")
-        sys.exit(1)
+    """Run the command line."""
+    app()
 
 
-@app.callback()
+def command(panel: str, *, example: str) -> Callable[[Command], Command]:
+    """Register a command whose deliberate errors are one line and their own exit code."""
+
+    def register(function: Command) -> Command:
+        @functools.wraps(function)
+        def guarded(*args: Any, **kwargs: Any) -> None:
+            try:
+                function(*args, **kwargs)
+            except PoyoEdgeError as error:
+                raise _ended(error, error.exit_code) from None
+            except KeyboardInterrupt:
+                raise _ended(KeyboardInterrupt("interrupted"), 130) from None
+            except OSError as error:
+                raise _ended(error, 5) from None
+
+        app.command(rich_help_panel=panel, epilog=f"Example: {example}")(guarded)
+        return function
+
+    return register
+
+
+def _ended(error: BaseException, code: int) -> typer.Exit:
+    if os.environ.get("POYO_EDGE_DEBUG"):
+        traceback.print_exception(error)
+    complain(error)
+    return typer.Exit(code)
+
+
+@app.callback(invoke_without_command=True)
 def _root(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    as_json: Json = False,
 ) -> None:
-    pass
-
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        print(f"poyo-edge {__version__}")
+    if version:
+        values = {"poyo_edge": __version__, "python": platform.python_version()}
+        print(json.dumps(values) if as_json else f"poyo-edge {__version__}")
         raise typer.Exit
+    if context.invoked_subcommand is None:
+        raise _ended(UsageError("expected a command, got none; run: poyo-edge --help"), 2)
+
+
+@command(_START, example="poyo-edge demo --out demo")
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for everything that the demo writes.")] = Path(
+        "demo"
+    ),
+    seed: Annotated[int, typer.Option(min=0, help="Of simulation and training.")] = 0,
+    steps: Annotated[int | None, typer.Option(min=1, help="Training steps.")] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Pretrain, export, verify and stream a small model on simulated data."""
+    console = Console(as_json=as_json, quiet=quiet)
+    run_demo = _needs("train", lambda: __import__("poyo_edge.demo", fromlist=["_"]).run_demo)
+    values = run_demo(out, seed=seed, steps=steps, say=console.step, bar=console.progress)
+    lines = {
+        "R² (causal, unseen stretch)": _r2_text(values),
+        "predictions": f"{values['n_predictions']}, streamed one by one, without torch",
+        "parity with the model": f"{values['max_abs_error']:.1e} (limit {values['tolerance']:.1e})",
+        "training": f"{values['train_s']} s",
+        "artifact": values["artifact"],
+        "report": f"{values['report']}  (open it in a browser)",
+        "pictures": "\n".join(values["pictures"]).replace("\n", "\n" + " " * 29),
+    }
+    recording, artifact = values["recording"], values["artifact"]
+    console.result(
+        values,
+        f"\n{pairs(lines)}\n\n{latency_table(values['latency_ms'])}\n\n"
+        f"Next:\n  poyo-edge inspect {artifact}\n"
+        f"  poyo-edge replay {artifact} {recording} --behavior cursor.vel\n"
+        f"  poyo-edge bench {artifact}",
+    )
+
+
+@command(_DEPLOY, example="poyo-edge export ckpt.pt -o model.poyo --output-scale 10")
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint that torch_brain wrote.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The artifact; default CHECKPOINT.poyo.")
+    ] = None,
+    sequence_length: Annotated[
+        float | None, typer.Option(help="Window in seconds, if the checkpoint does not say.")
+    ] = None,
+    latent_step: Annotated[
+        float | None, typer.Option(help="Seconds between latents, if the checkpoint does not say.")
+    ] = None,
+    output_scale: Annotated[
+        list[float] | None,
+        typer.Option(help="Behaviour units per model unit; once, or once for each output."),
+    ] = None,
+    keep_session: Annotated[
+        list[str] | None, typer.Option(help="Put only this session in; may be repeated.")
+    ] = None,
+    recording: Annotated[
+        Path | None, typer.Option(help="Also compare on, and replay, this recording.")
+    ] = None,
+    behavior: Annotated[str, typer.Option(help="What is decoded, as GROUP.KEY.")] = "",
+    split: Annotated[str, typer.Option(help="Split of the recording to replay.")] = "test",
+    max_spikes: Annotated[
+        int, typer.Option(min=1, help="Most spikes in a window; the newest are kept.")
+    ] = 8192,
+    overwrite: Annotated[bool, typer.Option(help="Replace an artifact of that name.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Look and compare, write nothing.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Turn a research checkpoint into an artifact that has been checked."""
+    console = Console(as_json=as_json, quiet=quiet)
+    pipeline = _needs("export", lambda: __import__("poyo_edge.export.pipeline", fromlist=["_"]))
+    options = pipeline.ExportOptions(
+        sequence_length=sequence_length,
+        latent_step=latent_step,
+        output_scale=tuple(output_scale) if output_scale else None,
+        keep_sessions=tuple(keep_session or ()),
+        recording=recording,
+        behavior=behavior,
+        split=split,
+        max_spikes=max_spikes,
+        overwrite=overwrite,
+        dry_run=dry_run,
+    )
+    target = out or checkpoint.with_suffix(".poyo")
+    report = pipeline.export_checkpoint(checkpoint, target, options, on_step=console.step)
+    console.result(report.to_json(), _export_text(report.to_json(), target))
+
+
+@command(_LOOK, example="poyo-edge inspect model.poyo")
+def inspect(
+    path: Annotated[Path, typer.Argument(help="A checkpoint, artifact, session or recording.")],
+    as_json: Json = False,
+) -> None:
+    """Say what a file or folder is."""
+    from poyo_edge.inspecting import inspect_path
+
+    values = inspect_path(path)
+    Console(as_json=as_json).result(values, _inspect_text(values))
+
+
+@command(_DEVICE, example="poyo-edge replay model.poyo session.h5 --behavior cursor.vel")
+def replay(
+    artifact: ArtifactPath,
+    recording: Annotated[Path, typer.Argument(help="The recording to stream, an HDF5 file.")],
+    behavior: Annotated[str, typer.Option(help="Behaviour to compare with, as GROUP.KEY.")],
+    session: SessionName = None,
+    split: Annotated[str, typer.Option(help="Split of the recording to decode.")] = "test",
+    chunk_ms: Annotated[
+        float | None, typer.Option(help="Push at most this many ms of spikes at a time.")
+    ] = None,
+    figures: Annotated[
+        Path | None, typer.Option(help="Folder to draw the decoded trace and latencies into.")
+    ] = None,
+    backend: BackendName = "auto",
+    threads: Threads = 1,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Stream a recording through the runtime and score it, causally."""
+    from poyo_edge.recording import Recording
+    from poyo_edge.runtime.decoder import Decoder
+    from poyo_edge.runtime.replay import replay as run_replay
+
+    console = Console(as_json=as_json, quiet=quiet)
+    source = Recording.open(recording)
+    chosen = session or _own_session(artifact, source.session_id)
+    decoder = Decoder.open(artifact, session=chosen, backend=backend, threads=threads)
+    console.step(f"decoding {split} of {source.session_id} with {decoder.backend}")
+    result = run_replay(
+        decoder,
+        source,
+        behavior,
+        split=split,
+        chunk_s=None if chunk_ms is None else chunk_ms / 1000,
+        on_progress=console.progress,
+    )
+    values = result.to_json()
+    if figures is not None:
+        values["pictures"] = _draw(figures, result, decoder, f"{source.session_id}, {behavior}")
+    console.result(values, _replay_text(values))
+
+
+@command(_DEVICE, example="poyo-edge verify model.poyo")
+def verify(artifact: ArtifactPath, threads: Threads = 1, as_json: Json = False) -> None:
+    """Check hashes, sessions and golden windows on this machine."""
+    from poyo_edge.runtime.verify import verify as run_verify
+
+    checks = run_verify(artifact, threads=threads)
+    ok = all(check.ok for check in checks)
+    lines = [f"{'ok    ' if c.ok else 'FAILED'}  {c.name}: {c.detail}" for c in checks]
+    values = {"ok": ok, "checks": [check.to_json() for check in checks]}
+    text = "\n".join([*lines, "all checks hold" if ok else "do not use this artifact here"])
+    Console(as_json=as_json).result(values, text)
+    if not ok:
+        raise typer.Exit(3)
+
+
+@command(_DEVICE, example="poyo-edge bench model.poyo --spikes 0 --spikes 1000")
+def bench(
+    artifact: ArtifactPath,
+    session: SessionName = None,
+    spikes: Annotated[
+        list[int] | None, typer.Option(min=0, help="Spikes in a window; may be repeated.")
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Windows of each kind.")] = 50,
+    backend: BackendName = "auto",
+    threads: Threads = 1,
+    as_json: Json = False,
+) -> None:
+    """Time one window against its number of spikes."""
+    from poyo_edge.artifact import Artifact
+    from poyo_edge.runtime.bench import SPIKE_COUNTS
+    from poyo_edge.runtime.bench import bench as run_bench
+    from poyo_edge.runtime.core import Core
+
+    opened = Artifact.open(artifact)
+    core = Core.open(opened, backend=backend, threads=threads)
+    chosen = opened.session(session or next(iter(opened.session_files()), None))
+    constants = core.constants(chosen.unit_embedding, chosen.session_embedding)
+    counts = tuple(spikes or SPIKE_COUNTS)
+    timed = run_bench(core, constants, spike_counts=counts, repeats=repeats)
+    lines = [line.to_json() for line in timed]
+    values = {
+        "backend": core.backend.name,
+        "threads": threads,
+        "n_units": len(constants.unit_kv),
+        "latency_ms": lines,
+    }
+    rows = [[f"{line['n_spikes']} spikes", *(f"{line[k]:.2f}" for k in _BENCH)] for line in lines]
+    title = f"{core.backend.name}, threads {threads}, units {values['n_units']}; milliseconds"
+    Console(as_json=as_json).result(values, f"{title}\n{table(['window', *_BENCH], rows)}")
+
+
+@command(_LOOK, example="poyo-edge doctor")
+def doctor(as_json: Json = False) -> None:
+    """Say what this machine can run, and what to install."""
+    from poyo_edge.doctor import examine
+
+    values = examine()
+    Console(as_json=as_json).result(values, _doctor_text(values))
+
+
+@command(_START, example="poyo-edge simulate recordings --sessions 2")
+def simulate(
+    folder: Annotated[Path, typer.Argument(help="Where the recordings go.")],
+    sessions: Annotated[int, typer.Option(min=1, help="How many.")] = 4,
+    seconds: Annotated[float, typer.Option(min=1, help="Length of each.")] = 300.0,
+    units: Annotated[int, typer.Option(min=1, help="Units in each.")] = 60,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same spikes.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Write simulated recordings that torch_brain opens too."""
+    from poyo_edge.simulate import Simulation, simulate_study
+
+    simulation = Simulation(duration_s=seconds, n_units=units)
+    paths = simulate_study(folder, n_sessions=sessions, seed=seed, simulation=simulation)
+    names = [str(path) for path in paths]
+    Console(as_json=as_json).result({"recordings": names}, "\n".join(names))
+
+
+_BENCH = ("p50", "p90", "p99", "max")
+
+
+def _needs(extra: str, load: Callable[[], Any]) -> Any:
+    """Import what an extra brings, or say which pip command does."""
+    try:
+        return load()
+    except MissingExtraError:
+        raise
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package == "poyo_edge":
+            raise
+        raise MissingExtraError(package, extra, "this command") from error
+
+
+def _own_session(artifact: Path, session_id: str) -> str:
+    """The recording's own session, which the artifact must have when none was named."""
+    from poyo_edge.artifact import Artifact, read_manifest
+
+    known = Artifact(path=artifact, manifest=read_manifest(artifact)).session_files()
+    if session_id not in known:
+        raise UsageError(
+            f"{artifact}: session: expected one for the recording's own id {session_id!r}, got "
+            f"{list(known)[:8]}; name a .session file or another id with --session"
+        )
+    return session_id
+
+
+def _draw(folder: Path, result: Any, decoder: Any, title: str) -> list[str]:
+    from poyo_edge.runtime.replay import draw
+
+    folder.mkdir(parents=True, exist_ok=True)
+    unit = decoder.artifact.manifest.output.unit
+    return [str(folder / name) for name in draw(folder, result, title=title, unit=unit)]
+
+
+def _r2_text(values: dict[str, Any]) -> str:
+    dims = ", ".join(f"{r2:.3f}" for r2 in values["r2_per_dim"])
+    return f"{values['r2']:.4f}  (per dimension {dims})"
+
+
+def _replay_text(values: dict[str, Any]) -> str:
+    odd = {name: count for name, count in values["counters"].items() if count}
+    lines = {
+        "R²": _r2_text(values),
+        "protocol": "causal: window [t - T, t), nothing at or after t is read",
+        "predictions": values["n_predictions"],
+        "backend": f"{values['backend']}, session {values['session_id']}",
+        "statuses": ", ".join(f"{k} {v}" for k, v in values["statuses"].items() if v),
+        "spikes": ", ".join(f"{name} {count}" for name, count in odd.items()),
+    }
+    if values.get("pictures"):
+        lines["pictures"] = "  ".join(values["pictures"])
+    return f"{pairs(lines)}\n\n{latency_table(values['latency_ms'])}"
+
+
+def _export_text(values: dict[str, Any], target: Path) -> str:
+    lines = [
+        [
+            f"{line['kind']} × {line['n_windows']}",
+            line["n_spikes"],
+            f"{line['max_abs_error']:.1e}",
+            f"{line['tolerance']:.1e}",
+            "ok" if line["ok"] else "FAILED",
+        ]
+        for line in values["parity"]
+    ]
+    health = values["health"]
+    spec, sessions = values["spec"], values["sessions"]
+    about = {
+        "layout": f"{values['layout']}, {values['source']['file']}",
+        "model": f"dim {spec['dim']}, depth {spec['depth']}, window {spec['window_s']} s, "
+        f"{spec['latents_per_step']} latents each {spec['latent_step_s']} s",
+        "sessions": f"{len(sessions)}, {sum(sessions.values())} units",
+        "output": f"scale {values['output']['scale']}, offset {values['output']['offset']}",
+        "weights": f"{health['n_matrices']} matrices, {len(health['dead'])} dead, "
+        f"{len(health['degenerate'])} degenerate; FP16 would turn {health['fp16_zero']} weights "
+        f"to 0 and {health['fp16_inf']} to Inf",
+    }
+    if values["replay"]:
+        about["replay R²"] = _r2_text(values["replay"])
+    notes = "\n".join(f"note: {note}" for note in values["source"]["notes"])
+    parity = table(["parity: windows", "spikes", "max error", "tolerance", ""], lines)
+    end = (
+        "dry run: nothing was written"
+        if values["artifact"] is None
+        else f"wrote {target}\n\nNext:\n  poyo-edge verify {target}\n"
+        f"  poyo-edge replay {target} RECORDING.h5 --behavior GROUP.KEY"
+    )
+    return f"{pairs(about)}\n{notes}\n\n{parity}\n\n{end}"
+
+
+def _inspect_text(values: dict[str, Any]) -> str:
+    def short(value: Any) -> str:
+        if isinstance(value, dict):
+            value = [f"{name} {short(item)}" for name, item in value.items()]
+        if isinstance(value, list):
+            shown = ", ".join(str(item) for item in value[:8])
+            return shown + (f", … ({len(value)} in all)" if len(value) > 8 else "")
+        return str(value)
+
+    return pairs({name: short(value) for name, value in values.items()})
+
+
+def _doctor_text(values: dict[str, Any]) -> str:
+    packages = {name: version or "not installed" for name, version in values["packages"].items()}
+    backends = [
+        f"{'ready  ' if info['present'] else 'missing'}  {info['name']}: {info['reason']}"
+        for info in values["backends"]
+    ]
+    about = {
+        "poyo-edge": values["poyo_edge"],
+        "python": values["python"],
+        "machine": f"{values['machine']}, {values['cores']} cores",
+        "jetson": values["jetson"] or "no",
+    }
+    install = values["install"] or ["nothing: everything that this version can use is there"]
+    return "\n".join(
+        [pairs(about), "", pairs(packages), "", "backends", *backends, "", "to install", *install]
+    )

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from poyo_edge.export.pipeline import ExportOptions, export_checkpoint
-from poyo_edge.export.report import LATENCY_PNG, REPORT_HTML, TRACE_PNG
+from poyo_edge.export.report import REPORT_HTML
+from poyo_edge.runtime.replay import LATENCY_PNG, TRACE_PNG
 from poyo_edge.runtime.verify import verify
 from poyo_edge.simulate import simulate_study
 from poyo_edge.training import DEMO_RECIPE, train

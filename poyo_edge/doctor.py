@@ -37,12 +37,11 @@ def examine() -> dict[str, Any]:
         "poyo_edge": __version__,
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": _cores(),
         "jetson": _jetson(),
         "packages": {"numpy": _version("numpy"), "h5py": _version("h5py"), **versions},
         "backends": [
-            {"name": info.name, "present": info.present, "reason": info.reason}
-            for info in backends
+            {"name": info.name, "present": info.present, "reason": info.reason} for info in backends
         ],
         "best_backend": next((info.name for info in backends if info.present), None),
         "ready": {extra: not names for extra, names in missing.items()},
@@ -59,6 +58,13 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def _cores() -> int | None:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count()
 
 
 def _jetson() -> str | None:

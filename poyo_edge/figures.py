@@ -81,10 +81,17 @@ def draw_latency(
     for name, value in summary_ms.items():
         if value > 0:
             axis.axvline(value, color=_DECODED, lw=1, ls="--" if name == "max" else "-")
-            label = f" {name} {value:.2f}"
-            top = axis.get_xaxis_transform()
-            axis.text(
-                value, 0.97, label, transform=top, rotation=90, va="top", fontsize=8, color=_DECODED
+            label = f"{name.replace('p999', 'p99.9')} {value:.2f}"
+            axis.annotate(
+                label,
+                (value, 0.97),
+                xycoords=axis.get_xaxis_transform(),
+                xytext=(3, 0),
+                textcoords="offset points",
+                rotation=90,
+                va="top",
+                fontsize=8,
+                color=_DECODED,
             )
     axis.xaxis.set_major_formatter(plt.FuncFormatter(lambda x, _: f"{x:g}"))
     axis.xaxis.set_minor_formatter(plt.FuncFormatter(lambda x, _: f"{x:g}"))

@@ -42,18 +42,10 @@ def atomic_folder(path: str | Path, *, overwrite: bool = False) -> Iterator[Path
     """A temporary folder that becomes ``path`` when the block ends well.
 
     Raises:
-        UsageError: ``path`` exists and ``overwrite`` is false, or its parent does not exist.
+        UsageError: see ``require_free``.
     """
     target = Path(path)
-    if not target.parent.is_dir():
-        raise UsageError(
-            f"{target}: expected an existing parent folder, got none; create {target.parent} first"
-        )
-    if target.exists() and not overwrite:
-        raise UsageError(
-            f"{target}: expected a name that is free, got one that exists; "
-            f"choose another with -o or pass --overwrite"
-        )
+    require_free(target, overwrite=overwrite)
     token = secrets.token_hex(4)
     temporary = target.with_name(f".{target.name}.{token}.tmp")
     try:
@@ -66,6 +58,23 @@ def atomic_folder(path: str | Path, *, overwrite: bool = False) -> Iterator[Path
         fsync(target.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def require_free(target: Path, *, overwrite: bool) -> None:
+    """Refuse a folder name that cannot be written.
+
+    Raises:
+        UsageError: ``target`` exists and ``overwrite`` is false, or its parent does not exist.
+    """
+    if not target.parent.is_dir():
+        raise UsageError(
+            f"{target}: expected an existing parent folder, got none; create {target.parent} first"
+        )
+    if target.exists() and not overwrite:
+        raise UsageError(
+            f"{target}: expected a name that is free, got one that exists; "
+            f"choose another with -o or pass --overwrite"
+        )
 
 
 def fsync(path: Path) -> None:

@@ -134,8 +134,7 @@ class _Attention(nn.Module):
         self.scale = 1.0 / math.sqrt(spec.dim_head)
         self.dropout = dropout
         self.rotate_value = rotate_value
-        self.norm = nn.LayerNorm(spec.dim)
-        self.to_out = nn.Linear(heads * spec.dim_head, spec.dim)
+        self.to_out: nn.Linear
 
     def _split(self, x_BNC: Tensor) -> Tensor:
         return torch.unflatten(x_BNC, -1, (self.heads, -1)).transpose(1, 2)
@@ -172,9 +171,11 @@ class CrossAttention(_Attention):
     def __init__(self, spec: ModelSpec, dropout: float, rotate_value: bool) -> None:
         super().__init__(spec, spec.cross_heads, dropout, rotate_value)
         inner = spec.cross_heads * spec.dim_head
+        self.norm = nn.LayerNorm(spec.dim)
         self.norm_context = nn.LayerNorm(spec.dim)
         self.to_q = nn.Linear(spec.dim, inner, bias=False)
         self.to_kv = nn.Linear(spec.dim, 2 * inner, bias=False)
+        self.to_out = nn.Linear(inner, spec.dim)
 
     def forward(
         self,
@@ -195,7 +196,10 @@ class SelfAttention(_Attention):
 
     def __init__(self, spec: ModelSpec, dropout: float) -> None:
         super().__init__(spec, spec.self_heads, dropout, rotate_value=True)
-        self.to_qkv = nn.Linear(spec.dim, 3 * spec.self_heads * spec.dim_head, bias=False)
+        inner = spec.self_heads * spec.dim_head
+        self.norm = nn.LayerNorm(spec.dim)
+        self.to_qkv = nn.Linear(spec.dim, 3 * inner, bias=False)
+        self.to_out = nn.Linear(inner, spec.dim)
 
     def forward(self, x_BLD: Tensor, rotation: Rotation) -> Tensor:
         """(B, L, D) float32 update of the latents."""

@@ -9,22 +9,25 @@ Legend: M spikes, U units, S behaviour samples, D behaviour dimensions, K interv
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import h5py
 import numpy as np
 import numpy.typing as npt
 
 from poyo_edge.errors import RecordingError
+from poyo_edge.files import atomic_path
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
+_INDEX_1S = "timestamp_indices_1s"
+_NOT_KEYS = ("", "timestamps", _INDEX_1S)
+_NOT_GROUPS = ("spikes", "units", "session", "subject")
+_CONVERT = "convert the recording to the torch_brain layout"
 
 _INDEX_1S = "timestamp_indices_1s"
 
@@ -95,13 +98,8 @@ class Recording:
             mask = _sample_mask(group, len(dataset))
         _check_ascending(self.path, f"{key} timestamps", times)
         if len(values) != len(times):
-            raise RecordingError(
-                self.path,
-                key,
-                expected=f"one value for each of {len(times)} timestamps",
-                got=f"{len(values)} values",
-                do="write the group again",
-            )
+            expected = f"one value for each of {len(times)} timestamps"
+            _refuse(self.path, key, expected, f"{len(values)} values", "write the group again")
         behavior = Behavior(times[mask], values.reshape(len(values), -1)[mask])
         _check_finite(self.path, key, behavior, allow_nan)
         return behavior
@@ -113,13 +111,9 @@ class Recording:
             RecordingError: the recording has no such split.
         """
         if split not in self.domains:
-            raise RecordingError(
-                self.path,
-                f"{split}_domain",
-                expected=f"one of the splits {_listing(self.domains)}",
-                got=repr(split),
-                do="choose one of them or add the split to the recording",
-            )
+            expected = f"one of the splits {_listing(self.domains)}"
+            do = "choose one of them or add the split to the recording"
+            _refuse(self.path, f"{split}_domain", expected, repr(split), do)
         return self.domains[split]
 
     def within(self, times: FloatArray, split: str) -> npt.NDArray[np.bool_]:
@@ -176,7 +170,8 @@ def write_recording(
     whole = intervals.pop("all", None)
     if whole is None:
         whole = _span(series_times, list(intervals.values()))
-    with replacing_file(path) as temporary, h5py.File(temporary, "w") as file:
+    _check_covered(path, whole, series_times)
+    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
         file.attrs.update({"object": "Data", "absolute_start": 0.0})
         for name, identifier in (("session", session_id), ("subject", subject_id)):
             attrs = {"object": "Data", "absolute_start": 0.0, "id": identifier}
@@ -196,49 +191,23 @@ def write_recording(
 
 
 @contextmanager
-def replacing_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; on success it is synced to disk and renamed.
-
-    When the body raises, the temporary file is removed and ``path`` is as it was.
-    """
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@contextmanager
 def _reading(path: Path) -> Iterator[Any]:
     if not path.is_file():
         got = "a folder" if path.is_dir() else "no such file"
-        raise RecordingError(
-            path, "file", expected="an HDF5 recording", got=got, do="check the path"
-        )
+        _refuse(path, "file", "an HDF5 recording", got, "check the path")
     if not h5py.is_hdf5(path):
-        raise RecordingError(
-            path,
-            "file",
-            expected="an HDF5 recording",
-            got="a file of another format",
-            do="give the *.h5 file of the session",
-        )
+        do = "give the *.h5 file of the session"
+        _refuse(path, "file", "an HDF5 recording", "a file of another format", do)
     try:
         with h5py.File(path, "r") as file:
             yield file
     except (OSError, RuntimeError) as error:
-        raise RecordingError(
-            path,
-            "file",
-            expected="a complete HDF5 file",
-            got=f"a truncated or damaged one ({error})",
-            do="copy it again from its source",
-        ) from error
+        got = f"a truncated or damaged one ({error})"
+        _refuse(path, "file", "a complete HDF5 file", got, "copy it again from its source")
+
+
+def _refuse(path: Path, field: str, expected: str, got: object, do: str) -> NoReturn:
+    raise RecordingError(path, field, expected=expected, got=got, do=do)
 
 
 def _dataset(path: Path, file: Any, name: str) -> Any:
@@ -247,13 +216,8 @@ def _dataset(path: Path, file: Any, name: str) -> Any:
         parent = name.rpartition("/")[0]
         inside = isinstance(file.get(parent), h5py.Group)
         where = f"group {parent}" if inside else "file"
-        raise RecordingError(
-            path,
-            name,
-            expected="a dataset",
-            got=f"a {where} that holds only {_listing(file[parent] if inside else file)}",
-            do="convert the recording to the torch_brain layout",
-        )
+        got = f"a {where} that holds only {_listing(file[parent] if inside else file)}"
+        _refuse(path, name, "a dataset", got, _CONVERT)
     return dataset
 
 
@@ -261,26 +225,16 @@ def _read_session_id(path: Path, file: Any) -> str:
     value = file["session"].attrs.get("id") if "session" in file else None
     text = value.decode() if isinstance(value, bytes) else value
     if not isinstance(text, str) or not text:
-        raise RecordingError(
-            path,
-            "session",
-            expected="a group with the attribute 'id'",
-            got="no such group" if "session" not in file else f"id {value!r}",
-            do="convert the recording to the torch_brain layout",
-        )
+        got = "no such group" if "session" not in file else f"id {value!r}"
+        _refuse(path, "session", "a group with the attribute 'id'", got, _CONVERT)
     return text
 
 
 def _read_unit_ids(path: Path, file: Any) -> tuple[str, ...]:
     values = _dataset(path, file, "units/id")[()]
     if values.ndim != 1 or values.dtype.kind not in "SO":
-        raise RecordingError(
-            path,
-            "units/id",
-            expected="a list of names",
-            got=f"shape {values.shape}, dtype {values.dtype}",
-            do="convert the ids to strings",
-        )
+        got = f"shape {values.shape}, dtype {values.dtype}"
+        _refuse(path, "units/id", "a list of names", got, "convert the ids to strings")
     names = [v.decode(errors="replace") if isinstance(v, bytes) else str(v) for v in values]
     return _checked_unit_ids(path, names, ascii_only=False)
 
@@ -290,14 +244,8 @@ def _checked_unit_ids(path: Path, ids: list[str], *, ascii_only: bool) -> tuple[
     unusable = [i for i in ids if not i or (ascii_only and not i.isascii()) or "\0" in i]
     if not ids or repeated or unusable:
         got = f"{repeated[0]!r} twice" if repeated else repr(unusable[0]) if unusable else "none"
-        raise RecordingError(
-            path,
-            "units/id",
-            expected="at least one unit, all with different names"
-            + (" in ASCII" if ascii_only else ""),
-            got=got,
-            do="name the units, for example SESSION/unit_000",
-        )
+        expected = "at least one unit, all with different names" + " in ASCII" * ascii_only
+        _refuse(path, "units/id", expected, got, "name the units, for example SESSION/unit_000")
     return tuple(ids)
 
 
@@ -310,59 +258,33 @@ def _read_spikes(path: Path, file: Any, n_units: int) -> tuple[FloatArray, IntAr
 
 def _check_spikes(path: Path, times: Any, units: Any, n_units: int) -> None:
     if times.ndim != 1 or times.shape != units.shape:
-        raise RecordingError(
-            path,
-            "spikes",
-            expected="as many unit indices as timestamps, in one dimension",
-            got=f"shapes {times.shape} and {units.shape}",
-            do="write the group again",
-        )
+        expected = "as many unit indices as timestamps, in one dimension"
+        got = f"shapes {times.shape} and {units.shape}"
+        _refuse(path, "spikes", expected, got, "write the group again")
     if not len(times):
-        raise RecordingError(
-            path,
-            "spikes/timestamps",
-            expected="at least one spike",
-            got="none",
-            do="leave this recording out",
-        )
+        _refuse(path, "spikes/timestamps", "at least one spike", "none", "leave this recording out")
     _check_ascending(path, "spikes/timestamps", times)
     if units.dtype.kind not in "iu":
-        raise RecordingError(
-            path,
-            "spikes/unit_index",
-            expected="integers",
-            got=f"dtype {units.dtype}",
-            do="convert the indices to int64",
-        )
-    if int(units.min()) < 0 or int(units.max()) >= n_units:
-        wrong = units.min() if int(units.min()) < 0 else units.max()
-        raise RecordingError(
-            path,
-            "spikes/unit_index",
-            expected=f"rows 0 to {n_units - 1} of units/id",
-            got=int(wrong),
-            do="write the units and their spikes from the same table",
-        )
+        do = "convert the indices to int64"
+        _refuse(path, "spikes/unit_index", "integers", f"dtype {units.dtype}", do)
+    lowest, highest = int(units.min()), int(units.max())
+    if lowest < 0 or highest >= n_units:
+        wrong, do = lowest if lowest < 0 else highest, "write units and spikes from one table"
+        _refuse(path, "spikes/unit_index", f"rows 0 to {n_units - 1} of units/id", wrong, do)
 
 
 def _check_ascending(path: Path, field: str, times: Any) -> None:
     if times.ndim != 1 or times.dtype.kind != "f":
         got = f"shape {times.shape}, dtype {times.dtype}"
-        raise RecordingError(
-            path, field, expected="a list of float64 seconds", got=got, do="convert the times"
-        )
+        _refuse(path, field, "a list of float64 seconds", got, "convert the times")
     bad = np.flatnonzero(~np.isfinite(times))
     if len(bad):
         got = f"{len(bad)} NaN or infinite, the first at index {bad[0]}"
-        raise RecordingError(
-            path, field, expected="finite seconds", got=got, do="remove these samples"
-        )
+        _refuse(path, field, "finite seconds", got, "remove these samples")
     back = np.flatnonzero(np.diff(times) < 0)
     if len(back):
         got = f"{times[back[0] + 1]:.6f} s after {times[back[0]]:.6f} s at index {back[0] + 1}"
-        raise RecordingError(
-            path, field, expected="ascending seconds", got=got, do="sort the samples by time"
-        )
+        _refuse(path, field, "ascending seconds", got, "sort the samples by time")
 
 
 def _read_domains(path: Path, file: Any) -> dict[str, FloatArray]:
@@ -373,13 +295,8 @@ def _read_domains(path: Path, file: Any) -> dict[str, FloatArray]:
         split = "all" if name == "domain" else name.removesuffix("_domain")
         start, end = (_dataset(path, file, f"{name}/{edge}")[()] for edge in ("start", "end"))
         if start.shape != end.shape or start.ndim != 1:
-            raise RecordingError(
-                path,
-                name,
-                expected="one end for each start",
-                got=f"shapes {start.shape} and {end.shape}",
-                do="write the intervals again",
-            )
+            got = f"shapes {start.shape} and {end.shape}"
+            _refuse(path, name, "one end for each start", got, "write the intervals again")
         domains[split] = _checked_intervals(path, split, np.stack([start, end], axis=-1))
     return domains
 
@@ -387,23 +304,14 @@ def _read_domains(path: Path, file: Any) -> dict[str, FloatArray]:
 def _checked_intervals(path: Path, split: str, intervals: Any) -> FloatArray:
     field = "domain" if split == "all" else f"{split}_domain"
     if intervals.shape[1:] != (2,) or intervals.dtype.kind not in "iuf":
-        raise RecordingError(
-            path,
-            field,
-            expected="intervals of shape (K, 2) in seconds",
-            got=f"shape {intervals.shape}, dtype {intervals.dtype}",
-            do="give a start and an end for each interval",
-        )
+        got = f"shape {intervals.shape}, dtype {intervals.dtype}"
+        do = "give a start and an end for each interval"
+        _refuse(path, field, "intervals of shape (K, 2) in seconds", got, do)
     bad = np.flatnonzero(~(intervals[:, 1] > intervals[:, 0]) | ~np.isfinite(intervals).all(1))
     if len(bad):
-        start, end = intervals[bad[0]]
-        raise RecordingError(
-            path,
-            field,
-            expected="finite intervals that end after they start",
-            got=f"{start} to {end} s at index {bad[0]}",
-            do="correct or remove the interval",
-        )
+        got = f"{intervals[bad[0], 0]} to {intervals[bad[0], 1]} s at index {bad[0]}"
+        do = "correct or remove the interval"
+        _refuse(path, field, "finite intervals that end after they start", got, do)
     return np.asarray(intervals, dtype=np.float64)
 
 
@@ -421,7 +329,7 @@ def _is_behavior(group: Any, key: str, dataset: Any) -> bool:
     return (
         isinstance(dataset, h5py.Dataset)
         and ("timestamps" in group or group.attrs.get("object") == "RegularTimeSeries")
-        and key not in ("timestamps", _INDEX_1S)
+        and key not in _NOT_KEYS
         and dataset.dtype.kind in "biuf"
         and dataset.ndim in (1, 2)
     )
@@ -436,13 +344,8 @@ def _find_behavior(path: Path, file: Any, key: str, known: Sequence[str]) -> tup
     group = file.get(name) if name and dataset_name else None
     dataset = group.get(dataset_name) if isinstance(group, h5py.Group) else None
     if name in ("spikes", "units") or not _is_behavior(group, dataset_name, dataset):
-        raise RecordingError(
-            path,
-            key,
-            expected=f"one of the behaviours {_listing(known)}",
-            got="a name that the recording does not have",
-            do="choose one of them",
-        )
+        expected, got = f"one of the behaviours {_listing(known)}", "a name that is not there"
+        _refuse(path, key, expected, got, "choose one of them")
     return group, dataset
 
 
@@ -453,13 +356,8 @@ def _sample_times(path: Path, group: Any, length: int) -> FloatArray:
     starts = _dataset(path, group, "domain/start")[()]
     rate = float(group.attrs.get("sampling_rate", np.nan))
     if not len(starts) or not 0 < rate < np.inf:
-        raise RecordingError(
-            path,
-            group.name,
-            expected="a start and a sampling rate > 0 Hz",
-            got=f"{len(starts)} starts, {rate} Hz",
-            do="write the group again",
-        )
+        expected, got = "a start and a sampling rate > 0 Hz", f"{len(starts)} starts, {rate} Hz"
+        _refuse(path, group.name, expected, got, "write the group again")
     return float(starts[0]) + np.arange(length, dtype=np.float64) / rate
 
 
@@ -481,13 +379,9 @@ def _check_finite(path: Path, key: str, behavior: Behavior, allow_nan: bool) -> 
     wrong = np.isinf(behavior.values) if allow_nan else ~np.isfinite(behavior.values)
     bad = np.flatnonzero(wrong.any(axis=1))
     if len(bad):
-        raise RecordingError(
-            path,
-            key,
-            expected="finite values",
-            got=f"{len(bad)} NaN or infinite samples, the first at {behavior.times[bad[0]]:.6f} s",
-            do="remove or interpolate these samples",
-        )
+        first = behavior.times[bad[0]]
+        got = f"{len(bad)} NaN or infinite samples, the first at {first:.6f} s"
+        _refuse(path, key, "finite values", got, "remove or interpolate these samples")
 
 
 def _grouped_behaviors(
@@ -496,28 +390,27 @@ def _grouped_behaviors(
     groups: dict[str, dict[str, npt.NDArray[Any]]] = {}
     for key, (times, values) in behaviors.items():
         name, _, dataset = key.partition(".")
+        if not name or dataset in _NOT_KEYS or name in _NOT_GROUPS or name.endswith("domain"):
+            do = "name it, for example, cursor.vel"
+            _refuse(path, key, "a name of the form GROUP.KEY", repr(key), do)
         seconds = np.asarray(times, dtype=np.float64)
+        _check_ascending(path, f"{key} timestamps", seconds)
         arrays = groups.setdefault(name, {"timestamps": seconds})
         arrays[dataset] = np.asarray(values)
-        _check_ascending(path, f"{key} timestamps", seconds)
-        if not dataset or dataset == "timestamps" or name in ("spikes", "units", "domain"):
-            raise RecordingError(
-                path,
-                key,
-                expected="a name of the form GROUP.KEY",
-                got=repr(key),
-                do="name it, for example, cursor.vel",
-            )
         same_times = np.array_equal(arrays["timestamps"], seconds)
-        if not same_times or arrays[dataset].shape[:1] != arrays["timestamps"].shape:
-            raise RecordingError(
-                path,
-                key,
-                expected=f"one value for each of {len(arrays['timestamps'])} timestamps of {name}",
-                got=f"shape {arrays[dataset].shape}" if same_times else "other timestamps",
-                do="write it under a group of its own",
-            )
+        if not same_times or arrays[dataset].shape[:1] != seconds.shape:
+            expected = f"one value for each of {len(arrays['timestamps'])} timestamps of {name}"
+            got = f"shape {arrays[dataset].shape}" if same_times else "other timestamps"
+            _refuse(path, key, expected, got, "write it under a group of its own")
     return groups
+
+
+def _check_covered(path: Path, domain: FloatArray, times: Sequence[FloatArray]) -> None:
+    """torch_brain finds samples through an index that spans the domain: none may lie outside."""
+    found = [edge for t in times if len(t) for edge in (t[0], t[-1])]
+    if not len(domain) or min(found) < domain[0, 0] or max(found) > domain[-1, 1]:
+        expected = f"a domain that holds {min(found)} to {max(found)} s"
+        _refuse(path, "domain", expected, f"{domain.tolist()}", "widen it or leave out 'all'")
 
 
 def _span(times: Sequence[FloatArray], intervals: Sequence[FloatArray]) -> FloatArray:

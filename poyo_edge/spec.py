@@ -13,6 +13,7 @@ import numpy.typing as npt
 from poyo_edge.errors import UsageError
 
 T = TypeVar("T", bound="JsonRecord")
+_MOST_LATENTS = 65536
 
 
 class JsonRecord:
@@ -91,8 +92,11 @@ class ModelSpec(JsonRecord):
                 f"latent_step_s: expected at most window_s ({self.window_s}), "
                 f"got {self.latent_step_s}"
             )
-        if self.n_latents > 65536:
-            raise UsageError(f"n_latents: expected at most 65536, got {self.n_latents}")
+        if self.window_s / self.latent_step_s * self.latents_per_step > _MOST_LATENTS:
+            raise UsageError(
+                f"latents: expected at most {_MOST_LATENTS} in a window, "
+                f"got {self.latents_per_step} each {self.latent_step_s} s in {self.window_s} s"
+            )
 
     @property
     def latent_steps(self) -> int:

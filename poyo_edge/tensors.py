@@ -114,9 +114,7 @@ def require_tensor(
 def _metadata(data: bytes, path: str | Path, error: type[FileProblemError]) -> dict[str, str]:
     do = "copy or create the file again"
     if len(data) < _HEADER_LENGTH_BYTES:
-        raise error(
-            path, "header", expected="a safetensors file", got=f"{len(data)} bytes", do=do
-        )
+        raise error(path, "header", expected="a safetensors file", got=f"{len(data)} bytes", do=do)
     (length,) = struct.unpack("<Q", data[:_HEADER_LENGTH_BYTES])
     if length > min(_MAX_HEADER_BYTES, len(data) - _HEADER_LENGTH_BYTES):
         raise error(

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import math
+import signal
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,8 +26,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from poyo_edge.errors import MissingExtraError, RecordingError, UsageError
-from poyo_edge.recording import Behavior, Recording, replacing_file
+from poyo_edge.errors import CheckFailedError, MissingExtraError, RecordingError, UsageError
+from poyo_edge.files import atomic_path
+from poyo_edge.recording import Behavior, Recording
 from poyo_edge.spec import ModelSpec, OutputScale
 from poyo_edge.tokens import latent_tokens, window_tokens
 
@@ -47,6 +49,7 @@ except ImportError as error:
 
 from poyo_edge.model import POYO
 
+FloatArray = npt.NDArray[np.float64]
 Progress = Callable[[int, int, float], None]
 """Called after each step with the step, the number of steps and the loss."""
 
@@ -91,13 +94,13 @@ class Recipe:
         for name in ("lr", "clip_norm", "tail_weight"):
             if not 0 < getattr(self, name) < math.inf:
                 raise UsageError(f"{name}: expected a number > 0, got {getattr(self, name)}")
+        if not 0 <= self.weight_decay < math.inf:
+            raise UsageError(f"weight_decay: expected a number >= 0, got {self.weight_decay}")
         for name in ("ffn_dropout", "lin_dropout", "atn_dropout", "warmup_share"):
             if not 0 <= getattr(self, name) < 1:
                 raise UsageError(f"{name}: expected 0 <= number < 1, got {getattr(self, name)}")
-        if (
-            self.unit_dropout
-            and not 0 < self.unit_dropout[0] < self.unit_dropout[1] <= self.unit_dropout[2]
-        ):
+        fewest, mode, most = self.unit_dropout or (1, 2, 2)
+        if not 0 < fewest < mode <= most:
             raise UsageError(
                 f"unit_dropout: expected 0 < fewest < most frequent <= largest, "
                 f"got {self.unit_dropout}"
@@ -136,6 +139,7 @@ DEMO_RECIPE = Recipe(
     ffn_dropout=0.0,
     lin_dropout=0.1,
     unit_dropout=(30, 59, 60),
+    tail_weight=10.0,
 )
 """Small enough for two CPU cores and two minutes, for simulated sessions of 60 units."""
 
@@ -150,35 +154,38 @@ def train(
     """Train a model on the recordings and write its checkpoint, whole or not at all.
 
     Seeds the global random generators of Python, numpy and torch: the same recordings, recipe
-    and number of threads give the same weights.
+    and number of threads give the same weights on a CPU.
 
     Args:
         recordings: one file for each session.
         recipe: sizes, behaviour, optimiser and data options.
-        checkpoint: the file to write; an existing one is replaced.
+        checkpoint: the file to write; an existing one is replaced, absent folders are made.
         on_progress: called after each step.
 
     Raises:
         RecordingError: a recording cannot be used: no such behaviour or split, a session or unit
             that occurs twice, NaN, behaviour that never changes, no window that fits.
         UsageError: no recording at all.
+        CheckFailedError: the loss became NaN or infinite.
     """
     started = time.perf_counter()
+    checkpoint = Path(checkpoint)
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
     sessions = [_Session.open(Path(path), recipe) for path in recordings]
     _check_distinct(sessions)
     scale = recipe.scale or _measured_scale(sessions)
-    seed_everything(recipe.seed, workers=True, verbose=False)
+    seed_everything(recipe.seed, verbose=False)
     module = _Module(
         _new_model(sessions, recipe), recipe, _hyper_parameters(sessions, recipe, scale)
     )
     losses = _Losses(recipe.steps, on_progress)
     with _quiet_lightning():
         trainer = _trainer(recipe, losses)
-        trainer.fit(module, _loader(sessions, recipe, scale, module.model))
-        with replacing_file(Path(checkpoint)) as temporary:
+        _fit(trainer, module, _loader(sessions, recipe, scale, module.model))
+        with atomic_path(checkpoint) as temporary:
             trainer.save_checkpoint(temporary, weights_only=True)
     return TrainingResult(
-        checkpoint=Path(checkpoint),
+        checkpoint=checkpoint,
         session_ids=tuple(s.recording.session_id for s in sessions),
         n_units=sum(len(s.recording.unit_ids) for s in sessions),
         scale=scale,
@@ -189,29 +196,27 @@ def train(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Session:
-    """A recording that passed the checks, with the behaviour to decode."""
+    """A recording that passed the checks, with the behaviour to decode and where to train."""
 
     recording: Recording
     behavior: Behavior
-    intervals: npt.NDArray[np.float64]
+    intervals: FloatArray
+    """(K, 2) float64 seconds."""
+    values: FloatArray
+    """(S, O) float64 behaviour in the split."""
 
     @classmethod
     def open(cls, path: Path, recipe: Recipe) -> _Session:
         recording = Recording.open(path)
         intervals = recording.intervals(recipe.split)
         _check_windows(recording, intervals, recipe)
-        session = cls(recording, recording.behavior(recipe.behavior), intervals)
-        _check_behavior(session, recipe)
-        return session
-
-    def train_values(self, split: str) -> npt.NDArray[np.float64]:
-        """(S, O) float64 behaviour in the split."""
-        return self.behavior.values[self.recording.within(self.behavior.times, split)]
+        behavior = recording.behavior(recipe.behavior)
+        values = behavior.values[recording.within(behavior.times, recipe.split)]
+        _check_behavior(path, values, recipe)
+        return cls(recording, behavior, intervals, values)
 
 
-def _check_windows(
-    recording: Recording, intervals: npt.NDArray[np.float64], recipe: Recipe
-) -> None:
+def _check_windows(recording: Recording, intervals: FloatArray, recipe: Recipe) -> None:
     longest = float(np.max(intervals[:, 1] - intervals[:, 0], initial=0.0))
     if longest < recipe.spec.window_s:
         raise RecordingError(
@@ -223,23 +228,17 @@ def _check_windows(
         )
 
 
-def _check_behavior(session: _Session, recipe: Recipe) -> None:
-    values = session.train_values(recipe.split)
+def _check_behavior(path: Path, values: FloatArray, recipe: Recipe) -> None:
     spread = values.std(axis=0) if len(values) else np.zeros(values.shape[1])
-    expected, got = "", ""
     if values.shape[1] != recipe.spec.dim_out:
         expected, got = f"{recipe.spec.dim_out} dimensions", f"{values.shape[1]}"
     elif not (spread > 0).all():
         expected = f"values that change in the {recipe.split} split"
         got = f"{len(values)} samples with standard deviation {spread.tolist()}"
-    if expected:
-        raise RecordingError(
-            session.recording.path,
-            recipe.behavior,
-            expected=expected,
-            got=got,
-            do="choose another behaviour or leave this recording out",
-        )
+    else:
+        return
+    do = "choose another behaviour or leave this recording out"
+    raise RecordingError(path, recipe.behavior, expected=expected, got=got, do=do)
 
 
 def _check_distinct(sessions: Sequence[_Session]) -> None:
@@ -261,9 +260,7 @@ def _check_distinct(sessions: Sequence[_Session]) -> None:
 
 
 def _measured_scale(sessions: Sequence[_Session]) -> OutputScale:
-    values = np.concatenate(
-        [s.behavior.values[s.recording.within(s.behavior.times, "train")] for s in sessions]
-    )
+    values = np.concatenate([s.values for s in sessions])
     return OutputScale(
         scale=tuple(values.std(axis=0).tolist()), offset=tuple(values.mean(axis=0).tolist())
     )
@@ -346,6 +343,16 @@ def _trainer(recipe: Recipe, callback: Callback) -> Trainer:
     )
 
 
+def _fit(trainer: Trainer, module: LightningModule, loader: DataLoader[Any]) -> None:
+    """Train. Lightning ends the process on Ctrl-C; here the caller gets the interrupt."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        trainer.fit(module, loader)
+    except SystemExit:
+        signal.signal(signal.SIGINT, handler)
+        raise KeyboardInterrupt from None
+
+
 def _loader(
     sessions: Sequence[_Session], recipe: Recipe, scale: OutputScale, model: POYO
 ) -> DataLoader[Any]:
@@ -371,7 +378,7 @@ def _augmentations(recipe: Recipe) -> list[Any]:
     return [UnitDropout(min_units=fewest, mode_units=mode, max_units=most, seed=recipe.seed)]
 
 
-def _interval(intervals: npt.NDArray[np.float64]) -> Any:
+def _interval(intervals: FloatArray) -> Any:
     return Interval(start=intervals[:, 0].copy(), end=intervals[:, 1].copy())
 
 
@@ -487,6 +494,11 @@ class _Losses(Callback):
 
     def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, *_: Any) -> None:
         self.values.append(float(outputs["loss"]))
+        if not math.isfinite(self.values[-1]):
+            raise CheckFailedError(
+                f"training: expected a finite loss, got {self.values[-1]} at step "
+                f"{len(self.values)} of {self._steps}; lower the recipe's lr"
+            )
         if self._on_progress is not None:
             self._on_progress(len(self.values), self._steps, self.values[-1])
 

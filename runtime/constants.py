@@ -127,9 +127,7 @@ def rotate_halves(x: Float64, cos: Float64, sin: Float64) -> Float64:
     """Turn the first 2P head dimensions of ``x`` (..., K): halves, not neighbours, are pairs."""
     pairs = cos.shape[-1]
     first, second, rest = x[..., :pairs], x[..., pairs : 2 * pairs], x[..., 2 * pairs :]
-    return np.concatenate(
-        [first * cos - second * sin, second * cos + first * sin, rest], axis=-1
-    )
+    return np.concatenate([first * cos - second * sin, second * cos + first * sin, rest], axis=-1)
 
 
 def _attend(query_HLK: Float64, key_EHK: Float64, value_EHK: Float64) -> tuple[Float64, Float64]:
@@ -141,9 +139,7 @@ def _attend(query_HLK: Float64, key_EHK: Float64, value_EHK: Float64) -> tuple[F
     return peak[..., 0] + np.log(total), value
 
 
-def _require_shape(
-    name: str, array: npt.NDArray[np.floating], shape: tuple[int, ...]
-) -> None:
+def _require_shape(name: str, array: npt.NDArray[np.floating], shape: tuple[int, ...]) -> None:
     if array.shape != shape:
         raise UsageError(f"{name}: expected shape {shape}, got {array.shape}")
     if not np.isfinite(array).all():

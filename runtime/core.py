@@ -37,9 +37,7 @@ class Core:
             weights=artifact.weights(constant_shapes(artifact.manifest.spec)),
         )
 
-    def constants(
-        self, unit_embedding: Float32, session_embedding: Float32
-    ) -> SessionConstants:
+    def constants(self, unit_embedding: Float32, session_embedding: Float32) -> SessionConstants:
         """The session's inputs, from unit_embedding (U, D) and session_embedding (D,)."""
         spec = self.artifact.manifest.spec
         return session_constants(spec, self.weights, unit_embedding, session_embedding)

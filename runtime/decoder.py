@@ -162,7 +162,9 @@ class Decoder:
             session = self._session
             rows = session.units.as_rows(units)
             if len(rows) != len(chunk):
-                raise UsageError(f"push: expected as many units as times ({len(chunk)}), got {len(rows)}")
+                raise UsageError(
+                    f"push: expected as many units as times ({len(chunk)}), got {len(rows)}"
+                )
             self._intake.add(chunk, rows, len(session.units))
 
     def decode(self, t: float | int) -> Result:

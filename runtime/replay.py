@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from poyo_edge.errors import RecordingError, UsageError
+from poyo_edge.figures import draw_latency, draw_trace
 from poyo_edge.metrics import r2_per_dim
 from poyo_edge.recording import Recording
 from poyo_edge.runtime.decoder import Decoder
+from poyo_edge.runtime.latency import LatencyHistogram
+
+TRACE_PNG, LATENCY_PNG = "decoded_trace.png", "latency.png"
 
 Float64 = npt.NDArray[np.float64]
 Progress = Callable[[int, int], None]
@@ -30,6 +36,7 @@ class Replay:
     """(S, O) in behaviour units."""
     r2_per_dim: Float64
     stats: dict[str, Any]
+    latency: LatencyHistogram
 
     @property
     def r2(self) -> float:
@@ -102,17 +109,43 @@ def replay(
         decoded=decoded,
         r2_per_dim=r2_per_dim(truth, decoded),
         stats=decoder.stats(),
+        latency=decoder.latency,
     )
 
 
-def _chunks(
-    times: Float64, first: int, end: int, chunk_s: float | None
-) -> list[tuple[int, int]]:
+def draw(folder: str | Path, replayed: Replay, *, title: str, unit: str = "") -> list[str]:
+    """Draw the decoded trace and the latency histogram into a folder; returns the file names.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    folder = Path(folder)
+    draw_trace(
+        folder / TRACE_PNG,
+        replayed.times,
+        replayed.truth,
+        replayed.decoded,
+        title=f"{title}: decoded causally",
+        r2_per_dim=replayed.r2_per_dim.tolist(),
+        unit=unit,
+    )
+    n_decodes = int(replayed.latency.counts.sum())
+    draw_latency(
+        folder / LATENCY_PNG,
+        replayed.latency.edges_ms(),
+        replayed.latency.counts,
+        replayed.latency.summary_ms(),
+        title=f"{title}: latency of {n_decodes} decodes, {replayed.stats['backend']}",
+    )
+    return [TRACE_PNG, LATENCY_PNG]
+
+
+def _chunks(times: Float64, first: int, end: int, chunk_s: float | None) -> list[tuple[int, int]]:
     if chunk_s is None or end <= first:
         return [(first, end)]
     edges = np.arange(times[first], times[end - 1] + chunk_s, chunk_s)
     cuts = [first, *(first + np.searchsorted(times[first:end], edges[1:])).tolist(), end]
-    return [(lo, hi) for lo, hi in zip(cuts, cuts[1:], strict=False) if hi > lo]
+    return [(lo, hi) for lo, hi in itertools.pairwise(cuts) if hi > lo]
 
 
 def _rows(decoder: Decoder, recording: Recording) -> npt.NDArray[np.int32]:

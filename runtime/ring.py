@@ -27,6 +27,8 @@ class SpikeRing:
         self._start = 0
         self._end = 0
         self._sorted = True
+        self.lost_until: Any = None
+        """Time of the newest spike that had to give way since ``clear``, None without any."""
 
     def __len__(self) -> int:
         return self._end - self._start
@@ -43,26 +45,24 @@ class SpikeRing:
         """Forget everything."""
         self._start = self._end = 0
         self._sorted = True
+        self.lost_until = None
 
     def append(self, times: Times, rows: Rows, *, ascending: bool) -> int:
-        """Add spikes (N,) and return how many older ones had to give way.
+        """Add spikes (N,); the newest ``capacity`` of all are kept. Returns how many were lost.
 
         Args:
             times: (N,) of the ring's dtype.
             rows: (N,) integers.
             ascending: whether ``times`` is sorted.
         """
-        n = len(times)
-        lost = max(0, len(self) + n - self.capacity)
-        if n > self.capacity:
+        lost = max(0, len(self) + len(times) - self.capacity)
+        if len(times) > self.capacity:
             if not ascending:
                 order = np.argsort(times, kind="stable")
                 times, rows, ascending = times[order], rows[order], True
+            self._note_lost(times[-self.capacity - 1])
             times, rows = times[-self.capacity :], rows[-self.capacity :]
-            n = self.capacity
-        if lost and not self._sorted:
-            self._sort()
-        self._start = min(self._end, self._start + lost)
+        n = len(times)
         if self._end + n > len(self._times):
             self._move_to_front()
         if len(self):
@@ -71,6 +71,10 @@ class SpikeRing:
         self._times[self._end : self._end + n] = times
         self._rows[self._end : self._end + n] = rows
         self._end += n
+        if len(self) > self.capacity:
+            self._sort()
+            self._start = self._end - self.capacity
+            self._note_lost(self._times[self._start - 1])
         return lost
 
     def window(self, start: Any, end: Any) -> tuple[Times, Rows]:
@@ -108,6 +112,9 @@ class SpikeRing:
         self._rows[:n] = rows[kept]
         self._start, self._end = 0, n
         return forgotten
+
+    def _note_lost(self, newest: Any) -> None:
+        self.lost_until = newest if self.lost_until is None else max(self.lost_until, newest)
 
     def _sort(self) -> None:
         if self._sorted:

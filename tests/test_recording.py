@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from poyo_edge.errors import RecordingError
-from poyo_edge.recording import Recording, replacing_file, write_recording
+from poyo_edge.recording import Recording, write_recording
 
 REAL_RECORDINGS = Path(__file__).parents[2] / "shared" / "data"
 
@@ -353,6 +353,11 @@ BAD_ARRAYS: dict[str, tuple[dict[str, Any], str]] = {
         "got other timestamps; write it under a group of its own",
     ),
     "interval": ({"domains": {"test": [(2.0, 1.0)]}}, "test_domain: .* got 2.0 to 1.0 s"),
+    "reserved": ({"behaviors": {"spikes.amp": ([0.0], [1.0])}}, "form GROUP.KEY, got 'spikes"),
+    "outside": (
+        {"domains": {"all": [(0.0, 5.0)]}},
+        r"domain: expected a domain that holds .* s, got \[\[0.0, 5.0\]\]; widen it",
+    ),
     "interval shape": ({"domains": {"all": [0.0, 1.0]}}, r"domain: expected .* shape \(K, 2\)"),
 }
 
@@ -365,10 +370,16 @@ def test_bad_arrays_are_refused_and_nothing_is_written(tmp_path: Path, name: str
     assert not list(tmp_path.iterdir())
 
 
-def test_a_failed_write_leaves_the_old_file_and_no_rest(path: Path) -> None:
+def test_a_failed_write_leaves_the_old_file_and_no_rest(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = path.read_bytes()
-    with pytest.raises(KeyboardInterrupt), replacing_file(path) as temporary:
-        temporary.write_bytes(b"half")
+
+    def stop(*_: object) -> None:
         raise KeyboardInterrupt
+
+    monkeypatch.setattr("poyo_edge.recording._write_units", stop)
+    with pytest.raises(KeyboardInterrupt):
+        write_recording(path, **valid_arrays())
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]

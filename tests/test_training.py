@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from poyo_edge.errors import MissingExtraError, RecordingError, UsageError
+from poyo_edge.errors import CheckFailedError, MissingExtraError, RecordingError, UsageError
 from poyo_edge.recording import Recording, write_recording
 from poyo_edge.simulate import Simulation, simulate_study
 from poyo_edge.spec import ModelSpec, OutputScale
@@ -31,18 +32,27 @@ TINY = Recipe(
         dim_head=16,
         cross_heads=1,
         self_heads=2,
-        latents_per_step=2,
+        latents_per_step=4,
         dim_out=2,
         rotating_pairs=4,
     ),
     scale=OutputScale(scale=(10.0,), unit="cm/s"),
-    steps=120,
-    batch_size=8,
-    lr=2e-2,
+    steps=150,
+    batch_size=16,
+    lr=1e-2,
     ffn_dropout=0.0,
-    lin_dropout=0.1,
+    lin_dropout=0.0,
     unit_dropout=(8, 15, 16),
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """More threads only wait for each other on a model this small."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +74,7 @@ def checkpoint(trained: TrainingResult) -> dict[str, Any]:
 
 def test_the_loss_decreases(trained: TrainingResult) -> None:
     assert len(trained.losses) == TINY.steps
-    assert np.mean(trained.losses[-20:]) < 0.7 * np.mean(trained.losses[:20])
+    assert np.mean(trained.losses[-20:]) < 0.6 * np.mean(trained.losses[:20])
 
 
 def test_progress_is_told_after_each_step(recordings: list[Path], tmp_path: Path) -> None:
@@ -100,14 +110,14 @@ def test_the_checkpoint_has_the_layout_of_torch_brain_0_1(checkpoint: dict[str, 
         "_target_": "torch_brain.models.POYO",
         "sequence_length": 1.0,
         "latent_step": 0.125,
-        "num_latents_per_step": 2,
+        "num_latents_per_step": 4,
         "dim": 16,
         "dim_head": 16,
         "depth": 1,
         "cross_heads": 1,
         "self_heads": 2,
         "ffn_dropout": 0.0,
-        "lin_dropout": 0.1,
+        "lin_dropout": 0.0,
         "atn_dropout": 0.0,
     }
     readout = hyper["dataset"][0]["config"]["readout"]
@@ -174,12 +184,26 @@ def test_without_a_scale_the_spread_of_the_train_split_is_used(
     assert readout["normalize_std"] == pytest.approx(list(result.scale.scale))
 
 
-def test_an_interrupted_run_leaves_no_file(recordings: list[Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_an_interrupted_run_leaves_no_file_and_tells_the_caller(
+    recordings: list[Path], tmp_path: Path, error: type[BaseException]
+) -> None:
     def stop(*_: object) -> None:
-        raise RuntimeError("stop")
+        raise error
 
-    with pytest.raises(RuntimeError, match="stop"):
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(error):
         train(recordings, TINY, tmp_path / "tiny.ckpt", on_progress=stop)
+    assert not list(tmp_path.iterdir())
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_diverging_run_is_stopped_and_writes_nothing(
+    recordings: list[Path], tmp_path: Path
+) -> None:
+    recipe = dataclasses.replace(TINY, scale=OutputScale(scale=(1e-30,)))
+    with pytest.raises(CheckFailedError, match="expected a finite loss, got inf at step 1 of 150"):
+        train(recordings, recipe, tmp_path / "tiny.ckpt")
     assert not list(tmp_path.iterdir())
 
 

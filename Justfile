@@ -1,0 +1,50 @@
+# Recipes make their own virtual environment in .venv; nothing else has to be installed first.
+
+python := env("PYTHON", "python3")
+venv := justfile_directory() / ".venv"
+bin := venv / "bin"
+
+# List the recipes
+default:
+    @just --list
+
+# Create the virtual environment with everything but a GPU (about 3 minutes the first time)
+setup:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    stamp="{{ venv }}/.installed"
+    if [ ! -x "{{ bin }}/python" ]; then "{{ python }}" -m venv "{{ venv }}"; rm -f "$stamp"; fi
+    if [ ! "$stamp" -nt pyproject.toml ] || [ ! "$stamp" -nt constraints.txt ]; then
+        "{{ bin }}/python" -m pip install --quiet --upgrade pip
+        "{{ bin }}/python" -m pip install --quiet -c constraints.txt -e ".[all,dev]"
+        touch "$stamp"
+    fi
+
+# The whole road on simulated recordings: pretrain, export, decode as a stream
+demo *arguments: setup
+    "{{ bin }}/poyo-edge" demo {{ arguments }}
+
+# Lint, types and all tests
+test *arguments: lint
+    "{{ bin }}/pytest" {{ arguments }}
+
+# Style and types only
+lint: setup
+    "{{ bin }}/ruff" check .
+    "{{ bin }}/ruff" format --check .
+    "{{ bin }}/mypy"
+
+# The device side without torch, on another Python: just test-device python3.12
+test-device interpreter="python3.12":
+    #!/usr/bin/env bash
+    set -euo pipefail
+    venv="$(mktemp -d)"
+    trap 'rm -rf "$venv"' EXIT
+    "{{ interpreter }}" -m venv "$venv"
+    "$venv/bin/python" -m pip install --quiet ".[ort]" pytest hypothesis
+    "$venv/bin/python" -c "import importlib.util as u; assert not u.find_spec('torch')"
+    "$venv/bin/pytest" --quiet
+
+# Remove what the recipes made
+clean:
+    rm -rf "{{ venv }}" demo build dist *.egg-info

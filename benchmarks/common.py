@@ -1,0 +1,150 @@
+"""What the benchmarks share: torch_brain's own model, where and with what they ran, tables."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from poyo_edge.errors import MissingExtraError, PoyoEdgeError, UsageError
+from poyo_edge.spec import ModelSpec
+
+_PACKAGES = ("poyo-edge", "numpy", "onnxruntime", "torch", "torch_brain", "onnx", "onnxscript")
+_TORCH_BRAIN_FFN_MULT = 4
+
+
+def torch_brain_model(spec: ModelSpec, **more: Any) -> Any:
+    """torch_brain's own ``POYO`` of these sizes, in eval mode, vocabularies not yet set.
+
+    Args:
+        spec: sizes and time window.
+        more: further arguments of ``torch_brain.models.POYO``.
+
+    Raises:
+        MissingExtraError: torch_brain is not installed.
+        UsageError: torch_brain cannot build this size.
+    """
+    require("torch_brain", "train", "the comparison with torch_brain")
+    from torch_brain.models import POYO
+
+    if spec.ffn_mult != _TORCH_BRAIN_FFN_MULT:
+        raise UsageError(
+            f"ffn_mult: expected {_TORCH_BRAIN_FFN_MULT}, the only one that torch_brain builds, "
+            f"got {spec.ffn_mult}"
+        )
+    model = POYO(
+        sequence_length=spec.window_seconds,
+        latent_step=float(spec.latent_step_s),
+        num_latents_per_step=spec.latents_per_step,
+        dim_out=spec.dim_out,
+        dim=spec.dim,
+        depth=spec.depth,
+        dim_head=spec.dim_head,
+        cross_heads=spec.cross_heads,
+        self_heads=spec.self_heads,
+        **more,
+    )
+    return model.eval()
+
+
+def require(package: str, extra: str, purpose: str) -> None:
+    """Raise ``MissingExtraError`` with the pip command unless ``package`` is installed."""
+    if importlib.util.find_spec(package) is None:
+        raise MissingExtraError(package, extra, purpose)
+
+
+def environment(threads: int) -> dict[str, Any]:
+    """Versions, commit, device and command line, as JSON values."""
+    return {
+        "command": shlex.join(["python", *sys.argv]),
+        "commit": git_commit(),
+        "device": {
+            "cpu": cpu_model(),
+            "cores": os.cpu_count(),
+            "threads": threads,
+            "system": platform.platform(),
+        },
+        "versions": {"python": platform.python_version(), **_versions()},
+    }
+
+
+def git_commit() -> str | None:
+    """Hash of the commit of this repository, with "+changes" behind it; None outside git."""
+    here = Path(__file__).resolve().parent
+    try:
+        commit = _git(here, "rev-parse", "HEAD")
+        return commit + ("+changes" if _git(here, "status", "--porcelain") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def cpu_model() -> str:
+    """Name of the processor, as Linux tells it or as Python does."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def describe(found: Mapping[str, Any]) -> str:
+    """One line about ``environment``, to print beside every table."""
+    device, versions = found["device"], found["versions"]
+    packages = ", ".join(f"{name} {version}" for name, version in versions.items())
+    return (
+        f"{device['cpu']}, {device['threads']} of {device['cores']} cores; {packages}; "
+        f"commit {found['commit'] or 'unknown'}\n{found['command']}"
+    )
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A Markdown table; the first column is text, all others are numbers."""
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+
+
+def write_json(path: Path | None, result: Mapping[str, Any]) -> None:
+    """Write a results file, if one is wanted."""
+    if path is not None:
+        path.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        print(f"wrote {path}", file=sys.stderr)
+
+
+def say(text: str) -> None:
+    """Progress, on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a script; an error raised on purpose becomes a sentence and its exit code."""
+    try:
+        main()
+    except PoyoEdgeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        ["git", "-C", str(folder), *arguments], check=True, capture_output=True, text=True
+    )
+    return done.stdout.strip()
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,174 @@
+"""From a checkpoint file to an artifact, and everything that must stop it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("onnx")
+pytest.importorskip("matplotlib")
+
+from poyo_edge.artifact import Artifact  # noqa: E402
+from poyo_edge.errors import CheckFailedError, UsageError  # noqa: E402
+from poyo_edge.export import pipeline  # noqa: E402
+from poyo_edge.export.fold import FoldedWeights  # noqa: E402
+from poyo_edge.export.pipeline import ExportOptions, export_checkpoint  # noqa: E402
+from poyo_edge.model import POYO  # noqa: E402
+from poyo_edge.runtime.verify import verify  # noqa: E402
+from poyo_edge.simulate import Simulation, simulate_study  # noqa: E402
+from poyo_edge.spec import ModelSpec  # noqa: E402
+
+SPEC = ModelSpec(
+    dim=16,
+    depth=1,
+    dim_head=16,
+    cross_heads=2,
+    self_heads=2,
+    latents_per_step=2,
+    dim_out=2,
+    rotating_pairs=4,
+)
+SHARED = Path(__file__).parents[3] / "shared"
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    simulation = Simulation(duration_s=30.0, n_units=8)
+    return simulate_study(
+        tmp_path_factory.mktemp("recordings"), n_sessions=2, simulation=simulation
+    )
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    sessions = ["sim_00", "sim_01"]
+    units = [f"{session}/unit_{i:03d}" for session in sessions for i in range(8)]
+    model = POYO(SPEC, units, sessions, emb_init_std=1.0)
+    path = tmp_path_factory.mktemp("checkpoint") / "small.pt"
+    torch.save(model.state_dict(), path)
+    return path
+
+
+def test_export_writes_an_artifact_that_verifies(checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "small.poyo"
+    report = export_checkpoint(checkpoint, out).to_json()
+    assert report["max_abs_error"] <= report["tolerance"]
+    assert report["sessions"] == {"sim_00": 8, "sim_01": 8}
+    assert {line["n_spikes"] for line in report["parity"] if line["kind"] == "synthetic"} == {
+        0, 1, 7, 8, 9, 100, 1000, 8000
+    }  # fmt: skip
+    assert all(check.ok for check in verify(out))
+    assert json.loads((out / "report.json").read_text())["layout"] == "B3"
+    assert "Parity" in (out / "report.html").read_text()
+    assert [path.name for path in tmp_path.iterdir()] == ["small.poyo"]
+
+
+def test_export_with_a_recording_replays_it_and_draws_pictures(
+    checkpoint: Path, recordings: list[Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "small.poyo"
+    options = ExportOptions(recording=recordings[1], behavior="cursor.vel")
+    report = export_checkpoint(checkpoint, out, options).to_json()
+    assert report["replay"]["protocol"] == "causal"
+    assert any(line["kind"] == "recorded" for line in report["parity"])
+    page = (out / "report.html").read_text()
+    for name in ("decoded_trace.png", "latency.png"):
+        assert f'src="{name}"' in page
+        assert (out / name).read_bytes().startswith(b"\x89PNG")
+    assert set(Artifact.open(out).manifest.files) >= {"latency.png", "report.json", "core.onnx"}
+
+
+def test_failed_parity_is_exit_3_and_leaves_nothing(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slightly_wrong(weights: Any, spec: ModelSpec) -> FoldedWeights:
+        folded = _fold(weights, spec)
+        bias = folded.readout[1] + np.float32(1e-3)
+        return dataclasses.replace(folded, readout=(folded.readout[0], bias))
+
+    _fold = pipeline.fold
+    monkeypatch.setattr(pipeline, "fold", slightly_wrong)
+    with pytest.raises(CheckFailedError, match=r"parity: expected an error of at most .* got 1\.0"):
+        export_checkpoint(checkpoint, tmp_path / "small.poyo")
+    assert CheckFailedError.exit_code == 3
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_failure_while_writing_leaves_the_older_artifact(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "small.poyo"
+    export_checkpoint(checkpoint, out)
+    before = (out / "manifest.json").read_bytes()
+
+    def full_disk(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pipeline, "write_report", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        export_checkpoint(checkpoint, out, ExportOptions(overwrite=True))
+    assert (out / "manifest.json").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["small.poyo"]
+
+
+def test_dry_run_writes_nothing(checkpoint: Path, tmp_path: Path) -> None:
+    report = export_checkpoint(checkpoint, tmp_path / "x.poyo", ExportOptions(dry_run=True))
+    assert report.artifact is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_artifact_is_kept_unless_told(checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "x.poyo").mkdir()
+    with pytest.raises(UsageError, match="expected a name that is free"):
+        export_checkpoint(checkpoint, tmp_path / "x.poyo")
+    with pytest.raises(UsageError, match="expected an existing parent folder"):
+        export_checkpoint(checkpoint, tmp_path / "no" / "x.poyo")
+
+
+def test_keep_session_keeps_only_that_one(checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "one.poyo"
+    export_checkpoint(checkpoint, out, ExportOptions(keep_sessions=("sim_01",)))
+    assert list(Artifact.open(out).session_files()) == ["sim_01"]
+    with pytest.raises(UsageError, match=r"keep_sessions: expected some of .* got \['nobody'\]"):
+        export_checkpoint(checkpoint, tmp_path / "x", ExportOptions(keep_sessions=("nobody",)))
+
+
+def test_a_recording_of_another_session_is_refused(
+    checkpoint: Path, recordings: list[Path], tmp_path: Path
+) -> None:
+    options = ExportOptions(
+        recording=recordings[0], behavior="cursor.vel", keep_sessions=("sim_01",)
+    )
+    with pytest.raises(UsageError, match="got 'sim_00'; leave --recording out"):
+        export_checkpoint(checkpoint, tmp_path / "x.poyo", options)
+    with pytest.raises(UsageError, match=r"behavior: expected GROUP\.KEY beside a recording"):
+        ExportOptions(recording=recordings[0])
+
+
+def test_sessions_outlive_a_second_export_of_the_same_weights(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    for name, scale in (("a.poyo", None), ("b.poyo", (3.0,))):
+        export_checkpoint(checkpoint, tmp_path / name, ExportOptions(output_scale=scale))
+    session = tmp_path / "a.poyo" / "sessions" / "sim_00.session"
+    assert Artifact.open(tmp_path / "b.poyo").session(session).header.session_id == "sim_00"
+
+
+@pytest.mark.parametrize("name", ["wf5_bare.pt", "wf5_v0.1.0.ckpt", "wf5_v0.1.2.ckpt"])
+def test_checkpoints_that_torch_brain_wrote_export(name: str, tmp_path: Path) -> None:
+    path = SHARED / "checkpoints" / name
+    if not path.is_file():
+        pytest.skip(f"{path} is not there: checkpoints of others are not part of the project")
+    scale = None if name == "wf5_v0.1.0.ckpt" else (10.0,)
+    report = export_checkpoint(path, tmp_path / "wf5.poyo", ExportOptions(output_scale=scale))
+    values = report.to_json()
+    assert values["max_abs_error"] <= 1e-5 * values["output_sd"]
+    assert values["output"]["scale"] == [10.0]
+    assert len(values["sessions"]) == 5
