@@ -24,7 +24,7 @@ import torch
 from common import describe, environment, markdown, run, say, torch_brain_model, write_json
 
 from poyo_edge.checkpoint import Checkpoint, load_checkpoint
-from poyo_edge.errors import CheckFailedError, RecordingError
+from poyo_edge.errors import CheckFailedError
 from poyo_edge.export.pipeline import ExportOptions, export_checkpoint
 from poyo_edge.metrics import r2_per_dim
 from poyo_edge.recording import Recording
@@ -91,6 +91,7 @@ class Comparison:
 def main() -> None:
     """Compare, print the tables, write the results file."""
     options = parse()
+    torch.set_num_threads(options.threads)
     checkpoint = load_checkpoint(options.checkpoint, output_scale=options.output_scale)
     model = own_model(checkpoint)
     with tempfile.TemporaryDirectory() as folder:
@@ -100,9 +101,11 @@ def main() -> None:
             options.checkpoint, artifact, ExportOptions(output_scale=scale), on_step=say
         )
         found = [compare(checkpoint, model, artifact, path, options) for path in options.recording]
-    where = environment(torch.get_num_threads())
+    where = environment(options.threads)
     print(f"{describe(where)}\n\n{r2_table(found)}\n\n{difference_table(found)}\n\n{NOTE}")
-    settings = {key: getattr(options, key) for key in ("behavior", "split", "every")}
+    settings = {
+        key: getattr(options, key) for key in ("behavior", "split", "every", "whole_windows")
+    }
     recordings = [one.to_json() for one in found]
     write_json(options.json, {**where, **settings, "protocol": "causal", "recordings": recordings})
 
@@ -121,10 +124,17 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--split", default="test", help="split of the recording (default: test)")
     parser.add_argument("--every", type=int, default=1, help="judge every Nth sample only")
+    parser.add_argument(
+        "--whole-windows",
+        action="store_true",
+        help="judge only samples whose whole window lies in the split",
+    )
+    parser.add_argument("--threads", type=int, default=1, help="threads of torch (default: 1)")
     parser.add_argument("--json", type=Path, help="also write the results to this file")
     options = parser.parse_args()
-    if options.every < 1:
-        parser.error(f"--every: expected an integer >= 1, got {options.every}")
+    for name in ("every", "threads"):
+        if getattr(options, name) < 1:
+            parser.error(f"--{name}: expected an integer >= 1, got {getattr(options, name)}")
     return options
 
 
@@ -145,7 +155,7 @@ def compare(
     """Decode one recording on both sides.
 
     Raises:
-        RecordingError: the recording does not fit the checkpoint.
+        RecordingError, SessionError: the recording does not fit the checkpoint.
         CheckFailedError: the two sides find other samples or other behaviour in the split.
     """
     say(f"decoding {path.name}")
@@ -153,7 +163,6 @@ def compare(
     recording = Recording.open(path)
     decoder = Decoder.open(artifact, session=recording.session_id)
     ours = replay(decoder, recording, options.behavior, split=options.split)
-    every = slice(None, None, options.every)
     data = open_with_torch_brain(path)
     times, truth = samples(data, options.behavior, options.split)
     if not (np.array_equal(times, ours.times) and np.array_equal(truth, ours.truth)):
@@ -161,14 +170,19 @@ def compare(
             f"{path}: {options.behavior}: expected the samples that torch_brain finds in split "
             f"{options.split!r} ({len(times)}), got others ({len(ours.times)})"
         )
+    judged = np.arange(len(times))
+    if options.whole_windows:
+        inside = recording.intervals(options.split)
+        judged = judged[starts_within(inside, times, checkpoint.spec.window_seconds)]
+    judged = judged[:: options.every]
     scale, offset = checkpoint.output.arrays(checkpoint.spec.dim_out)
-    exact, single = predict(model, data, times[every])
+    exact, single = predict(model, data, times[judged])
     return Comparison(
         session_id=recording.session_id,
-        times=times[every],
-        truth=truth[every],
+        times=times[judged],
+        truth=truth[judged],
         decoded={
-            OURS: ours.decoded[every],
+            OURS: ours.decoded[judged],
             FLOAT64: exact * scale + offset,
             FLOAT32: single * scale + offset,
         },
@@ -197,12 +211,15 @@ def samples(data: Any, behavior: str, split: str) -> tuple[Float64, Float64]:
     return np.asarray(inside.timestamps[finite], np.float64), values[finite]
 
 
-def predict(model: Any, data: Any, times: Float64) -> tuple[Float64, Float64]:
-    """Predictions (S, O) in the model's scale, with float64 times and with float32 times.
+def starts_within(intervals: Float64, times: Float64, window_s: float) -> npt.NDArray[np.bool_]:
+    """Which times (S,) lie in one of the intervals (K, 2) together with their whole window."""
+    starts, ends = intervals[:, 0], intervals[:, 1]
+    after_start = times[:, None] - window_s >= starts - 1e-9
+    return np.asarray((after_start & (times[:, None] < ends)).any(1))
 
-    Raises:
-        RecordingError: a unit or the session is not in the model's vocabulary.
-    """
+
+def predict(model: Any, data: Any, times: Float64) -> tuple[Float64, Float64]:
+    """Predictions (S, O) in the model's scale, with float64 times and with float32 times."""
     exact, single = [], []
     with torch.inference_mode():
         for batch in batches(model, data, times):
@@ -242,9 +259,7 @@ def r2_table(found: list[Comparison]) -> str:
 def difference_table(found: list[Comparison]) -> str:
     """Absolute differences of predictions: max and median in the model's scale and in sd."""
     header = ["largest (median) difference, model's scale; in output sd"]
-    rows = [
-        [one.session_id, *(_cell(one.difference(a, b)) for a, b in PAIRS)] for one in found
-    ]
+    rows = [[one.session_id, *(_cell(one.difference(a, b)) for a, b in PAIRS)] for one in found]
     return markdown([*header, *(f"{a} − {b}" for a, b in PAIRS)], rows)
 
 

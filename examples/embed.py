@@ -20,7 +20,7 @@ def acquire(decoder: Decoder, stop: threading.Event) -> None:
     rows = decoder.rows(decoder.unit_ids)
     while not stop.wait(0.001):
         now = time.monotonic()
-        times = np.sort(rng.uniform(now - 0.001, now, rng.poisson(2)))
+        times = np.sort(rng.uniform(now - 0.001, now, rng.poisson(0.2)))
         decoder.push(times, rng.choice(rows, len(times)))
 
 

@@ -117,6 +117,7 @@ class ExportReport:
             "max_abs_error": self.parity.max_abs_error,
             "tolerance": self.parity.tolerance,
             "output_sd": self.parity.output_sd,
+            "rounding": self.parity.rounding,
             "float64_times": self.parity.float64_times,
             "parity": [line.to_json() for line in self.parity.lines],
             "health": self.health.to_json(),

@@ -84,8 +84,13 @@ def _parity(report: Mapping[str, Any]) -> str:
         f"<td>{'ok' if line['ok'] else '<span class=bad>failed</span>'}</td></tr>"
         for line in report["parity"]
     )
-    sd = report["output_sd"]
-    return f"<p>Output sd {sd:.4g}, in the model's scale.</p><table>{head}{rows}</table>"
+    about = (
+        f"<p>All in the model's scale, whose output has sd {report['output_sd']:.4g}. The model's "
+        f"own float32 output is {report['rounding']:.1e} from its float64 output, and giving it "
+        f"float64 times, as torch_brain's datasets do, moves it by {report['float64_times']:.1e}."
+        "</p>"
+    )
+    return f"{about}<table>{head}{rows}</table>"
 
 
 def _sessions(sessions: Mapping[str, int]) -> str:

@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from poyo_edge import tensors
 from poyo_edge.errors import ArtifactError, UsageError
-from poyo_edge.files import sha256_bytes
+from poyo_edge.files import safe_name, sha256_bytes
 from poyo_edge.session import Session, read_header
 from poyo_edge.spec import JsonRecord, ModelSpec, OutputScale
 
@@ -35,6 +35,15 @@ GOLDEN = "golden.safetensors"
 SESSIONS = "sessions"
 _REQUIRED = (CORE, WEIGHTS, GOLDEN)
 _FILE_NAME = re.compile(r"(sessions/)?[A-Za-z0-9_-][A-Za-z0-9._-]*")
+_KINDS = {
+    "name": str,
+    "behavior": str,
+    "core_hash": str,
+    "created": str,
+    "max_spikes": int,
+    "source": dict,
+    "tools": dict,
+}
 _REPAIR = "copy the whole artifact again or export it again"
 
 
@@ -44,6 +53,10 @@ class FileRecord(JsonRecord):
 
     sha256: str
     size: int
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.sha256, str) or not isinstance(self.size, int):
+            raise UsageError(f"files: expected sha256 and size, got {self.sha256!r}, {self.size!r}")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,15 +78,15 @@ class Manifest:
     created: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """The manifest as JSON values."""
-        return {
-            "schema": SCHEMA,
-            "schema_version": SCHEMA_VERSION,
+        """The manifest as JSON values, with a checksum of them."""
+        values = {
             **{f.name: getattr(self, f.name) for f in dataclasses.fields(self)},
             "spec": self.spec.to_json(),
             "output": self.output.to_json(),
             "files": {name: record.to_json() for name, record in sorted(self.files.items())},
         }
+        versions = {"schema": SCHEMA, "schema_version": SCHEMA_VERSION}
+        return {**versions, **values, "checksum": _checksum(values)}
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -175,6 +188,10 @@ class Artifact:
     def _session_path(self, session: str | Path | None) -> Path:
         if session is not None and Path(session).is_file():
             return Path(session)
+        if session is not None:
+            usual = self.path / SESSIONS / f"{safe_name(str(session))}.session"
+            if usual.is_file() and read_header(usual).session_id == str(session):
+                return usual
         known = self.session_files()
         if session is None and len(known) == 1:
             return next(iter(known.values()))
@@ -223,7 +240,7 @@ def read_manifest(path: str | Path) -> Manifest:
 
 
 def _manifest(file: Path, values: dict[str, Any]) -> Manifest:
-    names = {f.name for f in dataclasses.fields(Manifest)}
+    names = {f.name for f in dataclasses.fields(Manifest)} | {"checksum"}
     if set(values) != names:
         raise ArtifactError(
             file,
@@ -232,17 +249,31 @@ def _manifest(file: Path, values: dict[str, Any]) -> Manifest:
             got=f"unknown {sorted(set(values) - names)}, missing {sorted(names - set(values))}",
             do=_REPAIR,
         )
+    recorded, checksum = values.pop("checksum"), _checksum(values)
+    if recorded != checksum:
+        raise ArtifactError(
+            file, "checksum", expected=f"{recorded!s:.12}", got=checksum[:12], do=_REPAIR
+        )
     try:
         values["spec"] = ModelSpec.from_json(values["spec"])
         values["output"] = OutputScale.from_json(values["output"])
         values["output"].arrays(values["spec"].dim_out)
         records = values["files"].items()
         values["files"] = {name: FileRecord.from_json(record) for name, record in records}
-    except (UsageError, TypeError, AttributeError) as problem:
+    except (UsageError, TypeError, AttributeError, OverflowError) as problem:
         raise ArtifactError(
             file, "contents", expected="a valid manifest", got=str(problem), do=_REPAIR
         ) from problem
-    if not isinstance(values["max_spikes"], int) or values["max_spikes"] < 1:
+    for name, kind in _KINDS.items():
+        if type(values[name]) is not kind:
+            raise ArtifactError(
+                file,
+                name,
+                expected=f"a value of type {kind.__name__}",
+                got=values[name],
+                do=_REPAIR,
+            )
+    if values["max_spikes"] < 1:
         raise ArtifactError(
             file, "max_spikes", expected="an integer >= 1", got=values["max_spikes"], do=_REPAIR
         )
@@ -259,9 +290,14 @@ def _manifest(file: Path, values: dict[str, Any]) -> Manifest:
     return Manifest(**values)
 
 
+def _checksum(values: Mapping[str, Any]) -> str:
+    return sha256_bytes(json.dumps(values, sort_keys=True).encode())
+
+
 def _golden(arrays: tensors.Tensors, metadata: dict[str, str]) -> Golden:
     names = ("spike_time", "spike_unit", "query_time", "prediction")
-    count = sum(name.endswith(".prediction") for name in arrays)
+    # At least one: the look-up below names what is missing.
+    count = max(1, sum(name.endswith(".prediction") for name in arrays))
     return Golden(
         unit_embedding=arrays["unit_embedding"],
         session_embedding=arrays["session_embedding"],

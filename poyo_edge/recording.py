@@ -158,9 +158,11 @@ def write_recording(
             spans everything that is written.
 
     Raises:
-        RecordingError: the arrays break the layout; nothing is written.
+        RecordingError: the arrays break the layout, or the folder is absent; nothing is written.
     """
     path = Path(path)
+    if not path.parent.is_dir():
+        _refuse(path, "folder", "one that exists", "none", f"create {path.parent}")
     ids = _checked_unit_ids(path, list(unit_ids), ascii_only=True)
     times, units = np.asarray(spike_times, dtype=np.float64), np.asarray(spike_units)
     _check_spikes(path, times, units, len(ids))
@@ -201,7 +203,7 @@ def _reading(path: Path) -> Iterator[Any]:
     try:
         with h5py.File(path, "r") as file:
             yield file
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, KeyError) as error:
         got = f"a truncated or damaged one ({error})"
         _refuse(path, "file", "a complete HDF5 file", got, "copy it again from its source")
 
@@ -444,4 +446,4 @@ def _write_attributes(group: Any, kind: str, timekeys: Sequence[str]) -> None:
 
 
 def _listing(names: Any) -> str:
-    return ", ".join(sorted(names)) or "(none)"
+    return ", ".join(sorted(map(str, names))) or "(none)"

@@ -33,7 +33,8 @@ class SessionHeader(JsonRecord):
     unit_ids: tuple[str, ...]
     core_hash: str
     """Hash of the core (all weights but the two tables) that the embeddings belong to."""
-    payload_sha256: str = ""
+    checksum: str = ""
+    """SHA-256 of everything else in the file; written by ``Session.to_bytes``."""
     method: str = "checkpoint"
     """How the embeddings were made: "checkpoint" or "calibration"."""
     labelled_s: float | None = None
@@ -65,8 +66,8 @@ class Session:
             raise UsageError(f"session {self.header.session_id!r}: expected unique unit ids")
 
     def to_bytes(self) -> bytes:
-        """The file's bytes; the header carries a checksum of the tensors."""
-        header = dataclasses.replace(self.header, payload_sha256=self._payload_sha256())
+        """The file's bytes; the header carries a checksum of itself and the tensors."""
+        header = dataclasses.replace(self.header, checksum=self._checksum())
         arrays = {
             "unit_embedding": self.unit_embedding,
             "session_embedding": self.session_embedding,
@@ -78,10 +79,11 @@ class Session:
         """Write the file; a crash leaves the old file or the whole new one."""
         write_bytes(path, self.to_bytes())
 
-    def _payload_sha256(self) -> str:
+    def _checksum(self) -> str:
+        header = dataclasses.replace(self.header, checksum="").to_json()
         parts = [self.unit_embedding, self.session_embedding]
         payload = b"".join(np.ascontiguousarray(part, np.float32).tobytes() for part in parts)
-        return sha256_bytes(payload)
+        return sha256_bytes(json.dumps(header, sort_keys=True).encode() + payload)
 
     @classmethod
     def open(cls, path: str | Path, *, dim: int, core_hash: str) -> Session:
@@ -116,12 +118,12 @@ class Session:
                 arrays, "session_embedding", (dim,), path, SessionError
             ),
         )
-        if session._payload_sha256() != header.payload_sha256:
+        if session._checksum() != header.checksum:
             raise SessionError(
                 path,
-                "payload_sha256",
-                expected=header.payload_sha256[:12],
-                got=session._payload_sha256()[:12],
+                "checksum",
+                expected=header.checksum[:12],
+                got=session._checksum()[:12],
                 do="the file is damaged: restore a copy or calibrate again",
             )
         return session
@@ -162,9 +164,13 @@ def _header(path: str | Path, metadata: dict[str, str]) -> SessionHeader:
         raise SessionError(
             path, "header", expected="the fields of a session", got=str(problem), do=do
         ) from problem
+    for name in ("session_id", "core_hash", "checksum", "method", "created"):
+        value = getattr(header, name)
+        if not isinstance(value, str):
+            raise SessionError(path, name, expected="a string", got=f"{value!r:.80}", do=do)
     ids = header.unit_ids
-    well_typed = isinstance(header.session_id, str) and isinstance(ids, tuple)
-    if not well_typed or not ids or len(set(ids)) != len(ids):
+    names = isinstance(ids, tuple) and all(isinstance(unit_id, str) for unit_id in ids)
+    if not names or not ids or len(set(ids)) != len(ids):
         raise SessionError(
             path, "unit_ids", expected="unique unit ids, at least one", got=f"{ids!r:.80}", do=do
         )

@@ -80,6 +80,8 @@ class Recipe:
     """The end of the window in which samples weigh ``tail_weight`` instead of 1."""
     tail_weight: float = 5.0
     seed: int = 0
+    threads: int | None = None
+    """Threads of torch while training on a CPU; None leaves them as they are."""
 
     def __post_init__(self) -> None:
         spec = self.spec
@@ -88,9 +90,10 @@ class Recipe:
                 f"spec: expected ffn_mult 4 and rotating_pairs = dim_head / 4, as torch_brain "
                 f"builds its models, got {spec.ffn_mult}, {spec.rotating_pairs}, {spec.dim_head}"
             )
-        for name in ("steps", "batch_size"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name}: expected an integer >= 1, got {getattr(self, name)}")
+        for name in ("steps", "batch_size", "threads"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"{name}: expected an integer >= 1, got {value}")
         for name in ("lr", "clip_norm", "tail_weight"):
             if not 0 < getattr(self, name) < math.inf:
                 raise UsageError(f"{name}: expected a number > 0, got {getattr(self, name)}")
@@ -140,8 +143,13 @@ DEMO_RECIPE = Recipe(
     lin_dropout=0.1,
     unit_dropout=(30, 59, 60),
     tail_weight=10.0,
+    threads=1,
 )
-"""Small enough for two CPU cores and two minutes, for simulated sessions of 60 units."""
+"""Small enough for a CPU and two minutes, for simulated sessions of 60 units.
+
+One thread: on a model this small a second one saves little when the machine is idle, and waits
+for the first most of the time when it is not.
+"""
 
 
 def train(
@@ -179,7 +187,7 @@ def train(
         _new_model(sessions, recipe), recipe, _hyper_parameters(sessions, recipe, scale)
     )
     losses = _Losses(recipe.steps, on_progress)
-    with _quiet_lightning():
+    with _quiet_lightning(), _threads(recipe.threads):
         trainer = _trainer(recipe, losses)
         _fit(trainer, module, _loader(sessions, recipe, scale, module.model))
         with atomic_path(checkpoint) as temporary:
@@ -501,6 +509,16 @@ class _Losses(Callback):
             )
         if self._on_progress is not None:
             self._on_progress(len(self.values), self._steps, self.values[-1])
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(count or before)
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from poyo_edge.artifact import Artifact
-from poyo_edge.errors import BackendError, UsageError
+from poyo_edge.errors import UsageError
 from poyo_edge.runtime.constants import SessionConstants
 from poyo_edge.runtime.core import Core
 from poyo_edge.runtime.failsafe import Failsafe, FailsafeSettings, Status
@@ -104,7 +104,8 @@ class Decoder:
         self._failsafe = Failsafe(manifest.spec.dim_out, settings.failsafe)
         self._latency = LatencyHistogram()
         self._statuses = dict.fromkeys(Status, 0)
-        self._seen_overflow = 0
+        self._backend_failing = False
+        self._gap_end: Any = None
         self._lock = threading.Lock()
         self._decode_lock = threading.Lock()
         self._session = self._prepare(session)
@@ -183,6 +184,8 @@ class Decoder:
                 session = self._session
                 flags = self._advance(now)
                 times, rows = self._intake.ring.window(now - self._window, now)
+                if self._after_gap(times):
+                    flags.append("gap")
             budget = self.artifact.manifest.max_spikes
             if len(times) > budget:
                 self._intake.counters.over_budget += len(times) - budget
@@ -298,10 +301,8 @@ class Decoder:
             intake.covered_since = now
         if now - self._window < intake.covered_since:
             flags.append("warmup")
-        if intake.gap_until is not None and now < intake.gap_until:
-            flags.append("gap")
-        if intake.counters.overflow > self._seen_overflow:
-            self._seen_overflow = intake.counters.overflow
+        lost_until = intake.ring.lost_until
+        if lost_until is not None and lost_until >= now - self._window:
             flags.append("overflow")
         return flags
 
@@ -314,6 +315,15 @@ class Decoder:
         heard_until = last if newest is None else max(last, newest)
         return bool(now < last or now - heard_until > self._window)
 
+    def _after_gap(self, times: Times) -> bool:
+        """Whether the first spike of a window ended a silence longer than a window."""
+        before = self._intake.ring.forgotten_until
+        if not len(times) or before is None or times[0] - before <= self._window:
+            return False
+        self._intake.counters.gaps += bool(times[0] != self._gap_end)
+        self._gap_end = times[0]
+        return True
+
     def _value(
         self, session: _OpenSession, now: Any, times: Times, rows: Rows, flags: list[str]
     ) -> tuple[npt.NDArray[np.float64], Status]:
@@ -323,9 +333,11 @@ class Decoder:
             prediction = self._core.predict(session.constants, spike_time, rows, self._query)[0]
             value = prediction.astype(np.float64) * self._scale + self._offset
             failed = not bool(np.isfinite(value).all())
-        except BackendError:
+        except Exception as problem:  # Whatever a backend raises, a value has to leave.
             failed = True
-            _log.exception("the backend failed; the last good value is held")
+            if not self._backend_failing:
+                _log.error("the backend failed; the last good value is held: %r", problem)
+        self._backend_failing = failed
         if failed:
             self._intake.counters.backend_failures += 1
             flags.append("backend")

@@ -53,7 +53,7 @@ class Failsafe:
 
     def note_good(self, value: Float64, t: float) -> None:
         """Remember a good value (O,) decoded at ``t`` seconds."""
-        self._good, self._good_t = value, t
+        self._good, self._good_t = value.copy(), t
 
     def forget(self) -> None:
         """Hold nothing from before, for example after the clock was reset."""

@@ -41,7 +41,7 @@ class Counters:
     clock_resets: int = 0
     """The clock went back or jumped ahead of everything heard: the window started anew."""
     gaps: int = 0
-    """Nothing arrived for longer than a window."""
+    """A window was decoded that begins in a silence longer than itself, and ends after it."""
     backend_failures: int = 0
     """The backend raised or gave NaN or Inf."""
 
@@ -68,9 +68,8 @@ class Intake:
         """End of the last decoded window."""
         self.covered_since: Any = None
         """From when on the stream has been heard."""
-        self.gap_until: Any = None
-        """Windows that end before this time hold a silence as long as a window."""
         self.newest: Any = None
+        """Time of the newest spike heard."""
 
     def add(self, times: Times, rows: Rows, n_units: int) -> None:
         """Apply the rules to a chunk of spikes, times (N,) and rows (N,)."""
@@ -96,7 +95,7 @@ class Intake:
         """Forget all spikes; the stream counts as heard from ``t`` on."""
         self.ring.clear()
         self.covered_since = t
-        self.gap_until = self.newest = None
+        self.newest = None
 
     def _in_time(self, first: Any, last: Any) -> bool:
         """Whether an ascending chunk is finite, neither late nor future, and newer than all."""
@@ -130,13 +129,7 @@ class Intake:
     def _note_coverage(self, first: Any, last: Any) -> None:
         if self.covered_since is None or first < self.covered_since:
             self.covered_since = first
-        if self.newest is None:
-            self.newest = last
-            return
-        if first - self.newest > self.window:
-            self.counters.gaps += 1
-            self.gap_until = first + self.window
-        self.newest = max(self.newest, last)
+        self.newest = last if self.newest is None else max(self.newest, last)
 
 
 def as_times(times: npt.ArrayLike, dtype: type[np.float64] | type[np.int64]) -> Times:

@@ -94,8 +94,12 @@ def replay(
     spike_times, spike_rows = recording.spike_times, rows[recording.spike_units]
     pushed = 0
     for i, t in enumerate(times):
-        # Spikes that no window can hold need no replaying: splits may have long holes.
-        pushed = max(pushed, int(np.searchsorted(spike_times, t - 2 * decoder.window_s)))
+        # Spikes that no window can hold need no replaying: splits may have long holes, and
+        # after one the stream begins anew.
+        earliest = t - 2 * decoder.window_s
+        if i and times[i - 1] < earliest:
+            decoder.reset()
+        pushed = max(pushed, int(np.searchsorted(spike_times, earliest)))
         end = int(np.searchsorted(spike_times, t))
         for lo, hi in _chunks(spike_times, pushed, end, chunk_s):
             decoder.push(spike_times[lo:hi], spike_rows[lo:hi])

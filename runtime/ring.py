@@ -27,25 +27,19 @@ class SpikeRing:
         self._start = 0
         self._end = 0
         self._sorted = True
+        self.forgotten_until: Any = None
+        """Time of the newest spike that a window has left behind, None without any."""
         self.lost_until: Any = None
-        """Time of the newest spike that had to give way since ``clear``, None without any."""
+        """Time of the newest spike that had to give way, None without any."""
 
     def __len__(self) -> int:
         return self._end - self._start
-
-    @property
-    def newest(self) -> Any:
-        """Time of the newest spike, None when empty. Sorts if needed."""
-        if not len(self):
-            return None
-        self._sort()
-        return self._times[self._end - 1]
 
     def clear(self) -> None:
         """Forget everything."""
         self._start = self._end = 0
         self._sorted = True
-        self.lost_until = None
+        self.forgotten_until = self.lost_until = None
 
     def append(self, times: Times, rows: Rows, *, ascending: bool) -> int:
         """Add spikes (N,); the newest ``capacity`` of all are kept. Returns how many were lost.
@@ -83,6 +77,8 @@ class SpikeRing:
         live = self._times[self._start : self._end]
         first, last = live.searchsorted([start, end])
         lo, hi = self._start + first, self._start + last
+        if first:
+            self.forgotten_until = self._times[lo - 1]
         self._start = int(lo)
         return self._times[lo:hi].copy(), self._rows[lo:hi].copy()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from poyo_edge.artifact import Artifact
+from poyo_edge.artifact import SESSIONS, Artifact
 from poyo_edge.errors import PoyoEdgeError
 from poyo_edge.runtime.backends import list_backends
 from poyo_edge.runtime.core import Core
@@ -32,7 +32,8 @@ def verify(path: str | Path, *, threads: int = 1) -> list[Check]:
     artifact = Artifact.open(path)
     n_files = len(artifact.manifest.files)
     checks = [Check(name="files", ok=True, detail=f"{n_files} files, size and SHA-256")]
-    checks += [_session_check(artifact, file) for file in artifact.session_files().values()]
+    sessions = sorted((artifact.path / SESSIONS).glob("*.session"))
+    checks += [_session_check(artifact, file) for file in sessions]
     for info in list_backends():
         if info.present:
             checks.append(_golden_check(artifact, info.name, threads))

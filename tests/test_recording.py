@@ -370,6 +370,11 @@ def test_bad_arrays_are_refused_and_nothing_is_written(tmp_path: Path, name: str
     assert not list(tmp_path.iterdir())
 
 
+def test_writing_into_an_absent_folder_says_which_to_create(tmp_path: Path) -> None:
+    with pytest.raises(RecordingError, match=r"folder: expected one that exists.*create .*none$"):
+        write_recording(tmp_path / "none" / "s1.h5", **valid_arrays())
+
+
 def test_a_failed_write_leaves_the_old_file_and_no_rest(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,16 +43,8 @@ TINY = Recipe(
     ffn_dropout=0.0,
     lin_dropout=0.0,
     unit_dropout=(8, 15, 16),
+    threads=1,
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """More threads only wait for each other on a model this small."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -167,6 +159,19 @@ def one_window(recording: Recording, model: POYO, start: float) -> dict[str, Any
     }
     batch = {name: torch.from_numpy(array)[None] for name, array in arrays.items()}
     return {**batch, "session_index": torch.tensor(model.session_emb.rows([recording.session_id]))}
+
+
+def test_threads_are_set_while_training_and_given_back(
+    recordings: list[Path], tmp_path: Path
+) -> None:
+    before, seen = torch.get_num_threads(), set()
+    train(
+        recordings,
+        dataclasses.replace(TINY, steps=2),
+        tmp_path / "tiny.ckpt",
+        on_progress=lambda *_: seen.add(torch.get_num_threads()),
+    )
+    assert (seen, torch.get_num_threads()) == ({TINY.threads}, before)
 
 
 def test_without_a_scale_the_spread_of_the_train_split_is_used(

@@ -35,10 +35,11 @@ SMALL = ModelSpec(
 """Odd on purpose: a window that is no multiple of the step, one cross head, three outputs."""
 
 # Size → largest error in standard deviations of the output; measured worst case beside it.
+# torch_brain's own float32 output is as far from its float64 output on these random weights.
 TOLERANCE_SD = {
-    "small": 1e-5,  # 1.4e-6
-    "1.3M": 1e-5,  # 1.4e-6
-    "11.8M": 1e-5,  # 3.1e-6
+    "small": 3e-5,  # 4.6e-6
+    "1.3M": 3e-5,  # 1.1e-5
+    "11.8M": 3e-5,  # 6.6e-6
 }
 SPECS = {"small": SMALL, "1.3M": POYO_1_3M, "11.8M": POYO_11_8M}
 COUNTS = (0, 1, 7, 8, 9, 100, 1000, 8000)
@@ -69,6 +70,8 @@ class Pair:
             for name, tensor in self.oracle.named_parameters():
                 if "norm" in name:
                     tensor.add_(0.3 * torch.randn_like(tensor))
+                if "to_" in name or name == "readout.weight":
+                    tensor.mul_(2.0)  # sharp attention: windows must differ in what they say
         self.weights = {
             name: value.detach().numpy()
             for name, value in self.oracle.state_dict().items()
@@ -143,9 +146,9 @@ def test_core_says_what_torch_brain_says_at_every_number_of_spikes(
         got.append(pair.core.run(pair.feeds(time, unit, query))[0])
     # Each window differs little from the next: the spread over queries and windows is the scale.
     sd = np.concatenate(want).std(0).mean()
-    assert sd > 0.01
+    assert sd > 0.05
     error = np.abs(np.stack(got) - np.stack(want)).max()
-    assert error <= TOLERANCE_SD[name] * max(sd, 0.1)
+    assert error <= TOLERANCE_SD[name] * sd
 
 
 def test_padding_in_a_batch_changes_nothing(small: Pair) -> None:

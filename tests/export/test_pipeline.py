@@ -17,7 +17,7 @@ pytest.importorskip("matplotlib")
 from poyo_edge.artifact import Artifact  # noqa: E402
 from poyo_edge.errors import CheckFailedError, UsageError  # noqa: E402
 from poyo_edge.export import pipeline  # noqa: E402
-from poyo_edge.export.fold import FoldedWeights  # noqa: E402
+from poyo_edge.export.fold import FoldedWeights, fold  # noqa: E402
 from poyo_edge.export.pipeline import ExportOptions, export_checkpoint  # noqa: E402
 from poyo_edge.model import POYO  # noqa: E402
 from poyo_edge.runtime.verify import verify  # noqa: E402
@@ -89,11 +89,10 @@ def test_failed_parity_is_exit_3_and_leaves_nothing(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def slightly_wrong(weights: Any, spec: ModelSpec) -> FoldedWeights:
-        folded = _fold(weights, spec)
+        folded = fold(weights, spec)
         bias = folded.readout[1] + np.float32(1e-3)
         return dataclasses.replace(folded, readout=(folded.readout[0], bias))
 
-    _fold = pipeline.fold
     monkeypatch.setattr(pipeline, "fold", slightly_wrong)
     with pytest.raises(CheckFailedError, match=r"parity: expected an error of at most .* got 1\.0"):
         export_checkpoint(checkpoint, tmp_path / "small.poyo")

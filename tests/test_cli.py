@@ -1,0 +1,200 @@
+"""The command line as people and scripts meet it: in its own process."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from poyo_edge.simulate import Simulation, simulate_study
+
+FLAGS = {
+    "demo": {"--out", "--seed", "--steps", "--json", "--quiet"},
+    "export": {
+        "--out",
+        "--sequence-length",
+        "--latent-step",
+        "--output-scale",
+        "--keep-session",
+        "--recording",
+        "--behavior",
+        "--split",
+        "--max-spikes",
+        "--overwrite",
+        "--dry-run",
+        "--json",
+        "--quiet",
+    },
+    "inspect": {"--json"},
+    "replay": {
+        "--behavior",
+        "--session",
+        "--split",
+        "--chunk-ms",
+        "--figures",
+        "--backend",
+        "--threads",
+        "--json",
+        "--quiet",
+    },
+    "verify": {"--threads", "--json"},
+    "bench": {"--session", "--spikes", "--repeats", "--backend", "--threads", "--json"},
+    "doctor": {"--json"},
+    "simulate": {"--sessions", "--seconds", "--units", "--seed", "--json"},
+}
+
+
+def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    words = [sys.executable, "-c", "from poyo_edge.cli import main; main()"]
+    return subprocess.run(
+        [*words, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "COLUMNS": "200", **environment},
+        timeout=300,
+        check=False,
+    )
+
+
+def run_json(*arguments: object) -> dict[str, object]:
+    done = run(*arguments, "--json")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("\n") == 1
+    values: dict[str, object] = json.loads(done.stdout)
+    return values
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twenty seconds whose session the tiny artifact does not know."""
+    simulation = Simulation(duration_s=20.0, n_units=6)
+    folder = tmp_path_factory.mktemp("recordings")
+    return simulate_study(folder, n_sessions=1, simulation=simulation)[0]
+
+
+@pytest.mark.parametrize("command", sorted(FLAGS))
+def test_flags_are_the_ones_that_others_rely_on(command: str) -> None:
+    done = run(command, "--help")
+    assert done.returncode == 0
+    words = done.stdout.replace(",", " ").split()
+    flags = {
+        w for w in words if w.startswith("--") and "-no-" not in w and not w.startswith("--no-")
+    }
+    assert flags - {"--help"} == FLAGS[command]
+    assert "Example: poyo-edge" in done.stdout
+
+
+def test_help_and_version_need_nothing_heavy() -> None:
+    code = (
+        "import sys\n"
+        "from poyo_edge.cli import app\n"
+        "try:\n    app(['--help'])\n"
+        "except SystemExit:\n    pass\n"
+        "heavy = {'torch', 'onnx', 'onnxruntime', 'matplotlib', 'h5py'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert set(run_json("--version")) == {"poyo_edge", "python"}
+    assert run("--version").stdout.startswith("poyo-edge ")
+
+
+def test_no_command_and_unknown_ones_are_usage_errors() -> None:
+    assert run().returncode == 2
+    assert run("decode").returncode == 2
+    assert run("verify").returncode == 2
+
+
+def test_doctor_says_what_is_ready(tmp_path: Path) -> None:
+    values = run_json("doctor")
+    assert values["best_backend"] == "ort-cpu"
+    assert isinstance(values["ready"], dict)
+    assert values["ready"]["ort"] is True
+    assert "ready    ort-cpu" in run("doctor").stdout
+
+
+def test_simulate_and_inspect_speak_of_the_same_recording(tmp_path: Path) -> None:
+    values = run_json("simulate", tmp_path, "--sessions", 1, "--seconds", 20, "--units", 5)
+    assert values["recordings"] == [str(tmp_path / "sim_00.h5")]
+    about = run_json("inspect", tmp_path / "sim_00.h5")
+    assert (about["kind"], about["session_id"], about["n_units"]) == ("recording", "sim_00", 5)
+    assert about["behaviors"] == ["cursor.pos", "cursor.vel"]
+
+
+def test_verify_bench_and_inspect_an_artifact(tiny: Path) -> None:
+    verified = run_json("verify", tiny)
+    assert verified["ok"] is True
+    assert isinstance(verified["checks"], list)
+    timed = run_json("bench", tiny, "--spikes", 0, "--spikes", 50, "--repeats", 3)
+    assert isinstance(timed["latency_ms"], list)
+    assert [line["n_spikes"] for line in timed["latency_ms"]] == [0, 50]
+    assert run_json("inspect", tiny)["kind"] == "artifact"
+    session = next((tiny / "sessions").iterdir())
+    assert run_json("inspect", session)["kind"] == "session"
+
+
+def test_a_damaged_artifact_is_exit_5_in_one_line(tiny_copy: Path) -> None:
+    core = tiny_copy / "core.onnx"
+    data = bytearray(core.read_bytes())
+    data[len(data) // 2] ^= 1
+    core.write_bytes(data)
+    done = run("verify", tiny_copy)
+    assert done.returncode == 5
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith(f"error: {core}: sha256: expected ")
+    assert "copy the whole artifact again" in done.stderr
+
+
+def test_a_recording_of_an_unknown_session_is_exit_2(tiny: Path, recording: Path) -> None:
+    done = run("replay", tiny, recording, "--behavior", "cursor.vel")
+    assert done.returncode == 2
+    assert "expected one for the recording's own id 'sim_00'" in done.stderr
+    assert "--session" in done.stderr
+
+
+def test_missing_files_are_exit_5(tmp_path: Path, tiny: Path) -> None:
+    for words in (
+        ("verify", tmp_path / "no.poyo"),
+        ("inspect", tmp_path / "no.h5"),
+        ("replay", tiny, tmp_path / "no.h5", "--behavior", "cursor.vel"),
+    ):
+        done = run(*words)
+        assert done.returncode == 5, done.stderr
+        assert done.stderr.count("\n") == 1
+        assert "Traceback" not in done.stderr
+
+
+def test_debug_shows_where_an_error_came_from(tmp_path: Path) -> None:
+    assert "Traceback" in run("inspect", tmp_path / "no.h5", POYO_EDGE_DEBUG="1").stderr
+
+
+def test_a_command_without_its_extra_names_the_pip_command(tmp_path: Path) -> None:
+    blocker = tmp_path / "sitecustomize.py"
+    blocker.write_text(
+        "import sys\nclass Block:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.split('.')[0] in ('torch', 'lightning', 'torch_brain'):\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+        "sys.meta_path.insert(0, Block())\n"
+    )
+    for words, extra in ((("export", "x.pt"), "export"), (("demo",), "train")):
+        done = run(*words, PYTHONPATH=str(tmp_path))
+        assert done.returncode == 4, done.stderr
+        assert f'pip install "poyo-edge[{extra}]"' in done.stderr
+
+
+def test_the_demo_ends_with_r2_latency_and_pictures(tmp_path: Path) -> None:
+    pytest.importorskip("torch_brain")
+    pytest.importorskip("lightning")
+    pytest.importorskip("onnx")
+    done = run("demo", "--out", tmp_path / "demo")
+    assert done.returncode == 0, done.stderr
+    for word in ("R²", "p99.9", "report.html", "latency.png", "Next:"):
+        assert word in done.stdout
+    report = json.loads((tmp_path / "demo" / "demo.poyo" / "report.json").read_text())
+    assert report["replay"]["r2"] > 0.85
+    assert report["replay"]["split"] == "test"
