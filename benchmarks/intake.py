@@ -2,7 +2,8 @@
 
 A stream of spikes is pushed in small chunks and decoded at a steady rate by a decoder whose
 backend does nothing, so that what is left is poyo-edge's own work per spike, chunk and window.
-The stream is run as fast as it goes; the share is processor time per second of stream.
+Streams of several kinds run as fast as they go, taking turns second by second; the share is
+processor time per second of stream.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import cProfile
 import dataclasses
 import itertools
 import pstats
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -64,9 +66,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = options.artifact or random_artifact(Path(folder), options.units)
         artifact = Artifact.open(path)
-        results = [
-            {"stream": name, **measure(artifact, make, options)} for name, make in STREAMS.items()
-        ]
+        results = measure(artifact, options)
+        if options.profile:
+            profile(artifact, options)
     where = environment(1)
     print(f"{describe(where)}\n\n{table(results)}\n\n{goal_line(results, options)}")
     settings = {key: getattr(options, key) for key in ("rate", "chunk_ms", "decode_hz", "seconds")}
@@ -116,25 +118,40 @@ def random_artifact(folder: Path, n_units: int) -> Path:
     return out
 
 
-def measure(
-    artifact: Artifact, make: Callable[[Decoder, argparse.Namespace], Stream], options: Any
-) -> dict[str, Any]:
-    """Percent of one core that pushing and decoding took, per second of stream."""
-    stream = make(open_decoder(artifact, options.session, None), options)
-    decoder = open_decoder(artifact, options.session, stream.tick_rate_hz)
-    if options.profile:
-        profile(decoder, stream, options)
-        decoder = open_decoder(artifact, options.session, stream.tick_rate_hz)
-    shares = run_stream(decoder, stream, options)[WARM_UP_S:] * 100
-    push, decode = shares.T
-    stats = decoder.stats()
+def measure(artifact: Artifact, options: Any) -> list[dict[str, Any]]:
+    """What each stream took, second by second in turns."""
+    plain = open_decoder(artifact, options.session, None)
+    streams = {name: make(plain, options) for name, make in STREAMS.items()}
+    decoders = {
+        name: open_decoder(artifact, options.session, stream.tick_rate_hz)
+        for name, stream in streams.items()
+    }
+    n_seconds = WARM_UP_S + options.seconds
+    taken = {name: np.empty((n_seconds, 2)) for name in streams}
+    for second in range(n_seconds):
+        for name, stream in streams.items():
+            taken[name][second] = run_second(decoders[name], stream, second, options)
+    return [
+        {
+            "stream": name,
+            **shares(taken[name][WARM_UP_S:] * 100, stream, options),
+            "counters": {k: n for k, n in decoders[name].stats()["counters"].items() if n},
+        }
+        for name, stream in streams.items()
+    ]
+
+
+def shares(
+    percent: npt.NDArray[np.float64], stream: Stream, options: Any
+) -> dict[str, float | dict[str, float]]:
+    """Medians of (seconds, 2) percent of one core: pushing and decoding."""
+    push, decode = percent.T
     return {
         "push_percent": _spread(push),
         "decode_percent": _spread(decode),
         "total_percent": _spread(push + decode),
         "push_us_per_chunk": float(np.median(push)) * 1e4 / stream.chunks_per_second,
         "decode_us": float(np.median(decode)) * 1e4 / options.decode_hz,
-        "counters": {name: n for name, n in stats["counters"].items() if n},
     }
 
 
@@ -149,32 +166,35 @@ def open_decoder(artifact: Artifact, session: str | None, tick_rate_hz: float | 
     return Decoder(core, artifact.session(session), tick_rate_hz=tick_rate_hz)
 
 
-def run_stream(decoder: Decoder, stream: Stream, options: Any) -> npt.NDArray[np.float64]:
-    """(seconds of stream, 2): processor seconds spent pushing and decoding in each."""
-    per_second = stream.chunks_per_second
-    decode_at = set(np.round(np.arange(1, per_second + 1, per_second / options.decode_hz)).tolist())
-    unit = stream.tick_rate_hz
-    n_seconds = len(stream.chunks) // per_second
-    taken = np.empty((n_seconds, 2))
-    for second in range(n_seconds):
-        decoding = 0
-        started = time.thread_time_ns()
-        for i, chunk in enumerate(stream.chunks[second * per_second : (second + 1) * per_second]):
-            decoder.push(*chunk)
-            if i + 1 in decode_at:
-                paused = time.thread_time_ns()
-                t = second + (i + 1) / per_second
-                decoder.decode(t if unit is None else round(t * unit))
-                decoding += time.thread_time_ns() - paused
-        taken[second] = time.thread_time_ns() - started - decoding, decoding
-    return taken / 1e9
+def run_second(decoder: Decoder, stream: Stream, second: int, options: Any) -> tuple[float, float]:
+    """Processor seconds spent pushing and decoding in one second of the stream."""
+    n_chunks, unit = stream.chunks_per_second, stream.tick_rate_hz
+    decode_after = set(np.arange(n_chunks, 0, -n_chunks / options.decode_hz).astype(int).tolist())
+    chunks = stream.chunks[second * n_chunks : (second + 1) * n_chunks]
+    decoding = 0
+    started = time.thread_time_ns()
+    for pushed, chunk in enumerate(chunks, start=1):
+        decoder.push(*chunk)
+        if pushed in decode_after:
+            paused = time.thread_time_ns()
+            t = second + pushed / n_chunks
+            decoder.decode(t if unit is None else round(t * unit))
+            decoding += time.thread_time_ns() - paused
+    pushing = time.thread_time_ns() - started - decoding
+    return pushing / 1e9, decoding / 1e9
 
 
-def profile(decoder: Decoder, stream: Stream, options: Any) -> None:
-    """Print the functions that take most time of their own; profiling itself takes some too."""
-    profiler = cProfile.Profile()
-    profiler.runcall(run_stream, decoder, stream, options)
-    pstats.Stats(profiler).strip_dirs().sort_stats("tottime").print_stats(14)
+def profile(artifact: Artifact, options: Any) -> None:
+    """Print where each stream's time goes, on stderr; profiling itself takes some of it."""
+    plain = open_decoder(artifact, options.session, None)
+    for name, make in STREAMS.items():
+        stream = make(plain, options)
+        decoder = open_decoder(artifact, options.session, stream.tick_rate_hz)
+        profiler = cProfile.Profile()
+        for second in range(WARM_UP_S + options.seconds):
+            profiler.runcall(run_second, decoder, stream, second, options)
+        say(f"{name}:")
+        pstats.Stats(profiler, stream=sys.stderr).strip_dirs().sort_stats("tottime").print_stats(12)
 
 
 def in_order(decoder: Decoder, options: Any) -> Stream:

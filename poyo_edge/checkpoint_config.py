@@ -148,8 +148,13 @@ def _stated_scales(path: Path, hyper: Mapping[str, Any], dim_out: int) -> list[O
 
 def _scale_of_readout(path: Path, readout: Mapping[str, Any], dim_out: int) -> OutputScale:
     std, mean = readout["normalize_std"], readout.get("normalize_mean")
+    unit = readout.get("unit")
     try:
-        output = OutputScale(scale=_numbers(std), offset=_numbers(0.0 if mean is None else mean))
+        output = OutputScale(
+            scale=_numbers(std),
+            offset=_numbers(0.0 if mean is None else mean),
+            unit=str(unit) if isinstance(unit, str) else "",
+        )
         output.arrays(dim_out)
     except UsageError as error:
         raise CheckpointError(

@@ -17,20 +17,16 @@ import math
 import signal
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from poyo_edge.errors import CheckFailedError, MissingExtraError, RecordingError, UsageError
+from poyo_edge.errors import CheckFailedError, MissingExtraError
 from poyo_edge.files import atomic_path
-from poyo_edge.recording import Behavior, Recording
-from poyo_edge.spec import ModelSpec, OutputScale
-from poyo_edge.tokens import latent_tokens, window_tokens
+from poyo_edge.spec import OutputScale
+from poyo_edge.training_recipe import DEMO_RECIPE, Recipe
 
 try:
     import torch
@@ -38,76 +34,22 @@ try:
     from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
     from torch import Tensor
     from torch.utils.data import DataLoader
-    from torch_brain.batching import collate, pad8, track_mask8
-    from torch_brain.data import ArrayDict, Data, Interval, IrregularTimeSeries
-    from torch_brain.datasets import Dataset
-    from torch_brain.samplers import RandomFixedWindowSampler
-    from torch_brain.transforms import Compose, UnitDropout
 except ImportError as error:
-    package = (error.name or "torch_brain").partition(".")[0]
+    package = (error.name or "lightning").partition(".")[0]
     raise MissingExtraError(package, "train", "training") from error
 
 from poyo_edge.model import POYO
+from poyo_edge.training_data import (
+    TrainingSession,
+    check_distinct,
+    measured_scale,
+    training_loader,
+)
 
-FloatArray = npt.NDArray[np.float64]
+__all__ = ["DEMO_RECIPE", "Recipe", "TrainingResult", "train"]
+
 Progress = Callable[[int, int, float], None]
 """Called after each step with the step, the number of steps and the loss."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
-    """How a model is trained."""
-
-    spec: ModelSpec
-    behavior: str = "cursor.vel"
-    scale: OutputScale | None = None
-    """Scale and offset of the behaviour; None takes the standard deviation in the train split."""
-    split: str = "train"
-    steps: int = 1000
-    batch_size: int = 32
-    lr: float = 2e-3
-    """Peak of the one-cycle schedule."""
-    warmup_share: float = 0.1
-    """Part of the steps in which the learning rate rises."""
-    weight_decay: float = 1e-4
-    clip_norm: float = 1.0
-    ffn_dropout: float = 0.2
-    lin_dropout: float = 0.4
-    atn_dropout: float = 0.0
-    unit_dropout: tuple[int, int, int] | None = None
-    """Fewest, most frequent and largest number of units kept in a window; None keeps all."""
-    tail_s: float = 0.1
-    """The end of the window in which samples weigh ``tail_weight`` instead of 1."""
-    tail_weight: float = 5.0
-    seed: int = 0
-    threads: int | None = None
-    """Threads of torch while training on a CPU; None leaves them as they are."""
-
-    def __post_init__(self) -> None:
-        spec = self.spec
-        if spec.ffn_mult != 4 or spec.rotating_pairs * 4 != spec.dim_head:
-            raise UsageError(
-                f"spec: expected ffn_mult 4 and rotating_pairs = dim_head / 4, as torch_brain "
-                f"builds its models, got {spec.ffn_mult}, {spec.rotating_pairs}, {spec.dim_head}"
-            )
-        for name in ("steps", "batch_size", "threads"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UsageError(f"{name}: expected an integer >= 1, got {value}")
-        for name in ("lr", "clip_norm", "tail_weight"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise UsageError(f"{name}: expected a number > 0, got {getattr(self, name)}")
-        if not 0 <= self.weight_decay < math.inf:
-            raise UsageError(f"weight_decay: expected a number >= 0, got {self.weight_decay}")
-        for name in ("ffn_dropout", "lin_dropout", "atn_dropout", "warmup_share"):
-            if not 0 <= getattr(self, name) < 1:
-                raise UsageError(f"{name}: expected 0 <= number < 1, got {getattr(self, name)}")
-        fewest, mode, most = self.unit_dropout or (1, 2, 2)
-        if not 0 < fewest < mode <= most:
-            raise UsageError(
-                f"unit_dropout: expected 0 < fewest < most frequent <= largest, "
-                f"got {self.unit_dropout}"
-            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,34 +64,6 @@ class TrainingResult:
     losses: tuple[float, ...]
     """Loss of each step, in the model's scale."""
     wall_s: float
-
-
-DEMO_RECIPE = Recipe(
-    spec=ModelSpec(
-        dim=32,
-        depth=2,
-        dim_head=32,
-        cross_heads=2,
-        self_heads=4,
-        latents_per_step=4,
-        dim_out=2,
-        rotating_pairs=8,
-    ),
-    scale=OutputScale(scale=(10.0,), unit="cm/s"),
-    steps=600,
-    batch_size=32,
-    lr=4e-3,
-    ffn_dropout=0.0,
-    lin_dropout=0.1,
-    unit_dropout=(30, 59, 60),
-    tail_weight=10.0,
-    threads=1,
-)
-"""Small enough for a CPU and two minutes, for simulated sessions of 60 units.
-
-One thread: on a model this small a second one saves little when the machine is idle, and waits
-for the first most of the time when it is not.
-"""
 
 
 def train(
@@ -179,9 +93,9 @@ def train(
     started = time.perf_counter()
     checkpoint = Path(checkpoint)
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    sessions = [_Session.open(Path(path), recipe) for path in recordings]
-    _check_distinct(sessions)
-    scale = recipe.scale or _measured_scale(sessions)
+    sessions = [TrainingSession.open(Path(path), recipe) for path in recordings]
+    check_distinct(sessions)
+    scale = recipe.scale or measured_scale(sessions)
     seed_everything(recipe.seed, verbose=False)
     module = _Module(
         _new_model(sessions, recipe), recipe, _hyper_parameters(sessions, recipe, scale)
@@ -189,7 +103,9 @@ def train(
     losses = _Losses(recipe.steps, on_progress)
     with _quiet_lightning(), _threads(recipe.threads):
         trainer = _trainer(recipe, losses)
-        _fit(trainer, module, _loader(sessions, recipe, scale, module.model))
+        model = module.model
+        vocabs = (model.unit_emb.vocab, model.session_emb.vocab)
+        _fit(trainer, module, training_loader(sessions, recipe, scale, *vocabs))
         with atomic_path(checkpoint) as temporary:
             trainer.save_checkpoint(temporary, weights_only=True)
     return TrainingResult(
@@ -202,79 +118,7 @@ def train(
     )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Session:
-    """A recording that passed the checks, with the behaviour to decode and where to train."""
-
-    recording: Recording
-    behavior: Behavior
-    intervals: FloatArray
-    """(K, 2) float64 seconds."""
-    values: FloatArray
-    """(S, O) float64 behaviour in the split."""
-
-    @classmethod
-    def open(cls, path: Path, recipe: Recipe) -> _Session:
-        recording = Recording.open(path)
-        intervals = recording.intervals(recipe.split)
-        _check_windows(recording, intervals, recipe)
-        behavior = recording.behavior(recipe.behavior)
-        values = behavior.values[recording.within(behavior.times, recipe.split)]
-        _check_behavior(path, values, recipe)
-        return cls(recording, behavior, intervals, values)
-
-
-def _check_windows(recording: Recording, intervals: FloatArray, recipe: Recipe) -> None:
-    longest = float(np.max(intervals[:, 1] - intervals[:, 0], initial=0.0))
-    if longest < recipe.spec.window_s:
-        raise RecordingError(
-            recording.path,
-            f"{recipe.split}_domain",
-            expected=f"an interval of at least one window ({recipe.spec.window_s} s)",
-            got=f"{len(intervals)} intervals, the longest of {longest:.3f} s",
-            do="leave this recording out or correct the split",
-        )
-
-
-def _check_behavior(path: Path, values: FloatArray, recipe: Recipe) -> None:
-    spread = values.std(axis=0) if len(values) else np.zeros(values.shape[1])
-    if values.shape[1] != recipe.spec.dim_out:
-        expected, got = f"{recipe.spec.dim_out} dimensions", f"{values.shape[1]}"
-    elif not (spread > 0).all():
-        expected = f"values that change in the {recipe.split} split"
-        got = f"{len(values)} samples with standard deviation {spread.tolist()}"
-    else:
-        return
-    do = "choose another behaviour or leave this recording out"
-    raise RecordingError(path, recipe.behavior, expected=expected, got=got, do=do)
-
-
-def _check_distinct(sessions: Sequence[_Session]) -> None:
-    if not sessions:
-        raise UsageError("recordings: expected at least one file, got none")
-    owners: dict[tuple[str, str], Path] = {}
-    for recording in (s.recording for s in sessions):
-        names = [("session id", recording.session_id)]
-        for kind, name in names + [("units/id", unit) for unit in recording.unit_ids]:
-            if (kind, name) in owners:
-                raise RecordingError(
-                    recording.path,
-                    kind,
-                    expected="a name that no other recording has",
-                    got=f"{name!r}, also in {owners[kind, name]}",
-                    do="give each session once, and put the session into the names of its units",
-                )
-            owners[kind, name] = recording.path
-
-
-def _measured_scale(sessions: Sequence[_Session]) -> OutputScale:
-    values = np.concatenate([s.values for s in sessions])
-    return OutputScale(
-        scale=tuple(values.std(axis=0).tolist()), offset=tuple(values.mean(axis=0).tolist())
-    )
-
-
-def _new_model(sessions: Sequence[_Session], recipe: Recipe) -> POYO:
+def _new_model(sessions: Sequence[TrainingSession], recipe: Recipe) -> POYO:
     return POYO(
         recipe.spec,
         [unit for s in sessions for unit in s.recording.unit_ids],
@@ -286,7 +130,7 @@ def _new_model(sessions: Sequence[_Session], recipe: Recipe) -> POYO:
 
 
 def _hyper_parameters(
-    sessions: Sequence[_Session], recipe: Recipe, scale: OutputScale
+    sessions: Sequence[TrainingSession], recipe: Recipe, scale: OutputScale
 ) -> dict[str, Any]:
     """The keys that torch_brain 0.1 wrote: its model's arguments and the output scale."""
     spec = recipe.spec
@@ -359,105 +203,6 @@ def _fit(trainer: Trainer, module: LightningModule, loader: DataLoader[Any]) -> 
     except SystemExit:
         signal.signal(signal.SIGINT, handler)
         raise KeyboardInterrupt from None
-
-
-def _loader(
-    sessions: Sequence[_Session], recipe: Recipe, scale: OutputScale, model: POYO
-) -> DataLoader[Any]:
-    tokenizer = _Tokenizer(recipe, scale, model.unit_emb.vocab, model.session_emb.vocab)
-    sampler = RandomFixedWindowSampler(
-        sampling_intervals={s.recording.session_id: _interval(s.intervals) for s in sessions},
-        window_length=recipe.spec.window_seconds,
-        generator=torch.Generator().manual_seed(recipe.seed),
-    )
-    return DataLoader(
-        _InMemoryDataset(sessions, recipe.behavior, Compose([*_augmentations(recipe), tokenizer])),
-        sampler=sampler,
-        batch_size=recipe.batch_size,
-        collate_fn=collate,
-        drop_last=len(sampler) >= recipe.batch_size,
-    )
-
-
-def _augmentations(recipe: Recipe) -> list[Any]:
-    if recipe.unit_dropout is None:
-        return []
-    fewest, mode, most = recipe.unit_dropout
-    return [UnitDropout(min_units=fewest, mode_units=mode, max_units=most, seed=recipe.seed)]
-
-
-def _interval(intervals: FloatArray) -> Any:
-    return Interval(start=intervals[:, 0].copy(), end=intervals[:, 1].copy())
-
-
-class _InMemoryDataset(Dataset):  # type: ignore[misc]
-    """torch_brain's dataset over sessions in memory: no file is read for a window."""
-
-    def __init__(self, sessions: Sequence[_Session], behavior: str, transform: Any) -> None:
-        self._sessions = {s.recording.session_id: _session_data(s, behavior) for s in sessions}
-        self.transform = transform
-
-    @property
-    def recording_ids(self) -> list[str]:
-        """Ids of the sessions, sorted."""
-        return sorted(self._sessions)
-
-    def get_recording(self, recording_id: str, _namespace: str = "") -> Any:
-        """The whole session; ``slice`` copies, so windows never change it."""
-        return self._sessions[recording_id]
-
-
-def _session_data(session: _Session, behavior: str) -> Any:
-    recording = session.recording
-    whole = _interval(recording.domains.get("all", session.intervals))
-    return Data(
-        session=Data(id=recording.session_id),
-        units=ArrayDict(id=np.array(recording.unit_ids)),
-        spikes=IrregularTimeSeries(
-            timestamps=recording.spike_times, unit_index=recording.spike_units, domain=whole
-        ),
-        behavior=IrregularTimeSeries(
-            timestamps=session.behavior.times, values=session.behavior.values, domain=whole
-        ),
-        domain=whole,
-    )
-
-
-class _Tokenizer:
-    """From a window of torch_brain data to the model's inputs and targets."""
-
-    def __init__(
-        self,
-        recipe: Recipe,
-        scale: OutputScale,
-        unit_rows: Mapping[str, int],
-        session_rows: Mapping[str, int],
-    ) -> None:
-        self._window_s = recipe.spec.window_seconds
-        self._scale, self._offset = scale.arrays(recipe.spec.dim_out)
-        self._unit_rows = unit_rows
-        self._session_rows = session_rows
-        self._latent_index, latent_time = latent_tokens(recipe.spec)
-        self._latent_time = latent_time.astype(np.float32)
-
-    def __call__(self, data: Any) -> dict[str, Any]:
-        ids = data.units.id
-        spikes, behavior = data.spikes, data.behavior
-        tokens = window_tokens(spikes.timestamps, spikes.unit_index, len(ids), self._window_s)
-        rows = np.array([self._unit_rows[i] for i in ids], dtype=np.int64)
-        target = (behavior.values - self._offset) / self._scale
-        return {
-            "input_unit_index": pad8(rows[tokens.unit]),
-            "input_timestamps": pad8(tokens.time.astype(np.float32)),
-            "input_token_type": pad8(tokens.type),
-            "input_mask": track_mask8(tokens.unit),
-            "latent_index": self._latent_index,
-            "latent_timestamps": self._latent_time,
-            "session_index": self._session_rows[data.session.id],
-            "output_timestamps": pad8(behavior.timestamps.astype(np.float32)),
-            "target": pad8(target.astype(np.float32)),
-            "target_mask": track_mask8(behavior.timestamps),
-        }
 
 
 class _Module(LightningModule):

@@ -383,7 +383,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_rest(
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("poyo_edge.recording._write_units", stop)
+    monkeypatch.setattr("poyo_edge.recording_writing._write_units", stop)
     with pytest.raises(KeyboardInterrupt):
         write_recording(path, **valid_arrays())
     assert path.read_bytes() == before

@@ -23,7 +23,7 @@ pytest.importorskip("lightning")
 models = pytest.importorskip("torch_brain.models")
 
 from poyo_edge.model import POYO  # noqa: E402
-from poyo_edge.training import DEMO_RECIPE, Recipe, TrainingResult, train  # noqa: E402
+from poyo_edge.training import Recipe, TrainingResult, train  # noqa: E402
 
 TINY = Recipe(
     spec=ModelSpec(
@@ -308,7 +308,8 @@ def test_impossible_recipes_are_refused(change: dict[str, Any], message: str) ->
 def test_a_missing_package_is_answered_with_the_command_to_type(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.delitem(sys.modules, "poyo_edge.training")
+    for name in ("training", "training_data"):
+        monkeypatch.delitem(sys.modules, f"poyo_edge.{name}")
     monkeypatch.setitem(sys.modules, "torch_brain.batching", None)
     with pytest.raises(MissingExtraError, match=r'pip install "poyo-edge\[train\]"'):
         __import__("poyo_edge.training")
@@ -318,30 +319,3 @@ def test_a_short_session_is_trained_with_smaller_batches(tmp_path: Path) -> None
     path = session(tmp_path / "a.h5")
     recipe = dataclasses.replace(TINY, steps=2, batch_size=64)
     assert len(train([path], recipe, tmp_path / "tiny.ckpt").losses) == 2
-
-
-@pytest.mark.slow
-def test_the_demo_recipe_decodes_the_test_split_of_every_session(tmp_path: Path) -> None:
-    recordings = simulate_study(tmp_path, n_sessions=4, seed=0)
-    result = train(recordings, DEMO_RECIPE, tmp_path / "demo.ckpt")
-    state = torch.load(result.checkpoint, weights_only=True)["state_dict"]
-    state = {k.removeprefix("model."): v for k, v in state.items()}
-    words = (list(state[f"{name}.vocab"])[1:] for name in ("unit_emb", "session_emb"))
-    model = POYO(DEMO_RECIPE.spec, *words)
-    model.load_state_dict(state)
-    for path in recordings:
-        assert causal_r2(model.eval(), Recording.open(path), every=10) > 0.85
-
-
-def causal_r2(model: POYO, recording: Recording, every: int) -> float:
-    """Mean test R² of velocity at t from the window [t - 1 s, t), asked for at t."""
-    behavior = recording.behavior("cursor.vel")
-    samples = np.flatnonzero(recording.within(behavior.times, "test"))[::every]
-    predictions = []
-    for time in behavior.times[samples]:
-        batch = one_window(recording, model, start=time - 1.0)
-        with torch.no_grad():
-            predictions.append(model(**batch)[0, -1].numpy() * 10.0)
-    target = behavior.values[samples]
-    residual = ((target - np.array(predictions)) ** 2).sum(axis=0)
-    return float((1 - residual / ((target - target.mean(axis=0)) ** 2).sum(axis=0)).mean())

@@ -1,0 +1,122 @@
+"""Another session while the stream goes on."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from poyo_edge.errors import SessionError, UsageError
+from poyo_edge.runtime import Decoder, Status
+from poyo_edge.session import Session
+
+if TYPE_CHECKING:
+    from conftest import Rig
+
+T = 1.0
+
+
+def shared_rows(rig: Rig) -> npt.NDArray[np.int32]:
+    """Row in session b of each unit of session a, -1 where there is none."""
+    units = rig.b.header.unit_ids
+    return np.array(
+        [units.index(unit) if unit in units else -1 for unit in rig.a.header.unit_ids], np.int32
+    )
+
+
+def test_a_swapped_session_keeps_the_spikes_of_shared_units(rig: Rig) -> None:
+    times, rows = rig.stream(400, T)
+    decoder = rig.decoder()
+    decoder.push([-0.5], [1])
+    decoder.push(times, rows)
+    assert np.array_equal(decoder.decode(T).value, rig.batch(times, rows, T))
+    decoder.swap_session(rig.b)
+    new_rows = shared_rows(rig)[rows]
+    kept = new_rows >= 0
+    assert 0 < kept.sum() < len(kept)
+    result = decoder.decode(T)
+    assert (result.session_id, result.status) == ("tiny_b", Status.VALID)
+    assert np.array_equal(result.value, rig.batch(times[kept], new_rows[kept], T, rig.b))
+    assert decoder.stats()["counters"]["session_change"] == int((~kept).sum())
+
+
+def test_spikes_after_a_swap_are_those_of_the_new_session(rig: Rig) -> None:
+    times, rows = rig.stream(300, 2.0)
+    rows %= len(rig.b.header.unit_ids)
+    first, second = times < 1.0, times >= 1.0
+    decoder = rig.decoder()
+    decoder.push(times[first], rows[first])
+    decoder.swap_session(rig.b)
+    decoder.push(times[second], rows[second])
+    result = decoder.decode(2.0)
+    assert result.n_spikes == second.sum()
+    assert np.array_equal(result.value, rig.batch(times, rows, 2.0, rig.b))
+    assert not np.array_equal(result.value, rig.batch(times, rows, 2.0, rig.a))
+
+
+def test_rows_follow_the_session_in_use(rig: Rig) -> None:
+    decoder = rig.decoder()
+    ids = ["tiny_a/unit_09", "tiny_a/unit_00", "tiny_b/unit_00"]
+    assert decoder.rows(ids).tolist() == [9, 0, -1]
+    decoder.swap_session(rig.b)
+    assert decoder.rows(ids).tolist() == [0, -1, 6]
+    assert decoder.unit_ids == rig.b.header.unit_ids
+
+
+def unusable_sessions(rig: Rig) -> dict[str, tuple[Session, str, str]]:
+    """Name → session, what is said about it in memory, and what about it as a file."""
+    nan, inf = rig.b.unit_embedding.copy(), np.full_like(rig.b.session_embedding, np.inf)
+    nan[3, 3] = np.nan
+    other_core = dataclasses.replace(rig.b.header, core_hash="0" * 64)
+    change = dataclasses.replace
+    return {
+        "core": (
+            change(rig.b, header=other_core),
+            f"session 'tiny_b': expected one made for core {rig.b.header.core_hash[:12]}, "
+            f"got 000000000000; calibrate it with this artifact",
+            f"core_hash: expected {rig.b.header.core_hash[:12]}, got 000000000000; "
+            f"a session fits only the core that it was made for: calibrate it again",
+        ),
+        "NaN": (
+            change(rig.b, unit_embedding=nan),
+            "unit_embedding: expected finite values, got NaN or Inf",
+            "unit_embedding: expected finite values, got 1 NaN or Inf",
+        ),
+        "Inf": (
+            change(rig.b, session_embedding=inf),
+            "session_embedding: expected finite values, got NaN or Inf",
+            "session_embedding: expected finite values, got 16 NaN or Inf",
+        ),
+        "width": (
+            change(rig.b, unit_embedding=rig.b.unit_embedding[:, :5]),
+            "unit_embedding: expected shape (10, 16), got (10, 5)",
+            "unit_embedding: expected float32 (10, 16), got float32 (10, 5)",
+        ),
+    }
+
+
+@pytest.mark.parametrize("as_file", [False, True])
+@pytest.mark.parametrize("wrong", ["core", "NaN", "Inf", "width"])
+def test_a_session_that_cannot_be_used_leaves_the_old_one_in_place(
+    rig: Rig, tiny: Path, tmp_path: Path, wrong: str, as_file: bool
+) -> None:
+    times, rows = rig.stream(100, T)
+    decoder = rig.decoder()
+    decoder.push(times, rows)
+    expected = decoder.decode(T).value
+    session, in_memory, in_file = unusable_sessions(rig)[wrong]
+    given: Session | Path = tmp_path / "bad.session" if as_file else session
+    session.save(tmp_path / "bad.session")
+    error, message = (SessionError, in_file) if as_file else (UsageError, in_memory)
+    with pytest.raises(error, match=re.escape(message)):
+        decoder.swap_session(given)
+    with pytest.raises(error, match=re.escape(message)):
+        Decoder.open(tiny, given)
+    after = decoder.decode(T)
+    assert (after.session_id, after.n_spikes) == ("tiny_a", 100)
+    assert np.array_equal(after.value, expected)

@@ -1,0 +1,43 @@
+"""What the documentation tells people to type works."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from poyo_edge.runtime import Decoder
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def test_readme_python_runs_as_it_stands(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    assert len(blocks) == 1
+    shutil.copytree(tiny, tmp_path / "model.poyo")
+    monkeypatch.chdir(tmp_path)
+    units = Decoder.open(tiny, session="tiny_a").unit_ids
+    code = blocks[0].replace("my_session/unit_000", units[0])
+    code = code.replace("my_session/unit_001", units[1]).replace("my_session", "tiny_a")
+    names: dict[str, object] = {}
+    exec(code, names)
+    assert names["result"].n_spikes == 2  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_between_pages_and_files_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+        assert (page.parent / target).exists(), target
+
+
+def test_commands_in_the_docs_exist() -> None:
+    source = (ROOT / "poyo_edge" / "cli.py").read_text()
+    known = set(re.findall(r"^def ([a-z]+)\(", source, flags=re.MULTILINE))
+    for page in PAGES:
+        for command in re.findall(r"(?:^|`)poyo-edge ([a-z]+)", page.read_text(), re.MULTILINE):
+            assert command in known, f"{page.name}: poyo-edge {command}"
