@@ -36,21 +36,21 @@ def write_report(folder: str | Path, report: Mapping[str, Any], figures: Sequenc
 
 def _page(report: Mapping[str, Any], figures: Sequence[str]) -> str:
     title = html.escape(f"{report['name']}: export report")
-    sections = [
-        _section("Checkpoint", _pairs(report["source"])),
-        _section("Model", _pairs({**report["spec"], **report["output"]})),
-        _section("Parity with the checkpoint's own model", _parity(report)),
-        _section("Weights", _pairs(report["health"])),
-        _section("Sessions", _sessions(report["sessions"])),
-    ]
+    sections = []
     if report.get("replay"):
         sections.append(_section("Replay, strictly causal", _pairs(_figures_of(report["replay"]))))
     images = "".join(
         f'<p><img src="{html.escape(name)}" alt="{html.escape(name)}"></p>' for name in figures
     )
-    if images:
-        sections.append(_section("Pictures", images))
-    sections.append(_section("Written with", _pairs(report["tools"])))
+    sections += [
+        images,
+        _section("Checkpoint", _pairs(report["source"])),
+        _section("Model", _pairs({**report["spec"], **report["output"]})),
+        _section("Parity with the checkpoint's own model", _parity(report)),
+        _section("Weights", _pairs(report["health"])),
+        _section("Sessions", _sessions(report["sessions"])),
+        _section("Written with", _pairs(report["tools"])),
+    ]
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
         f"<style>{_STYLE}</style></head><body><h1>{title}</h1>{''.join(sections)}</body></html>\n"

@@ -186,8 +186,10 @@ class Artifact:
         return Session.open(path, dim=self.manifest.spec.dim, core_hash=self.manifest.core_hash)
 
     def _session_path(self, session: str | Path | None) -> Path:
-        if session is not None and Path(session).is_file():
-            return Path(session)
+        if session is not None:
+            for path in (Path(session), self.path / session):
+                if path.is_file():
+                    return path
         if session is not None:
             usual = self.path / SESSIONS / f"{safe_name(str(session))}.session"
             if usual.is_file() and read_header(usual).session_id == str(session):

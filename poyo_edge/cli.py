@@ -125,7 +125,8 @@ def demo(
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint that torch_brain wrote.")],
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="The artifact; default CHECKPOINT.poyo.")
+        Path | None,
+        typer.Option("--out", "-o", help="The artifact; default CHECKPOINT.poyo, here."),
     ] = None,
     sequence_length: Annotated[
         float | None, typer.Option(help="Window in seconds, if the checkpoint does not say.")
@@ -168,7 +169,7 @@ def export(
         overwrite=overwrite,
         dry_run=dry_run,
     )
-    target = out or checkpoint.with_suffix(".poyo")
+    target = out or Path(f"{checkpoint.stem}.poyo")
     report = pipeline.export_checkpoint(checkpoint, target, options, on_step=console.step)
     console.result(report.to_json(), _export_text(report.to_json(), target))
 
@@ -189,7 +190,9 @@ def inspect(
 def replay(
     artifact: ArtifactPath,
     recording: Annotated[Path, typer.Argument(help="The recording to stream, an HDF5 file.")],
-    behavior: Annotated[str, typer.Option(help="Behaviour to compare with, as GROUP.KEY.")],
+    behavior: Annotated[
+        str, typer.Option(help="Behaviour to compare with, as GROUP.KEY; default the artifact's.")
+    ] = "",
     session: SessionName = None,
     split: Annotated[str, typer.Option(help="Split of the recording to decode.")] = "test",
     chunk_ms: Annotated[
@@ -212,6 +215,7 @@ def replay(
     source = Recording.open(recording)
     chosen = session or _own_session(artifact, source.session_id)
     decoder = Decoder.open(artifact, session=chosen, backend=backend, threads=threads)
+    behavior = behavior or _own_behavior(decoder, source)
     console.step(f"decoding {split} of {source.session_id} with {decoder.backend}")
     result = run_replay(
         decoder,
@@ -332,6 +336,17 @@ def _own_session(artifact: Path, session_id: str) -> str:
             f"{list(known)[:8]}; name a .session file or another id with --session"
         )
     return session_id
+
+
+def _own_behavior(decoder: Any, recording: Any) -> str:
+    """What the artifact says that it decodes."""
+    behavior: str = decoder.artifact.manifest.behavior
+    if not behavior:
+        raise UsageError(
+            f"behavior: expected one of {list(recording.behaviors)}, got none, and the artifact "
+            f"does not say what it decodes; name it with --behavior"
+        )
+    return behavior
 
 
 def _draw(folder: Path, result: Any, decoder: Any, title: str) -> list[str]:

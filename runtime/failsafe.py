@@ -27,6 +27,9 @@ class Status(str, enum.Enum):
     INVALID = "INVALID"
     """Not decoded for longer: the last good value fading to zero."""
 
+    def __str__(self) -> str:
+        return self.value
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class FailsafeSettings:

@@ -84,7 +84,7 @@ class Rig:
     def run(
         self,
         decoder: Decoder,
-        times: Times,
+        times: Times | npt.NDArray[np.int64],
         rows: Rows,
         ends: Iterable[float],
         cuts: Iterable[int] = (),

@@ -24,7 +24,7 @@ def test_ticks_and_seconds_decode_to_the_same_bits(rig: Rig) -> None:
     seconds = rig.run(rig.decoder(), times, rows, ends)
     decoder = rig.decoder(tick_rate_hz=rig.grid_hz)
     ticks = (times * rig.grid_hz).astype(np.int64)
-    counted = rig.run(decoder, ticks, rows, (ends * rig.grid_hz).astype(int).tolist())  # type: ignore[arg-type]
+    counted = rig.run(decoder, ticks, rows, (ends * rig.grid_hz).astype(int).tolist())
     for one, other in zip(seconds, counted, strict=True):
         assert np.array_equal(one.value, other.value)
         assert one.status is other.status

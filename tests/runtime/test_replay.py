@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 from collections.abc import Callable
@@ -22,7 +21,8 @@ if TYPE_CHECKING:
     from conftest import Rig
 
 T = 1.0
-DURATION_S = 12.0
+DURATION_S = 10.0
+N_TEST = 100
 Arrays = dict[str, Any]
 Write = Callable[..., Recording]
 
@@ -94,7 +94,7 @@ def test_r2_is_per_dimension_over_all_samples_then_the_mean(rig: Rig, write: Wri
     assert result.r2 == pytest.approx((result.r2_per_dim[0] + result.r2_per_dim[1]) / 2)
 
 
-@pytest.mark.parametrize("sample", [0, 1, 40, 118])
+@pytest.mark.parametrize("sample", [0, 1, 40, 98])
 def test_spikes_at_or_after_t_do_not_change_the_value_at_t(
     rig: Rig, write: Write, simulated: Arrays, sample: int
 ) -> None:
@@ -119,7 +119,7 @@ def test_a_recording_cut_off_at_t_decodes_the_same_value_at_t(
     rig: Rig, write: Write, simulated: Arrays
 ) -> None:
     whole = replayed(rig, write())
-    for sample in (0, 33, 119):
+    for sample in (0, 33, 99):
         past = simulated["spike_times"] < whole.times[sample]
         cut = replayed(
             rig,
@@ -145,17 +145,18 @@ def test_every_spike_heard_is_good_and_the_decoder_is_soon_valid(rig: Rig, write
     counters = stats["counters"]
     assert counters["received"] == counters["accepted"] > 0
     assert {name for name, count in counters.items() if count} == {"received", "accepted"}
-    assert stats["statuses"]["VALID"] == stats["n_decodes"] == 120
+    assert stats["statuses"]["VALID"] == stats["n_decodes"] == N_TEST
 
 
 def test_samples_that_are_nan_are_left_out(rig: Rig, write: Write, simulated: Arrays) -> None:
     whole = replayed(rig, write())
     times, values = simulated["behaviors"]["cursor.vel"]
     lost = values.copy()
-    lost[(times > 10) & (np.arange(len(times)) % 3 == 0), 1] = np.nan
+    lost[np.arange(len(times)) % 3 == 0, 1] = np.nan
     result = replayed(rig, write(behaviors={"cursor.vel": (times, lost)}))
-    kept = np.isin(whole.times, result.times)
-    assert kept.sum() == len(result.times) == np.isfinite(lost[times >= 9.6, 1]).sum() < 120
+    kept = np.isfinite(lost[-N_TEST:]).all(-1)
+    assert 0 < kept.sum() < N_TEST
+    assert np.array_equal(result.times, whole.times[kept])
     assert np.array_equal(result.decoded, whole.decoded[kept])
     assert np.isfinite(result.r2)
 
@@ -190,7 +191,7 @@ def test_windows_after_a_hole_in_the_split_are_whole(
 def test_progress_is_reported_for_every_sample(rig: Rig, write: Write) -> None:
     seen: list[tuple[int, int]] = []
     replayed(rig, write(), on_progress=lambda done, total: seen.append((done, total)))
-    assert seen == [(i, 120) for i in range(1, 121)]
+    assert seen == [(i, N_TEST) for i in range(1, N_TEST + 1)]
 
 
 def test_the_figures_are_json_with_these_keys(rig: Rig, write: Write) -> None:
@@ -206,7 +207,7 @@ def test_the_figures_are_json_with_these_keys(rig: Rig, write: Write) -> None:
         "counters",
     }
     assert values["protocol"] == "causal"
-    assert (values["n_predictions"], values["session_id"]) == (120, "tiny_a")
+    assert (values["n_predictions"], values["session_id"]) == (N_TEST, "tiny_a")
     assert set(values["latency_ms"]) == {"p50", "p90", "p99", "p999", "max"}
 
 
@@ -288,11 +289,3 @@ def test_a_recording_that_does_not_fit_is_refused(
 def test_chunks_that_make_no_sense_are_refused(rig: Rig, write: Write, chunk_s: float) -> None:
     with pytest.raises(UsageError, match=f"^chunk_s: expected seconds > 0, got {chunk_s}$"):
         replayed(rig, write(), chunk_s=chunk_s)
-
-
-def test_a_model_that_decodes_nothing_is_told_by_its_r2(rig: Rig, write: Write) -> None:
-    """The tiny model's weights are random: its R² must not look like a trained one's."""
-    result = replayed(rig, write())
-    shifted = dataclasses.replace(result, r2_per_dim=result.r2_per_dim - 1)
-    assert shifted.r2 == pytest.approx(result.r2 - 1)
-    assert result.r2 < 0.1

@@ -1,0 +1,108 @@
+"""``verify`` finds what no longer is as it was exported, and says what."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from poyo_edge.artifact import GOLDEN, MANIFEST, Artifact, FileRecord, Golden
+from poyo_edge.errors import ArtifactError
+from poyo_edge.files import sha256_bytes
+from poyo_edge.runtime.verify import Check, verify
+
+GOLDEN_CHECK = "golden windows on ort-cpu"
+
+
+def named(checks: list[Check]) -> dict[str, Check]:
+    return {check.name: check for check in checks}
+
+
+def with_golden(folder: Path, **changes: Any) -> Path:
+    """The artifact with other golden windows, as if it had been exported with them."""
+    artifact = Artifact.open(folder)
+    golden: Golden = dataclasses.replace(artifact.golden(), **changes)
+    data = golden.to_bytes()
+    (folder / GOLDEN).write_bytes(data)
+    record = FileRecord(sha256=sha256_bytes(data), size=len(data))
+    files = {**artifact.manifest.files, GOLDEN: record}
+    manifest = dataclasses.replace(artifact.manifest, files=files)
+    (folder / MANIFEST).write_text(json.dumps(manifest.to_json()))
+    return folder
+
+
+def test_an_intact_artifact_passes_every_check(tiny: Path) -> None:
+    checks = verify(tiny)
+    assert all(check.ok for check in checks)
+    assert [check.name for check in checks] == [
+        "files",
+        "session tiny_a.session",
+        "session tiny_b.session",
+        GOLDEN_CHECK,
+    ]
+    assert named(checks)["session tiny_b.session"].detail == "10 units"
+    detail = r"7 windows, max error \d\.\d\de-\d\d, tolerance \d\.\d\de-\d\d"
+    assert re.fullmatch(detail, named(checks)[GOLDEN_CHECK].detail)
+
+
+def test_golden_windows_vary_so_that_a_wrong_core_would_show(tiny: Path) -> None:
+    golden = Artifact.open(tiny).golden()
+    outputs = np.concatenate([window["prediction"] for window in golden.windows])
+    assert outputs.std(0).min() > 1e4 * golden.tolerance
+    assert {len(window["spike_time"]) for window in golden.windows} >= {0, 1, 1000}
+
+
+@pytest.mark.parametrize("wrong", [1e-3, float("nan"), float("inf")])
+def test_a_prediction_that_differs_fails(tiny_copy: Path, wrong: float) -> None:
+    windows = Artifact.open(tiny_copy).golden().windows
+    changed = [dict(window) for window in windows]
+    changed[3]["prediction"] = changed[3]["prediction"] + np.float32(wrong)
+    checks = named(verify(with_golden(tiny_copy, windows=tuple(changed))))
+    assert not checks[GOLDEN_CHECK].ok
+    assert f"max error {wrong:.2e}" in checks[GOLDEN_CHECK].detail
+    assert all(check.ok for name, check in checks.items() if name != GOLDEN_CHECK)
+
+
+def test_embeddings_that_are_not_finite_fail(tiny_copy: Path) -> None:
+    embedding = np.full(16, np.nan, np.float32)
+    checks = named(verify(with_golden(tiny_copy, session_embedding=embedding)))
+    assert not checks[GOLDEN_CHECK].ok
+    assert checks[GOLDEN_CHECK].detail == (
+        "session_embedding: expected finite values, got NaN or Inf"
+    )
+
+
+def test_no_golden_windows_are_no_proof(tiny_copy: Path) -> None:
+    with pytest.raises(ArtifactError, match="contents: expected golden windows, got KeyError"):
+        verify(with_golden(tiny_copy, windows=()))
+
+
+def test_a_damaged_listed_file_ends_the_check(tiny_copy: Path) -> None:
+    with (tiny_copy / GOLDEN).open("r+b") as file:
+        file.write(b"\0")
+    with pytest.raises(ArtifactError, match="sha256"):
+        verify(tiny_copy)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a session", b"\xff" * 400])
+def test_a_damaged_session_that_was_added_later_is_named(tiny_copy: Path, content: bytes) -> None:
+    (tiny_copy / "sessions" / "later.session").write_bytes(content)
+    checks = named(verify(tiny_copy))
+    assert not checks.pop("session later.session").ok
+    assert len(checks) == 4
+    assert all(check.ok for check in checks.values())
+
+
+def test_without_a_backend_nothing_is_proved(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    check = named(verify(tiny))["backend ort-cpu"]
+    assert (check.ok, check.detail) == (
+        False,
+        'onnxruntime is not installed; run: pip install "poyo-edge[ort]"',
+    )
