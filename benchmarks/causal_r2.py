@@ -36,8 +36,8 @@ PAIRS = ((OURS, FLOAT64), (OURS, FLOAT32), (FLOAT64, FLOAT32))
 BATCH = 32
 NOTE = """\
 torch_brain's pipeline delivers float64 times and computes its angles in float64; poyo-edge
-subtracts the start of the window in float64 and then computes in float32. The fastest rotary
-frequency is 62,832 rad/s, where float32 angles are rounded by up to 0.002 rad: torch_brain
+subtracts the start of the window in float64 and then computes in float32. At the fastest rotary
+frequency, 62,832 rad/s, float32 rounds time and angle by up to 0.002 rad each: torch_brain
 differs from itself that much when its times are cast to float32 (last column). Against those
 float32 times poyo-edge differs only by the order of its float32 sums (middle column)."""
 

@@ -1,7 +1,11 @@
-"""What the benchmarks share: torch_brain's own model, where and with what they ran, tables."""
+"""What the benchmarks share: torch_brain's own model, random windows, where they ran, tables.
+
+Legend: N spikes, U units.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import importlib.util
 import json
@@ -14,11 +18,26 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from poyo_edge.errors import MissingExtraError, PoyoEdgeError, UsageError
 from poyo_edge.spec import ModelSpec
+from poyo_edge.tokens import latent_tokens, window_tokens
 
 _PACKAGES = ("poyo-edge", "numpy", "onnxruntime", "torch", "torch_brain", "onnx", "onnxscript")
 _TORCH_BRAIN_FFN_MULT = 4
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Window:
+    """One random window, queried at its end."""
+
+    spike_time: npt.NDArray[np.float32]
+    """(N,) seconds from the start, ascending."""
+    spike_unit: npt.NDArray[np.int32]
+    """(N,) rows of the session's units."""
+    n_units: int
 
 
 def torch_brain_model(spec: ModelSpec, **more: Any) -> Any:
@@ -53,6 +72,35 @@ def torch_brain_model(spec: ModelSpec, **more: Any) -> Any:
         **more,
     )
     return model.eval()
+
+
+def random_window(spec: ModelSpec, n_units: int, n_spikes: int, rng: np.random.Generator) -> Window:
+    """Spikes at uniform times, of units with unequal rates."""
+    rate = rng.gamma(1.0, size=n_units)
+    return Window(
+        spike_time=np.sort(rng.uniform(0, spec.window_seconds, n_spikes)).astype(np.float32),
+        spike_unit=rng.choice(n_units, n_spikes, p=rate / rate.sum()).astype(np.int32),
+        n_units=n_units,
+    )
+
+
+def torch_brain_feeds(spec: ModelSpec, window: Window) -> dict[str, npt.NDArray[Any]]:
+    """Inputs of torch_brain's forward, batch 1: 2U boundary tokens, spikes, latents, one query.
+
+    Unit i is row i + 1 of its table, the session is row 1; times are float32.
+    """
+    times, units = window.spike_time.astype(np.float64), window.spike_unit.astype(np.int64)
+    tokens = window_tokens(times, units, window.n_units, spec.window_seconds)
+    latent_index, latent_time = latent_tokens(spec)
+    return {
+        "input_unit_index": tokens.unit[None] + 1,
+        "input_timestamps": tokens.time[None].astype(np.float32),
+        "input_token_type": tokens.type[None],
+        "latent_index": latent_index[None],
+        "latent_timestamps": latent_time[None].astype(np.float32),
+        "session_index": np.array([1]),
+        "output_timestamps": np.array([[spec.window_seconds]], np.float32),
+    }
 
 
 def require(package: str, extra: str, purpose: str) -> None:

@@ -3,7 +3,8 @@
 A stream of spikes is pushed in small chunks and decoded at a steady rate by a decoder whose
 backend does nothing, so that what is left is poyo-edge's own work per spike, chunk and window.
 Streams of several kinds run as fast as they go, taking turns second by second; the share is
-processor time per second of stream.
+processor time per second of stream. With ``--paced`` every chunk is pushed when the clock says
+so: between chunks the processor sleeps and forgets, and the same work takes longer.
 """
 
 from __future__ import annotations
@@ -71,7 +72,9 @@ def main() -> None:
             profile(artifact, options)
     where = environment(1)
     print(f"{describe(where)}\n\n{table(results)}\n\n{goal_line(results, options)}")
-    settings = {key: getattr(options, key) for key in ("rate", "chunk_ms", "decode_hz", "seconds")}
+    settings = {
+        key: getattr(options, key) for key in ("rate", "chunk_ms", "decode_hz", "seconds", "paced")
+    }
     write_json(options.json, {**where, **settings, "results": results})
 
 
@@ -90,6 +93,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--chunk-ms", type=float, default=1.0)
     parser.add_argument("--decode-hz", type=float, default=50.0)
     parser.add_argument("--seconds", type=int, default=20, help="seconds of stream to time")
+    parser.add_argument(
+        "--paced",
+        action="store_true",
+        help="push at the pace of the clock, asleep in between, as beside a real device",
+    )
     parser.add_argument("--profile", action="store_true", help="print where the time goes")
     parser.add_argument("--json", type=Path, help="also write the results to this file")
     options = parser.parse_args()
@@ -171,17 +179,27 @@ def run_second(decoder: Decoder, stream: Stream, second: int, options: Any) -> t
     n_chunks, unit = stream.chunks_per_second, stream.tick_rate_hz
     decode_after = set(np.arange(n_chunks, 0, -n_chunks / options.decode_hz).astype(int).tolist())
     chunks = stream.chunks[second * n_chunks : (second + 1) * n_chunks]
-    decoding = 0
-    started = time.thread_time_ns()
+    decoding = waiting = 0
+    began, started = time.perf_counter(), time.thread_time_ns()
     for pushed, chunk in enumerate(chunks, start=1):
+        if options.paced:
+            paused = time.thread_time_ns()
+            wait_until(began + pushed / n_chunks)
+            waiting += time.thread_time_ns() - paused
         decoder.push(*chunk)
         if pushed in decode_after:
             paused = time.thread_time_ns()
             t = second + pushed / n_chunks
             decoder.decode(t if unit is None else round(t * unit))
             decoding += time.thread_time_ns() - paused
-    pushing = time.thread_time_ns() - started - decoding
+    pushing = time.thread_time_ns() - started - decoding - waiting
     return pushing / 1e9, decoding / 1e9
+
+
+def wait_until(moment: float) -> None:
+    """Sleep until ``time.perf_counter`` reaches a moment."""
+    while (left := moment - time.perf_counter()) > 0:
+        time.sleep(left)
 
 
 def profile(artifact: Artifact, options: Any) -> None:
@@ -268,9 +286,10 @@ def goal_line(results: list[dict[str, Any]], options: Any) -> str:
     """Whether the first stream keeps the goal."""
     share = results[0]["total_percent"]["median"]
     verdict = "kept" if share <= GOAL_PERCENT else "missed"
+    pace = "paced" if options.paced else "as fast as it goes"
     return (
         f"{options.rate:g} spikes/s in {options.chunk_ms:g} ms chunks, {options.decode_hz:g} "
-        f"windows/s: {share:.2f} % of one core; goal <= {GOAL_PERCENT:g} %: {verdict}"
+        f"windows/s, {pace}: {share:.2f} % of one core; goal <= {GOAL_PERCENT:g} %: {verdict}"
     )
 
 

@@ -45,4 +45,4 @@ def main(artifact: str, session: str | None = None, seconds: float = 3.0) -> dic
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:3])
+    main(sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else None)

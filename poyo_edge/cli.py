@@ -14,7 +14,16 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from poyo_edge import __version__
-from poyo_edge.console import Console, complain, latency_table, pairs, table
+from poyo_edge.console import Console, complain
+from poyo_edge.console_text import (
+    bench_text,
+    demo_text,
+    doctor_text,
+    export_text,
+    inspect_text,
+    replay_text,
+    verify_text,
+)
 from poyo_edge.errors import MissingExtraError, PoyoEdgeError, UsageError
 
 app = typer.Typer(
@@ -102,23 +111,7 @@ def demo(
     console = Console(as_json=as_json, quiet=quiet)
     run_demo = _needs("train", lambda: __import__("poyo_edge.demo", fromlist=["_"]).run_demo)
     values = run_demo(out, seed=seed, steps=steps, say=console.step, bar=console.progress)
-    lines = {
-        "R² (causal, unseen stretch)": _r2_text(values),
-        "predictions": f"{values['n_predictions']}, streamed one by one, without torch",
-        "parity with the model": f"{values['max_abs_error']:.1e} (limit {values['tolerance']:.1e})",
-        "training": f"{values['train_s']} s",
-        "artifact": values["artifact"],
-        "report": f"{values['report']}  (open it in a browser)",
-        "pictures": "\n".join(values["pictures"]).replace("\n", "\n" + " " * 29),
-    }
-    recording, artifact = values["recording"], values["artifact"]
-    console.result(
-        values,
-        f"\n{pairs(lines)}\n\n{latency_table(values['latency_ms'])}\n\n"
-        f"Next:\n  poyo-edge inspect {artifact}\n"
-        f"  poyo-edge replay {artifact} {recording} --behavior cursor.vel\n"
-        f"  poyo-edge bench {artifact}",
-    )
+    console.result(values, demo_text(values))
 
 
 @command(_DEPLOY, example="poyo-edge export ckpt.pt -o model.poyo --output-scale 10")
@@ -171,7 +164,7 @@ def export(
     )
     target = out or Path(f"{checkpoint.stem}.poyo")
     report = pipeline.export_checkpoint(checkpoint, target, options, on_step=console.step)
-    console.result(report.to_json(), _export_text(report.to_json(), target))
+    console.result(report.to_json(), export_text(report.to_json(), target))
 
 
 @command(_LOOK, example="poyo-edge inspect model.poyo")
@@ -183,7 +176,7 @@ def inspect(
     from poyo_edge.inspecting import inspect_path
 
     values = inspect_path(path)
-    Console(as_json=as_json).result(values, _inspect_text(values))
+    Console(as_json=as_json).result(values, inspect_text(values))
 
 
 @command(_DEVICE, example="poyo-edge replay model.poyo session.h5 --behavior cursor.vel")
@@ -228,7 +221,7 @@ def replay(
     values = result.to_json()
     if figures is not None:
         values["pictures"] = _draw(figures, result, decoder, f"{source.session_id}, {behavior}")
-    console.result(values, _replay_text(values))
+    console.result(values, replay_text(values))
 
 
 @command(_DEVICE, example="poyo-edge verify model.poyo")
@@ -238,10 +231,8 @@ def verify(artifact: ArtifactPath, threads: Threads = 1, as_json: Json = False) 
 
     checks = run_verify(artifact, threads=threads)
     ok = all(check.ok for check in checks)
-    lines = [f"{'ok    ' if c.ok else 'FAILED'}  {c.name}: {c.detail}" for c in checks]
     values = {"ok": ok, "checks": [check.to_json() for check in checks]}
-    text = "\n".join([*lines, "all checks hold" if ok else "do not use this artifact here"])
-    Console(as_json=as_json).result(values, text)
+    Console(as_json=as_json).result(values, verify_text(values))
     if not ok:
         raise typer.Exit(3)
 
@@ -277,9 +268,7 @@ def bench(
         "n_units": len(constants.unit_kv),
         "latency_ms": lines,
     }
-    rows = [[f"{line['n_spikes']} spikes", *(f"{line[k]:.2f}" for k in _BENCH)] for line in lines]
-    title = f"{core.backend.name}, threads {threads}, units {values['n_units']}; milliseconds"
-    Console(as_json=as_json).result(values, f"{title}\n{table(['window', *_BENCH], rows)}")
+    Console(as_json=as_json).result(values, bench_text(values))
 
 
 @command(_LOOK, example="poyo-edge doctor")
@@ -288,7 +277,7 @@ def doctor(as_json: Json = False) -> None:
     from poyo_edge.doctor import examine
 
     values = examine()
-    Console(as_json=as_json).result(values, _doctor_text(values))
+    Console(as_json=as_json).result(values, doctor_text(values))
 
 
 @command(_START, example="poyo-edge simulate recordings --sessions 2")
@@ -307,9 +296,6 @@ def simulate(
     paths = simulate_study(folder, n_sessions=sessions, seed=seed, simulation=simulation)
     names = [str(path) for path in paths]
     Console(as_json=as_json).result({"recordings": names}, "\n".join(names))
-
-
-_BENCH = ("p50", "p90", "p99", "max")
 
 
 def _needs(extra: str, load: Callable[[], Any]) -> Any:
@@ -355,89 +341,3 @@ def _draw(folder: Path, result: Any, decoder: Any, title: str) -> list[str]:
     folder.mkdir(parents=True, exist_ok=True)
     unit = decoder.artifact.manifest.output.unit
     return [str(folder / name) for name in draw(folder, result, title=title, unit=unit)]
-
-
-def _r2_text(values: dict[str, Any]) -> str:
-    dims = ", ".join(f"{r2:.3f}" for r2 in values["r2_per_dim"])
-    return f"{values['r2']:.4f}  (per dimension {dims})"
-
-
-def _replay_text(values: dict[str, Any]) -> str:
-    odd = {name: count for name, count in values["counters"].items() if count}
-    lines = {
-        "R²": _r2_text(values),
-        "protocol": "causal: window [t - T, t), nothing at or after t is read",
-        "predictions": values["n_predictions"],
-        "backend": f"{values['backend']}, session {values['session_id']}",
-        "statuses": ", ".join(f"{k} {v}" for k, v in values["statuses"].items() if v),
-        "spikes": ", ".join(f"{name} {count}" for name, count in odd.items()),
-    }
-    if values.get("pictures"):
-        lines["pictures"] = "  ".join(values["pictures"])
-    return f"{pairs(lines)}\n\n{latency_table(values['latency_ms'])}"
-
-
-def _export_text(values: dict[str, Any], target: Path) -> str:
-    lines = [
-        [
-            f"{line['kind']} × {line['n_windows']}",
-            line["n_spikes"],
-            f"{line['max_abs_error']:.1e}",
-            f"{line['tolerance']:.1e}",
-            "ok" if line["ok"] else "FAILED",
-        ]
-        for line in values["parity"]
-    ]
-    health = values["health"]
-    spec, sessions = values["spec"], values["sessions"]
-    about = {
-        "layout": f"{values['layout']}, {values['source']['file']}",
-        "model": f"dim {spec['dim']}, depth {spec['depth']}, window {spec['window_s']} s, "
-        f"{spec['latents_per_step']} latents each {spec['latent_step_s']} s",
-        "sessions": f"{len(sessions)}, {sum(sessions.values())} units",
-        "output": f"scale {values['output']['scale']}, offset {values['output']['offset']}",
-        "weights": f"{health['n_matrices']} matrices, {len(health['dead'])} dead, "
-        f"{len(health['degenerate'])} degenerate; FP16 would turn {health['fp16_zero']} weights "
-        f"to 0 and {health['fp16_inf']} to Inf",
-    }
-    if values["replay"]:
-        about["replay R²"] = _r2_text(values["replay"])
-    notes = "\n".join(f"note: {note}" for note in values["source"]["notes"])
-    parity = table(["parity: windows", "spikes", "max error", "tolerance", ""], lines)
-    end = (
-        "dry run: nothing was written"
-        if values["artifact"] is None
-        else f"wrote {target}\n\nNext:\n  poyo-edge verify {target}\n"
-        f"  poyo-edge replay {target} RECORDING.h5 --behavior GROUP.KEY"
-    )
-    return f"{pairs(about)}\n{notes}\n\n{parity}\n\n{end}"
-
-
-def _inspect_text(values: dict[str, Any]) -> str:
-    def short(value: Any) -> str:
-        if isinstance(value, dict):
-            value = [f"{name} {short(item)}" for name, item in value.items()]
-        if isinstance(value, list):
-            shown = ", ".join(str(item) for item in value[:8])
-            return shown + (f", … ({len(value)} in all)" if len(value) > 8 else "")
-        return str(value)
-
-    return pairs({name: short(value) for name, value in values.items()})
-
-
-def _doctor_text(values: dict[str, Any]) -> str:
-    packages = {name: version or "not installed" for name, version in values["packages"].items()}
-    backends = [
-        f"{'ready  ' if info['present'] else 'missing'}  {info['name']}: {info['reason']}"
-        for info in values["backends"]
-    ]
-    about = {
-        "poyo-edge": values["poyo_edge"],
-        "python": values["python"],
-        "machine": f"{values['machine']}, {values['cores']} cores",
-        "jetson": values["jetson"] or "no",
-    }
-    install = values["install"] or ["nothing: everything that this version can use is there"]
-    return "\n".join(
-        [pairs(about), "", pairs(packages), "", "backends", *backends, "", "to install", *install]
-    )

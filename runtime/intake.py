@@ -194,8 +194,8 @@ class UnitTable:
         if array.size == 0:
             return np.empty(0, np.int32)
         if array.dtype.kind in "iu":
-            limit = np.iinfo(np.int32).max
-            return np.where((array < 0) | (array > limit), -1, array).astype(np.int32)
+            wide, limit = array.astype(np.int64), np.iinfo(np.int32).max
+            return np.where((wide < 0) | (wide > limit), -1, wide).astype(np.int32)
         if array.dtype.kind in "USO":
             return self.rows(array.astype(np.str_))
         raise UsageError(f"units: expected integer rows or string ids, got {array.dtype}")

@@ -35,7 +35,7 @@ def a_session(**header: Any) -> Session:
     }
     return Session(
         header=SessionHeader(**(values | header)),
-        unit_embedding=np.arange(6, dtype=np.float32).reshape(2, 3) / 7,
+        unit_embedding=(np.arange(6) / 7).reshape(2, 3).astype(np.float32),
         session_embedding=np.array([0.5, -1.25, 3e-9], np.float32),
     )
 
@@ -101,7 +101,7 @@ def test_a_file_with_bytes_appended_is_refused(path: Path) -> None:
         opened(path)
 
 
-@pytest.mark.parametrize("flip", [1 << bit for bit in range(8)] + [0xFF])
+@pytest.mark.parametrize("flip", [0x01, 0x20, 0xFF])
 def test_a_flipped_bit_anywhere_is_refused_or_changes_nothing(path: Path, flip: int) -> None:
     data, expected = path.read_bytes(), content(opened(path))
     refused = 0
@@ -173,13 +173,8 @@ def test_a_header_that_says_something_else_is_refused(path: Path, name: str) -> 
 @pytest.mark.parametrize("value", [None, 5, [], {}, [[1]], [None], [1, 2], "text", True, 1e400])
 @pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(SessionHeader)])
 def test_a_field_of_any_other_type_is_refused(path: Path, field: str, value: Any) -> None:
-    before = dataclasses.asdict(read_header(path))[field]
-    rewritten(path, lambda header: header.update({field: value}))
-    if before == value or (field == "schema_version" and value is True):
-        opened(path)
-        return
     with pytest.raises(SessionError):
-        opened(path)
+        opened(rewritten(path, lambda header: header.update({field: value})))
 
 
 ARRAYS: dict[str, tuple[dict[str, Any], str]] = {
@@ -264,7 +259,7 @@ def test_a_path_that_is_no_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_arrays_that_do_not_fit_the_ids_make_no_session() -> None:
-    with pytest.raises(UsageError, match="got 2 rows for 3 ids$"):
+    with pytest.raises(UsageError, match=r"got 2 rows for 3 ids$"):
         a_session(unit_ids=("u1", "u2", "u3"))
-    with pytest.raises(UsageError, match="session 'monkey/day 1': expected unique unit ids$"):
+    with pytest.raises(UsageError, match=r"session 'monkey/day 1': expected unique unit ids$"):
         a_session(unit_ids=("u1", "u1"))

@@ -71,6 +71,12 @@ def test_hours_of_absolute_time_change_no_bit(rig: Rig, start: float) -> None:
         assert one.status is other.status
 
 
+@pytest.mark.parametrize("start", [0.0, 1e5])
+def test_a_spike_just_before_the_end_stays_inside_the_window(start: float) -> None:
+    times = np.nextafter(np.array([start + T, start + T]), start)
+    assert (relative_times(times, start, T) < T).all()
+
+
 def resets(decoded: list[Result]) -> int:
     return sum("clock_reset" in result.flags for result in decoded)
 

@@ -51,6 +51,16 @@ RULES: dict[str, tuple[Spikes, Spikes, dict[str, int]]] = {
         [(99.0, 0)],
         {"accepted": 1, "delayed": 1},
     ),
+    "just as early among others": (
+        [(100.5, 0), (99.0, 1)],
+        [(99.0, 1), (100.5, 0)],
+        {"accepted": 2, "delayed": 1},
+    ),
+    "at the last decoded time and before it": (
+        [(99.5, 0), (100.0, 1)],
+        [(99.5, 0), (100.0, 1)],
+        {"accepted": 2, "delayed": 1},
+    ),
     "a little older than that": ([(np.nextafter(99.0, 0), 0)], [], {"late": 1}),
     "just before the last decoded time": (
         [(np.nextafter(100.0, 0), 0)],
@@ -116,6 +126,13 @@ def test_a_spike_sent_again_later_is_a_duplicate() -> None:
     add(intake, [(100.2, 1), (100.4, 1)])
     add(intake, [(100.4, 1)])
     assert counts(intake) == {"received": 6, "accepted": 4, "duplicate": 2}
+
+
+def test_a_spike_sent_again_after_an_older_one_is_a_duplicate() -> None:
+    intake = an_intake()
+    for spike in ((100.5, 0), (100.2, 0), (100.5, 0)):
+        add(intake, [spike])
+    assert counts(intake) == {"received": 3, "accepted": 2, "duplicate": 1}
 
 
 def test_spikes_pushed_out_of_a_full_ring_are_counted() -> None:

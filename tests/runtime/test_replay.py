@@ -14,6 +14,7 @@ import pytest
 
 from poyo_edge.errors import RecordingError, UsageError
 from poyo_edge.recording import Recording, write_recording
+from poyo_edge.runtime import Decoder
 from poyo_edge.runtime.replay import Replay, replay
 from poyo_edge.simulate import Simulation, simulate_recording
 
@@ -113,6 +114,27 @@ def test_spikes_at_or_after_t_do_not_change_the_value_at_t(
     )
     assert np.array_equal(before.decoded[: sample + 1], after.decoded[: sample + 1])
     assert not (before.decoded[sample + 1 :] == after.decoded[sample + 1 :]).any()
+
+
+def test_nothing_at_or_after_t_is_handed_to_the_decoder(
+    rig: Rig, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newest, ends = [-np.inf], []
+
+    def push(self: Decoder, times: Any, units: Any) -> None:
+        newest.extend(times[-1:])
+
+    def decode(self: Decoder, t: float) -> Any:
+        assert max(newest) < t
+        ends.append(t)
+        return real_decode(self, t)
+
+    real_decode = Decoder.decode
+    monkeypatch.setattr(Decoder, "push", push)
+    monkeypatch.setattr(Decoder, "decode", decode)
+    times = replayed(rig, write()).times
+    assert ends == times.tolist()
+    assert newest[-1] > times[-2]
 
 
 def test_a_recording_cut_off_at_t_decodes_the_same_value_at_t(

@@ -1,0 +1,143 @@
+"""What each command's result says to people, from the values that ``--json`` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from poyo_edge.console import latency_table, pairs, table
+
+Values = Mapping[str, Any]
+
+
+def demo_text(values: Values) -> str:
+    """The demo's end: R², latency, where everything is, and what to type next."""
+    artifact, recording = values["artifact"], values["recording"]
+    lines = {
+        "R² (causal, unseen stretch)": _r2(values),
+        "predictions": f"{values['n_predictions']}, streamed one by one, without torch",
+        "parity with the model": f"{values['max_abs_error']:.1e} (limit {values['tolerance']:.1e})",
+        "training": f"{values['train_s']} s",
+        "artifact": artifact,
+        "report": f"{values['report']}  (open it in a browser)",
+    }
+    lines |= {f"picture {i + 1}": path for i, path in enumerate(values["pictures"])}
+    return (
+        f"\n{pairs(lines)}\n\n{latency_table(values['latency_ms'])}\n\n"
+        f"Next:\n  poyo-edge inspect {artifact}\n"
+        f"  poyo-edge replay {artifact} {recording}\n"
+        f"  poyo-edge bench {artifact}"
+    )
+
+
+def verify_text(values: Values) -> str:
+    """One line for each check."""
+    lines = [
+        f"{'ok    ' if check['ok'] else 'FAILED'}  {check['name']}: {check['detail']}"
+        for check in values["checks"]
+    ]
+    end = "all checks hold" if values["ok"] else "do not use this artifact on this machine"
+    return "\n".join([*lines, end])
+
+
+def bench_text(values: Values) -> str:
+    """A row for each number of spikes."""
+    names = ("p50", "p90", "p99", "max")
+    rows = [
+        [f"{line['n_spikes']} spikes", *(f"{line[name]:.2f}" for name in names)]
+        for line in values["latency_ms"]
+    ]
+    title = f"{values['backend']}, threads {values['threads']}, units {values['n_units']}"
+    return f"{title}; milliseconds\n{table(['window', *names], rows)}"
+
+
+def replay_text(values: Values) -> str:
+    """R², protocol, counters that are not 0, and latencies."""
+    odd = {name: count for name, count in values["counters"].items() if count}
+    lines = {
+        "R²": _r2(values),
+        "protocol": "causal: window [t - T, t), nothing at or after t is read",
+        "predictions": values["n_predictions"],
+        "backend": f"{values['backend']}, session {values['session_id']}",
+        "statuses": ", ".join(f"{k} {v}" for k, v in values["statuses"].items() if v),
+        "spikes": ", ".join(f"{name} {count}" for name, count in odd.items()),
+    }
+    if values.get("pictures"):
+        lines["pictures"] = "  ".join(values["pictures"])
+    return f"{pairs(lines)}\n\n{latency_table(values['latency_ms'])}"
+
+
+def export_text(values: Values, target: Path) -> str:
+    """What was found, the parity lines, and what to type next."""
+    lines = [
+        [
+            f"{line['kind']} × {line['n_windows']}",
+            line["n_spikes"],
+            f"{line['max_abs_error']:.1e}",
+            f"{line['tolerance']:.1e}",
+            "ok" if line["ok"] else "FAILED",
+        ]
+        for line in values["parity"]
+    ]
+    health = values["health"]
+    spec, sessions = values["spec"], values["sessions"]
+    about = {
+        "layout": f"{values['layout']}, {values['source']['file']}",
+        "model": f"dim {spec['dim']}, depth {spec['depth']}, window {spec['window_s']} s, "
+        f"{spec['latents_per_step']} latents each {spec['latent_step_s']} s",
+        "sessions": f"{len(sessions)}, {sum(sessions.values())} units",
+        "output": f"scale {values['output']['scale']}, offset {values['output']['offset']}",
+        "weights": f"{health['n_matrices']} matrices, {len(health['dead'])} dead, "
+        f"{len(health['degenerate'])} degenerate; FP16 would turn {health['fp16_zero']} weights "
+        f"to 0 and {health['fp16_inf']} to Inf",
+    }
+    if values["replay"]:
+        about["replay R²"] = _r2(values["replay"])
+    notes = "\n".join(f"note: {note}" for note in values["source"]["notes"])
+    parity = table(["parity: windows", "spikes", "max error", "tolerance", ""], lines)
+    end = (
+        "dry run: nothing was written"
+        if values["artifact"] is None
+        else f"wrote {target}\n\nNext:\n  poyo-edge verify {target}\n"
+        f"  poyo-edge replay {target} RECORDING.h5 --behavior GROUP.KEY"
+    )
+    return f"{pairs(about)}\n{notes}\n\n{parity}\n\n{end}"
+
+
+def inspect_text(values: Values) -> str:
+    """Name and value, long lists cut short."""
+
+    def short(value: Any) -> str:
+        if isinstance(value, dict):
+            value = [f"{name} {short(item)}" for name, item in value.items()]
+        if isinstance(value, list):
+            shown = ", ".join(str(item) for item in value[:8])
+            return shown + (f", … ({len(value)} in all)" if len(value) > 8 else "")
+        return str(value)
+
+    return pairs({name: short(value) for name, value in values.items()})
+
+
+def doctor_text(values: Values) -> str:
+    """Machine, packages, backends, and what to install."""
+    packages = {name: version or "not installed" for name, version in values["packages"].items()}
+    backends = [
+        f"{'ready  ' if info['present'] else 'missing'}  {info['name']}: {info['reason']}"
+        for info in values["backends"]
+    ]
+    about = {
+        "poyo-edge": values["poyo_edge"],
+        "python": values["python"],
+        "machine": f"{values['machine']}, {values['cores']} cores",
+        "jetson": values["jetson"] or "no",
+    }
+    install = values["install"] or ["nothing: everything that this version can use is there"]
+    return "\n".join(
+        [pairs(about), "", pairs(packages), "", "backends", *backends, "", "to install", *install]
+    )
+
+
+def _r2(values: Values) -> str:
+    dims = ", ".join(f"{r2:.3f}" for r2 in values["r2_per_dim"])
+    return f"{values['r2']:.4f}  (per dimension {dims})"
