@@ -77,19 +77,23 @@ class Intake:
         counters.received += n
         if not n:
             return
-        rising = n == 1 or bool((times[1:] > times[:-1]).all())
+        strictly = n == 1 or bool((times[1:] > times[:-1]).all())
+        ascending = strictly or bool((times[1:] >= times[:-1]).all())
         known = bool(rows.view(np.uint32).max() < n_units)
-        if not (rising and known and self._in_time(times[0], times[-1])):
-            times, rows = self._filter(times, rows, n_units)
-            if not len(times):
-                return
-            rising = bool((times[1:] >= times[:-1]).all())
-        first, last = (times[0], times[-1]) if rising else (times.min(), times.max())
-        if self.decoded_until is not None and first < self.decoded_until:
-            counters.delayed += int((times < self.decoded_until).sum())
-        self._note_coverage(first, last)
+        if not (ascending and known and self._in_reach(times[0], times[-1])):
+            times, rows = self._sifted(times, rows, n_units)
+            strictly = False
+        if len(times) and not (strictly and self._newer_than_all(times[0])):
+            unique = self.ring.without_duplicates(times, rows)
+            counters.duplicate += int((~unique).sum())
+            times, rows = times[unique], rows[unique]
+        if not len(times):
+            return
+        if self.decoded_until is not None and times[0] < self.decoded_until:
+            counters.delayed += int(times.searchsorted(self.decoded_until))
+        self._note_heard(times[0], times[-1])
         counters.accepted += len(times)
-        counters.overflow += self.ring.append(times, rows, ascending=rising)
+        counters.overflow += self.ring.append(times, rows)
 
     def reset(self, t: Any) -> None:
         """Forget all spikes; the stream counts as heard from ``t`` on."""
@@ -97,16 +101,18 @@ class Intake:
         self.covered_since = t
         self.newest = None
 
-    def _in_time(self, first: Any, last: Any) -> bool:
-        """Whether an ascending chunk is finite, neither late nor future, and newer than all."""
-        if self.newest is not None and not first > self.newest:
-            return False
+    def _in_reach(self, first: Any, last: Any) -> bool:
+        """Whether an ascending chunk is finite and neither late nor future."""
         if self.decoded_until is None:
             return math.isfinite(first) and math.isfinite(last)
         earliest = self.decoded_until - self.window
         return bool(first >= earliest and last <= self.decoded_until + self.future_limit)
 
-    def _filter(self, times: Times, rows: Rows, n_units: int) -> tuple[Times, Rows]:
+    def _newer_than_all(self, first: Any) -> bool:
+        return self.newest is None or bool(first > self.newest)
+
+    def _sifted(self, times: Times, rows: Rows, n_units: int) -> tuple[Times, Rows]:
+        """What is finite, known, not late and not future, in the order of time."""
         counters = self.counters
         finite = np.isfinite(times)
         known = (rows >= 0) & (rows < n_units)
@@ -120,13 +126,10 @@ class Intake:
             counters.future += int(future.sum())
             keep &= ~(late | future)
         times, rows = times[keep], rows[keep]
-        if len(times):
-            unique = self.ring.without_duplicates(times, rows)
-            counters.duplicate += int((~unique).sum())
-            times, rows = times[unique], rows[unique]
-        return times, rows
+        order = np.argsort(times, kind="stable")
+        return times[order], rows[order]
 
-    def _note_coverage(self, first: Any, last: Any) -> None:
+    def _note_heard(self, first: Any, last: Any) -> None:
         if self.covered_since is None or first < self.covered_since:
             self.covered_since = first
         self.newest = last if self.newest is None else max(self.newest, last)
@@ -194,8 +197,9 @@ class UnitTable:
         if array.size == 0:
             return np.empty(0, np.int32)
         if array.dtype.kind in "iu":
-            wide, limit = array.astype(np.int64), np.iinfo(np.int32).max
-            return np.where((wide < 0) | (wide > limit), -1, wide).astype(np.int32)
+            narrow = array.astype(np.int32)
+            fits = narrow == array
+            return narrow if fits.all() else np.where(fits, narrow, np.int32(-1))
         if array.dtype.kind in "USO":
             return self.rows(array.astype(np.str_))
         raise UsageError(f"units: expected integer rows or string ids, got {array.dtype}")

@@ -235,7 +235,7 @@ FILES: dict[str, tuple[bytes, str]] = {
         "name a file that poyo-edge wrote as a .session",
     ),
     "a header that is no mapping": (
-        tensors.to_bytes({}, {"poyo_edge": "[1]"}),
+        tensors.to_bytes({"x": np.zeros(2, np.float32)}, {"poyo_edge": "[1]"}),
         "header: expected schema 'poyo-edge/session', got another file",
     ),
 }
