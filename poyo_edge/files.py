@@ -19,8 +19,12 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """A temporary path in the same folder that becomes ``path`` when the block ends well.
 
     On an exception the temporary file is removed and an older ``path`` is left as it was.
+
+    Raises:
+        UsageError: the parent folder does not exist.
     """
     target = Path(path)
+    require_folder(target)
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
         yield temporary
@@ -66,14 +70,23 @@ def require_free(target: Path, *, overwrite: bool) -> None:
     Raises:
         UsageError: ``target`` exists and ``overwrite`` is false, or its parent does not exist.
     """
-    if not target.parent.is_dir():
-        raise UsageError(
-            f"{target}: expected an existing parent folder, got none; create {target.parent} first"
-        )
+    require_folder(target)
     if target.exists() and not overwrite:
         raise UsageError(
             f"{target}: expected a name that is free, got one that exists; "
             f"choose another with -o or pass --overwrite"
+        )
+
+
+def require_folder(target: Path) -> None:
+    """Refuse a name in a folder that does not exist.
+
+    Raises:
+        UsageError: its parent is no folder.
+    """
+    if not target.parent.is_dir():
+        raise UsageError(
+            f"{target}: expected an existing parent folder, got none; create {target.parent} first"
         )
 
 

@@ -200,6 +200,8 @@ class UnitTable:
             narrow = array.astype(np.int32)
             fits = narrow == array
             return narrow if fits.all() else np.where(fits, narrow, np.int32(-1))
-        if array.dtype.kind in "USO":
+        if array.dtype.kind == "S":
+            return self.rows(np.char.decode(array, "utf-8", "replace"))
+        if array.dtype.kind in "UO":
             return self.rows(array.astype(np.str_))
         raise UsageError(f"units: expected integer rows or string ids, got {array.dtype}")

@@ -248,6 +248,7 @@ def test_unknown_ids_have_row_minus_one() -> None:
         np.array(["a", "zz", "b"]),
         np.array(["a", "zz", "b"], object),
         np.array([b"a", b"zz", b"b"]),
+        np.array([b"a", b"\xff\xfe", b"b"]),
         [2, 3, 0],
         np.array([2, -1, 0], np.int64),
         np.array([2, 2**40, 0], np.int64),
