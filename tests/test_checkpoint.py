@@ -16,19 +16,20 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-import torch
-from torch import Tensor, nn
-
-from poyo_edge.checkpoint import Checkpoint, load_checkpoint
-from poyo_edge.checkpoint_layout import expected_shapes, omega_formula
-from poyo_edge.errors import CheckpointError, UsageError
-from poyo_edge.model import POYO, RotaryTimeEmbedding
-from poyo_edge.spec import POYO_1_3M, ModelSpec, OutputScale
-from poyo_edge.tokens import latent_tokens, window_tokens
 
 torch_brain_models = pytest.importorskip(
     "torch_brain.models", reason="torch_brain writes the files"
 )
+
+import torch  # noqa: E402
+from torch import Tensor, nn  # noqa: E402
+
+from poyo_edge.checkpoint import Checkpoint, load_checkpoint  # noqa: E402
+from poyo_edge.checkpoint_layout import expected_shapes, omega_formula  # noqa: E402
+from poyo_edge.errors import CheckpointError, UsageError  # noqa: E402
+from poyo_edge.model import POYO, RotaryTimeEmbedding  # noqa: E402
+from poyo_edge.spec import POYO_1_3M, ModelSpec, OutputScale  # noqa: E402
+from poyo_edge.tokens import latent_tokens, window_tokens  # noqa: E402
 
 State = dict[str, Any]
 

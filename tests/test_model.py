@@ -8,15 +8,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-import torch
-from torch import Tensor, nn
-
-from poyo_edge.errors import UsageError
-from poyo_edge.model import POYO, RotaryTimeEmbedding, VocabEmbedding
-from poyo_edge.spec import POYO_1_3M, POYO_11_8M, ModelSpec
-from poyo_edge.tokens import TOKEN_SPIKE, latent_tokens, window_tokens
 
 torch_brain_models = pytest.importorskip("torch_brain.models", reason="torch_brain is the oracle")
+
+import torch  # noqa: E402
+from torch import Tensor, nn  # noqa: E402
+
+from poyo_edge.errors import UsageError  # noqa: E402
+from poyo_edge.model import POYO, RotaryTimeEmbedding, VocabEmbedding  # noqa: E402
+from poyo_edge.spec import POYO_1_3M, POYO_11_8M, ModelSpec  # noqa: E402
+from poyo_edge.tokens import TOKEN_SPIKE, latent_tokens, window_tokens  # noqa: E402
 
 SMALL = ModelSpec(
     dim=32, depth=2, dim_head=16, cross_heads=2, self_heads=3, latents_per_step=4, dim_out=3,
