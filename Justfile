@@ -15,14 +15,15 @@ setup:
     stamp="{{ venv }}/.installed"
     if [ ! -x "{{ bin }}/python" ]; then "{{ python }}" -m venv "{{ venv }}"; rm -f "$stamp"; fi
     if [ ! "$stamp" -nt pyproject.toml ] || [ ! "$stamp" -nt constraints.txt ]; then
+        echo "installing into .venv; this takes a few minutes the first time" >&2
         "{{ bin }}/python" -m pip install --quiet --upgrade pip
-        "{{ bin }}/python" -m pip install --quiet -c constraints.txt -e ".[all,dev]"
+        PYTHONWARNINGS=ignore "{{ bin }}/python" -m pip install --quiet -c constraints.txt -e ".[all,dev]"
         touch "$stamp"
     fi
 
 # The whole road on simulated recordings: pretrain, export, decode as a stream
 demo *arguments: setup
-    "{{ bin }}/poyo-edge" demo {{ arguments }}
+    @"{{ bin }}/poyo-edge" demo {{ arguments }}
 
 # Lint, types and all tests
 test *arguments: lint

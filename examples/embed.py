@@ -9,6 +9,7 @@ import time
 
 import numpy as np
 
+from poyo_edge.errors import PoyoEdgeError
 from poyo_edge.runtime import Decoder, Status
 
 PERIOD_S = 0.02
@@ -45,4 +46,7 @@ def main(artifact: str, session: str | None = None, seconds: float = 3.0) -> dic
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else None)
+    try:
+        main(sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else None)
+    except PoyoEdgeError as error:
+        sys.exit(f"error: {error}")

@@ -330,6 +330,7 @@ def source_record(checkpoint: Checkpoint) -> dict[str, Any]:
         "container": checkpoint.container,
         "prefix": checkpoint.prefix,
         "omega": checkpoint.omega_formula,
+        "scaled": checkpoint.scaled,
         "notes": list(checkpoint.notes),
     }
 

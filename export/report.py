@@ -36,14 +36,13 @@ def write_report(folder: str | Path, report: Mapping[str, Any], figures: Sequenc
 
 def _page(report: Mapping[str, Any], figures: Sequence[str]) -> str:
     title = html.escape(f"{report['name']}: export report")
-    sections = []
-    if report.get("replay"):
-        sections.append(_section("Replay, strictly causal", _pairs(_figures_of(report["replay"]))))
     images = "".join(
         f'<p><img src="{html.escape(name)}" alt="{html.escape(name)}"></p>' for name in figures
     )
+    sections = [images]
+    if report.get("replay"):
+        sections.append(_section("Replay, strictly causal", _pairs(_figures_of(report["replay"]))))
     sections += [
-        images,
         _section("Checkpoint", _pairs(report["source"])),
         _section("Model", _pairs({**report["spec"], **report["output"]})),
         _section("Parity with the checkpoint's own model", _parity(report)),
@@ -102,4 +101,5 @@ def _sessions(sessions: Mapping[str, int]) -> str:
 def _figures_of(replayed: Mapping[str, Any]) -> dict[str, Any]:
     flat = {key: value for key, value in replayed.items() if not isinstance(value, Mapping)}
     latency = {f"latency {key} (ms)": value for key, value in replayed["latency_ms"].items()}
-    return flat | latency
+    happened = {**replayed["statuses"], **replayed["counters"]}
+    return flat | latency | {name: count for name, count in happened.items() if count}

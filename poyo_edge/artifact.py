@@ -138,6 +138,10 @@ class Artifact:
             ArtifactError: missing, or size or SHA-256 differ from the manifest.
         """
         path, record = self.path / name, self.manifest.files[name]
+        if not path.exists():
+            raise ArtifactError(
+                path, "file", expected="one that the manifest lists", got="none", do=_REPAIR
+            )
         data = tensors.read_file(path, ArtifactError)
         if len(data) != record.size:
             raise ArtifactError(
@@ -203,7 +207,7 @@ class Artifact:
         names = ", ".join(list(known)[:8]) + (", …" if len(known) > 8 else "")
         raise UsageError(
             f"{self.path}: session: expected a .session file or one of the {len(known)} ids "
-            f"[{names}], got {got}; name one with --session"
+            f"[{names}], got {got}; name one of them (--session)"
         )
 
 
@@ -220,13 +224,25 @@ def read_manifest(path: str | Path) -> Manifest:
         raise ArtifactError(
             folder, "artifact", expected="a folder NAME.poyo", got=got, do="check the path"
         )
+    if not file.exists():
+        raise ArtifactError(
+            folder,
+            "artifact",
+            expected=f"a folder with {MANIFEST}",
+            got="one without",
+            do="name the folder NAME.poyo that export wrote",
+        )
     data = tensors.read_file(file, ArtifactError, 16 << 20)
     try:
         values = json.loads(data)
         schema, version = values.pop("schema"), values.pop("schema_version")
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as problem:
         raise ArtifactError(
-            file, "contents", expected=f"JSON of schema {SCHEMA!r}", got=repr(problem), do=_REPAIR
+            file,
+            "contents",
+            expected=f"JSON of schema {SCHEMA!r}",
+            got=f"{len(data)} bytes that are none",
+            do=_REPAIR,
         ) from problem
     if schema != SCHEMA:
         raise ArtifactError(file, "schema", expected=SCHEMA, got=repr(schema), do=_REPAIR)

@@ -57,6 +57,7 @@ class Checkpoint:
         unit_vocab: unit id → row of ``unit_emb.weight``, ordered by row; row 0 is "NA".
         session_vocab: session id → row of ``session_emb.weight``, likewise.
         output: from the model's scale to behaviour.
+        scaled: whether the file or the caller said what the output scale is.
         notes: what was recognised, assumed or overruled, one sentence each.
         omega_formula: which release computed ``rotary_emb.omega``.
     """
@@ -71,6 +72,7 @@ class Checkpoint:
     unit_vocab: dict[str, int]
     session_vocab: dict[str, int]
     output: OutputScale
+    scaled: bool
     notes: tuple[str, ...]
     omega_formula: OmegaFormula
 
@@ -127,6 +129,7 @@ def load_checkpoint(
     n_rows = [len(weights[key]) for key in ("unit_emb.weight", "session_emb.weight")]
     vocabs = [vocab_rows(path, state, k, n) for k, n in zip(VOCAB_KEYS, n_rows, strict=True)]
     notes += _converted(state) + contradictions(hyper, spec) + _orphans(*map(_ids, vocabs))
+    output = output_of(path, hyper, output_scale, spec.dim_out, notes)
     return Checkpoint(
         path=path,
         sha256=sha256,
@@ -137,7 +140,8 @@ def load_checkpoint(
         weights=weights,
         unit_vocab=vocabs[0],
         session_vocab=vocabs[1],
-        output=output_of(path, hyper, output_scale, spec.dim_out, notes),
+        output=output,
+        scaled=output_scale is not None or output != OutputScale(),
         notes=tuple(notes),
         omega_formula=omega_formula(weights["rotary_emb.omega"]),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import json
 import os
 import platform
@@ -14,7 +15,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from poyo_edge import __version__
-from poyo_edge.console import Console, complain
+from poyo_edge.console import Console, complain, program
 from poyo_edge.console_text import (
     bench_text,
     demo_text,
@@ -24,7 +25,13 @@ from poyo_edge.console_text import (
     replay_text,
     verify_text,
 )
-from poyo_edge.errors import MissingExtraError, PoyoEdgeError, UsageError
+from poyo_edge.errors import (
+    ArtifactError,
+    CheckFailedError,
+    MissingExtraError,
+    PoyoEdgeError,
+    UsageError,
+)
 
 app = typer.Typer(
     name="poyo-edge",
@@ -39,7 +46,7 @@ _START, _DEPLOY, _DEVICE, _LOOK = "Start here", "Export", "On the device", "Look
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print no progress.")]
 ArtifactPath = Annotated[Path, typer.Argument(help="The artifact, a folder NAME.poyo.")]
-Threads = Annotated[int, typer.Option(min=1, help="Threads for one window.")]
+Threads = Annotated[int, typer.Option(min=1, max=256, help="Threads for one window.")]
 BackendName = Annotated[str, typer.Option("--backend", help="auto, or a name that doctor lists.")]
 SessionName = Annotated[
     str | None,
@@ -89,6 +96,8 @@ def _root(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
     as_json: Json = False,
 ) -> None:
+    if as_json and not version:
+        raise _ended(UsageError("--json: expected it behind a command, got it before; move it"), 2)
     if version:
         values = {"poyo_edge": __version__, "python": platform.python_version()}
         print(json.dumps(values) if as_json else f"poyo-edge {__version__}")
@@ -109,9 +118,14 @@ def demo(
 ) -> None:
     """Pretrain, export, verify and stream a small model on simulated data."""
     console = Console(as_json=as_json, quiet=quiet)
-    run_demo = _needs("train", lambda: __import__("poyo_edge.demo", fromlist=["_"]).run_demo)
+    run_demo = _needs("all", lambda: __import__("poyo_edge.demo", fromlist=["_"]).run_demo)
     values = run_demo(out, seed=seed, steps=steps, say=console.step, bar=console.progress)
-    console.result(values, demo_text(values))
+    console.result(values, demo_text(values, program()))
+    if not values["verified"]:
+        raise CheckFailedError(
+            f"verify: expected all checks to hold, got one that failed; "
+            f"run {program()} verify {values['artifact']}"
+        )
 
 
 @command(_DEPLOY, example="poyo-edge export ckpt.pt -o model.poyo --output-scale 10")
@@ -140,7 +154,8 @@ def export(
     behavior: Annotated[str, typer.Option(help="What is decoded, as GROUP.KEY.")] = "",
     split: Annotated[str, typer.Option(help="Split of the recording to replay.")] = "test",
     max_spikes: Annotated[
-        int, typer.Option(min=1, help="Most spikes in a window; the newest are kept.")
+        int,
+        typer.Option(min=1, max=1_000_000, help="Most spikes in a window; the newest are kept."),
     ] = 8192,
     overwrite: Annotated[bool, typer.Option(help="Replace an artifact of that name.")] = False,
     dry_run: Annotated[bool, typer.Option(help="Look and compare, write nothing.")] = False,
@@ -164,7 +179,7 @@ def export(
     )
     target = out or Path(f"{checkpoint.stem}.poyo")
     report = pipeline.export_checkpoint(checkpoint, target, options, on_step=console.step)
-    console.result(report.to_json(), export_text(report.to_json(), target))
+    console.result(report.to_json(), export_text(report.to_json(), target, program(), recording))
 
 
 @command(_LOOK, example="poyo-edge inspect model.poyo")
@@ -205,10 +220,14 @@ def replay(
     from poyo_edge.runtime.replay import replay as run_replay
 
     console = Console(as_json=as_json, quiet=quiet)
+    if figures is not None:
+        _require_drawing(figures)
     source = Recording.open(recording)
     chosen = session or _own_session(artifact, source.session_id)
     decoder = Decoder.open(artifact, session=chosen, backend=backend, threads=threads)
     behavior = behavior or _own_behavior(decoder, source)
+    for remark in _remarks(decoder, source, behavior):
+        console.step(f"note: {remark}")
     console.step(f"decoding {split} of {source.session_id} with {decoder.backend}")
     result = run_replay(
         decoder,
@@ -229,7 +248,13 @@ def verify(artifact: ArtifactPath, threads: Threads = 1, as_json: Json = False) 
     """Check hashes, sessions and golden windows on this machine."""
     from poyo_edge.runtime.verify import verify as run_verify
 
-    checks = run_verify(artifact, threads=threads)
+    try:
+        checks = run_verify(artifact, threads=threads)
+    except ArtifactError as error:
+        if as_json:
+            damage = {"name": "files", "ok": False, "detail": str(error)}
+            Console(as_json=True).result({"ok": False, "checks": [damage]}, "")
+        raise
     ok = all(check.ok for check in checks)
     values = {"ok": ok, "checks": [check.to_json() for check in checks]}
     Console(as_json=as_json).result(values, verify_text(values))
@@ -244,14 +269,13 @@ def bench(
     spikes: Annotated[
         list[int] | None, typer.Option(min=0, help="Spikes in a window; may be repeated.")
     ] = None,
-    repeats: Annotated[int, typer.Option(min=1, help="Windows of each kind.")] = 50,
+    repeats: Annotated[int, typer.Option(min=1, max=1_000_000, help="Windows of each kind.")] = 50,
     backend: BackendName = "auto",
     threads: Threads = 1,
     as_json: Json = False,
 ) -> None:
     """Time one window against its number of spikes."""
     from poyo_edge.artifact import Artifact
-    from poyo_edge.runtime.bench import SPIKE_COUNTS
     from poyo_edge.runtime.bench import bench as run_bench
     from poyo_edge.runtime.core import Core
 
@@ -259,8 +283,7 @@ def bench(
     core = Core.open(opened, backend=backend, threads=threads)
     chosen = opened.session(session or next(iter(opened.session_files()), None))
     constants = core.constants(chosen.unit_embedding, chosen.session_embedding)
-    counts = tuple(spikes or SPIKE_COUNTS)
-    timed = run_bench(core, constants, spike_counts=counts, repeats=repeats)
+    timed = run_bench(core, constants, spike_counts=spikes or None, repeats=repeats)
     lines = [line.to_json() for line in timed]
     values = {
         "backend": core.backend.name,
@@ -284,14 +307,23 @@ def doctor(as_json: Json = False) -> None:
 def simulate(
     folder: Annotated[Path, typer.Argument(help="Where the recordings go.")],
     sessions: Annotated[int, typer.Option(min=1, help="How many.")] = 4,
-    seconds: Annotated[float, typer.Option(min=1, help="Length of each.")] = 300.0,
+    seconds: Annotated[float, typer.Option(min=1, max=86400, help="Length of each.")] = 300.0,
     units: Annotated[int, typer.Option(min=1, help="Units in each.")] = 60,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same spikes.")] = 0,
+    overwrite: Annotated[bool, typer.Option(help="Replace recordings of these names.")] = False,
     as_json: Json = False,
 ) -> None:
     """Write simulated recordings that torch_brain opens too."""
     from poyo_edge.simulate import Simulation, simulate_study
 
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder}: expected a folder, got a file; name another folder")
+    there = [path.name for path in sorted(folder.glob("sim_*.h5"))]
+    if there and not overwrite:
+        raise UsageError(
+            f"{folder}: expected no simulated recordings, got {', '.join(there[:4])}; "
+            f"name another folder or pass --overwrite"
+        )
     simulation = Simulation(duration_s=seconds, n_units=units)
     paths = simulate_study(folder, n_sessions=sessions, seed=seed, simulation=simulation)
     names = [str(path) for path in paths]
@@ -335,9 +367,38 @@ def _own_behavior(decoder: Any, recording: Any) -> str:
     return behavior
 
 
+def _remarks(decoder: Any, recording: Any, behavior: str) -> list[str]:
+    """What a reader of the R² should know before it is printed."""
+    manifest, remarks = decoder.artifact.manifest, []
+    if manifest.behavior and behavior != manifest.behavior:
+        remarks.append(f"the model decodes {manifest.behavior}; it is compared with {behavior}")
+    if not manifest.source.get("scaled", True):
+        remarks.append(
+            "no output scale is known, so decoded values are in the model's scale and R² means "
+            "little; export again with --output-scale"
+        )
+    unknown = int((decoder.rows(recording.unit_ids) < 0).sum())
+    if unknown:
+        n_units = len(recording.unit_ids)
+        remarks.append(
+            f"{unknown} of {n_units} units are not in the session; their spikes are ignored"
+        )
+    return remarks
+
+
+def _require_drawing(folder: Path) -> None:
+    """Find out before any work that pictures can be drawn into the folder."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise MissingExtraError("matplotlib", "plot", "drawing pictures (--figures)")
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder}: expected a folder for pictures, got a file; name another")
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise UsageError(f"{folder}: expected a folder that can be written, got one that cannot")
+
+
 def _draw(folder: Path, result: Any, decoder: Any, title: str) -> list[str]:
     from poyo_edge.runtime.replay import draw
 
-    folder.mkdir(parents=True, exist_ok=True)
     unit = decoder.artifact.manifest.output.unit
     return [str(folder / name) for name in draw(folder, result, title=title, unit=unit)]

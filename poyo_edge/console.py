@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, TextIO
 
 
@@ -28,9 +30,13 @@ class Console:
             print(f"· {sentence}", file=sys.stderr, flush=True)
 
     def progress(self, done: int, total: int, note: str = "") -> None:
-        """A bar that stays on its line; on a stream that is no terminal, only its end."""
+        """A bar that stays on its line; on a stream that is no terminal, a line each quarter."""
         last = done >= total
-        if self.quiet or not (last or sys.stderr.isatty()):
+        if self.quiet:
+            return
+        if not sys.stderr.isatty():
+            if last or done % max(1, total // 4) == 0:
+                print(f"  {done}/{total} {note}".rstrip(), file=sys.stderr, flush=True)
             return
         filled = int(24 * done / max(total, 1))
         bar = "█" * filled + "░" * (24 - filled)
@@ -78,6 +84,20 @@ def latency_table(latency_ms: Mapping[str, float]) -> str:
     names = {"p50": "p50", "p90": "p90", "p99": "p99", "p999": "p99.9", "max": "max"}
     head = ["latency", *(names[name] for name in latency_ms)]
     return table(head, [["ms", *(f"{value:.2f}" for value in latency_ms.values())]])
+
+
+def program() -> str:
+    """How to call this command line again: its name, or its path when that is not on PATH."""
+    name = "poyo-edge"
+    if shutil.which(name):
+        return name
+    beside = Path(sys.executable).with_name(name)
+    if not beside.exists():
+        return name
+    try:
+        return str(beside.relative_to(Path.cwd()))
+    except ValueError:
+        return str(beside)
 
 
 def complain(error: BaseException, file: TextIO | None = None) -> None:

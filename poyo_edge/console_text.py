@@ -11,13 +11,15 @@ from poyo_edge.console import latency_table, pairs, table
 Values = Mapping[str, Any]
 
 
-def demo_text(values: Values) -> str:
+def demo_text(values: Values, program: str) -> str:
     """The demo's end: R², latency, where everything is, and what to type next."""
     artifact, recording = values["artifact"], values["recording"]
     lines = {
         "R² (causal, unseen stretch)": _r2(values),
-        "predictions": f"{values['n_predictions']}, streamed one by one, without torch",
+        "decoded": f"{values['n_predictions']} samples of {Path(recording).name}'s test split, "
+        "streamed through the runtime (which does not use torch)",
         "parity with the model": f"{values['max_abs_error']:.1e} (limit {values['tolerance']:.1e})",
+        "verified": "yes" if values["verified"] else "NO",
         "training": f"{values['train_s']} s",
         "artifact": artifact,
         "report": f"{values['report']}  (open it in a browser)",
@@ -25,9 +27,9 @@ def demo_text(values: Values) -> str:
     lines |= {f"picture {i + 1}": path for i, path in enumerate(values["pictures"])}
     return (
         f"\n{pairs(lines)}\n\n{latency_table(values['latency_ms'])}\n\n"
-        f"Next:\n  poyo-edge inspect {artifact}\n"
-        f"  poyo-edge replay {artifact} {recording}\n"
-        f"  poyo-edge bench {artifact}"
+        f"Next:\n  {program} inspect {artifact}\n"
+        f"  {program} replay {artifact} {recording}\n"
+        f"  {program} bench {artifact}"
     )
 
 
@@ -68,7 +70,7 @@ def replay_text(values: Values) -> str:
     return f"{pairs(lines)}\n\n{latency_table(values['latency_ms'])}"
 
 
-def export_text(values: Values, target: Path) -> str:
+def export_text(values: Values, target: Path, program: str, recording: Path | None) -> str:
     """What was found, the parity lines, and what to type next."""
     lines = [
         [
@@ -94,14 +96,24 @@ def export_text(values: Values, target: Path) -> str:
     }
     if values["replay"]:
         about["replay R²"] = _r2(values["replay"])
+    about["float64 times"] = (
+        f"would move the model's own output by {values['float64_times']:.1e} (see docs/design.md)"
+    )
     notes = "\n".join(f"note: {note}" for note in values["source"]["notes"])
     parity = table(["parity: windows", "spikes", "max error", "tolerance", ""], lines)
+    source = recording or "RECORDING.h5"
+    behavior = "" if values["behavior"] else " --behavior GROUP.KEY"
     end = (
         "dry run: nothing was written"
         if values["artifact"] is None
-        else f"wrote {target}\n\nNext:\n  poyo-edge verify {target}\n"
-        f"  poyo-edge replay {target} RECORDING.h5 --behavior GROUP.KEY"
+        else f"wrote {target}\n\nNext:\n  {program} verify {target}\n"
+        f"  {program} replay {target} {source}{behavior}"
     )
+    if not values["source"]["scaled"]:
+        end += (
+            "\n\nwarning: no output scale is known, so decoded values stay in the model's scale; "
+            "export again with --output-scale to get behaviour units"
+        )
     return f"{pairs(about)}\n{notes}\n\n{parity}\n\n{end}"
 
 
@@ -112,11 +124,16 @@ def inspect_text(values: Values) -> str:
         if isinstance(value, dict):
             value = [f"{name} {short(item)}" for name, item in value.items()]
         if isinstance(value, list):
-            shown = ", ".join(str(item) for item in value[:8])
-            return shown + (f", … ({len(value)} in all)" if len(value) > 8 else "")
-        return str(value)
+            shown = ", ".join(str(item) for item in value[:12])
+            return shown + (f", … ({len(value)} in all)" if len(value) > 12 else "") or "none"
+        return "–" if value in ("", None) else str(value)
 
-    return pairs({name: short(value) for name, value in values.items()})
+    flat = dict(values)
+    source = flat.pop("source", {})
+    notes = [*source.pop("notes", []), *flat.pop("notes", [])]
+    flat |= {f"source {name}": value for name, value in source.items()}
+    flat |= {f"note {i + 1}": note for i, note in enumerate(notes)}
+    return pairs({name: short(value) for name, value in flat.items()})
 
 
 def doctor_text(values: Values) -> str:

@@ -15,12 +15,14 @@ _EXTRAS = {
     "ort": ("onnxruntime",),
     "export": ("torch", "onnx", "onnx-ir", "onnxruntime", "matplotlib"),
     "train": ("torch", "lightning", "torch_brain"),
+    "all": ("torch", "lightning", "torch_brain", "onnx", "onnx-ir", "onnxruntime", "matplotlib"),
     "plot": ("matplotlib",),
 }
 _NEEDED_FOR = {
     "ort": "decode on this machine: replay, verify, bench",
     "export": "export checkpoints",
-    "train": "pretrain, and run the demo (with export)",
+    "train": "pretrain",
+    "all": "do all of it, and run the demo",
     "plot": "draw pictures",
 }
 

@@ -13,6 +13,7 @@ from poyo_edge.errors import MissingExtraError
 
 Float64 = npt.NDArray[np.float64]
 _TRUE, _DECODED = "#8a8f98", "#c2410c"
+_LINE_STYLES = ("-", "--", "-.", ":", (0, (1, 4)))
 
 
 def draw_trace(
@@ -47,9 +48,11 @@ def draw_trace(
         axis.plot(times[shown], truth[shown, dim], color=_TRUE, lw=1.6, label="true")
         axis.plot(times[shown], decoded[shown, dim], color=_DECODED, lw=1.2, label="decoded")
         axis.set_ylabel(f"output {dim}" + (f" ({unit})" if unit else ""))
-        axis.set_title(f"R² {r2_per_dim[dim]:.3f}", loc="right", fontsize=9)
+        axis.set_title(f"R² {r2_per_dim[dim]:.3f} over the whole split", loc="right", fontsize=9)
         axis.spines[["top", "right"]].set_visible(False)
-    axes[0, 0].legend(loc="upper left", ncols=2, frameon=False, fontsize=9)
+    axes[0, 0].legend(
+        loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize=9, borderaxespad=0
+    )
     axes[-1, 0].set_xlabel("time (s)")
     _save(plt, figure, path, title)
 
@@ -78,24 +81,14 @@ def draw_latency(
     axis.stairs(counts[first:last], edges_ms[first : last + 1], fill=True, color=_TRUE)
     axis.set_xscale("log")
     axis.set_yscale("log")
-    for name, value in summary_ms.items():
+    for (name, value), style in zip(summary_ms.items(), _LINE_STYLES, strict=False):
         if value > 0:
-            axis.axvline(value, color=_DECODED, lw=1, ls="--" if name == "max" else "-")
-            label = f"{name.replace('p999', 'p99.9')} {value:.2f}"
-            axis.annotate(
-                label,
-                (value, 0.97),
-                xycoords=axis.get_xaxis_transform(),
-                xytext=(3, 0),
-                textcoords="offset points",
-                rotation=90,
-                va="top",
-                fontsize=8,
-                color=_DECODED,
-            )
+            label = f"{name.replace('p999', 'p99.9')}  {value:.2f} ms"
+            axis.axvline(value, color=_DECODED, lw=1.2, ls=style, label=label)
+    axis.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, fontsize=9)
     axis.xaxis.set_major_formatter(plt.FuncFormatter(lambda x, _: f"{x:g}"))
     axis.xaxis.set_minor_formatter(plt.FuncFormatter(lambda x, _: f"{x:g}"))
-    axis.tick_params(axis="x", which="minor", labelsize=8)
+    axis.tick_params(axis="x", which="both", labelsize=9)
     axis.set_xlabel("milliseconds from the call of decode to its result")
     axis.set_ylabel("decodes")
     axis.spines[["top", "right"]].set_visible(False)

@@ -42,14 +42,18 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 
 
 @contextlib.contextmanager
-def atomic_folder(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
+def atomic_folder(
+    path: str | Path, *, overwrite: bool = False, marker: str = "manifest.json"
+) -> Iterator[Path]:
     """A temporary folder that becomes ``path`` when the block ends well.
+
+    With ``overwrite``, an existing folder is replaced, but only one that holds ``marker``.
 
     Raises:
         UsageError: see ``require_free``.
     """
     target = Path(path)
-    require_free(target, overwrite=overwrite)
+    require_free(target, overwrite=overwrite, marker=marker)
     token = secrets.token_hex(4)
     temporary = target.with_name(f".{target.name}.{token}.tmp")
     try:
@@ -64,17 +68,27 @@ def atomic_folder(path: str | Path, *, overwrite: bool = False) -> Iterator[Path
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def require_free(target: Path, *, overwrite: bool) -> None:
+def require_free(target: Path, *, overwrite: bool, marker: str = "manifest.json") -> None:
     """Refuse a folder name that cannot be written.
 
     Raises:
-        UsageError: ``target`` exists and ``overwrite`` is false, or its parent does not exist.
+        UsageError: ``target`` exists and is no folder with a file ``marker``, or ``overwrite`` is
+            false; or its parent does not exist or cannot be written.
     """
     require_folder(target)
-    if target.exists() and not overwrite:
+    if not os.access(target.parent, os.W_OK):
         raise UsageError(
-            f"{target}: expected a name that is free, got one that exists; "
-            f"choose another with -o or pass --overwrite"
+            f"{target}: expected a parent folder that can be written, got {target.parent}, which "
+            f"cannot; choose another with -o"
+        )
+    if not os.path.lexists(target):
+        return
+    ours = target.is_dir() and not target.is_symlink() and (target / marker).is_file()
+    if not (ours and overwrite):
+        hint = "choose another with -o or pass --overwrite" if ours else "choose another with -o"
+        got = "an artifact" if ours else "something else"
+        raise UsageError(
+            f"{target}: expected a name that is free, got one where {got} exists; {hint}"
         )
 
 
@@ -86,7 +100,8 @@ def require_folder(target: Path) -> None:
     """
     if not target.parent.is_dir():
         raise UsageError(
-            f"{target}: expected an existing parent folder, got none; create {target.parent} first"
+            f"{target}: expected an existing folder to write into, got {str(target.parent)!r}, "
+            f"which is none; create it or choose another"
         )
 
 
@@ -132,7 +147,4 @@ def _put_in_place(new: Path, target: Path, aside: Path) -> None:
     except OSError:
         aside.rename(target)
         raise
-    if aside.is_dir():
-        shutil.rmtree(aside)
-    else:
-        aside.unlink()
+    shutil.rmtree(aside)

@@ -8,9 +8,11 @@ from typing import Any
 from poyo_edge.artifact import SESSIONS, Artifact
 from poyo_edge.errors import FileProblemError, MissingExtraError
 from poyo_edge.recording import Recording
-from poyo_edge.session import read_header
+from poyo_edge.session import Session
 
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+_TORCH_MAGIC = (b"PK\x03\x04", b"\x80")
+"""A zip, as torch writes since 1.6, or a bare pickle."""
 
 
 def inspect_path(path: str | Path) -> dict[str, Any]:
@@ -32,8 +34,16 @@ def inspect_path(path: str | Path) -> dict[str, Any]:
     if start.startswith(_HDF5_MAGIC):
         return _recording(path)
     if path.suffix == ".session":
-        header = read_header(path).to_json()
+        header = Session.open(path).header.to_json()
         return {"kind": "session", "path": str(path), **header}
+    if not start.startswith(_TORCH_MAGIC):
+        raise FileProblemError(
+            path,
+            "file",
+            expected="a checkpoint, a recording (HDF5), a .session file or an artifact folder",
+            got="a file of another kind",
+            do="name one of these; for a file inside an artifact, name its folder",
+        )
     return _checkpoint(path)
 
 
@@ -47,7 +57,10 @@ def _artifact(path: Path) -> dict[str, Any]:
         "kind": "artifact",
         "path": str(path),
         **values,
-        "sessions": list(artifact.session_files()),
+        "sessions": {
+            name: len(Session.open(file).header.unit_ids)
+            for name, file in artifact.session_files().items()
+        },
         "bytes": others,
         "total_bytes": sum(sizes.values()),
     }

@@ -86,13 +86,15 @@ class Session:
         return sha256_bytes(json.dumps(header, sort_keys=True).encode() + payload)
 
     @classmethod
-    def open(cls, path: str | Path, *, dim: int, core_hash: str) -> Session:
+    def open(
+        cls, path: str | Path, *, dim: int | None = None, core_hash: str | None = None
+    ) -> Session:
         """Read and check a session file for a core.
 
         Args:
             path: the ``.session`` file.
-            dim: model dimension D of the core.
-            core_hash: the core's hash.
+            dim: model dimension D of the core; None takes any.
+            core_hash: the core's hash; None takes any.
 
         Raises:
             SessionError: unreadable, damaged, of a newer schema, or made for another core.
@@ -100,13 +102,13 @@ class Session:
         data = tensors.read_file(path, SessionError, _MAX_BYTES)
         arrays, metadata = tensors.from_bytes(data, path, SessionError)
         header = _header(path, metadata)
-        if header.core_hash != core_hash:
+        if core_hash is not None and header.core_hash != core_hash:
             raise SessionError(
                 path,
                 "core_hash",
                 expected=core_hash[:12],
                 got=header.core_hash[:12],
-                do="a session fits only the core that it was made for: calibrate it again",
+                do="use the artifact that the session was made for",
             )
         shape = (len(header.unit_ids), dim)
         session = cls(
@@ -124,7 +126,7 @@ class Session:
                 "checksum",
                 expected=header.checksum[:12],
                 got=session._checksum()[:12],
-                do="the file is damaged: restore a copy or calibrate again",
+                do="the file is damaged: restore a copy or make it again",
             )
         return session
 
@@ -156,7 +158,7 @@ def _header(path: str | Path, metadata: dict[str, str]) -> SessionHeader:
             "schema_version",
             expected=SCHEMA_VERSION,
             got=version,
-            do="update poyo-edge, or calibrate the session again with this version",
+            do="update poyo-edge, or make the session again with this version",
         )
     try:
         header = SessionHeader.from_json(values)

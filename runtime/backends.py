@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from poyo_edge.errors import BackendError, MissingExtraError, UsageError
 
+MOST_THREADS = 256
 Feeds = Mapping[str, npt.NDArray[Any]]
 
 
@@ -57,15 +58,15 @@ def open_backend(name: str, core: bytes, *, threads: int = 1) -> Backend:
         threads: threads for one window.
 
     Raises:
-        UsageError: unknown name, or threads < 1.
+        UsageError: unknown name, or threads out of range.
         MissingExtraError: the package behind the backend is not installed.
         BackendError: the backend cannot open the core.
     """
     known = [info.name for info in list_backends()]
     if name not in ("auto", *known):
         raise UsageError(f"backend: expected 'auto' or one of {known}, got {name!r}")
-    if threads < 1:
-        raise UsageError(f"threads: expected an integer >= 1, got {threads!r}")
+    if not isinstance(threads, int) or not 1 <= threads <= MOST_THREADS:
+        raise UsageError(f"threads: expected an integer from 1 to {MOST_THREADS}, got {threads!r}")
     return OrtCpuBackend(core, threads=threads)
 
 

@@ -14,6 +14,7 @@ from poyo_edge.runtime.core import Core
 from poyo_edge.spec import JsonRecord
 
 SPIKE_COUNTS = (0, 250, 1000, 4000, 8000)
+MOST_REPEATS = 1_000_000
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +33,7 @@ def bench(
     core: Core,
     constants: SessionConstants,
     *,
-    spike_counts: Sequence[int] = SPIKE_COUNTS,
+    spike_counts: Sequence[int] | None = None,
     repeats: int = 50,
     seed: int = 0,
 ) -> list[BenchLine]:
@@ -41,17 +42,24 @@ def bench(
     Args:
         core: opened on the backend to time.
         constants: of the session to time with.
-        spike_counts: numbers of spikes in a window.
+        spike_counts: numbers of spikes in a window; None for those of ``SPIKE_COUNTS`` that the
+            artifact decodes from.
         repeats: windows of each count.
         seed: of the spikes.
 
     Raises:
-        UsageError: a count below 0, or no repeats.
+        UsageError: a count that the artifact never decodes from, or repeats out of range.
     """
-    if repeats < 1 or not spike_counts or min(spike_counts) < 0:
+    most = core.artifact.manifest.max_spikes
+    if spike_counts is None:
+        spike_counts = [n for n in SPIKE_COUNTS if n <= most]
+    if not spike_counts or min(spike_counts) < 0 or max(spike_counts) > most:
         raise UsageError(
-            f"bench: expected spike counts >= 0 and repeats >= 1, got {spike_counts}, {repeats}"
+            f"spikes: expected 0 to {most}, the most that this artifact decodes a window from, "
+            f"got {list(spike_counts)}"
         )
+    if not 1 <= repeats <= MOST_REPEATS:
+        raise UsageError(f"repeats: expected 1 to {MOST_REPEATS}, got {repeats}")
     rng = np.random.default_rng(seed)
     window_s = core.artifact.manifest.spec.window_seconds
     query = np.array([window_s], np.float32)

@@ -25,6 +25,8 @@ from poyo_edge.session import Session
 from poyo_edge.tokens import relative_times
 
 _log = logging.getLogger(__name__)
+_MOST_TICKS = 2**62
+"""Beyond this, spans of time would not fit into 64 bits."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +90,11 @@ class Decoder:
         settings: DecoderSettings | None = None,
     ) -> None:
         settings = settings or DecoderSettings()
-        if tick_rate_hz is not None and not (math.isfinite(tick_rate_hz) and tick_rate_hz > 0):
+        if tick_rate_hz is not None and not (
+            isinstance(tick_rate_hz, (int, float, np.integer))
+            and math.isfinite(tick_rate_hz)
+            and tick_rate_hz > 0
+        ):
             raise UsageError(f"tick_rate_hz: expected a number > 0, got {tick_rate_hz!r}")
         manifest = core.artifact.manifest
         self.artifact = core.artifact
@@ -280,7 +286,7 @@ class Decoder:
             raise UsageError(
                 f"session {session.header.session_id!r}: expected one made for core "
                 f"{self.artifact.manifest.core_hash[:12]}, got {session.header.core_hash[:12]}; "
-                f"calibrate it with this artifact"
+                f"use a session that was made for this artifact"
             )
         return _OpenSession(
             session_id=session.header.session_id,
@@ -355,13 +361,14 @@ class Decoder:
             self._core.predict(self._session.constants, times, rows, self._query)
 
     def _clock_time(self, t: float | int) -> Any:
+        whole = isinstance(t, (int, np.integer)) and not isinstance(t, bool)
         if self._rate is None:
-            if isinstance(t, (int, float, np.floating, np.integer)) and math.isfinite(t):
+            if (whole or isinstance(t, float)) and abs(int(t) if whole else t) < _MOST_TICKS:
                 return np.float64(t)
-            raise UsageError(f"decode: expected finite seconds, got {t!r}")
-        if isinstance(t, (int, np.integer)) and not isinstance(t, bool):
+            raise UsageError(f"decode: expected finite float64 seconds, got {t!r}")
+        if whole and abs(int(t)) < _MOST_TICKS:
             return np.int64(t)
-        raise UsageError(f"decode: expected integer ticks, got {t!r}")
+        raise UsageError(f"decode: expected integer ticks below 2**62, got {t!r}")
 
     def _in_clock_units(self, seconds: float) -> Any:
         """A span in ticks, whole where the rate allows it, or in seconds."""

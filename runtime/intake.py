@@ -151,7 +151,7 @@ def as_times(times: npt.ArrayLike, dtype: type[np.float64] | type[np.int64]) -> 
         return np.empty(0, dtype)
     kind = array.dtype.kind
     if dtype is np.int64:
-        if kind in "iu":
+        if kind in "iu" and int(array.max()) <= np.iinfo(np.int64).max:
             return array.astype(np.int64)
         raise UsageError(
             f"times: expected integer ticks (the decoder was opened with tick_rate_hz), "
@@ -162,7 +162,10 @@ def as_times(times: npt.ArrayLike, dtype: type[np.float64] | type[np.int64]) -> 
             f"times: expected float64 seconds, got {array.dtype}; "
             f"open the decoder with tick_rate_hz to push integer ticks"
         )
-    raise UsageError(f"times: expected float64 seconds, got {array.dtype}")
+    raise UsageError(
+        f"times: expected float64 seconds, got {array.dtype}; float32 seconds have lost what the "
+        f"model needs, so keep them float64 from their source on"
+    )
 
 
 class UnitTable:

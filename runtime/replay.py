@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -84,10 +85,12 @@ def replay(
     Raises:
         RecordingError: no such behaviour or split, no sample in it, units that the session does
             not have, or another number of dimensions than the model decodes.
-        UsageError: ``chunk_s`` is not positive.
+        UsageError: ``chunk_s`` is too small or not finite.
     """
-    if chunk_s is not None and not chunk_s > 0:
-        raise UsageError(f"chunk_s: expected seconds > 0, got {chunk_s!r}")
+    if chunk_s is not None and not 1e-4 <= chunk_s < math.inf:
+        raise UsageError(
+            f"chunk_s: expected a finite 0.0001 seconds (0.1 ms) or more, got {chunk_s!r}"
+        )
     rows = _rows(decoder, recording)
     times, truth = _samples(decoder, recording, behavior, split)
     decoded = np.empty_like(truth)
@@ -160,7 +163,7 @@ def _rows(decoder: Decoder, recording: Recording) -> npt.NDArray[np.int32]:
             "units/id",
             expected=f"units of session {decoder.session_id!r}, like {decoder.unit_ids[0]!r}",
             got=f"none of them, but units like {recording.unit_ids[0]!r}",
-            do="name the recording's own session with --session, or calibrate one for it",
+            do="open the decoder with the recording's own session (--session)",
         )
     return rows
 
@@ -180,12 +183,21 @@ def _samples(
             got=truth.shape[1],
             do="name the behaviour that the model was trained on",
         )
+    n_inside = int(recording.within(series.times, split).sum())
     if len(times) < 2:
         raise RecordingError(
             recording.path,
             f"{split}_domain",
-            expected=f"at least two samples of {behavior}",
-            got=len(times),
-            do="choose another split",
+            expected=f"at least two samples of {behavior} that are no NaN",
+            got=f"{len(times)} of {n_inside}",
+            do="choose another split or behaviour",
+        )
+    if (truth == truth[0]).all(0).any():
+        raise RecordingError(
+            recording.path,
+            behavior,
+            expected=f"values that change in the {split} split, for R²",
+            got="a dimension that does not",
+            do="choose another split or behaviour",
         )
     return times, truth

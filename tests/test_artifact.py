@@ -16,7 +16,14 @@ import pytest
 
 from poyo_edge.artifact import CORE, GOLDEN, MANIFEST, WEIGHTS, Artifact, read_manifest
 from poyo_edge.errors import ArtifactError, PoyoEdgeError, SessionError, UsageError
-from poyo_edge.files import atomic_folder, atomic_path, safe_name, sha256_file, write_bytes
+from poyo_edge.files import (
+    atomic_folder,
+    atomic_path,
+    require_free,
+    safe_name,
+    sha256_file,
+    write_bytes,
+)
 from poyo_edge.runtime import Decoder
 from poyo_edge.runtime.constants import constant_shapes
 from poyo_edge.runtime.core import Core
@@ -107,7 +114,11 @@ def test_a_file_that_was_cut_off_is_refused(tiny_copy: Path, name: str) -> None:
 def test_a_file_that_is_missing_is_named(tiny_copy: Path, name: str) -> None:
     (tiny_copy / name).unlink()
     assert refusal(tiny_copy) == (
-        f"{tiny_copy / name}: file: expected an existing file, got none; check the path"
+        f"{tiny_copy}: artifact: expected a folder with manifest.json, got one without; "
+        f"name the folder NAME.poyo that export wrote"
+        if name == MANIFEST
+        else f"{tiny_copy / name}: file: expected one that the manifest lists, got none; "
+        f"copy the whole artifact again or export it again"
     )
 
 
@@ -124,7 +135,10 @@ def test_a_path_that_is_no_artifact_is_refused(tmp_path: Path) -> None:
     )
     (tmp_path / "file.poyo").write_text("x")
     assert "expected a folder NAME.poyo, got a file; check" in refusal(tmp_path / "file.poyo")
-    assert "manifest.json: file: expected an existing file, got none" in refusal(tmp_path)
+    assert refusal(tmp_path) == (
+        f"{tmp_path}: artifact: expected a folder with manifest.json, got one without; "
+        f"name the folder NAME.poyo that export wrote"
+    )
 
 
 @pytest.mark.parametrize(
@@ -134,8 +148,10 @@ def test_a_path_that_is_no_artifact_is_refused(tmp_path: Path) -> None:
 )
 def test_a_manifest_that_is_no_json_of_ours_is_refused(tiny_copy: Path, text: str) -> None:
     (tiny_copy / MANIFEST).write_text(text)
-    message = f"{tiny_copy / MANIFEST}: contents: expected JSON of schema 'poyo-edge/artifact', got"
-    assert refusal(tiny_copy).startswith(message)
+    assert refusal(tiny_copy) == (
+        f"{tiny_copy / MANIFEST}: contents: expected JSON of schema 'poyo-edge/artifact', "
+        f"got {len(text)} bytes that are none; copy the whole artifact again or export it again"
+    )
 
 
 MANIFESTS: dict[str, tuple[Callable[[Values], Any], str]] = {
@@ -291,7 +307,7 @@ def test_a_session_is_found_by_id_or_file(tiny: Path, tiny_copy: Path) -> None:
 def test_a_session_that_is_not_there_is_refused_with_those_that_are(tiny: Path) -> None:
     message = (
         f"{tiny}: session: expected a .session file or one of the 2 ids [tiny_a, tiny_b], "
-        f"got 'tiny_c'; name one with --session"
+        f"got 'tiny_c'; name one of them (--session)"
     )
     with pytest.raises(UsageError, match="^" + re.escape(message) + "$"):
         Artifact.open(tiny).session("tiny_c")
@@ -346,6 +362,24 @@ def fill(folder: Path, text: str) -> None:
     (folder / "deep" / "file").write_text(text)
 
 
+def an_artifact(folder: Path) -> None:
+    folder.mkdir()
+    fill(folder, "old")
+    (folder / MANIFEST).write_text("{}")
+
+
+def everything(folder: Path) -> dict[str, str | bytes | None]:
+    """Name → target of a link, bytes of a file, None for a folder; of all below a folder."""
+    return {
+        str(path.relative_to(folder)): str(path.readlink())
+        if path.is_symlink()
+        else path.read_bytes()
+        if path.is_file()
+        else None
+        for path in folder.rglob("*")
+    }
+
+
 def test_a_folder_appears_whole(tmp_path: Path) -> None:
     with atomic_folder(tmp_path / "out") as folder:
         fill(folder, "new")
@@ -359,8 +393,7 @@ def test_an_exception_leaves_the_old_folder_and_nothing_else(
     tmp_path: Path, there_before: bool
 ) -> None:
     if there_before:
-        (tmp_path / "out").mkdir()
-        fill(tmp_path / "out", "old")
+        an_artifact(tmp_path / "out")
     with pytest.raises(ZeroDivisionError), atomic_folder(tmp_path / "out", overwrite=True) as new:
         fill(new, "half")
         raise ZeroDivisionError
@@ -369,26 +402,80 @@ def test_an_exception_leaves_the_old_folder_and_nothing_else(
         assert (tmp_path / "out" / "deep" / "file").read_text() == "old"
 
 
-@pytest.mark.parametrize("kind", ["folder", "file"])
-def test_overwriting_replaces_and_leaves_nothing_of_the_old(tmp_path: Path, kind: str) -> None:
-    if kind == "folder":
-        (tmp_path / "out").mkdir()
-        (tmp_path / "out" / "stale").write_text("old")
-    else:
-        (tmp_path / "out").write_text("old")
-    with pytest.raises(UsageError, match="expected a name that is free, got one that exists"):
-        atomic_folder(tmp_path / "out").__enter__()
-    with atomic_folder(tmp_path / "out", overwrite=True) as folder:
+@pytest.mark.parametrize("marker", [MANIFEST, "study.json"])
+def test_overwriting_replaces_and_leaves_nothing_of_the_old(tmp_path: Path, marker: str) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "stale").write_text("old")
+    (tmp_path / "out" / marker).write_text("{}")
+    before = everything(tmp_path)
+    message = (
+        f"{tmp_path / 'out'}: expected a name that is free, got one where an artifact exists; "
+        f"choose another with -o or pass --overwrite"
+    )
+    with pytest.raises(UsageError, match="^" + re.escape(message) + "$"):
+        atomic_folder(tmp_path / "out", marker=marker).__enter__()
+    assert everything(tmp_path) == before
+    with atomic_folder(tmp_path / "out", overwrite=True, marker=marker) as folder:
         fill(folder, "new")
     assert entries(tmp_path) == ["out"]
     assert entries(tmp_path / "out") == ["deep"]
+    assert (tmp_path / "out" / "deep" / "file").read_text() == "new"
+
+
+def link_to_an_artifact(path: Path) -> None:
+    an_artifact(path.with_name("real"))
+    path.symlink_to("real")
+
+
+def folder_of_something_else(path: Path) -> None:
+    path.mkdir()
+    fill(path, "precious")
+
+
+def folder_with_a_folder_for_a_manifest(path: Path) -> None:
+    (path / MANIFEST).mkdir(parents=True)
+
+
+NOT_OURS: dict[str, Callable[[Path], Any]] = {
+    "text file": lambda path: path.write_text("precious"),
+    "link to an artifact": link_to_an_artifact,
+    "link to nothing": lambda path: path.symlink_to("nothing"),
+    "folder without a manifest": folder_of_something_else,
+    "empty folder": Path.mkdir,
+    "folder with a folder for a manifest": folder_with_a_folder_for_a_manifest,
+}
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("kind", NOT_OURS)
+def test_what_is_no_artifact_is_never_overwritten(
+    tmp_path: Path, kind: str, overwrite: bool
+) -> None:
+    NOT_OURS[kind](tmp_path / "out")
+    before = everything(tmp_path)
+    message = (
+        f"{tmp_path / 'out'}: expected a name that is free, got one where something else exists; "
+        f"choose another with -o"
+    )
+    for refuse in (require_free, lambda *a, **k: atomic_folder(*a, **k).__enter__()):
+        with pytest.raises(UsageError, match="^" + re.escape(message) + "$"):
+            refuse(tmp_path / "out", overwrite=overwrite)
+    assert everything(tmp_path) == before
+
+
+def test_a_folder_with_a_manifest_of_another_kind_is_not_overwritten(tmp_path: Path) -> None:
+    an_artifact(tmp_path / "out")
+    before = everything(tmp_path)
+    with pytest.raises(UsageError, match="got one where something else exists"):
+        atomic_folder(tmp_path / "out", overwrite=True, marker="study.json").__enter__()
+    assert everything(tmp_path) == before
 
 
 def test_a_folder_that_cannot_be_put_in_place_leaves_the_old_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "out").mkdir()
-    fill(tmp_path / "out", "old")
+    an_artifact(tmp_path / "out")
+    before = everything(tmp_path)
     rename = Path.rename
 
     def refuse(self: Path, target: Path) -> Path:
@@ -403,12 +490,38 @@ def test_a_folder_that_cannot_be_put_in_place_leaves_the_old_one(
     ):
         fill(new, "new")
     assert entries(tmp_path) == ["out"]
-    assert (tmp_path / "out" / "deep" / "file").read_text() == "old"
+    assert everything(tmp_path) == before
 
 
-def test_a_parent_that_is_missing_is_refused_before_any_work(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="expected an existing parent folder, got none"):
-        atomic_folder(tmp_path / "no" / "out").__enter__()
+@pytest.mark.parametrize("parent", ["no", "file"])
+def test_a_parent_that_is_no_folder_is_refused_before_any_work(tmp_path: Path, parent: str) -> None:
+    (tmp_path / "file").write_text("precious")
+    before = everything(tmp_path)
+    target = tmp_path / parent / "out"
+    message = (
+        f"{target}: expected an existing folder to write into, got {str(target.parent)!r}, "
+        f"which is none; create it or choose another"
+    )
+    for writing in (atomic_folder(target, overwrite=True), atomic_path(target)):
+        with pytest.raises(UsageError, match="^" + re.escape(message) + "$"):
+            writing.__enter__()
+    assert everything(tmp_path) == before
+
+
+def test_a_parent_that_cannot_be_written_is_refused_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def access(path: Path, mode: int) -> bool:
+        return not (path == tmp_path and mode & os.W_OK)
+
+    monkeypatch.setattr(os, "access", access)  # The tests may run as root, who can write anywhere.
+    message = (
+        f"{tmp_path / 'out'}: expected a parent folder that can be written, got {tmp_path}, "
+        f"which cannot; choose another with -o"
+    )
+    with pytest.raises(UsageError, match="^" + re.escape(message) + "$"):
+        atomic_folder(tmp_path / "out").__enter__()
+    assert entries(tmp_path) == []
 
 
 def test_every_id_has_a_safe_file_name_of_its_own() -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from poyo_edge.recording import Recording, write_recording
+from poyo_edge.session import Session
 from poyo_edge.simulate import Simulation, simulate_study
 
 FLAGS = {
@@ -44,7 +46,7 @@ FLAGS = {
     "verify": {"--threads", "--json"},
     "bench": {"--session", "--spikes", "--repeats", "--backend", "--threads", "--json"},
     "doctor": {"--json"},
-    "simulate": {"--sessions", "--seconds", "--units", "--seed", "--json"},
+    "simulate": {"--sessions", "--seconds", "--units", "--seed", "--overwrite", "--json"},
 }
 
 
@@ -149,6 +151,64 @@ def test_a_damaged_artifact_is_exit_5_in_one_line(tiny_copy: Path) -> None:
     assert "copy the whole artifact again" in done.stderr
 
 
+def test_verify_answers_in_json_even_when_a_file_is_damaged(tiny_copy: Path) -> None:
+    (tiny_copy / "golden.safetensors").unlink()
+    done = run("verify", tiny_copy, "--json")
+    assert done.returncode == 5
+    values = json.loads(done.stdout)
+    assert values["ok"] is False
+    assert "golden.safetensors" in values["checks"][0]["detail"]
+    assert done.stderr.startswith("error: ")
+
+
+def test_json_before_the_command_is_refused_rather_than_ignored() -> None:
+    done = run("--json", "doctor")
+    assert done.returncode == 2
+    assert "move it" in done.stderr
+
+
+def test_replay_says_when_units_are_missing_and_draws_its_pictures(
+    tiny: Path, recording: Path, tmp_path: Path
+) -> None:
+    header = Session.open(tiny / "sessions" / "tiny_a.session").header
+    source = Recording.open(recording)
+    behavior = source.behavior("cursor.vel")
+    path = write_recording(
+        tmp_path / "known.h5",
+        session_id="tiny_a",
+        subject_id="nobody",
+        unit_ids=[*header.unit_ids[:4], "stranger/1", "stranger/2"],
+        spike_times=source.spike_times,
+        spike_units=source.spike_units,
+        behaviors={"cursor.vel": (behavior.times, behavior.values)},
+        domains=source.domains,
+    )
+    pytest.importorskip("matplotlib")
+    done = run("replay", tiny, path, "--behavior", "cursor.vel", "--figures", tmp_path / "figures")
+    assert done.returncode == 0, done.stderr
+    assert "2 of 6 units are not in the session" in done.stderr
+    assert "unknown_unit" in done.stdout
+    pictures = sorted(path.name for path in (tmp_path / "figures").iterdir())
+    assert pictures == ["decoded_trace.png", "latency.png"]
+
+
+def test_a_place_where_no_picture_can_be_drawn_is_refused_before_the_work(
+    tiny: Path, recording: Path
+) -> None:
+    done = run("replay", tiny, recording, "--behavior", "cursor.vel", "--figures", recording)
+    assert done.returncode in (2, 4)  # 4 where matplotlib is not installed
+    assert "R²" not in done.stdout
+
+
+def test_simulate_replaces_recordings_only_when_told(tmp_path: Path) -> None:
+    words = ("simulate", tmp_path, "--sessions", 1, "--seconds", 20, "--units", 3)
+    assert run(*words).returncode == 0
+    again = run(*words)
+    assert again.returncode == 2
+    assert "expected no simulated recordings, got sim_00.h5" in again.stderr
+    assert run(*words, "--overwrite").returncode == 0
+
+
 def test_a_recording_of_an_unknown_session_is_exit_2(tiny: Path, recording: Path) -> None:
     done = run("replay", tiny, recording, "--behavior", "cursor.vel")
     assert done.returncode == 2
@@ -181,7 +241,7 @@ def test_a_command_without_its_extra_names_the_pip_command(tmp_path: Path) -> No
         "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
         "sys.meta_path.insert(0, Block())\n"
     )
-    for words, extra in ((("export", "x.pt"), "export"), (("demo",), "train")):
+    for words, extra in ((("export", "x.pt"), "export"), (("demo",), "all")):
         done = run(*words, PYTHONPATH=str(tmp_path))
         assert done.returncode == 4, done.stderr
         assert f'pip install "poyo-edge[{extra}]"' in done.stderr

@@ -14,10 +14,34 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
+def blocks_of(page: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), flags=re.DOTALL)
+
+
+def test_runtime_python_runs_as_it_stands(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(tiny, tmp_path / "model.poyo")
+    monkeypatch.chdir(tmp_path)
+    blocks = blocks_of("docs/runtime.md")
+    assert len(blocks) == 3
+    names: dict[str, object] = {
+        "Decoder": Decoder,
+        "ticks": [1000, 1200],
+        "rows": [0, 1],
+        "last_tick": 1500,
+    }
+    for block in blocks:
+        code = block.replace("day_2", "tiny_a").replace("today.session", "tiny_b.session")
+        exec(code, names)
+    assert names["result"].n_spikes == 2  # type: ignore[attr-defined]
+    assert names["decoder"].session_id == "tiny_b"  # type: ignore[attr-defined]
+
+
 def test_readme_python_runs_as_it_stands(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    blocks = blocks_of("README.md")
     assert len(blocks) == 1
     shutil.copytree(tiny, tmp_path / "model.poyo")
     monkeypatch.chdir(tmp_path)

@@ -75,6 +75,26 @@ def test_what_is_saved_is_what_is_opened(path: Path) -> None:
     assert content(opened(path)) == content(a_session())
 
 
+def test_without_a_core_to_fit_a_session_of_any_core_opens(path: Path) -> None:
+    assert content(Session.open(path)) == content(a_session())
+    a_session(core_hash="d1" * 32).save(path)
+    assert Session.open(path).header.core_hash == "d1" * 32
+    assert content(Session.open(path, dim=DIM)) == content(a_session(core_hash="d1" * 32))
+    with pytest.raises(SessionError, match=r"unit_embedding: expected float32 \(2, 4\), got"):
+        Session.open(path, dim=DIM + 1)
+
+
+def test_a_damaged_session_is_refused_with_what_to_do(path: Path) -> None:
+    rewritten(path, lambda header: header.update(session_id="x"))
+    message = (
+        rf"^{re.escape(str(path))}: checksum: expected \w{{12}}, got \w{{12}}; "
+        r"the file is damaged: restore a copy or make it again$"
+    )
+    for open_it in (opened, Session.open):
+        with pytest.raises(SessionError, match=message):
+            open_it(path)
+
+
 def test_bytes_do_not_depend_on_when_they_are_made(path: Path) -> None:
     assert a_session().to_bytes() == path.read_bytes()
 
@@ -101,8 +121,11 @@ def test_a_file_with_bytes_appended_is_refused(path: Path) -> None:
         opened(path)
 
 
+@pytest.mark.parametrize("open_it", [opened, Session.open], ids=["for a core", "for any core"])
 @pytest.mark.parametrize("flip", [0x01, 0x20, 0xFF])
-def test_a_flipped_bit_anywhere_is_refused_or_changes_nothing(path: Path, flip: int) -> None:
+def test_a_flipped_bit_anywhere_is_refused_or_changes_nothing(
+    path: Path, flip: int, open_it: Callable[[Path], Session]
+) -> None:
     data, expected = path.read_bytes(), content(opened(path))
     refused = 0
     for place in range(len(data)):
@@ -110,7 +133,7 @@ def test_a_flipped_bit_anywhere_is_refused_or_changes_nothing(path: Path, flip: 
         damaged[place] ^= flip
         path.write_bytes(damaged)
         try:
-            assert content(opened(path)) == expected, f"byte {place}"
+            assert content(open_it(path)) == expected, f"byte {place}"
         except SessionError:
             refused += 1
     # What remains is white space between the parts of the header.
@@ -121,7 +144,7 @@ HEADERS: dict[str, tuple[Change, str]] = {
     "newer": (
         lambda header: header.update(schema_version=2),
         "schema_version: expected 1, got 2; "
-        "update poyo-edge, or calibrate the session again with this version",
+        "update poyo-edge, or make the session again with this version",
     ),
     "another schema": (
         lambda header: header.update(schema="poyo-edge/artifact"),
@@ -131,7 +154,7 @@ HEADERS: dict[str, tuple[Change, str]] = {
     "another core": (
         lambda header: header.update(core_hash="d1" * 32),
         "core_hash: expected c0c0c0c0c0c0, got d1d1d1d1d1d1; "
-        "a session fits only the core that it was made for: calibrate it again",
+        "use the artifact that the session was made for",
     ),
     "unknown field": (
         lambda header: header.update(colour="red"),

@@ -125,10 +125,33 @@ def test_dry_run_writes_nothing(checkpoint: Path, tmp_path: Path) -> None:
 
 def test_an_existing_artifact_is_kept_unless_told(checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "x.poyo").mkdir()
-    with pytest.raises(UsageError, match="expected a name that is free"):
+    (tmp_path / "x.poyo" / "manifest.json").write_text("old")
+    with pytest.raises(UsageError, match=r"expected a name that is free, .* or pass --overwrite$"):
         export_checkpoint(checkpoint, tmp_path / "x.poyo")
-    with pytest.raises(UsageError, match="expected an existing parent folder"):
+    assert (tmp_path / "x.poyo" / "manifest.json").read_text() == "old"
+    with pytest.raises(UsageError, match=r"expected an existing folder to write into, got '.*/no'"):
         export_checkpoint(checkpoint, tmp_path / "no" / "x.poyo")
+    export_checkpoint(checkpoint, tmp_path / "x.poyo", ExportOptions(overwrite=True))
+    Artifact.open(tmp_path / "x.poyo")
+
+
+def test_overwriting_never_replaces_the_checkpoint(checkpoint: Path, tmp_path: Path) -> None:
+    path = tmp_path / "small.pt"
+    path.write_bytes(checkpoint.read_bytes())
+    message = "expected a name that is free, got one where something else exists; choose another"
+    with pytest.raises(UsageError, match=message):
+        export_checkpoint(path, path, ExportOptions(overwrite=True))
+    assert path.read_bytes() == checkpoint.read_bytes()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_overwriting_replaces_no_folder_of_something_else(checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.txt").write_text("precious")
+    with pytest.raises(UsageError, match="got one where something else exists"):
+        export_checkpoint(checkpoint, tmp_path / "thesis", ExportOptions(overwrite=True))
+    assert (tmp_path / "thesis" / "chapter.txt").read_text() == "precious"
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis"]
 
 
 def test_keep_session_keeps_only_that_one(checkpoint: Path, tmp_path: Path) -> None:

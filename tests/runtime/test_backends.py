@@ -99,11 +99,17 @@ def test_a_core_that_is_none_is_refused() -> None:
     ("name", "threads", "message"),
     [
         ("abacus", 1, "backend: expected 'auto' or one of ['ort-cpu'"),
-        ("auto", 0, "threads: expected an integer >= 1, got 0"),
+        ("auto", 0, "threads: expected an integer from 1 to 256, got 0"),
+        ("auto", -1, "threads: expected an integer from 1 to 256, got -1"),
+        ("auto", 257, "threads: expected an integer from 1 to 256, got 257"),
+        ("auto", 2**40, f"threads: expected an integer from 1 to 256, got {2**40}"),
+        ("auto", 1.0, "threads: expected an integer from 1 to 256, got 1.0"),
+        ("auto", "2", "threads: expected an integer from 1 to 256, got '2'"),
+        ("auto", None, "threads: expected an integer from 1 to 256, got None"),
     ],
 )
 def test_arguments_that_make_no_sense_are_refused(
-    core: bytes, name: str, threads: int, message: str
+    core: bytes, name: str, threads: Any, message: str
 ) -> None:
     with pytest.raises(UsageError, match="^" + re.escape(message)):
         open_backend(name, core, threads=threads)

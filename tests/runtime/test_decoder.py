@@ -209,7 +209,12 @@ def test_with_several_sessions_one_has_to_be_named(tiny: Path) -> None:
 @pytest.mark.parametrize(
     ("times", "units", "message"),
     [
-        (np.zeros(2, np.float32), [0, 0], "times: expected float64 seconds, got float32"),
+        (
+            np.zeros(2, np.float32),
+            [0, 0],
+            "times: expected float64 seconds, got float32; float32 seconds have "
+            "lost what the model needs, so keep them float64 from their source on",
+        ),
         (
             [1, 2],
             [0, 0],
@@ -238,16 +243,72 @@ def test_seconds_are_refused_where_ticks_are_wanted(rig: Rig) -> None:
     with pytest.raises(UsageError, match=r"expected integer ticks .* got float64$"):
         decoder.push([1.5], [0])
     for t in (1.5, True, "1", float("nan")):
-        with pytest.raises(
-            UsageError, match=re.escape(f"decode: expected integer ticks, got {t!r}")
-        ):
+        message = f"decode: expected integer ticks below 2**62, got {t!r}"
+        with pytest.raises(UsageError, match="^" + re.escape(message) + "$"):
             decoder.decode(t)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("t", [float("nan"), float("inf"), "1", None])
-def test_a_time_that_is_none_is_refused(rig: Rig, t: Any) -> None:
-    with pytest.raises(UsageError, match=re.escape(f"decode: expected finite seconds, got {t!r}")):
-        rig.decoder().decode(t)
+NO_TIMES = [
+    float("nan"),
+    float("inf"),
+    "1",
+    None,
+    True,
+    np.bool_(True),
+    np.float16(1),
+    np.float32(1),
+    2.0**62,
+    2**62,
+    -(2**70),
+    2**70,
+    10**400,
+    np.uint64(2**64 - 1),
+    np.int64(-(2**63)),
+]
+
+
+@pytest.mark.parametrize("t", NO_TIMES, ids=lambda t: f"{t!r:.30}")
+def test_a_time_that_is_none_is_refused_and_no_spike_is_lost(rig: Rig, t: Any) -> None:
+    times, rows = rig.stream(100, T)
+    decoder, untouched = rig.decoder(), rig.decoder()
+    for one in (decoder, untouched):
+        one.decode(0.0)
+        one.push(times, rows)
+    message = f"decode: expected finite float64 seconds, got {t!r}"
+    with pytest.raises(UsageError, match="^" + re.escape(message) + "$"):
+        decoder.decode(t)
+    result, expected = decoder.decode(T), untouched.decode(T)
+    assert result.n_spikes == 100
+    assert (result.flags, result.status) == (expected.flags, expected.status)
+    assert np.array_equal(result.value, expected.value)
+
+
+@pytest.mark.parametrize("t", [*NO_TIMES, 1.0, np.float64(1)], ids=lambda t: f"{t!r:.30}")
+def test_a_time_that_is_no_tick_is_refused_and_no_spike_is_lost(rig: Rig, t: Any) -> None:
+    times, rows = rig.stream(100, T)
+    decoder = rig.decoder(tick_rate_hz=rig.grid_hz)
+    decoder.decode(0)
+    decoder.push((times * rig.grid_hz).astype(np.int64), rows)
+    message = f"decode: expected integer ticks below 2**62, got {t!r}"
+    with pytest.raises(UsageError, match="^" + re.escape(message) + "$"):
+        decoder.decode(t)
+    assert np.array_equal(decoder.decode(rig.grid_hz).value, rig.batch(times, rows, T))
+
+
+@pytest.mark.parametrize("t", [1.0, 1, np.float64(1), np.int64(1), np.uint8(1)], ids=repr)
+def test_seconds_are_float64_or_whole_numbers_of_any_kind(rig: Rig, t: Any) -> None:
+    times, rows = rig.stream(100, T)
+    decoder = rig.decoder()
+    decoder.push(times, rows)
+    assert np.array_equal(decoder.decode(t).value, rig.batch(times, rows, T))
+
+
+def test_ticks_that_do_not_fit_into_64_bits_are_refused_whole(rig: Rig) -> None:
+    decoder = rig.decoder(tick_rate_hz=30_000)
+    message = "times: expected integer ticks (the decoder was opened with tick_rate_hz), got uint64"
+    with pytest.raises(UsageError, match="^" + re.escape(message) + "$"):
+        decoder.push(np.array([5, 2**63], np.uint64), [0, 0])
+    assert set(decoder.stats()["counters"].values()) == {0}
 
 
 @pytest.mark.parametrize(
@@ -255,13 +316,23 @@ def test_a_time_that_is_none_is_refused(rig: Rig, t: Any) -> None:
     [
         ({"tick_rate_hz": 0}, "tick_rate_hz: expected a number > 0, got 0"),
         ({"tick_rate_hz": float("nan")}, "tick_rate_hz: expected a number > 0, got nan"),
+        ({"tick_rate_hz": float("inf")}, "tick_rate_hz: expected a number > 0, got inf"),
+        ({"tick_rate_hz": "30000"}, "tick_rate_hz: expected a number > 0, got '30000'"),
     ],
 )
 def test_clocks_that_make_no_sense_are_refused(
     rig: Rig, arguments: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(UsageError, match=re.escape(message)):
+    with pytest.raises(UsageError, match="^" + re.escape(message) + "$"):
         rig.decoder(**arguments)
+
+
+@pytest.mark.parametrize("kind", [int, float, np.int64, np.float64])
+def test_a_tick_rate_is_a_number_of_any_kind(rig: Rig, kind: Any) -> None:
+    times, rows = rig.stream(100, T)
+    decoder = rig.decoder(tick_rate_hz=kind(rig.grid_hz))
+    decoder.push((times * rig.grid_hz).astype(np.int64), rows)
+    assert np.array_equal(decoder.decode(rig.grid_hz).value, rig.batch(times, rows, T))
 
 
 def test_limits_that_make_no_sense_are_refused() -> None:

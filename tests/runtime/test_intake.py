@@ -201,14 +201,29 @@ def test_counters_are_json_integers() -> None:
     [
         (np.zeros((2, 2)), np.float64, "times: expected shape (N,), got (2, 2)"),
         (np.float64(1), np.float64, "times: expected shape (N,), got ()"),
-        (np.zeros(2, np.float32), np.float64, "times: expected float64 seconds, got float32"),
+        (
+            np.zeros(2, np.float32),
+            np.float64,
+            "times: expected float64 seconds, got float32; float32 seconds have "
+            "lost what the model needs, so keep them float64 from their source on",
+        ),
         (
             [1, 2],
             np.float64,
             "times: expected float64 seconds, got int64; "
             "open the decoder with tick_rate_hz to push integer ticks",
         ),
-        (["a"], np.float64, "times: expected float64 seconds, got <U1"),
+        (
+            ["a"],
+            np.float64,
+            "times: expected float64 seconds, got <U1; float32 seconds have "
+            "lost what the model needs, so keep them float64 from their source on",
+        ),
+        (
+            np.array([2**63], np.uint64),
+            np.int64,
+            "times: expected integer ticks (the decoder was opened with tick_rate_hz), got uint64",
+        ),
         (
             [1.0, 2.0],
             np.int64,
@@ -218,8 +233,13 @@ def test_counters_are_json_integers() -> None:
     ],
 )
 def test_times_of_the_wrong_kind_are_refused(times: Any, dtype: Any, message: str) -> None:
-    with pytest.raises(UsageError, match=re.escape(message) + "$"):
+    with pytest.raises(UsageError, match="^" + re.escape(message) + "$"):
         as_times(times, dtype)
+
+
+def test_the_largest_tick_of_64_bits_is_taken() -> None:
+    largest = 2**63 - 1
+    assert as_times(np.array([largest], np.uint64), np.int64).tolist() == [largest]
 
 
 @pytest.mark.parametrize("dtype", ["i2", "u4", "u8", ">i4", "i8"])

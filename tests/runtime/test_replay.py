@@ -248,6 +248,13 @@ def three_dimensional(arrays: Arrays) -> Arrays:
     return {"behaviors": {"cursor.vel": (times, np.concatenate([values, values], -1)[:, :3])}}
 
 
+def still_in_one_dimension(simulated: Arrays) -> Arrays:
+    times, values = simulated["behaviors"]["cursor.vel"]
+    values = values.copy()
+    values[:, 1] = 0.5
+    return {"behaviors": {"cursor.vel": (times, values)}}
+
+
 def nan_everywhere(arrays: Arrays) -> Arrays:
     times, values = arrays["behaviors"]["cursor.vel"]
     return {"behaviors": {"cursor.vel": (times, np.full_like(values, np.nan))}}
@@ -276,7 +283,7 @@ def nan_everywhere(arrays: Arrays) -> Arrays:
             "test",
             "units/id: expected units of session 'tiny_a', like 'tiny_a/unit_00', got none of "
             "them, but units like 'other/unit_0'; "
-            "name the recording's own session with --session, or calibrate one for it",
+            "open the decoder with the recording's own session (--session)",
         ),
         (
             three_dimensional,
@@ -289,7 +296,15 @@ def nan_everywhere(arrays: Arrays) -> Arrays:
             nan_everywhere,
             "cursor.vel",
             "test",
-            "test_domain: expected at least two samples of cursor.vel, got 0; choose another split",
+            "test_domain: expected at least two samples of cursor.vel that are no NaN, "
+            "got 0 of 100; choose another split or behaviour",
+        ),
+        (
+            still_in_one_dimension,
+            "cursor.vel",
+            "test",
+            "cursor.vel: expected values that change in the test split, for R², "
+            "got a dimension that does not; choose another split or behaviour",
         ),
     ],
 )
@@ -307,7 +322,17 @@ def test_a_recording_that_does_not_fit_is_refused(
         replay(rig.decoder(), recording, behavior, split=split)
 
 
-@pytest.mark.parametrize("chunk_s", [0.0, -1.0, float("nan")])
+@pytest.mark.parametrize("chunk_s", [0.0, -1.0, float("nan"), float("inf"), 1e-300, 9.9e-5])
 def test_chunks_that_make_no_sense_are_refused(rig: Rig, write: Write, chunk_s: float) -> None:
-    with pytest.raises(UsageError, match=f"^chunk_s: expected seconds > 0, got {chunk_s}$"):
+    message = f"chunk_s: expected a finite 0.0001 seconds (0.1 ms) or more, got {chunk_s}"
+    with pytest.raises(UsageError, match="^" + re.escape(message) + "$"):
         replayed(rig, write(), chunk_s=chunk_s)
+
+
+@pytest.mark.parametrize("chunk_s", [1e-4, 1e300])
+def test_the_smallest_and_the_longest_chunks_decode_to_the_same(
+    rig: Rig, write: Write, chunk_s: float
+) -> None:
+    recording = write()
+    result = replayed(rig, recording, chunk_s=chunk_s)
+    assert np.array_equal(result.decoded, replayed(rig, recording).decoded)

@@ -78,9 +78,9 @@ def unusable_sessions(rig: Rig) -> dict[str, tuple[Session, str, str]]:
         "core": (
             change(rig.b, header=other_core),
             f"session 'tiny_b': expected one made for core {rig.b.header.core_hash[:12]}, "
-            f"got 000000000000; calibrate it with this artifact",
+            f"got 000000000000; use a session that was made for this artifact",
             f"core_hash: expected {rig.b.header.core_hash[:12]}, got 000000000000; "
-            f"a session fits only the core that it was made for: calibrate it again",
+            f"use the artifact that the session was made for",
         ),
         "NaN": (
             change(rig.b, unit_embedding=nan),

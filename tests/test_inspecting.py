@@ -1,0 +1,77 @@
+"""Inspecting: a path is what its contents say, and what is damaged or unknown is refused."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from poyo_edge.artifact import CORE, MANIFEST
+from poyo_edge.errors import FileProblemError, SessionError
+from poyo_edge.inspecting import inspect_path
+
+SESSION = "sessions/tiny_a.session"
+
+
+def test_an_artifact_is_described_with_the_units_of_each_session(tiny: Path) -> None:
+    about = inspect_path(tiny)
+    assert about["kind"] == "artifact"
+    assert about["sessions"] == {"tiny_a": 12, "tiny_b": 10}
+
+
+def test_a_session_file_is_described_by_its_header(tiny: Path) -> None:
+    about = inspect_path(tiny / SESSION)
+    assert (about["kind"], about["session_id"], len(about["unit_ids"])) == ("session", "tiny_a", 12)
+
+
+@pytest.mark.parametrize("place", [0, 40, -1], ids=["length", "header", "embedding"])
+def test_a_damaged_session_is_refused(tiny_copy: Path, place: int) -> None:
+    file = tiny_copy / SESSION
+    data = bytearray(file.read_bytes())
+    data[place] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(SessionError, match="^" + re.escape(f"{file}: ")):
+        inspect_path(file)
+
+
+def test_a_path_with_nothing_there_is_refused(tmp_path: Path) -> None:
+    message = f"{tmp_path / 'no'}: path: expected a file or folder, got nothing there; check"
+    with pytest.raises(FileProblemError, match="^" + re.escape(message)):
+        inspect_path(tmp_path / "no")
+
+
+OTHERS = {
+    "PNG": b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR",
+    "text": b"dear diary",
+    "JSON": b'{"schema": "poyo-edge/artifact"}',
+    "nothing": b"",
+}
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(FileProblemError) as refused:
+        inspect_path(path)
+    assert refused.value.exit_code == 5
+    return str(refused.value)
+
+
+FOUR_KINDS = (
+    "file: expected a checkpoint, a recording (HDF5), a .session file or an artifact folder, got "
+    "a file of another kind; name one of these; for a file inside an artifact, name its folder"
+)
+
+
+@pytest.mark.parametrize("name", ["x", "x.pt", "x.h5"])
+@pytest.mark.parametrize("kind", OTHERS)
+def test_a_file_of_another_kind_is_refused_with_the_four_kinds(
+    tmp_path: Path, kind: str, name: str
+) -> None:
+    file = tmp_path / name
+    file.write_bytes(OTHERS[kind])
+    assert refusal(file) == f"{file}: {FOUR_KINDS}"
+
+
+@pytest.mark.parametrize("name", [MANIFEST, CORE])
+def test_a_file_inside_an_artifact_is_refused_with_its_folder(tiny: Path, name: str) -> None:
+    assert refusal(tiny / name) == f"{tiny / name}: {FOUR_KINDS}"
