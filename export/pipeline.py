@@ -168,13 +168,12 @@ def export_checkpoint(
     say("comparing with the checkpoint's own model")
     parity, golden = exporter.compare(core, recording)
     parity.require()
-    health = weight_health(weights)
     report = ExportReport(
         name=out.name.removesuffix(".poyo"),
         artifact=None if options.dry_run else str(out),
         checkpoint=checkpoint,
         parity=parity,
-        health=health,
+        health=weight_health(weights),
         sessions={name: len(units) for name, units in exporter.sessions.items()},
         behavior=options.behavior,
         replay=None,
@@ -185,14 +184,7 @@ def export_checkpoint(
     with atomic_folder(out, overwrite=options.overwrite) as folder:
         say("writing the artifact")
         exporter.write(folder, core, golden)
-        exporter.write_manifest(folder, report)
-        figures: list[str] = []
-        if recording is not None:
-            say(f"replaying {recording.path.name}")
-            report, figures = _replayed(folder, recording, report, options)
-        write_report(folder, report.to_json(), figures)
-        exporter.write_manifest(folder, report)
-    return report
+        return exporter.finish(folder, report, recording, say)
 
 
 class _Exporter:
@@ -262,6 +254,19 @@ class _Exporter:
                 header=header, unit_embedding=unit_embedding, session_embedding=session_embedding
             )
             session.save(folder / SESSIONS / f"{safe_name(session_id)}.session")
+
+    def finish(
+        self, folder: Path, report: ExportReport, recording: Recording | None, say: Step
+    ) -> ExportReport:
+        """Replay the recording on what is written, then write reports and manifest."""
+        figures: list[str] = []
+        if recording is not None:
+            say(f"replaying {recording.path.name}")
+            self.write_manifest(folder, report)
+            report, figures = _replayed(folder, recording, report, self.options)
+        write_report(folder, report.to_json(), figures)
+        self.write_manifest(folder, report)
+        return report
 
     def write_manifest(self, folder: Path, report: ExportReport) -> None:
         """``manifest.json`` for the files that are there now."""

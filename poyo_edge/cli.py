@@ -154,9 +154,9 @@ def export(
     behavior: Annotated[str, typer.Option(help="What is decoded, as GROUP.KEY.")] = "",
     split: Annotated[str, typer.Option(help="Split of the recording to replay.")] = "test",
     max_spikes: Annotated[
-        int,
+        int | None,
         typer.Option(min=1, max=1_000_000, help="Most spikes in a window; the newest are kept."),
-    ] = 8192,
+    ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace an artifact of that name.")] = False,
     dry_run: Annotated[bool, typer.Option(help="Look and compare, write nothing.")] = False,
     as_json: Json = False,
@@ -173,7 +173,7 @@ def export(
         recording=recording,
         behavior=behavior,
         split=split,
-        max_spikes=max_spikes,
+        max_spikes=max_spikes or pipeline.MAX_SPIKES,
         overwrite=overwrite,
         dry_run=dry_run,
     )

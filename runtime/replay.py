@@ -88,9 +88,7 @@ def replay(
         UsageError: ``chunk_s`` is too small or not finite.
     """
     if chunk_s is not None and not 1e-4 <= chunk_s < math.inf:
-        raise UsageError(
-            f"chunk_s: expected a finite 0.0001 seconds (0.1 ms) or more, got {chunk_s!r}"
-        )
+        raise UsageError(f"chunk_s: expected finite seconds >= 0.0001 (0.1 ms), got {chunk_s!r}")
     rows = _rows(decoder, recording)
     times, truth = _samples(decoder, recording, behavior, split)
     decoded = np.empty_like(truth)

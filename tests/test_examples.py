@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-import numpy as np
-
 from poyo_edge.runtime import Decoder
 
 EMBED = Path(__file__).parents[1] / "examples" / "embed.py"
@@ -23,4 +21,3 @@ def test_embedding_example_decodes_a_live_stream(tiny: Path) -> None:
     assert seen["VALID"] > 0
     assert seen["WARMUP"] > 0
     assert sum(seen.values()) == round(1.6 / embed.PERIOD_S)
-    assert np.isclose(embed.PERIOD_S, 0.02)

@@ -12,6 +12,7 @@ import pytest
 torch_brain_models = pytest.importorskip("torch_brain.models", reason="torch_brain is the oracle")
 
 import torch  # noqa: E402
+from oracle import make_oracle  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 from poyo_edge.errors import UsageError  # noqa: E402
@@ -54,31 +55,9 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(n_threads)
 
 
-def make_oracle(spec: ModelSpec, seed: int = 0) -> Any:
-    """torch_brain's POYO with embeddings large enough that its outputs vary."""
-    torch.manual_seed(seed)
-    model = torch_brain_models.POYO(
-        sequence_length=spec.window_s,
-        latent_step=spec.latent_step_s,
-        num_latents_per_step=spec.latents_per_step,
-        dim_out=spec.dim_out,
-        dim=spec.dim,
-        depth=spec.depth,
-        dim_head=spec.dim_head,
-        cross_heads=spec.cross_heads,
-        self_heads=spec.self_heads,
-    )
-    model.unit_emb.initialize_vocab(UNIT_IDS)
-    model.session_emb.initialize_vocab(SESSION_IDS)
-    with torch.no_grad():
-        for name in ("unit_emb", "session_emb", "token_type_emb", "latent_emb"):
-            nn.init.normal_(getattr(model, name).weight)
-    return model.eval()
-
-
 def make_pair(spec: ModelSpec, seed: int = 0) -> tuple[POYO, Any]:
     """Our model and torch_brain's with the same weights."""
-    oracle = make_oracle(spec, seed)
+    oracle = make_oracle(spec, UNIT_IDS, SESSION_IDS, seed=seed)
     ours = POYO(spec, UNIT_IDS, SESSION_IDS).eval()
     ours.load_state_dict(oracle.state_dict())
     return ours, oracle
@@ -186,7 +165,7 @@ def gradients(model: nn.Module, inputs: dict[str, Tensor], target: Tensor) -> di
 @pytest.mark.parametrize("size", SPECS)
 def test_keys_and_shapes_equal_torch_brains(size: str) -> None:
     ours = POYO(SPECS[size], UNIT_IDS, SESSION_IDS).state_dict()
-    theirs = make_oracle(SPECS[size]).state_dict()
+    theirs = make_oracle(SPECS[size], UNIT_IDS, SESSION_IDS).state_dict()
     assert set(ours) == set(theirs)
     for key, value in theirs.items():
         if key.endswith(".vocab"):
@@ -213,7 +192,7 @@ def test_our_weights_load_in_torch_brain_and_come_back() -> None:
 
 def test_a_torch_brain_model_with_a_vocabulary_takes_our_weights() -> None:
     ours = POYO(SMALL, UNIT_IDS, SESSION_IDS)
-    oracle = make_oracle(SMALL)
+    oracle = make_oracle(SMALL, UNIT_IDS, SESSION_IDS)
     state = ours.state_dict()
     oracle.load_state_dict(state)
     assert torch.equal(oracle.unit_emb.weight, ours.unit_emb.weight)
@@ -221,7 +200,7 @@ def test_a_torch_brain_model_with_a_vocabulary_takes_our_weights() -> None:
 
 
 def test_loading_leaves_the_given_state_dict_as_it_was() -> None:
-    state = make_oracle(SMALL).state_dict()
+    state = make_oracle(SMALL, UNIT_IDS, SESSION_IDS).state_dict()
     keys, words = list(state), dict(state["unit_emb.vocab"])
     for _ in range(2):
         POYO(SMALL, UNIT_IDS, SESSION_IDS).load_state_dict(state)
@@ -230,7 +209,7 @@ def test_loading_leaves_the_given_state_dict_as_it_was() -> None:
 
 
 def test_loading_refuses_another_vocabulary() -> None:
-    state = make_oracle(SMALL).state_dict()
+    state = make_oracle(SMALL, UNIT_IDS, SESSION_IDS).state_dict()
     with pytest.raises(RuntimeError, match=r"unit_emb\.vocab: the names or their rows differ"):
         POYO(SMALL, reversed(UNIT_IDS), SESSION_IDS).load_state_dict(state)
 
@@ -306,7 +285,7 @@ def test_tokens_equal_torch_brains_tokenizer(n_spikes: int, window_s: float, ste
         dim=16, depth=0, dim_head=8, cross_heads=1, self_heads=1, latents_per_step=3, dim_out=2,
         rotating_pairs=2, window_s=window_s, latent_step_s=step_s,
     )  # fmt: skip
-    oracle = make_oracle(spec)
+    oracle = make_oracle(spec, UNIT_IDS, SESSION_IDS)
     window, times, units = make_recording(n_spikes, window_s, seed=n_spikes)
     reference = oracle.tokenize(window)
 

@@ -11,7 +11,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
-torch_brain_models = pytest.importorskip("torch_brain.models")
+pytest.importorskip("torch_brain.models")
+
+from oracle import make_oracle  # noqa: E402
 
 from poyo_edge.export.fold import fold, half_split_order  # noqa: E402
 from poyo_edge.export.graph import IR_VERSION, OPSET, build_core  # noqa: E402
@@ -49,24 +51,9 @@ class Pair:
     """torch_brain's model with random weights, and our core folded from its ``state_dict``."""
 
     def __init__(self, spec: ModelSpec, n_units: int, seed: int = 0) -> None:
-        torch.manual_seed(seed)
         self.spec, self.n_units = spec, n_units
-        self.oracle = torch_brain_models.POYO(
-            sequence_length=spec.window_seconds,
-            latent_step=spec.latent_step_s,
-            num_latents_per_step=spec.latents_per_step,
-            dim_out=spec.dim_out,
-            dim=spec.dim,
-            depth=spec.depth,
-            dim_head=spec.dim_head,
-            cross_heads=spec.cross_heads,
-            self_heads=spec.self_heads,
-        ).eval()
-        self.oracle.unit_emb.initialize_vocab([f"s/{i}" for i in range(n_units)])
-        self.oracle.session_emb.initialize_vocab(["s"])
+        self.oracle = make_oracle(spec, [f"s/{i}" for i in range(n_units)], ["s"], seed=seed)
         with torch.no_grad():
-            for name in ("unit_emb", "session_emb", "token_type_emb", "latent_emb"):
-                getattr(self.oracle, name).weight.normal_()
             for name, tensor in self.oracle.named_parameters():
                 if "norm" in name:
                     tensor.add_(0.3 * torch.randn_like(tensor))

@@ -324,7 +324,7 @@ def test_a_recording_that_does_not_fit_is_refused(
 
 @pytest.mark.parametrize("chunk_s", [0.0, -1.0, float("nan"), float("inf"), 1e-300, 9.9e-5])
 def test_chunks_that_make_no_sense_are_refused(rig: Rig, write: Write, chunk_s: float) -> None:
-    message = f"chunk_s: expected a finite 0.0001 seconds (0.1 ms) or more, got {chunk_s}"
+    message = f"chunk_s: expected finite seconds >= 0.0001 (0.1 ms), got {chunk_s}"
     with pytest.raises(UsageError, match="^" + re.escape(message) + "$"):
         replayed(rig, write(), chunk_s=chunk_s)
 
