@@ -17,9 +17,11 @@ import numpy.typing as npt
 
 from poyo_edge import __version__
 from poyo_edge.artifact import (
+    ADAPT,
     CORE,
     GOLDEN,
     MANIFEST,
+    PRIOR,
     SESSIONS,
     WEIGHTS,
     FileRecord,
@@ -28,6 +30,7 @@ from poyo_edge.artifact import (
 )
 from poyo_edge.checkpoint import Checkpoint, load_checkpoint
 from poyo_edge.errors import UsageError
+from poyo_edge.export.adapt import build_adapt
 from poyo_edge.export.fold import FoldedWeights, fold
 from poyo_edge.export.graph import build_core
 from poyo_edge.export.health import WeightHealth, weight_health
@@ -39,6 +42,7 @@ from poyo_edge.export.parity import (
     recorded_windows,
     synthetic_windows,
 )
+from poyo_edge.export.prior import prior_tensors
 from poyo_edge.export.report import write_report
 from poyo_edge.files import atomic_folder, require_free, safe_name, sha256_file
 from poyo_edge.recording import Recording
@@ -242,6 +246,9 @@ class _Exporter:
     def write(self, folder: Path, core: bytes, golden: Golden) -> None:
         """Everything but reports and manifest."""
         (folder / CORE).write_bytes(core)
+        (folder / ADAPT).write_bytes(build_adapt(self.folded).SerializeToString())
+        tables = [self.weights[name][1:] for name in _TABLES]
+        (folder / PRIOR).write_bytes(to_bytes(prior_tensors(*tables), {}))
         (folder / WEIGHTS).write_bytes(to_bytes(self.folded.session, {}))
         (folder / GOLDEN).write_bytes(golden.to_bytes())
         (folder / SESSIONS).mkdir()

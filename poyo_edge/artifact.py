@@ -2,7 +2,9 @@
 
 manifest.json        what this is, and SHA-256 and size of every file
 core.onnx            the folded core
+adapt.onnx           loss and gradients, to fit new sessions
 weights.safetensors  what the session constants need
+prior.safetensors    what trained embeddings look like
 golden.safetensors   windows with expected outputs
 sessions/*.session   known sessions
 report.json, report.html, *.png
@@ -30,7 +32,9 @@ SCHEMA = "poyo-edge/artifact"
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 CORE = "core.onnx"
+ADAPT = "adapt.onnx"
 WEIGHTS = "weights.safetensors"
+PRIOR = "prior.safetensors"
 GOLDEN = "golden.safetensors"
 SESSIONS = "sessions"
 _REQUIRED = (CORE, WEIGHTS, GOLDEN)

@@ -1,0 +1,153 @@
+"""How long to fit: the same fit on folds in time and on all labels, all in step.
+
+At each judgement the folds say how well what they have learned so far decodes what they have not
+seen; the fit on all labels at the best of these moments is the result. So there is a usable
+result at any time, and whatever ends the search early loses only what would have come later.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from poyo_edge.calibration.adapter import Adapter
+from poyo_edge.calibration.fitting import Fit, FitSettings, Start
+from poyo_edge.calibration.folds import everything, folds
+from poyo_edge.calibration.judging import Judged, Point
+from poyo_edge.calibration.labels import Labels
+from poyo_edge.calibration.prior import Prior
+
+BEST_FOUND, ALL_STEPS, TIME, INTERRUPTED = "best found", "all steps", "time", "interrupted"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a search is."""
+
+    done: int
+    """Optimiser steps taken, over all fits."""
+    total: int
+    """Steps if nothing ends it earlier."""
+    r2: float
+    """Best held-out R² so far."""
+
+
+OnProgress = Callable[[Progress], None]
+
+
+class Search:
+    """Fits on all folds and on everything; keeps the curve and the best moment."""
+
+    def __init__(
+        self,
+        adapter: Adapter,
+        prior: Prior,
+        labels: Labels,
+        settings: FitSettings,
+        start: Start,
+        seed: int,
+    ) -> None:
+        window_s = adapter.window_s
+        cut = folds(labels, window_s, n_folds=settings.n_folds, n_blocks=settings.n_blocks)
+        self.labels = labels
+        self.settings = settings
+        self.fits = [
+            Fit(adapter, prior, labels, fold, settings, start, seed=[seed, i])
+            for i, fold in enumerate([*cut, everything(labels)])
+        ]
+        self.curve: list[Point] = []
+        self.best: Start = start
+        """The fit on all labels at the best judgement."""
+        self.best_judged: Judged | None = None
+        self.stopped = ""
+        self._losses: list[float] = []
+
+    @property
+    def best_point(self) -> Point:
+        """The judgement with the highest R²."""
+        return max(self.curve, key=lambda point: point.r2)
+
+    def run(
+        self,
+        max_seconds: float,
+        stop: threading.Event,
+        on_progress: OnProgress,
+        on_judged: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Search until nothing better comes, the steps or the time are over, or it is stopped.
+
+        Args:
+            max_seconds: wall time.
+            stop: set it to end the search; Ctrl-C in the main thread does the same.
+            on_progress: called after each step.
+            on_judged: called after each judgement, when the state may be kept.
+        """
+        deadline = time.monotonic() + max_seconds
+        if not self.curve:
+            self._judge()
+            on_judged()
+        try:
+            self._advance(deadline, stop, on_progress, on_judged)
+        except KeyboardInterrupt:
+            self.stopped = INTERRUPTED
+
+    def _advance(
+        self,
+        deadline: float,
+        stop: threading.Event,
+        on_progress: OnProgress,
+        on_judged: Callable[[], None],
+    ) -> None:
+        while not self.stopped:
+            target = min(self.curve[-1].step + self.settings.judge_every, self.settings.steps)
+            for fit in self._lagging(target):
+                if stop.is_set() or time.monotonic() >= deadline:
+                    self.stopped = INTERRUPTED if stop.is_set() else TIME
+                    return
+                loss = fit.step()
+                if fit is not self.fits[-1]:
+                    self._losses.append(loss)
+                on_progress(self._progress())
+            self._judge()
+            on_judged()
+            self.stopped = self._ended()
+
+    def judge(self, predict: Callable[[Fit], np.ndarray] = Fit.predict_judged) -> Judged:
+        """Held-out samples of all folds, predicted by each fold's fit or by ``predict``."""
+        judges = self.fits[:-1]
+        samples = np.concatenate([fit.judged() for fit in judges])
+        return Judged(
+            truth=self.labels.values[samples],
+            decoded=np.concatenate([predict(fit) for fit in judges]),
+            block=np.concatenate([fit.judged_blocks() for fit in judges]),
+        )
+
+    def _judge(self) -> None:
+        judged = self.judge()
+        point = judged.point(self.fits[0].steps, self._losses)
+        self._losses = []
+        self.curve.append(point)
+        if self.best_point is point:
+            self.best = self.fits[-1].state()
+            self.best_judged = judged
+
+    def _lagging(self, target: int) -> Sequence[Fit]:
+        """The fits in turns until all have taken ``target`` steps."""
+        return [fit for step in range(target) for fit in self.fits if step >= fit.steps]
+
+    def _ended(self) -> str:
+        if self.curve[-1].step >= self.settings.steps:
+            return ALL_STEPS
+        later = sum(point.step > self.best_point.step for point in self.curve)
+        return BEST_FOUND if later >= self.settings.patience else ""
+
+    def _progress(self) -> Progress:
+        return Progress(
+            done=sum(fit.steps for fit in self.fits),
+            total=self.settings.steps * len(self.fits),
+            r2=self.best_point.r2,
+        )
