@@ -4,9 +4,19 @@ Start with ``Calibrator.open``; ``Calibrator.fit`` gives a ``CalibratedSession``
 good it is and refuses to be saved or swapped in when it is not.
 """
 
+from poyo_edge.calibration.background import BackgroundFit
 from poyo_edge.calibration.calibrated import CalibratedSession, Quality
 from poyo_edge.calibration.calibrator import Calibrator
+from poyo_edge.calibration.examining import Examination
 from poyo_edge.calibration.fitting import FitSettings
 from poyo_edge.calibration.search import Progress
 
-__all__ = ["CalibratedSession", "Calibrator", "FitSettings", "Progress", "Quality"]
+__all__ = [
+    "BackgroundFit",
+    "CalibratedSession",
+    "Calibrator",
+    "Examination",
+    "FitSettings",
+    "Progress",
+    "Quality",
+]

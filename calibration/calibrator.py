@@ -6,7 +6,7 @@ import datetime
 import math
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +14,15 @@ import numpy.typing as npt
 
 from poyo_edge.artifact import Artifact
 from poyo_edge.calibration.adapter import Adapter
+from poyo_edge.calibration.background import BackgroundFit
 from poyo_edge.calibration.calibrated import CalibratedSession, Quality
-from poyo_edge.calibration.checks import remarks, require_usable
-from poyo_edge.calibration.fitting import Fit, FitSettings
+from poyo_edge.calibration.checks import least_seconds, remarks, require_usable
+from poyo_edge.calibration.examining import Examination, alike, unit_parts
+from poyo_edge.calibration.fitting import FitSettings
 from poyo_edge.calibration.labels import LabelCollector
 from poyo_edge.calibration.prior import Prior
-from poyo_edge.calibration.search import OnProgress, Search
+from poyo_edge.calibration.resuming import ResumeFile
+from poyo_edge.calibration.search import ALL_STEPS, BEST_FOUND, OnProgress, Search
 from poyo_edge.calibration.start import first_guess, from_session
 from poyo_edge.errors import UsageError
 from poyo_edge.session import Session, SessionHeader
@@ -51,6 +54,7 @@ class Calibrator:
         spec = adapter.spec
         self._collector = LabelCollector(unit_ids, spec.dim_out, spec.window_seconds)
         self._lock = threading.Lock()
+        self._last: Search | None = None
 
     @classmethod
     def open(
@@ -84,6 +88,11 @@ class Calibrator:
     def unit_ids(self) -> tuple[str, ...]:
         """Ids of the session's units."""
         return self._collector.unit_ids
+
+    @property
+    def dim_out(self) -> int:
+        """Dimensions of the behaviour."""
+        return self._adapter.spec.dim_out
 
     @property
     def labelled_s(self) -> float:
@@ -124,6 +133,7 @@ class Calibrator:
         in_use: Session | None = None,
         stop: threading.Event | None = None,
         on_progress: OnProgress | None = None,
+        resume_file: str | Path | None = None,
     ) -> CalibratedSession:
         """Fit the session to everything added so far.
 
@@ -136,7 +146,10 @@ class Calibrator:
             start: begin with the embeddings of this session where unit ids agree.
             in_use: judge this session too; a new one that is worse is refused later on.
             stop: set it to end early with the best so far; so does Ctrl-C in the main thread.
-            on_progress: called after each judgement.
+            on_progress: called after each step.
+            resume_file: keep the state here after each judgement, and begin with what is there
+                from the same labels, settings, seed and start. Removed when the fit has ended
+                by itself.
 
         Raises:
             UsageError: labels that no decoder can be fitted to, or no time.
@@ -155,17 +168,86 @@ class Calibrator:
         if start is not None:
             guess = from_session(self._prior, self.unit_ids, start, guess)
         search = Search(self._adapter, self._prior, labels, self.settings, guess, seed)
+        kept = None
+        if resume_file is not None:
+            kept = ResumeFile(resume_file, search, self._artifact.manifest.core_hash)
+            kept.load()
         search.run(
             max_seconds - (time.monotonic() - started),
             stop or threading.Event(),
             on_progress or (lambda _: None),
+            on_judged=kept.save if kept is not None else (lambda: None),
         )
+        if kept is not None and search.stopped in (BEST_FOUND, ALL_STEPS):
+            kept.remove()
+        self._last = search
         in_use_r2 = None if in_use is None else self._r2_of(in_use, search)
         quality = _quality(search, self.unit_ids, in_use_r2, notes, time.monotonic() - started)
         return self._session(search, quality)
 
+    def start(
+        self,
+        *,
+        max_seconds: float = math.inf,
+        seed: int = 0,
+        start: Session | None = None,
+        in_use: Session | None = None,
+        on_done: Callable[[BackgroundFit], None] | None = None,
+    ) -> BackgroundFit:
+        """``fit`` in a background thread of low priority, while a decoder keeps decoding.
+
+        Args:
+            max_seconds, seed, start, in_use: see ``fit``.
+            on_done: called in that thread when it has ended, for example to swap the session in.
+        """
+
+        def run(stop: threading.Event, note: OnProgress) -> CalibratedSession:
+            return self.fit(
+                max_seconds=max_seconds,
+                seed=seed,
+                start=start,
+                in_use=in_use,
+                stop=stop,
+                on_progress=note,
+            )
+
+        return BackgroundFit(run, on_done)
+
+    def examine(self, *, shares: Sequence[float] = (0.25, 0.5)) -> Examination:
+        """Look behind the last fit: each unit's part, units alike, R² against labelled seconds.
+
+        Takes some times as long as the fit: all units are taken away in turn, and the fit is
+        repeated on each share of the labels that is long enough.
+
+        Args:
+            shares: of the labelled seconds; the whole is known.
+
+        Raises:
+            UsageError: nothing was fitted yet.
+        """
+        search = self._last
+        if search is None:
+            raise UsageError("examine: expected a fit before it, got none; call fit first")
+        points = [(search.labels.seconds, search.best_point.r2)]
+        for share in sorted(shares, reverse=True):
+            labels = search.labels.until(search.labels.seconds * share)
+            if labels.seconds >= self._least_seconds:
+                start = search.start
+                part = Search(self._adapter, self._prior, labels, self.settings, start, search.seed)
+                part.run(math.inf, threading.Event(), lambda _: None)
+                points.append((labels.seconds, part.best_point.r2))
+        return Examination(
+            units=unit_parts(self._adapter, self._prior, search, self.unit_ids),
+            alike=alike(search.labels, self.unit_ids),
+            r2_by_seconds=tuple(reversed(points)),
+        )
+
+    @property
+    def _least_seconds(self) -> float:
+        return least_seconds(self._adapter.window_s, self.settings.n_blocks)
+
     def _session(self, search: Search, quality: Quality) -> CalibratedSession:
-        units, session = self._prior.embeddings(search.best.units, search.best.session)
+        units, session = self._prior.embeddings(search.best[-1].units, search.best[-1].session)
         header = SessionHeader(
             session_id=self.session_id,
             unit_ids=self.unit_ids,
@@ -194,8 +276,8 @@ class Calibrator:
         units = session.unit_embedding[[row[self.unit_ids[i]] for i in shared]]
         labels = search.labels.of_units(np.array(shared))
 
-        def predict(fit: Fit) -> npt.NDArray[np.float64]:
-            samples = fit.judged()
+        def predict(fold: int) -> npt.NDArray[np.float64]:
+            samples = search.fits[fold].judged()
             return self._adapter.predict(labels, samples, units, session.session_embedding)
 
         return float(search.judge(predict).r2().mean())

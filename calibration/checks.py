@@ -16,13 +16,18 @@ _DENSE_SHARE = 0.2
 _ODD_SCALE = 10.0
 
 
+def least_seconds(window_s: float, n_blocks: int) -> float:
+    """Labelled seconds below which blocks would be too short to judge by."""
+    return 2 * n_blocks * window_s
+
+
 def require_usable(labels: Labels, window_s: float, n_blocks: int, output: OutputScale) -> None:
     """Refuse labels that are too few, do not move, are not in order, or have no spikes.
 
     Raises:
         UsageError: with what was found and what would be enough.
     """
-    least = 2 * n_blocks * window_s
+    least = least_seconds(window_s, n_blocks)
     if labels.seconds < least:
         raise UsageError(
             f"labels: expected at least {least:g} labelled s (one to three minutes are usual), "

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from poyo_edge.calibration.adapter import Adapter
 from poyo_edge.calibration.fitting import Fit, FitSettings, Start
@@ -21,6 +22,7 @@ from poyo_edge.calibration.judging import Judged, Point
 from poyo_edge.calibration.labels import Labels
 from poyo_edge.calibration.prior import Prior
 
+Float64 = npt.NDArray[np.float64]
 BEST_FOUND, ALL_STEPS, TIME, INTERRUPTED = "best found", "all steps", "time", "interrupted"
 
 
@@ -55,13 +57,15 @@ class Search:
         cut = folds(labels, window_s, n_folds=settings.n_folds, n_blocks=settings.n_blocks)
         self.labels = labels
         self.settings = settings
+        self.start = start
+        self.seed = seed
         self.fits = [
             Fit(adapter, prior, labels, fold, settings, start, seed=[seed, i])
             for i, fold in enumerate([*cut, everything(labels)])
         ]
         self.curve: list[Point] = []
-        self.best: Start = start
-        """The fit on all labels at the best judgement."""
+        self.best = [start] * len(self.fits)
+        """What the fits had learned at the best judgement; the last one is that on all labels."""
         self.best_judged: Judged | None = None
         self.stopped = ""
         self._losses: list[float] = []
@@ -116,23 +120,23 @@ class Search:
             on_judged()
             self.stopped = self._ended()
 
-    def judge(self, predict: Callable[[Fit], np.ndarray] = Fit.predict_judged) -> Judged:
-        """Held-out samples of all folds, predicted by each fold's fit or by ``predict``."""
+    def judge(self, predict: Callable[[int], Float64]) -> Judged:
+        """Held-out samples of all folds; ``predict`` decodes those of the fold of a number."""
         judges = self.fits[:-1]
         samples = np.concatenate([fit.judged() for fit in judges])
         return Judged(
             truth=self.labels.values[samples],
-            decoded=np.concatenate([predict(fit) for fit in judges]),
+            decoded=np.concatenate([predict(i) for i in range(len(judges))]),
             block=np.concatenate([fit.judged_blocks() for fit in judges]),
         )
 
     def _judge(self) -> None:
-        judged = self.judge()
+        judged = self.judge(lambda i: self.fits[i].predict_judged())
         point = judged.point(self.fits[0].steps, self._losses)
         self._losses = []
         self.curve.append(point)
         if self.best_point is point:
-            self.best = self.fits[-1].state()
+            self.best = [fit.state() for fit in self.fits]
             self.best_judged = judged
 
     def _lagging(self, target: int) -> Sequence[Fit]:
