@@ -11,14 +11,13 @@ import numpy.typing as npt
 import torch
 
 from poyo_edge.errors import CheckFailedError
+from poyo_edge.export.windows import Window, feeds, synthetic_windows
 from poyo_edge.model import POYO, RotaryTimeEmbedding
-from poyo_edge.recording import Recording
 from poyo_edge.runtime.backends import Backend
 from poyo_edge.runtime.constants import SessionConstants
-from poyo_edge.spec import JsonRecord, ModelSpec
-from poyo_edge.tokens import cut_window, latent_tokens, window_tokens
+from poyo_edge.spec import JsonRecord
+from poyo_edge.tokens import latent_tokens, window_tokens
 
-SPIKE_COUNTS = (0, 1, 7, 8, 9, 100, 1000, 8000)
 TOLERANCE_SD = 1e-5
 """Largest error allowed, in standard deviations of the output."""
 TOLERANCE_ROUNDING = 4.0
@@ -27,20 +26,6 @@ model whose output hardly varies, or that amplifies rounding, can be matched no 
 _MOST_SPIKES_IN_FLOAT64 = 1000
 
 Float32 = npt.NDArray[np.float32]
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Window:
-    """One window of spikes and the times at which it is queried."""
-
-    kind: str
-    """"synthetic" or "recorded"."""
-    time: Float32
-    """(N,) seconds from the start."""
-    unit: npt.NDArray[np.int32]
-    """(N,) rows of the session's units."""
-    query: Float32
-    """(Q,) seconds from the start."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,31 +116,6 @@ class Reference:
         return np.asarray(prediction[0].numpy(), np.float32)
 
 
-def synthetic_windows(
-    spec: ModelSpec, n_units: int, counts: Sequence[int] = SPIKE_COUNTS, *, seed: int = 0
-) -> list[Window]:
-    """Windows of random spikes, queried at the start, the middle and the end."""
-    rng = np.random.default_rng(seed)
-    windows = []
-    for count in counts:
-        rate = rng.gamma(1.0, size=n_units)
-        time = np.sort(rng.uniform(0, spec.window_seconds, count)).astype(np.float32)
-        unit = rng.choice(n_units, count, p=rate / rate.sum()).astype(np.int32)
-        windows.append(_window("synthetic", time, unit, spec))
-    return windows
-
-
-def recorded_windows(recording: Recording, spec: ModelSpec, count: int = 32) -> list[Window]:
-    """Windows at equal steps through a recording, whose units are the session's."""
-    first, last = recording.spike_times[[0, -1]]
-    starts = np.linspace(first, max(first, last - spec.window_seconds), count)
-    cuts = [
-        cut_window(recording.spike_times, recording.spike_units, start, spec.window_seconds)
-        for start in starts
-    ]
-    return [_window("recorded", time, unit, spec) for time, unit in cuts]
-
-
 def compare(
     reference: Reference, backend: Backend, constants: SessionConstants, windows: Sequence[Window]
 ) -> tuple[Parity, list[Float32]]:
@@ -234,22 +194,5 @@ def _largest_difference(first: Sequence[Float32], second: Sequence[Float32]) -> 
     return max(float(np.abs(a - b).max()) for a, b in zip(first, second, strict=True))
 
 
-def _window(kind: str, time: Float32, unit: npt.NDArray[np.int32], spec: ModelSpec) -> Window:
-    query = np.array([0.0, 0.5, 1.0], np.float32) * np.float32(spec.window_seconds)
-    return Window(kind=kind, time=time, unit=unit, query=query)
-
-
 def _run(backend: Backend, constants: SessionConstants, windows: Sequence[Window]) -> Float32:
-    shape = (len(windows), max(len(window.time) for window in windows))
-    time, unit, mask = np.zeros(shape, np.float32), np.zeros(shape, np.int32), np.zeros(shape, bool)
-    for i, window in enumerate(windows):
-        n = len(window.time)
-        time[i, :n], unit[i, :n], mask[i, :n] = window.time, window.unit, True
-    feeds = {
-        "spike_time": time,
-        "spike_unit": unit,
-        "spike_mask": mask,
-        "query_time": np.stack([window.query for window in windows]),
-        **constants.feeds(),
-    }
-    return backend.run(feeds)
+    return backend.run(feeds(constants, windows))

@@ -1,0 +1,229 @@
+"""What can be built for: one table of machines, their TensorRT versions and what is known of them.
+
+Plain data and look-ups; nothing here touches a machine. Versions are compared by their leading
+numbers: ``10.3`` covers 10.3.0 and 10.3.0.30.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+from poyo_edge.errors import UsageError
+
+OLDEST_TENSORRT, NEWEST_TENSORRT = "10.1", "11.4"
+"""The range that the builder is written for; others are refused or warned about."""
+RTX_VERSION = "1.7.1.116"
+RTX_CAPABILITIES = ("SM75", "SM80", "SM86", "SM89", "SM120", "SM121")
+"""What TensorRT-RTX compiles for ahead of time, by the names of its own enum."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """A system release of a target, and the TensorRT that comes with it."""
+
+    name: str
+    l4t: tuple[str, ...]
+    """Leading numbers of the L4T versions it is."""
+    python: str
+    cuda: str
+    tensorrt: str
+    tables: tuple[str, ...]
+    """Operator tables that its graphs are held to."""
+    note: str = ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class KnownBad:
+    """Versions of TensorRT with a reported fault that touches decoders like ours."""
+
+    first: str
+    until: str
+    """The first version without it; empty when no fixed one is known."""
+    fault: str
+    issues: tuple[str, ...]
+    answer: str
+    """What poyo-edge does about it, or what to do."""
+
+    def covers(self, version: str) -> bool:
+        """Whether ``version`` is one of them."""
+        found = version_numbers(version)
+        return version_numbers(self.first) <= found and (
+            not self.until or found < version_numbers(self.until)
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """Something to build for."""
+
+    name: str
+    title: str
+    backend: str
+    """The backend of the runtime that runs what is built."""
+    sm: tuple[str, ...] = ()
+    """Compute capabilities; empty for any."""
+    releases: tuple[Release, ...] = ()
+    built_on_device: bool = False
+    """Whether engines can only be built on the machine that runs them."""
+    install: tuple[str, ...] = ()
+    """What to install there, as commands and sentences."""
+
+
+JETPACK_6 = Release(
+    name="JetPack 6.1 to 6.2.1",
+    l4t=("36.4", "36.5"),
+    python="3.10",
+    cuda="12.6",
+    tensorrt="10.3",
+    tables=("10.3",),
+    note="10.7 is the newest TensorRT that NVIDIA lists for JetPack 6",
+)
+JETPACK_7_0 = Release(
+    name="JetPack 7.0 and 7.1",
+    l4t=("38",),
+    python="3.12",
+    cuda="13.0",
+    tensorrt="10.13",
+    tables=("10.13",),
+)
+JETPACK_7_2 = Release(
+    name="JetPack 7.2",
+    l4t=("39",),
+    python="3.12",
+    cuda="13.2",
+    tensorrt="10.16",
+    tables=("10.15", "11.1"),
+    note="from 7.2.2 on, TensorRT 11.4.1 can be installed through the SBSA packages",
+)
+
+_JETSON_INSTALL = (
+    "sudo apt install nvidia-jetpack  # TensorRT, CUDA and their Python packages",
+    "python3 -m venv --system-site-packages ~/poyo && . ~/poyo/bin/activate",
+)
+_JETSON_6_INSTALL = (*_JETSON_INSTALL, 'pip install "poyo-edge[ort]" "cuda-python>=12.6,<13"')
+_JETSON_7_INSTALL = (*_JETSON_INSTALL, 'pip install "poyo-edge[ort]" "cuda-python>=13,<14"')
+
+_TARGETS = (
+    Target(
+        name="jetson",
+        title="a Jetson, whichever it turns out to be",
+        backend="tensorrt",
+        sm=("87", "110", "101"),
+        releases=(JETPACK_6, JETPACK_7_0, JETPACK_7_2),
+        built_on_device=True,
+        install=(
+            *_JETSON_INSTALL,
+            'pip install "poyo-edge[ort]" "cuda-python>=12.6"  # below 13 on JetPack 6',
+        ),
+    ),
+    Target(
+        name="jetson-orin",
+        title="Jetson Orin (Nano, NX, AGX)",
+        backend="tensorrt",
+        sm=("87",),
+        releases=(JETPACK_6, JETPACK_7_2),
+        built_on_device=True,
+        install=_JETSON_6_INSTALL,
+    ),
+    Target(
+        name="jetson-thor",
+        title="Jetson Thor",
+        backend="tensorrt",
+        sm=("110", "101"),
+        releases=(JETPACK_7_0, JETPACK_7_2),
+        built_on_device=True,
+        install=_JETSON_7_INSTALL,
+    ),
+    Target(
+        name="rtx",
+        title="a workstation with an NVIDIA RTX GPU, compiled ahead of time on any CPU",
+        backend="tensorrt-rtx",
+        sm=tuple(name.removeprefix("SM") for name in RTX_CAPABILITIES),
+        install=('pip install "poyo-edge[ort,rtx]" "cuda-python>=13,<14"',),
+    ),
+    Target(
+        name="cuda",
+        title="ONNX Runtime on any CUDA GPU; no engine is built",
+        backend="ort-cuda",
+        install=('pip install "poyo-edge[gpu]"',),
+    ),
+    Target(
+        name="cpu",
+        title="ONNX Runtime on the CPU; no engine is built",
+        backend="ort-cpu",
+        install=('pip install "poyo-edge[ort]"',),
+    ),
+)
+TARGETS = {target.name: target for target in _TARGETS}
+
+_TENSORRT = "https://github.com/NVIDIA/TensorRT/issues/"
+KNOWN_BAD = (
+    KnownBad(
+        first="10.3",
+        until="10.5",
+        fault="silently wrong output of transformers with dynamic shapes",
+        issues=(f"{_TENSORRT}4419", f"{_TENSORRT}4330"),
+        answer="engines have static shapes, and none is installed before it agrees with the core",
+    ),
+    KnownBad(
+        first="10.1",
+        until="10.8",
+        fault="lost accuracy when an engine has several optimisation profiles",
+        issues=(f"{_TENSORRT}4250",),
+        answer="one engine for each token bucket, none with a profile",
+    ),
+    KnownBad(
+        first="10.7",
+        until="10.8",
+        fault="wrong fusion of attention whose queries and keys are both scaled",
+        issues=(f"{_TENSORRT}4333", f"{_TENSORRT}4328"),
+        answer="only queries are scaled, at export",
+    ),
+)
+
+
+def find_target(name: str) -> Target:
+    """The target of that name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name not in TARGETS:
+        raise UsageError(f"target: expected one of {list(TARGETS)}, got {name!r}")
+    return TARGETS[name]
+
+
+def known_faults(tensorrt: str) -> list[KnownBad]:
+    """What is reported against a version of TensorRT."""
+    return [bad for bad in KNOWN_BAD if bad.covers(tensorrt)]
+
+
+def find_release(l4t: str) -> Release | None:
+    """The release that an L4T version is, or None for one that is not in the table."""
+    numbers = version_numbers(l4t)
+    for release in (JETPACK_6, JETPACK_7_0, JETPACK_7_2):
+        for prefix in map(version_numbers, release.l4t):
+            if numbers[: len(prefix)] == prefix:
+                return release
+    return None
+
+
+def find_jetson(sm: str) -> Target | None:
+    """The Jetson with a compute capability like "87", or None."""
+    for name in ("jetson-orin", "jetson-thor"):
+        if sm in TARGETS[name].sm:
+            return TARGETS[name]
+    return None
+
+
+def supported_tensorrt(version: str) -> bool:
+    """Whether the builder is written for a version of TensorRT."""
+    numbers = version_numbers(version)[:2]
+    return version_numbers(OLDEST_TENSORRT) <= numbers <= version_numbers(NEWEST_TENSORRT)
+
+
+def version_numbers(version: str) -> tuple[int, ...]:
+    """The leading numbers of a version: (10, 3, 0, 30) of "10.3.0.30"; () when it has none."""
+    found = re.match(r"\d+(\.\d+)*", version)
+    return tuple(int(part) for part in found.group().split(".")) if found else ()
