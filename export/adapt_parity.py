@@ -13,7 +13,9 @@ import torch
 
 from poyo_edge.artifact import ADAPT, GoldenGradients
 from poyo_edge.errors import CheckFailedError
-from poyo_edge.export.parity import Float32Angles, Reference, Window, padded
+from poyo_edge.export.parity import Float32Angles, Reference
+from poyo_edge.export.windows import Window, padded
+from poyo_edge.model import POYO
 from poyo_edge.runtime.backends import open_ort_cpu
 from poyo_edge.tokens import boundary_tokens, latent_tokens
 
@@ -57,7 +59,7 @@ def compare_gradients(
         The parity, and the batch with what the checkpoint's own model says, for ``verify``.
     """
     rng = np.random.default_rng(seed)
-    feeds: Feeds = padded(windows)
+    feeds: Feeds = dict(padded(windows))
     n_queries, dim_out = feeds["query_time"].shape[1], reference.model.spec.dim_out
     shape = (len(windows), n_queries)
     feeds["target"] = rng.standard_normal((*shape, dim_out)).astype(np.float32)
@@ -78,7 +80,9 @@ def compare_gradients(
         rounding=rounding,
         tolerance=max(TOLERANCE, _TOLERANCE_ROUNDING * rounding),
     )
-    expected = {name: np.asarray(array, np.float32) for name, array in zip(_OUTPUTS, want, strict=True)}
+    expected = {
+        name: np.asarray(array, np.float32) for name, array in zip(_OUTPUTS, want, strict=True)
+    }
     return parity, GoldenGradients(feeds=feeds, expected=expected, tolerance=10 * parity.tolerance)
 
 
@@ -94,9 +98,9 @@ class _Rows(torch.nn.Module):
         return self.table[index]
 
 
-def _own_gradients(model: torch.nn.Module, feeds: Feeds) -> list[npt.NDArray[np.float64]]:
+def _own_gradients(model: POYO, feeds: Feeds) -> list[npt.NDArray[np.float64]]:
     """Loss, unit gradient and session gradient by the model's own forward and autograd."""
-    dtype = model.readout.weight.dtype  # type: ignore[union-attr]
+    dtype = model.readout.weight.dtype
     copied = copy.deepcopy(model).requires_grad_(False)
     units, session = (
         torch.from_numpy(feeds[name]).to(dtype).requires_grad_()

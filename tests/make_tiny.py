@@ -16,9 +16,11 @@ import numpy as np
 import torch
 
 from poyo_edge.artifact import (
+    ADAPT,
     CORE,
     GOLDEN,
     MANIFEST,
+    PRIOR,
     SESSIONS,
     WEIGHTS,
     Artifact,

@@ -25,7 +25,9 @@ DEVICE_MODULES = (
 
 _MODEL = r"poyo_edge\.(model|training|checkpoint)(_\w+)?"
 _PHASES = r"poyo_edge\.(runtime|export|calibration)"
-_NOT_SHARED = r"(cli|demo|doctor|inspecting|console|training\w*|model|checkpoint\w*)\.py"
+_NOT_SHARED = (
+    r"(cli\w*|commands|demo|doctor|inspecting|console|training\w*|model|checkpoint\w*)\.py"
+)
 _THIRD_PARTY = rf"({'|'.join(WORKSTATION_ONLY)}|torch_brain)"
 
 

@@ -18,6 +18,7 @@ from poyo_edge.files import sha256_bytes
 from poyo_edge.runtime.verify import Check, verify
 
 GOLDEN_CHECK = "golden windows on ort-cpu"
+GRADIENT_CHECK = "golden gradients on ort-cpu"
 
 
 def named(checks: list[Check]) -> dict[str, Check]:
@@ -44,6 +45,7 @@ def test_an_intact_artifact_passes_every_check(tiny: Path) -> None:
         "files",
         "session tiny_a.session",
         "session tiny_b.session",
+        GRADIENT_CHECK,
         GOLDEN_CHECK,
     ]
     assert named(checks)["session tiny_b.session"].detail == "10 units"
