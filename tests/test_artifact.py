@@ -14,7 +14,16 @@ from typing import Any
 
 import pytest
 
-from poyo_edge.artifact import CORE, GOLDEN, MANIFEST, WEIGHTS, Artifact, read_manifest
+from poyo_edge.artifact import (
+    ADAPT,
+    CORE,
+    GOLDEN,
+    MANIFEST,
+    PRIOR,
+    WEIGHTS,
+    Artifact,
+    read_manifest,
+)
 from poyo_edge.errors import ArtifactError, PoyoEdgeError, SessionError, UsageError
 from poyo_edge.files import (
     atomic_folder,

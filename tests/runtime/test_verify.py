@@ -71,6 +71,16 @@ def test_a_prediction_that_differs_fails(tiny_copy: Path, wrong: float) -> None:
     assert all(check.ok for name, check in checks.items() if name != GOLDEN_CHECK)
 
 
+@pytest.mark.parametrize("wrong", [1e-2, float("nan")])
+def test_a_gradient_that_differs_fails(tiny_copy: Path, wrong: float) -> None:
+    golden = Artifact.open(tiny_copy).golden().gradients
+    name = "session_embedding_gradient"
+    expected = {**golden.expected, name: golden.expected[name] * np.float32(1 + wrong)}
+    changed = dataclasses.replace(golden, expected=expected)
+    checks = named(verify(with_golden(tiny_copy, gradients=changed)))
+    assert [name for name, check in checks.items() if not check.ok] == [GRADIENT_CHECK]
+
+
 def test_embeddings_that_are_not_finite_fail(tiny_copy: Path) -> None:
     embedding = np.full(16, np.nan, np.float32)
     checks = named(verify(with_golden(tiny_copy, session_embedding=embedding)))
@@ -97,7 +107,7 @@ def test_a_damaged_session_that_was_added_later_is_named(tiny_copy: Path, conten
     (tiny_copy / "sessions" / "later.session").write_bytes(content)
     checks = named(verify(tiny_copy))
     assert not checks.pop("session later.session").ok
-    assert len(checks) == 4
+    assert len(checks) == 5
     assert all(check.ok for check in checks.values())
 
 
