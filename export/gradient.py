@@ -42,6 +42,7 @@ class GradientWriter(GraphWriter):
         self._varying: set[ir.Value] = set()
         self._recording = True
         self._shapes: dict[str | None, Shape] = {}
+        self._names: dict[str, int] = {}
 
     def variable(self, value: ir.Value) -> ir.Value:
         """Declare a value that gradients are wanted for, before it is used."""
@@ -122,14 +123,19 @@ class GradientWriter(GraphWriter):
         self._recording = False
         known = {output: seed}
         for step in reversed(self._steps):
-            if not any(value in known for value in step.outputs):
+            reached = [value in known for value in step.outputs]
+            if not any(reached):
                 continue  # Nothing that the output depends on.
+            if not all(reached):
+                unused = step.outputs[reached.index(False)].name
+                raise NotImplementedError(f"{unused}: the output does not depend on this part")
             wanted = step.rule([known[value] for value in step.outputs])
             for value, gradient in zip(step.inputs, wanted, strict=True):
                 if gradient is None or not self.varies(value):
                     continue
                 if value in known:
-                    gradient = self.op("Add", [known[value], gradient], f"{gradient.name}.sum")
+                    name = self.unique(f"{value.name}.grad.sum")
+                    gradient = self.op("Add", [known[value], gradient], name)
                 known[value] = gradient
         return [known[variable] for variable in variables]
 
@@ -139,7 +145,7 @@ class GradientWriter(GraphWriter):
         Broadcast are axes that ``like`` lacks, or that have the length 1 there; a length that
         is only known at run time counts as equal.
         """
-        have, want = self._shapes[of.name], self._shapes[like.name]
+        have, want = self.shape(of), self.shape(like)
         missing = len(have) - len(want)
         spread = [i for i, n in enumerate(want) if n == 1 and have[i + missing] != 1]
         if missing:
@@ -148,12 +154,28 @@ class GradientWriter(GraphWriter):
 
     def summed(self, x: ir.Value, axes: Sequence[int], *, keep: bool = True) -> ir.Value:
         """``ReduceSum`` over the axes."""
-        attributes = {"keepdims": int(keep)}
-        return self.op("ReduceSum", [x, self.ints(axes)], f"{x.name}.summed", attributes)
+        attributes, name = {"keepdims": int(keep)}, self.unique(f"{x.name}.summed")
+        return self.op("ReduceSum", [x, self.ints(axes)], name, attributes)
+
+    def unique(self, name: str) -> str:
+        """The name, with a number behind it when a node has it already."""
+        count = self._names.get(name, 0)
+        self._names[name] = count + 1
+        return f"{name}.{count}" if count else name
+
+    def shape(self, value: ir.Value) -> Shape:
+        """The inferred shape of a forward value.
+
+        Raises:
+            NotImplementedError: not even its number of axes is known.
+        """
+        if value.name not in self._shapes:
+            raise NotImplementedError(f"{value.name}: the number of axes is not known")
+        return self._shapes[value.name]
 
     def length(self, value: ir.Value, axis: int) -> int:
         """The length of an axis of a forward value, which is known before run time."""
-        length = self._shapes[value.name][axis]
+        length = self.shape(value)[axis]
         if length is None:
             raise ValueError(f"{value.name}: the length of axis {axis} is not known")
         return length
@@ -186,7 +208,8 @@ class GradientWriter(GraphWriter):
         opset = [onnx.helper.make_opsetid("", 18)]
         model = onnx.helper.make_model(graph, opset_imports=opset)
         inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
-        return {info.name: _lengths(info) for info in [*types, *inferred.graph.value_info]}
+        infos = [*types, *inferred.graph.value_info]
+        return {i.name: _lengths(i) for i in infos if i.type.tensor_type.HasField("shape")}
 
     def _add_rule(self, x: list[ir.Value], y: ir.Value, _: Mapping[str, Any]) -> Rule:
         def rule(grads: list[ir.Value]) -> Gradients:
@@ -210,7 +233,7 @@ class GradientWriter(GraphWriter):
             out: list[ir.Value | None] = [None, None]
             for i in (0, 1):
                 if self.varies(x[i]):
-                    rank = len(self._shapes[x[1 - i].name])
+                    rank = len(self.shape(x[1 - i]))
                     other = self.swapped(x[1 - i], rank, f"{y.name}.grad{i}.other")
                     factors = [grads[0], other] if i == 0 else [other, grads[0]]
                     product = self.op("MatMul", factors, f"{y.name}.grad{i}")
@@ -219,12 +242,15 @@ class GradientWriter(GraphWriter):
 
         return rule
 
-    def _gemm_rule(self, x: list[ir.Value], y: ir.Value, _: Mapping[str, Any]) -> Rule:
+    def _gemm_rule(self, x: list[ir.Value], y: ir.Value, attributes: Mapping[str, Any]) -> Rule:
         """Of rows times constant weights plus a constant."""
+        if attributes or any(self.varies(value) for value in x[1:]):
+            raise NotImplementedError(f"{y.name}: the rule is that of rows times constants")
 
         def rule(grads: list[ir.Value]) -> Gradients:
-            name, attributes = f"{y.name}.grad", {"transB": 1}
-            return [self.op("Gemm", [grads[0], x[1]], name, attributes), None, None]
+            name, across = f"{y.name}.grad", {"transB": 1}
+            rows = self.op("Gemm", [grads[0], x[1]], name, across)
+            return [rows, *[None] * (len(x) - 1)]
 
         return rule
 

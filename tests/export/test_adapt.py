@@ -49,6 +49,10 @@ SPECS = {
         dim=8, depth=1, dim_head=8, cross_heads=1, self_heads=1, latents_per_step=1, dim_out=1,
         rotating_pairs=2, latent_step_s=1.0,
     ),
+    "wide heads": ModelSpec(
+        dim=16, depth=0, dim_head=64, cross_heads=2, self_heads=1, latents_per_step=2, dim_out=2,
+        latent_step_s=0.5,
+    ),
 }  # fmt: skip
 MODELS = ("poyo_edge", "torch_brain")
 
@@ -127,9 +131,9 @@ class Frozen:
         }
         inputs = torch_inputs(self.spec, feeds)
         prediction = torch.func.functional_call(self.models[model], replaced, kwargs=inputs)
-        error = (prediction - torch.from_numpy(feeds["target"])).square().mean(-1)
+        square = (prediction - torch.from_numpy(feeds["target"])).square().mean(-1)
         weight = torch.from_numpy(feeds["target_weight"])
-        loss = (error * weight).sum() / weight.sum()
+        loss = (square * weight).sum() / weight.sum()
         unit, session = torch.autograd.grad(loss, list(tables.values()))
         return Fit(loss.detach().numpy(), unit.numpy(), session[0].numpy())
 
@@ -232,12 +236,6 @@ def test_a_sample_of_weight_0_is_as_if_absent() -> None:
     assert error(frozen("odd").fit(feeds), frozen("odd").fit(others)) <= LIMIT
 
 
-def test_only_the_proportions_of_weights_count() -> None:
-    feeds = labelled_windows(SPECS["odd"], USUAL)
-    scaled = {**feeds, "target_weight": feeds["target_weight"] * np.float32(64)}
-    assert error(frozen("odd").fit(feeds), frozen("odd").fit(scaled)) <= LIMIT
-
-
 @pytest.mark.parametrize("spec", SPECS)
 @pytest.mark.parametrize("n_spikes", [0, 40])
 def test_the_loss_is_that_of_the_cores_predictions(spec: str, n_spikes: int) -> None:
@@ -272,32 +270,34 @@ def test_a_step_against_the_gradient_lowers_the_loss_as_much_as_it_says(spec: st
     assert slope == pytest.approx(steepness, rel=2e-4)  # 2.7e-5
 
 
-def many_repeats(spec: ModelSpec) -> Feeds:
-    """5,600 spikes of 300 units: sums that are lost when threads race for a row."""
-    feeds = labelled_windows(spec, Shape(batch=7, n_spikes=800, n_units=300, n_queries=5))
+def many_repeats() -> Feeds:
+    """5,600 spikes of 299 units, and a silent one."""
+    shape = Shape(batch=7, n_spikes=800, n_units=300, n_queries=5)
+    feeds = labelled_windows(SPECS["wide heads"], shape)
     feeds["spike_mask"][:] = True
     feeds["spike_unit"] %= 299
     return feeds
 
 
 def test_repeated_units_lose_nothing_on_two_threads() -> None:
-    feeds = many_repeats(SPECS["odd"])
-    want = frozen("odd").autograd(feeds, "poyo_edge")
-    for threads in (1, 2):
-        session = open_session(frozen("odd").proto, threads=threads)
-        fits = [run(session, feeds) for _ in range(4)]
+    """On rows of 128 numbers, threads that race for a unit's sum lose some in a few runs of 100."""
+    feeds = many_repeats()
+    want = frozen("wide heads").autograd(feeds, "poyo_edge")
+    for threads, runs in ((1, 2), (2, 10)):
+        session = open_session(frozen("wide heads").proto, threads=threads)
+        fits = [run(session, feeds) for _ in range(runs)]
         assert max(error(fit, want) for fit in fits) <= LIMIT, threads
         assert max(error(fit, fits[0]) for fit in fits) <= ROUNDING, threads
 
 
 def test_one_lost_summand_of_5600_would_be_seen() -> None:
     """The gradient of a spike of unit 0 goes to another unit that is equal and silent."""
-    feeds = many_repeats(SPECS["odd"])
+    feeds = many_repeats()
     feeds["unit_embedding"][299] = feeds["unit_embedding"][0]
-    whole = frozen("odd").fit(feeds)
+    whole = frozen("wide heads").fit(feeds)
     spike = tuple(np.argwhere(feeds["spike_unit"] == 0)[0])
     feeds["spike_unit"][spike] = 299
-    fit = frozen("odd").fit(feeds)
+    fit = frozen("wide heads").fit(feeds)
     lossy = whole.unit.copy()
     lossy[0] = fit.unit[0]
     assert fit.loss == pytest.approx(whole.loss, rel=1e-6)
@@ -342,11 +342,6 @@ def test_no_node_scatters(spec: str) -> None:
     operators = {node.op_type for node in nodes}
     assert {"MatMul", "OneHot"} <= operators
     assert not any("Scatter" in name or name == "GatherND" for name in operators)
-
-
-def test_nodes_have_unique_names() -> None:
-    names = [node.name for node in frozen("odd").proto.graph.node]
-    assert len(set(names)) == len(names)
 
 
 def test_building_twice_gives_the_same_bytes() -> None:
