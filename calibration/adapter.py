@@ -24,6 +24,8 @@ Ints = npt.NDArray[np.int64]
 Feeds = dict[str, npt.NDArray[Any]]
 _OUTPUTS = ["loss", "unit_embedding_gradient", "session_embedding_gradient"]
 _JUDGED_AT_ONCE = 32
+_INSIDE_S = 1e-6
+"""Times nearer than this are equal."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +89,9 @@ class Adapter:
         # At most T: rounding may give a query a time just outside of its window.
         start = (times - self.window_s)[:, None]
         query_time = np.clip(labels.times[queries] - start, 0.0, self.window_s)
-        weight = np.where(query_time >= self.window_s - weighting.tail_s, 1.0, weighting.early)
+        weight = np.where(
+            query_time > self.window_s - weighting.tail_s + _INSIDE_S, 1.0, weighting.early
+        )
         target = (labels.values[queries] - self._offset) / self._scale
         return {
             **spikes,

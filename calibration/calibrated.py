@@ -29,7 +29,7 @@ class Quality:
     steps: int
     wall_s: float
     stopped: str
-    """Why the fit ended: "best found", "all steps", "time" or "interrupted"."""
+    """Why the fit ended: "past the best", "all steps", "time" or "interrupted"."""
     curve: tuple[Point, ...]
     silent_units: tuple[str, ...]
     """Units without a spike in the labelled data."""

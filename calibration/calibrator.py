@@ -22,7 +22,7 @@ from poyo_edge.calibration.fitting import FitSettings
 from poyo_edge.calibration.labels import LabelCollector
 from poyo_edge.calibration.prior import Prior
 from poyo_edge.calibration.resuming import ResumeFile
-from poyo_edge.calibration.search import ALL_STEPS, BEST_FOUND, OnProgress, Search
+from poyo_edge.calibration.search import ALL_STEPS, PAST_BEST, OnProgress, Search
 from poyo_edge.calibration.start import first_guess, from_session
 from poyo_edge.errors import UsageError
 from poyo_edge.session import Session, SessionHeader
@@ -166,7 +166,7 @@ class Calibrator:
         )
         guess = first_guess(self._artifact, self._prior, self.unit_ids)
         if start is not None:
-            guess = from_session(self._prior, self.unit_ids, start, guess)
+            guess = from_session(self.unit_ids, start, guess)
         search = Search(self._adapter, self._prior, labels, self.settings, guess, seed)
         kept = None
         if resume_file is not None:
@@ -178,7 +178,7 @@ class Calibrator:
             on_progress or (lambda _: None),
             on_judged=kept.save if kept is not None else (lambda: None),
         )
-        if kept is not None and search.stopped in (BEST_FOUND, ALL_STEPS):
+        if kept is not None and search.stopped in (PAST_BEST, ALL_STEPS):
             kept.remove()
         self._last = search
         in_use_r2 = None if in_use is None else self._r2_of(in_use, search)
@@ -228,14 +228,14 @@ class Calibrator:
         search = self._last
         if search is None:
             raise UsageError("examine: expected a fit before it, got none; call fit first")
-        points = [(search.labels.seconds, search.best_point.r2)]
+        points = [(search.labels.seconds, search.chosen.point.r2)]
         for share in sorted(shares, reverse=True):
             labels = search.labels.until(search.labels.seconds * share)
             if labels.seconds >= self._least_seconds:
                 start = search.start
                 part = Search(self._adapter, self._prior, labels, self.settings, start, search.seed)
                 part.run(math.inf, threading.Event(), lambda _: None)
-                points.append((labels.seconds, part.best_point.r2))
+                points.append((labels.seconds, part.chosen.point.r2))
         return Examination(
             units=unit_parts(self._adapter, self._prior, search, self.unit_ids),
             alike=alike(search.labels, self.unit_ids),
@@ -247,7 +247,7 @@ class Calibrator:
         return least_seconds(self._adapter.window_s, self.settings.n_blocks)
 
     def _session(self, search: Search, quality: Quality) -> CalibratedSession:
-        units, session = self._prior.embeddings(search.best[-1].units, search.best[-1].session)
+        best = search.chosen.tables[-1]
         header = SessionHeader(
             session_id=self.session_id,
             unit_ids=self.unit_ids,
@@ -259,7 +259,10 @@ class Calibrator:
             created=_now(),
         )
         return CalibratedSession(
-            header=header, unit_embedding=units, session_embedding=session, quality=quality
+            header=header,
+            unit_embedding=best.units,
+            session_embedding=best.session,
+            quality=quality,
         )
 
     def _r2_of(self, session: Session, search: Search) -> float:
@@ -286,8 +289,7 @@ class Calibrator:
 def _quality(
     search: Search, unit_ids: Sequence[str], in_use: float | None, notes: list[str], wall_s: float
 ) -> Quality:
-    judged, point = search.best_judged, search.best_point
-    assert judged is not None
+    judged, point = search.chosen.judged, search.chosen.point
     low, high = judged.interval()
     return Quality(
         r2_heldout=point.r2,

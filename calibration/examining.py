@@ -35,7 +35,7 @@ class UnitPart(JsonRecord):
     part: float
     """R² lost on held-out blocks when the unit is taken away."""
     distance: float
-    """Root mean square of z: 1 is typical of trained units, 2 is far from them."""
+    """From the trained units (``Prior.distance``): 1 is typical of them, 2 is far."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,15 +64,14 @@ def unit_parts(
     labels = search.labels
     counts = np.bincount(labels.spike_rows, minlength=labels.n_units)
     heard = float((labels.stretches[:, 1] - labels.stretches[:, 0]).sum())
-    z = search.best[-1].units
-    distance = np.sqrt((z.astype(np.float64) ** 2).mean(1))
+    distance = prior.distance(search.chosen.tables[-1].units)
     everyone = np.arange(labels.n_units)
-    whole = _r2_of_units(adapter, prior, search, everyone)
+    whole = _r2_of_units(adapter, search, everyone)
     parts = [
         UnitPart(
             unit=unit,
             rate_hz=round(float(counts[i] / heard), 3),
-            part=round(whole - _r2_of_units(adapter, prior, search, np.delete(everyone, i)), 5)
+            part=round(whole - _r2_of_units(adapter, search, np.delete(everyone, i)), 5)
             if labels.n_units > 1
             else round(whole, 5),
             distance=round(float(distance[i]), 3),
@@ -99,16 +98,13 @@ def alike(labels: Labels, unit_ids: Sequence[str]) -> tuple[tuple[str, str, floa
     )
 
 
-def _r2_of_units(
-    adapter: Adapter, prior: Prior, search: Search, rows: npt.NDArray[np.int64]
-) -> float:
+def _r2_of_units(adapter: Adapter, search: Search, rows: npt.NDArray[np.int64]) -> float:
     """Held-out R² of each fold's best fit with only these units."""
     labels = search.labels.of_units(rows)
     truth, decoded = [], []
-    for fit, best in zip(search.fits[:-1], search.best[:-1], strict=True):
+    for fit, best in zip(search.fits[:-1], search.chosen.tables[:-1], strict=True):
         samples = fit.judged()
         samples = samples[:: max(1, -(-len(samples) // _MOST_JUDGED))]
-        units, session = prior.embeddings(best.units[rows], best.session)
-        decoded.append(adapter.predict(labels, samples, units, session))
+        decoded.append(adapter.predict(labels, samples, best.units[rows], best.session))
         truth.append(labels.values[samples])
     return float(r2_per_dim(np.concatenate(truth), np.concatenate(decoded)).mean())

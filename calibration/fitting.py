@@ -1,8 +1,8 @@
-"""Fits of the two tables: gradient steps around the prior, judged on held-out blocks.
+"""Fits of the two tables: gradient steps around a first guess, in the directions of the prior.
 
-Embeddings are written as ``mean + root @ z`` of the trained ones (``prior.py``), and the steps
-are taken in z: directions in which trained units differ much are learned fast, and a pull of z to
-0 is a pull to what trained units look like.
+Units are written as ``first guess + root @ z``, and the steps are taken in z: directions in which
+trained units differ much are learned fast, and a pull of z to 0 is a pull to the first guess. It is
+the maximum a posteriori estimate with the spread of the trained units as the prior's.
 
 Legend: U units, D model dim, O outputs.
 """
@@ -10,56 +10,85 @@ Legend: U units, D model dim, O outputs.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from poyo_edge.calibration.adapter import Adapter, Feeds, Weighting
+from poyo_edge.calibration.adapter import Adapter, Weighting
 from poyo_edge.calibration.folds import Fold
 from poyo_edge.calibration.labels import Labels
 from poyo_edge.calibration.optimizer import AdamW, cosine
 from poyo_edge.calibration.prior import Prior
-from poyo_edge.errors import CheckFailedError
+from poyo_edge.errors import CheckFailedError, UsageError
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+_MOST_STEPS, _FEWEST_STEPS = 80, 20
+_SECONDS_OF_ALL_STEPS, _GROWTH = 120.0, 0.7
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class FitSettings:
     """How a fit goes. The defaults are those that held on real recordings (docs/calibration.md)."""
 
-    steps: int = 80
-    """Steps of the learning-rate schedule; a fit may stop before."""
-    warmup: int = 5
+    steps: int | None = None
+    """Steps of the learning-rate schedule; None takes 80 from 120 labelled seconds on, fewer
+    below. A fit may stop before."""
     judge_every: int = 10
     batch_size: int = 32
     lr_units: float = 0.1
-    """Peak learning rate of the units' z."""
-    lr_session: float = 0.05
-    pull: float = 1e-3
-    """What ``mean(z²)`` of the units adds to the loss."""
-    clip_norm: float = 1.0
+    """Learning rate of the units' z at the first step."""
+    lr_session: float = 5e-3
+    """Learning rate of the session embedding at the first step."""
+    pull: float = 2.0
+    """What ``mean over units of sum(z²)`` adds to the loss, divided by the labelled seconds."""
+    clip_norm: float = 10.0
+    """Larger gradients are scaled down to this norm."""
     most_z: float = 4.0
-    """Bound of each z: trained units lie within it."""
-    unit_dropout: float = 0.1
-    """Part of the units left out of a batch, spikes and boundary tokens alike."""
+    """Bound of each z, in standard deviations of trained units."""
     tail_s: float = 0.1
+    """The last seconds of a window, in which a labelled sample counts in full."""
     early_weight: float = 0.2
-    """Samples before the last ``tail_s`` of a window weigh this much."""
+    """What earlier samples of a window count."""
     patience: int = 3
     """Stop after this many judgements without a better one."""
     n_folds: int = 3
     n_blocks: int = 6
+    """Blocks of labelled time that are dealt to the folds."""
     most_judged: int = 200
     """Held-out samples judged in each fold while fitting."""
 
+    def __post_init__(self) -> None:
+        for name in ("judge_every", "batch_size", "patience", "most_judged"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name}: expected an integer >= 1, got {getattr(self, name)!r}")
+        if self.steps is not None and self.steps < 1:
+            raise UsageError(f"steps: expected an integer >= 1 or None, got {self.steps!r}")
+        for name in ("lr_units", "lr_session", "clip_norm", "most_z", "tail_s"):
+            if not getattr(self, name) > 0:
+                raise UsageError(f"{name}: expected a number > 0, got {getattr(self, name)!r}")
+        for name in ("pull", "early_weight"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UsageError(f"{name}: expected a number >= 0, got {getattr(self, name)!r}")
+        if not 2 <= self.n_folds <= self.n_blocks:
+            raise UsageError(
+                f"n_folds: expected from 2 to n_blocks ({self.n_blocks}), got {self.n_folds!r}"
+            )
+
+    def steps_for(self, seconds: float) -> int:
+        """Steps of the schedule for so many labelled seconds."""
+        if self.steps is not None:
+            return self.steps
+        share: float = min(1.0, (seconds / _SECONDS_OF_ALL_STEPS) ** _GROWTH)
+        return max(_FEWEST_STEPS, round(_MOST_STEPS * share))
+
 
 @dataclasses.dataclass(slots=True, kw_only=True, eq=False)
-class Start:
-    """Where a fit begins, in z: units (U, D) and session (D,)."""
+class Tables:
+    """Unit embeddings (U, D) and session embedding (D,), float32."""
 
     units: Float32
     session: Float32
@@ -75,19 +104,26 @@ class Fit:
         labels: Labels,
         fold: Fold,
         settings: FitSettings,
-        start: Start,
+        start: Tables,
         *,
         seed: Sequence[int],
     ) -> None:
         self._adapter = adapter
-        self._prior = prior
+        self._root = prior.unit_root
         self._labels = labels
         self._fold = fold
         self._settings = settings
+        self._start = start
         self._seed = list(seed)
+        self._total = settings.steps_for(labels.seconds)
+        self._pull = settings.pull / labels.seconds / len(start.units)
         self._weighting = Weighting(tail_s=settings.tail_s, early=settings.early_weight)
         self.optimizer = AdamW(clip_norm=settings.clip_norm)
-        self.z = {"units": start.units.copy(), "session": start.session.copy()}
+        self.moved = {
+            "z": np.zeros((len(start.units), prior.unit_root.shape[1]), np.float32),
+            "session": np.zeros_like(start.session),
+        }
+        """How far it has gone from the first guess: the units' z (U, D), the session (D,)."""
 
     @property
     def steps(self) -> int:
@@ -100,38 +136,38 @@ class Fit:
         Raises:
             CheckFailedError: loss or gradients are not finite.
         """
-        settings, prior = self._settings, self._prior
-        rng = np.random.default_rng([*self._seed, self.steps])
-        size = min(settings.batch_size, len(self._fold.train))
-        ends = np.sort(rng.choice(self._fold.train, size, replace=False))
-        batch = self._adapter.batch(self._labels, ends, self._weighting)
-        units, session = self.embeddings()
-        kept = self._kept(rng, len(units))
-        loss, by_units, by_session = self._adapter.gradients(
-            only_units(batch, kept, len(units)), units[kept], session
-        )
-        gradient = np.zeros_like(units)
-        gradient[kept] = by_units
-        z_units = self.z["units"]
-        gradients = {
-            "units": gradient @ prior.unit_root + 2 * settings.pull / z_units.size * z_units,
-            "session": by_session @ prior.session_root,
-        }
+        tables, z = self.tables(), self.moved["z"]
+        batch = self._adapter.batch(self._labels, self._window_ends(), self._weighting)
+        loss, by_units, by_session = self._adapter.gradients(batch, tables.units, tables.session)
+        gradients = {"z": by_units @ self._root + 2 * self._pull * z, "session": by_session}
         if not (np.isfinite(loss) and all(np.isfinite(g).all() for g in gradients.values())):
             raise CheckFailedError(
                 f"calibration: expected finite loss and gradients, got loss {loss} at step "
                 f"{self.steps + 1}; check the labels"
             )
-        factor = cosine(self.steps, settings.steps, warmup=settings.warmup)
-        lr = {"units": settings.lr_units * factor, "session": settings.lr_session * factor}
-        self.optimizer.step(self.z, gradients, lr)
-        for z in self.z.values():
-            np.clip(z, -settings.most_z, settings.most_z, out=z)
+        factor = cosine(self.steps, self._total)
+        lr = {"z": self._settings.lr_units * factor, "session": self._settings.lr_session * factor}
+        self.optimizer.step(self.moved, gradients, lr)
+        np.clip(z, -self._settings.most_z, self._settings.most_z, out=z)
         return loss
 
-    def embeddings(self) -> tuple[Float32, Float32]:
-        """Unit embeddings (U, D) and session embedding (D,) as they are now."""
-        return self._prior.embeddings(self.z["units"], self.z["session"])
+    def tables(self) -> Tables:
+        """The embeddings as they are now."""
+        units = self._start.units + self.moved["z"] @ self._root.T
+        session = self._start.session + self.moved["session"]
+        return Tables(units=units.astype(np.float32), session=session.astype(np.float32))
+
+    def _window_ends(self) -> Ints:
+        """Samples at which the windows of the next batch end: one in each of as many stretches.
+
+        Random within equal stretches of the labelled time, a batch has less variance than with
+        windows from anywhere.
+        """
+        train = self._fold.train
+        rng = np.random.default_rng([*self._seed, self.steps])
+        size = min(self._settings.batch_size, len(train))
+        at = ((np.arange(size) + rng.random(size)) * len(train) / size).astype(np.int64)
+        return train[np.minimum(at, len(train) - 1)]
 
     def judged(self) -> Ints:
         """Held-out samples, evenly thinned to those judged while fitting."""
@@ -147,27 +183,5 @@ class Fit:
 
     def predict_judged(self) -> Float64:
         """Causal predictions (S, O) at ``judged``, in behaviour units."""
-        return self._adapter.predict(self._labels, self.judged(), *self.embeddings())
-
-    def state(self) -> Start:
-        """A copy of z as it is now."""
-        return Start(units=self.z["units"].copy(), session=self.z["session"].copy())
-
-    def _kept(self, rng: np.random.Generator, n_units: int) -> Ints:
-        dropped = rng.random(n_units) < self._settings.unit_dropout
-        kept = np.flatnonzero(~dropped)
-        return kept if len(kept) else np.arange(n_units)
-
-
-def only_units(batch: Feeds, kept: Ints, n_units: int) -> Feeds:
-    """A batch without the spikes of all other units; rows count along ``kept``."""
-    if len(kept) == n_units:
-        return batch
-    row = np.full(n_units, -1, np.int32)
-    row[kept] = np.arange(len(kept))
-    units = row[batch["spike_unit"]]
-    return {
-        **batch,
-        "spike_unit": np.maximum(units, 0),
-        "spike_mask": batch["spike_mask"] & (units >= 0),
-    }
+        tables = self.tables()
+        return self._adapter.predict(self._labels, self.judged(), tables.units, tables.session)

@@ -15,7 +15,8 @@ from poyo_edge.spec import JsonRecord
 
 Float64 = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-_RESAMPLED = 1000
+_RESAMPLED = 500
+_NO_MATTER = 0.01
 _LEVEL = (2.5, 97.5)
 
 
@@ -58,11 +59,31 @@ class Judged:
 
     def interval(self, seed: int = 0) -> Float64:
         """95 % interval of the R² of each dimension, (2, O): blocks drawn with replacement."""
+        draws = [r2_per_dim(self.truth[rows], self.decoded[rows]) for rows in self._draws(seed)]
+        return np.asarray(np.percentile(np.array(draws), _LEVEL, axis=0))
+
+    def clearly_worse(self, other: Judged, seed: int = 0) -> bool:
+        """Whether this decodes the same samples worse than ``other``, beyond chance.
+
+        Beyond chance is a difference of mean R² larger than its standard error, and than
+        ``_NO_MATTER``; blocks are drawn with replacement, the same for both.
+        """
+        gap = float((other.r2() - self.r2()).mean())
+        draws = [
+            float((r2_per_dim(truth, theirs) - r2_per_dim(truth, ours)).mean())
+            for truth, theirs, ours in (
+                (self.truth[rows], other.decoded[rows], self.decoded[rows])
+                for rows in self._draws(seed)
+            )
+        ]
+        return gap > max(_NO_MATTER, float(np.std(draws)))
+
+    def _draws(self, seed: int) -> list[Ints]:
+        """Samples of blocks drawn with replacement, in which every dimension varies."""
         rng = np.random.default_rng(seed)
         blocks = [np.flatnonzero(self.block == b) for b in np.unique(self.block)]
-        draws = []
-        for _ in range(_RESAMPLED):
-            rows = np.concatenate([blocks[i] for i in rng.integers(len(blocks), size=len(blocks))])
-            if (np.ptp(self.truth[rows], axis=0) > 0).all():
-                draws.append(r2_per_dim(self.truth[rows], self.decoded[rows]))
-        return np.asarray(np.percentile(np.array(draws), _LEVEL, axis=0))
+        draws = [
+            np.concatenate([blocks[i] for i in rng.integers(len(blocks), size=len(blocks))])
+            for _ in range(_RESAMPLED)
+        ]
+        return [rows for rows in draws if (np.ptp(self.truth[rows], axis=0) > 0).all()]

@@ -19,16 +19,14 @@ Float32 = npt.NDArray[np.float32]
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Prior:
-    """Mean and spread of the trained embeddings: new ones are ``mean + root @ z``."""
+    """Mean and spread of the trained embeddings."""
 
     unit_mean: Float32
     """(D,)."""
     unit_root: Float32
-    """(D, D), a root of the covariance of trained unit embeddings."""
+    """(D, D): principal directions of trained units, each times the standard deviation there."""
     session_mean: Float32
     """(D,)."""
-    session_root: Float32
-    """(D, D)."""
 
     @classmethod
     def open(cls, artifact: Artifact) -> Prior:
@@ -47,8 +45,7 @@ class Prior:
                 do="export the checkpoint again with this version of poyo-edge",
             )
         arrays, _ = tensors.from_bytes(artifact.read(PRIOR), path, ArtifactError)
-        shapes = {field.name: (dim, dim) for field in dataclasses.fields(cls)}
-        shapes |= {"unit_mean": (dim,), "session_mean": (dim,)}  # type: ignore[dict-item]
+        shapes = {"unit_mean": (dim,), "unit_root": (dim, dim), "session_mean": (dim,)}
         return cls(
             **{
                 name: tensors.require_tensor(arrays, name, shape, path, ArtifactError)
@@ -56,16 +53,11 @@ class Prior:
             }
         )
 
-    def unit_z(self, embeddings: Float32) -> Float32:
-        """z (U, D) of unit embeddings (U, D)."""
-        return np.linalg.solve(self.unit_root, (embeddings - self.unit_mean).T).T.astype(np.float32)
+    def distance(self, units: Float32) -> Float32:
+        """How far units (U, D) are from the trained ones: (U,), 1 is typical of those.
 
-    def session_z(self, embedding: Float32) -> Float32:
-        """z (D,) of a session embedding (D,)."""
-        return np.linalg.solve(self.session_root, embedding - self.session_mean).astype(np.float32)
-
-    def embeddings(self, unit_z: Float32, session_z: Float32) -> tuple[Float32, Float32]:
-        """Unit embeddings (U, D) and session embedding (D,) of z."""
-        units = self.unit_mean + unit_z @ self.unit_root.T
-        session = self.session_mean + self.session_root @ session_z
-        return units.astype(np.float32), session.astype(np.float32)
+        Root mean square, over the principal directions, of the deviation from their mean in
+        standard deviations.
+        """
+        z = np.linalg.solve(self.unit_root.astype(np.float64), (units - self.unit_mean).T)
+        return np.asarray(np.sqrt((z**2).mean(0)), np.float32)

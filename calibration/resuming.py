@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from poyo_edge import tensors
-from poyo_edge.calibration.fitting import Start
+from poyo_edge.calibration.fitting import Fit, Tables
 from poyo_edge.calibration.judging import Judged, Point
-from poyo_edge.calibration.search import Search
+from poyo_edge.calibration.search import Moment, Search
 from poyo_edge.errors import SessionError
 from poyo_edge.files import write_bytes
 
@@ -55,17 +55,16 @@ class ResumeFile:
         """Write the state; a crash leaves the old state or the whole new one."""
         search = self._search
         arrays: Arrays = {}
-        if search.best_judged is not None:
-            arrays |= {f"judged.{k}": v for k, v in vars_of(search.best_judged).items()}
-        for i, (fit, best) in enumerate(zip(search.fits, search.best, strict=True)):
-            arrays |= {f"{i}.best.units": best.units, f"{i}.best.session": best.session}
+        for i, fit in enumerate(search.fits):
             arrays[f"{i}.steps"] = np.array([fit.optimizer.steps])
-            for table, values in (
-                ("z", fit.z),
-                ("mean", fit.optimizer.mean),
-                ("square", fit.optimizer.square),
-            ):
+            for table, values in _state(fit).items():
                 arrays |= {f"{i}.{table}.{name}": array for name, array in values.items()}
+        for i, moment in enumerate(search.moments):
+            for field in dataclasses.fields(Judged):
+                arrays[f"moment{i}.{field.name}"] = getattr(moment.judged, field.name)
+            for k, tables in enumerate(moment.tables):
+                arrays[f"moment{i}.{k}.units"] = tables.units
+                arrays[f"moment{i}.{k}.session"] = tables.session
         header = {
             "fingerprint": self._fingerprint,
             "checksum": _checksum(arrays),
@@ -79,27 +78,40 @@ class ResumeFile:
 
     def _restore(self, arrays: Arrays, curve: list[dict[str, Any]]) -> None:
         search = self._search
-        points = [Point.from_json(point) for point in curve]
+        moments = [_moment(arrays, i, point, len(search.fits)) for i, point in enumerate(curve)]
+        states = [
+            {
+                table: {
+                    name: arrays[f"{i}.{table}.{name}"]
+                    for name in fit.moved
+                    if f"{i}.{table}.{name}" in arrays
+                }
+                for table in _state(fit)
+            }
+            for i, fit in enumerate(search.fits)
+        ]
         for i, fit in enumerate(search.fits):
             fit.optimizer.steps = int(arrays[f"{i}.steps"][0])
-            tables = (("z", fit.z), ("mean", fit.optimizer.mean), ("square", fit.optimizer.square))
-            for table, values in tables:
-                for name in ("units", "session"):
-                    if f"{i}.{table}.{name}" in arrays:
-                        values[name] = arrays[f"{i}.{table}.{name}"]
-        search.curve = points
-        search.best = [
-            Start(units=arrays[f"{i}.best.units"], session=arrays[f"{i}.best.session"])
-            for i in range(len(search.fits))
-        ]
-        search.best_judged = Judged(
-            **{field.name: arrays[f"judged.{field.name}"] for field in dataclasses.fields(Judged)}
-        )
+            for table, values in _state(fit).items():
+                values.update(states[i][table])
+        search.moments = moments
 
 
-def vars_of(judged: Judged) -> Arrays:
-    """The arrays of a judgement by name."""
-    return {field.name: getattr(judged, field.name) for field in dataclasses.fields(judged)}
+def _state(fit: Fit) -> dict[str, dict[str, npt.NDArray[np.float32]]]:
+    """What a fit's next step depends on, beside its number."""
+    return {"moved": fit.moved, "mean": fit.optimizer.mean, "square": fit.optimizer.square}
+
+
+def _moment(arrays: Arrays, i: int, point: dict[str, Any], n_fits: int) -> Moment:
+    names = [field.name for field in dataclasses.fields(Judged)]
+    return Moment(
+        point=Point.from_json(point),
+        judged=Judged(**{name: arrays[f"moment{i}.{name}"] for name in names}),
+        tables=tuple(
+            Tables(units=arrays[f"moment{i}.{k}.units"], session=arrays[f"moment{i}.{k}.session"])
+            for k in range(n_fits)
+        ),
+    )
 
 
 def _checksum(arrays: Arrays) -> str:

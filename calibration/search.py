@@ -1,8 +1,8 @@
 """How long to fit: the same fit on folds in time and on all labels, all in step.
 
 At each judgement the folds say how well what they have learned so far decodes what they have not
-seen; the fit on all labels at the best of these moments is the result. So there is a usable
-result at any time, and whatever ends the search early loses only what would have come later.
+seen; the fit on all labels at a moment chosen by that is the result. So there is a usable result
+at any time, and whatever ends the search early loses only what would have come later.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import numpy as np
 import numpy.typing as npt
 
 from poyo_edge.calibration.adapter import Adapter
-from poyo_edge.calibration.fitting import Fit, FitSettings, Start
+from poyo_edge.calibration.fitting import Fit, FitSettings, Tables
 from poyo_edge.calibration.folds import everything, folds
 from poyo_edge.calibration.judging import Judged, Point
 from poyo_edge.calibration.labels import Labels
 from poyo_edge.calibration.prior import Prior
 
 Float64 = npt.NDArray[np.float64]
-BEST_FOUND, ALL_STEPS, TIME, INTERRUPTED = "best found", "all steps", "time", "interrupted"
+PAST_BEST, ALL_STEPS, TIME, INTERRUPTED = "past the best", "all steps", "time", "interrupted"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,10 +35,20 @@ class Progress:
     total: int
     """Steps if nothing ends it earlier."""
     r2: float
-    """Best held-out R² so far."""
+    """Held-out R² at the last judgement."""
 
 
 OnProgress = Callable[[Progress], None]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Moment:
+    """One judgement, and what had been learned by then."""
+
+    point: Point
+    judged: Judged
+    tables: tuple[Tables, ...]
+    """Of each fold's fit, and last that on all labels."""
 
 
 class Search:
@@ -50,7 +60,7 @@ class Search:
         prior: Prior,
         labels: Labels,
         settings: FitSettings,
-        start: Start,
+        start: Tables,
         seed: int,
     ) -> None:
         window_s = adapter.window_s
@@ -59,21 +69,32 @@ class Search:
         self.settings = settings
         self.start = start
         self.seed = seed
+        self.steps = settings.steps_for(labels.seconds)
         self.fits = [
             Fit(adapter, prior, labels, fold, settings, start, seed=[seed, i])
             for i, fold in enumerate([*cut, everything(labels)])
         ]
-        self.curve: list[Point] = []
-        self.best = [start] * len(self.fits)
-        """What the fits had learned at the best judgement; the last one is that on all labels."""
-        self.best_judged: Judged | None = None
+        self.moments: list[Moment] = []
         self.stopped = ""
         self._losses: list[float] = []
 
     @property
-    def best_point(self) -> Point:
-        """The judgement with the highest R²."""
-        return max(self.curve, key=lambda point: point.r2)
+    def chosen(self) -> Moment:
+        """The latest moment that is not clearly worse than the best one.
+
+        Held-out R² of a minute of labels is noisy, and the learning rate falls towards the end
+        of the schedule: the highest point of the curve is often luck, its end seldom is. A fit
+        that really gets worse (published curves peak and fall) is left where it was best.
+        """
+        best = max(self.moments, key=lambda moment: moment.point.r2)
+        later = self.moments[self.moments.index(best) + 1 :]
+        good = [moment for moment in later if not moment.judged.clearly_worse(best.judged)]
+        return good[-1] if good else best
+
+    @property
+    def curve(self) -> list[Point]:
+        """All judgements in figures."""
+        return [moment.point for moment in self.moments]
 
     def run(
         self,
@@ -91,7 +112,7 @@ class Search:
             on_judged: called after each judgement, when the state may be kept.
         """
         deadline = time.monotonic() + max_seconds
-        if not self.curve:
+        if not self.moments:
             self._judge()
             on_judged()
         try:
@@ -107,7 +128,7 @@ class Search:
         on_judged: Callable[[], None],
     ) -> None:
         while not self.stopped:
-            target = min(self.curve[-1].step + self.settings.judge_every, self.settings.steps)
+            target = min(self.moments[-1].point.step + self.settings.judge_every, self.steps)
             for fit in self._lagging(target):
                 if stop.is_set() or time.monotonic() >= deadline:
                     self.stopped = INTERRUPTED if stop.is_set() else TIME
@@ -133,25 +154,27 @@ class Search:
     def _judge(self) -> None:
         judged = self.judge(lambda i: self.fits[i].predict_judged())
         point = judged.point(self.fits[0].steps, self._losses)
+        tables = tuple(fit.tables() for fit in self.fits)
         self._losses = []
-        self.curve.append(point)
-        if self.best_point is point:
-            self.best = [fit.state() for fit in self.fits]
-            self.best_judged = judged
+        self.moments.append(Moment(point=point, judged=judged, tables=tables))
 
     def _lagging(self, target: int) -> Sequence[Fit]:
         """The fits in turns until all have taken ``target`` steps."""
         return [fit for step in range(target) for fit in self.fits if step >= fit.steps]
 
     def _ended(self) -> str:
-        if self.curve[-1].step >= self.settings.steps:
+        if self.moments[-1].point.step >= self.steps:
             return ALL_STEPS
-        later = sum(point.step > self.best_point.step for point in self.curve)
-        return BEST_FOUND if later >= self.settings.patience else ""
+        best = max(self.moments, key=lambda moment: moment.point.r2)
+        last = self.moments[-self.settings.patience :]
+        if len(last) < self.settings.patience or best in last:
+            return ""
+        fallen = all(moment.judged.clearly_worse(best.judged) for moment in last)
+        return PAST_BEST if fallen else ""
 
     def _progress(self) -> Progress:
         return Progress(
             done=sum(fit.steps for fit in self.fits),
-            total=self.settings.steps * len(self.fits),
-            r2=self.best_point.r2,
+            total=self.steps * len(self.fits),
+            r2=self.moments[-1].point.r2,
         )

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from poyo_edge.artifact import Artifact
-from poyo_edge.calibration.fitting import Start
+from poyo_edge.calibration.fitting import Tables
 from poyo_edge.calibration.prior import Prior
 from poyo_edge.errors import PoyoEdgeError
 from poyo_edge.session import Session
@@ -37,21 +37,21 @@ def known_units(artifact: Artifact) -> dict[str, list[Float32]]:
     return found
 
 
-def first_guess(artifact: Artifact, prior: Prior, unit_ids: Sequence[str]) -> Start:
+def first_guess(artifact: Artifact, prior: Prior, unit_ids: Sequence[str]) -> Tables:
     """Units that an electrode had before start at the mean of those; others at the prior's mean."""
     known = known_units(artifact)
     rows = [
         np.mean(known[name], axis=0) if (name := same_electrode(unit)) in known else prior.unit_mean
         for unit in unit_ids
     ]
-    return Start(units=prior.unit_z(np.stack(rows)), session=np.zeros_like(prior.session_mean))
+    return Tables(units=np.stack(rows), session=prior.session_mean)
 
 
-def from_session(prior: Prior, unit_ids: Sequence[str], session: Session, guess: Start) -> Start:
+def from_session(unit_ids: Sequence[str], session: Session, guess: Tables) -> Tables:
     """The embeddings of an earlier session for the units that it has, and ``guess`` for others."""
     row = {unit: i for i, unit in enumerate(session.header.unit_ids)}
     units = guess.units.copy()
     for i, unit in enumerate(unit_ids):
         if unit in row:
-            units[i] = prior.unit_z(session.unit_embedding[row[unit]][None])[0]
-    return Start(units=units, session=prior.session_z(session.session_embedding))
+            units[i] = session.unit_embedding[row[unit]]
+    return Tables(units=units, session=session.session_embedding)
