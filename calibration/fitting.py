@@ -26,8 +26,8 @@ from poyo_edge.errors import CheckFailedError, UsageError
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-_MOST_STEPS, _FEWEST_STEPS = 80, 20
-_SECONDS_OF_ALL_STEPS, _GROWTH = 120.0, 0.7
+_STEPS, _SECONDS, _GROWTH = 80, 120.0, 0.7
+_FEWEST_STEPS, _MOST_STEPS = 20, 240
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +35,8 @@ class FitSettings:
     """How a fit goes. The defaults are those that held on real recordings (docs/calibration.md)."""
 
     steps: int | None = None
-    """Steps of the learning-rate schedule; None takes 80 from 120 labelled seconds on, fewer
-    below. A fit may stop before."""
+    """Steps of the learning-rate schedule; None takes 80 for 120 labelled seconds, and more or
+    fewer with their number to the power of 0.7. A fit may stop before."""
     judge_every: int = 10
     batch_size: int = 32
     lr_units: float = 0.1
@@ -82,8 +82,8 @@ class FitSettings:
         """Steps of the schedule for so many labelled seconds."""
         if self.steps is not None:
             return self.steps
-        share: float = min(1.0, (seconds / _SECONDS_OF_ALL_STEPS) ** _GROWTH)
-        return max(_FEWEST_STEPS, round(_MOST_STEPS * share))
+        steps = _STEPS * (seconds / _SECONDS) ** _GROWTH
+        return int(min(max(steps, _FEWEST_STEPS), _MOST_STEPS))
 
 
 @dataclasses.dataclass(slots=True, kw_only=True, eq=False)
