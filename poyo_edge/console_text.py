@@ -16,21 +16,27 @@ _FAR = 2.0
 def demo_text(values: Values, program: str) -> str:
     """The demo's end: R², latency, where everything is, and what to type next."""
     artifact, recording = values["artifact"], values["recording"]
+    session, fit = values["session"], values["calibration"]
     lines = {
-        "R² (causal, unseen stretch)": _r2(values),
+        "R² of the new session": _r2(values),
         "decoded": f"{values['n_predictions']} samples of {Path(recording).name}'s test split, "
-        "streamed through the runtime (which does not use torch)",
+        "causally, streamed through the runtime (which does not use torch)",
+        "calibrated": f"on {fit['labelled_s']:.0f} labelled s in {fit['wall_s']:.0f} s; "
+        f"held-out R² {fit['r2_heldout']:.4f}",
+        "R² of a known session": f"{values['r2_pretrained']:.4f}, on a stretch not trained on",
         "parity with the model": f"{values['max_abs_error']:.1e} (limit {values['tolerance']:.1e})",
         "verified": "yes" if values["verified"] else "NO",
         "training": f"{values['train_s']} s",
         "artifact": artifact,
+        "session": session,
         "report": f"{values['report']}  (open it in a browser)",
     }
     lines |= {f"picture {i + 1}": path for i, path in enumerate(values["pictures"])}
     return (
         f"\n{pairs(lines)}\n\n{latency_table(values['latency_ms'])}\n\n"
         f"Next:\n  {program} inspect {artifact}\n"
-        f"  {program} replay {artifact} {recording}\n"
+        f"  {program} calibrate {artifact} {recording} --seconds 30 --report {session}.report\n"
+        f"  {program} replay {artifact} {recording} --session {session}\n"
         f"  {program} bench {artifact}"
     )
 

@@ -1,4 +1,4 @@
-"""The whole road on simulated recordings: simulate → pretrain → export → verify → replay."""
+"""The whole road on simulated recordings, from pretraining to a session nobody has seen."""
 
 from __future__ import annotations
 
@@ -7,12 +7,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from poyo_edge.calibration import CalibratedSession, Calibrator
+from poyo_edge.calibration.from_recording import add_recording
 from poyo_edge.export.pipeline import ExportOptions, export_checkpoint
 from poyo_edge.export.report import REPORT_HTML
-from poyo_edge.runtime.replay import LATENCY_PNG, TRACE_PNG
+from poyo_edge.recording import Recording
+from poyo_edge.runtime.decoder import Decoder
+from poyo_edge.runtime.replay import Replay, draw, replay
 from poyo_edge.runtime.verify import verify
 from poyo_edge.simulate import simulate_study
 from poyo_edge.training import DEMO_RECIPE, train
+
+LABELLED_S = 60.0
+"""Labelled seconds of the session that is calibrated."""
 
 Say = Callable[[str], None]
 Bar = Callable[[int, int, str], None]
@@ -28,40 +35,56 @@ def run_demo(
         seed: of simulation and training.
         steps: training steps; None takes those of the demo's recipe.
         say: told each step, a sentence.
-        bar: told the training's progress: steps done, steps in all, a note.
+        bar: told the progress of training and calibration: steps done, steps in all, a note.
     """
     folder = Path(folder)
-    say("simulating four sessions of motor cortex, each with other units")
-    recordings = simulate_study(folder / "recordings", n_sessions=4, seed=seed)
+    say("simulating five sessions of motor cortex, each with other units")
+    *known, unseen = simulate_study(folder / "recordings", n_sessions=5, seed=seed)
     recipe = dataclasses.replace(DEMO_RECIPE, seed=seed, steps=steps or DEMO_RECIPE.steps)
-    say(f"pretraining one small POYO on the train splits of all four, {recipe.steps} steps")
+    say(f"pretraining one small POYO on the train splits of four of them, {recipe.steps} steps")
     trained = train(
-        recordings,
+        known,
         recipe,
         folder / "demo.ckpt",
         on_progress=lambda done, total, loss: bar(done, total, f"loss {loss:.3f}"),
     )
     artifact = folder / "demo.poyo"
-    options = ExportOptions(recording=recordings[-1], behavior=recipe.behavior, overwrite=True)
-    report = export_checkpoint(trained.checkpoint, artifact, options, on_step=say)
+    options = ExportOptions(recording=known[-1], behavior=recipe.behavior, overwrite=True)
+    report = export_checkpoint(trained.checkpoint, artifact, options, on_step=say).to_json()
     say("verifying the artifact on this machine")
     checks = verify(artifact)
-    values = report.to_json()
+    session, played = _new_session(artifact, unseen, recipe.behavior, seed, say, bar)
+    pictures = draw(folder, played, title=f"{unseen.stem}, calibrated", unit="cm/s")
+    path = folder / f"{unseen.stem}.session"
+    session.save(path)
     return {
-        "r2": values["replay"]["r2"],
-        "r2_per_dim": values["replay"]["r2_per_dim"],
-        "n_predictions": values["replay"]["n_predictions"],
-        "protocol": values["replay"]["protocol"],
-        "latency_ms": values["replay"]["latency_ms"],
-        "backend": values["replay"]["backend"],
-        "statuses": values["replay"]["statuses"],
-        "max_abs_error": values["max_abs_error"],
-        "tolerance": values["tolerance"],
+        **played.to_json(),
+        "r2_pretrained": report["replay"]["r2"],
+        "calibration": session.quality.to_json(),
+        "max_abs_error": report["max_abs_error"],
+        "tolerance": report["tolerance"],
         "verified": all(check.ok for check in checks),
         "train_s": round(trained.wall_s, 1),
         "artifact": str(artifact),
-        "recording": str(recordings[-1]),
+        "recording": str(unseen),
+        "session": str(path),
         "checkpoint": str(trained.checkpoint),
         "report": str(artifact / REPORT_HTML),
-        "pictures": [str(artifact / TRACE_PNG), str(artifact / LATENCY_PNG)],
+        "pictures": [str(folder / name) for name in pictures],
     }
+
+
+def _new_session(
+    artifact: Path, unseen: Path, behavior: str, seed: int, say: Say, bar: Bar
+) -> tuple[CalibratedSession, Replay]:
+    """Calibrate a session that training has not seen, and stream its test split."""
+    recording = Recording.open(unseen)
+    say(f"a new morning: calibrating {unseen.stem}, whose units the model has never seen")
+    calibrator = Calibrator.open(artifact, recording.unit_ids, session_id=recording.session_id)
+    add_recording(calibrator, recording, behavior, seconds=LABELLED_S)
+    session = calibrator.fit(
+        seed=seed, on_progress=lambda p: bar(p.done, p.total, f"held-out R² {p.r2:.3f}")
+    )
+    say(f"replaying the test split of {unseen.stem} with the new session")
+    decoder = Decoder.open(artifact, session=session)
+    return session, replay(decoder, recording, behavior)
