@@ -1,0 +1,484 @@
+"""How well is a session decoded that pretraining never saw, after X seconds of labels?
+
+Only the unit table and the session embedding are fitted, everything else is frozen: by
+torch_brain's own pipeline and by poyo-edge's ``Calibrator``. A ridge Wiener filter gets the same
+labels: the first X seconds of the train split. All decode every sample of another split causally:
+at each behaviour sample t the window is [t - T, t) and the query is t. Each fit goes into the
+results file as soon as it is done, so that a run which was interrupted continues.
+
+Legend: S samples, O outputs, U units, K intervals, F features.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import importlib
+import itertools
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from causal_r2 import batches, open_with_torch_brain, starts_within
+from common import describe, environment, markdown, require, run, say
+
+from poyo_edge.checkpoint import Checkpoint, load_checkpoint
+from poyo_edge.errors import CheckpointError, UsageError
+from poyo_edge.export.pipeline import ExportOptions, export_checkpoint
+from poyo_edge.files import write_bytes
+from poyo_edge.metrics import r2_per_dim
+from poyo_edge.recording import Behavior, Recording
+from poyo_edge.runtime import Decoder
+from poyo_edge.runtime.replay import replay
+
+TORCH_BRAIN, WIENER, OURS = "torch_brain", "wiener", "poyo-edge"
+COLORS = {TORCH_BRAIN: "#2563eb", WIENER: "#8a8f98", OURS: "#c2410c"}
+BATCH = 32
+BINS, BIN_S = 10, 0.05
+SD_FLOOR = 0.5
+"""Spikes a bin, added to each feature's sd: rare spikes must not become loud features."""
+RIDGES = 10.0 ** np.arange(1, 5.01, 0.5)
+FOLDS = 5
+WARM_UPS = 3
+MOST_WALL_S = 600.0
+"""What one fit of ours may take."""
+
+Float64 = npt.NDArray[np.float64]
+Batch = dict[str, torch.Tensor]
+Point = dict[str, Any]
+"""R² of each output on the judged split, and after what: steps, seconds, loss, ridge strength."""
+Fit = dict[str, Any]
+"""Recording and job, wall time and points of one fit."""
+
+
+class Job(NamedTuple):
+    """One fit to make; only torch_brain has learning rates and steps to be judged at."""
+
+    side: str
+    seconds: float
+    seed: int
+    lr: float
+    steps: tuple[int, ...]
+
+    def __str__(self) -> str:
+        steps = ", ".join(map(str, self.steps))
+        with_lr = f" lr {self.lr:g} at steps {steps}" if self.steps else ""
+        return f"{self.side} {self.seconds:g} s seed {self.seed}{with_lr}"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class NewSession:
+    """A recording that the checkpoint does not know, and what the sides need of it."""
+
+    path: Path
+    checkpoint: Checkpoint
+    key: str
+    """GROUP.KEY of the behaviour."""
+    split: str
+    artifact: Path
+    """Where the checkpoint is exported to."""
+
+    @cached_property
+    def recording(self) -> Recording:
+        """The recording, read once.
+
+        Raises:
+            RecordingError: it cannot be read.
+            UsageError: the checkpoint was trained on it.
+        """
+        recording = Recording.open(self.path)
+        if recording.session_id in self.checkpoint.session_vocab:
+            raise UsageError(
+                f"{self.path}: expected a session that the checkpoint does not know, "
+                f"got {recording.session_id!r}, which it was trained on; choose another recording"
+            )
+        return recording
+
+    @cached_property
+    def behavior(self) -> Behavior:
+        """All samples of the behaviour."""
+        return self.recording.behavior(self.key)
+
+    @cached_property
+    def data(self) -> Any:
+        """The recording as torch_brain's ``Data``, in memory."""
+        return open_with_torch_brain(self.path)
+
+    @cached_property
+    def judged(self) -> npt.NDArray[np.int64]:
+        """Samples of the split."""
+        return np.flatnonzero(self.recording.within(self.behavior.times, self.split))
+
+    @cached_property
+    def windows(self) -> list[Batch]:
+        """torch_brain's inputs for all judged samples, the same for each ``new_model``."""
+        return list(batches(new_model(self, seed=0), self.data, self.behavior.times[self.judged]))
+
+    @cached_property
+    def counts(self) -> npt.NDArray[np.float32]:
+        """Spikes of each unit in the ``BINS`` bins that end at each behaviour sample, (S, F)."""
+        edges = self.behavior.times[:, None] - BIN_S * np.arange(BINS, -1, -1)
+        times, units = self.recording.spike_times, self.recording.spike_units
+        counts = [
+            np.diff(np.searchsorted(times[units == unit], edges), axis=1)
+            for unit in range(len(self.recording.unit_ids))
+        ]
+        return np.concatenate(counts, axis=1).astype(np.float32)
+
+    def labels(self, seconds: float) -> Float64:
+        """Intervals (K, 2) of the first seconds of the train split.
+
+        Raises:
+            UsageError: the split is shorter.
+        """
+        train = self.recording.intervals("train")
+        until = np.cumsum(train[:, 1] - train[:, 0])
+        if until[-1] < seconds:
+            raise UsageError(
+                f"--seconds: expected at most the {until[-1]:.0f} s of the train split of "
+                f"{self.recording.session_id}, got {seconds:g}; ask for less"
+            )
+        ends = train[:, 1] - np.maximum(until - seconds, 0.0)
+        return np.stack([train[:, 0], ends], axis=-1)[ends > train[:, 0]]
+
+    def point(self, decoded: Float64, **after: Any) -> Point:
+        """R² of what was decoded at the judged samples, (judged, O) in behaviour units."""
+        r2 = r2_per_dim(self.behavior.values[self.judged], decoded)
+        return {**after, "r2_per_dim": r2.tolist()}
+
+
+def main() -> None:
+    """Make the fits that the results file lacks, print the table, draw the picture."""
+    options = parse()
+    torch.set_num_threads(options.threads)
+    found = json.loads(options.json.read_text()) if options.json and options.json.exists() else {}
+    where = {**environment(options.threads), "protocol": "causal"}
+    checkpoint = load_checkpoint(options.checkpoint)
+    with tempfile.TemporaryDirectory() as folder:
+        artifact = Path(folder, "unit_id.poyo")
+        if OURS in options.side:
+            export_checkpoint(checkpoint.path, artifact, ExportOptions(), on_step=say)
+        shared = {"checkpoint": checkpoint, "key": options.behavior, "split": options.split}
+        sessions = [NewSession(path=p, artifact=artifact, **shared) for p in options.recording]
+        fits = make_fits(sessions, options, found)
+        print(f"{describe(where)}\n\n{r2_table(fits)}")
+        if options.time_steps:
+            found["step_ms"] = time_steps(sessions[0], options.time_steps, options.step_threads)
+            print(f"\n{step_table(found['step_ms'])}")
+    save(options.json, {**found, **where})
+    if options.png is not None:
+        draw(options.png, fits)
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("checkpoint", type=Path)
+    add("recording", type=Path, nargs="+", help="recordings that the checkpoint never saw")
+    add("--behavior", required=True, help="GROUP.KEY, for example cursor.vel")
+    add("--split", default="test", help="split to judge on (default: test)")
+    add("--side", action="append", choices=FITTERS, help="only this one; may be repeated")
+    add("--seconds", type=float, nargs="+", default=[30, 60, 120, 300], help="of labels")
+    add("--lr", type=float, nargs="+", default=[1e-3, 2e-3, 5e-3], help="torch_brain's, each")
+    add("--steps", type=int, nargs="+", default=[100, 200, 300], help="when torch_brain is judged")
+    add("--seed", type=int, nargs="+", default=[0])
+    add("--threads", type=int, default=1, help="threads of torch (default: 1)")
+    add("--time-steps", type=int, default=0, metavar="N", help="also time N optimiser steps")
+    add("--step-threads", type=int, default=2, help="threads of the timed steps (default: 2)")
+    add("--json", type=Path, help="results file; fits that it holds are not made again")
+    add("--png", type=Path, help="draw R² against labelled seconds into this file")
+    options = parser.parse_args()
+    for name in ("seconds", "lr", "steps", "threads", "step_threads"):
+        if np.min(getattr(options, name)) <= 0:
+            parser.error(f"--{name.replace('_', '-')}: expected > 0, got {getattr(options, name)}")
+    options.side = options.side or list(FITTERS)
+    return options
+
+
+def make_fits(
+    sessions: Sequence[NewSession], options: argparse.Namespace, found: dict[str, Any]
+) -> list[Fit]:
+    """Make and write down the fits that ``found`` lacks; all there are of these recordings."""
+    fits: dict[str, Fit] = found.setdefault("fits", {})
+    names: list[str] = []
+    for session in sessions:
+        sha256, recording = session.checkpoint.sha256[:12], session.recording.session_id
+        names.append(f"{sha256} {session.split} {session.key} {recording} ")
+        for job in jobs(options):
+            name = f"{names[-1]}{job}"
+            if name not in fits:
+                started = time.perf_counter()
+                points = FITTERS[job.side](session, job)
+                wall_s = round(time.perf_counter() - started, 1)
+                made = {"recording": recording, "wall_s": wall_s, "threads": options.threads}
+                fits[name] = {**job._asdict(), **made, "points": points}
+                save(options.json, found)
+                say(f"{name}: R² {cell(best(points))} in {wall_s} s")
+    return [fit for name, fit in fits.items() if name.startswith(tuple(names))]
+
+
+def jobs(options: argparse.Namespace) -> Iterator[Job]:
+    """All fits of one recording; the Wiener filter has no seed."""
+    for side, seconds in itertools.product(options.side, options.seconds):
+        seeds = options.seed if side != WIENER else [0]
+        rates, steps = (options.lr, options.steps) if side == TORCH_BRAIN else ([0.0], [])
+        for seed, lr in itertools.product(seeds, rates):
+            yield Job(side, seconds, seed, lr, tuple(sorted(steps)))
+
+
+def fit_torch_brain(session: NewSession, job: Job) -> list[Point]:
+    """torch_brain's unit identification: AdamW without a schedule, judged at ``job.steps``."""
+    model = new_model(session, job.seed)
+    step = optimiser_step(model, job.lr)
+    drawn = training_batches(session, model, session.labels(job.seconds), job.seed)
+    scale, offset = session.checkpoint.output.arrays(session.checkpoint.spec.dim_out)
+    points: list[Point] = []
+    losses: list[float] = []
+    fit_s = 0.0
+    for last in job.steps:
+        started = time.perf_counter()
+        losses += [step(batch) for batch in itertools.islice(drawn, last - len(losses))]
+        fit_s += time.perf_counter() - started
+        model.eval()
+        with torch.inference_mode():
+            decoded = [model(**batch)[:, 0].double().numpy() for batch in session.windows]
+        after = {"steps": last, "loss": float(np.mean(losses[-20:])), "fit_s": round(fit_s, 1)}
+        points.append(session.point(np.concatenate(decoded) * scale + offset, **after))
+    return points
+
+
+def new_model(session: NewSession, seed: int) -> Any:
+    """torch_brain's POYO with new rows for this session's units, all but the tables frozen.
+
+    Raises:
+        CheckpointError: torch_brain cannot open the checkpoint by itself.
+    """
+    from torch_brain.models import POYO
+
+    path, layout = session.checkpoint.path, session.checkpoint.layout
+    if layout not in ("B1", "B2"):
+        expected = "those of the model, from which POYO.load_pretrained builds it"
+        do = "give a Lightning checkpoint of torch_brain 0.1 or of poyo-edge, or other --side"
+        raise CheckpointError(
+            path, "hyper_parameters", expected=expected, got=f"layout {layout}", do=do
+        )
+    torch.manual_seed(seed)
+    model = POYO.load_pretrained(path).requires_grad_(False)
+    units, sessions = list(session.recording.unit_ids), [session.recording.session_id]
+    for table, words in ((model.unit_emb, units), (model.session_emb, sessions)):
+        table.extend_vocab(words)
+        table.subset_vocab(words)
+        table.requires_grad_(True)
+    return model
+
+
+def optimiser_step(model: Any, lr: float) -> Callable[[Batch], float]:
+    """Forward, backward and AdamW on the two tables; returns the loss of the batch."""
+    tables = [weight for weight in model.parameters() if weight.requires_grad]
+    optimiser = torch.optim.AdamW(tables, lr=lr)
+
+    def step(batch: Batch) -> float:
+        model.train()
+        inputs = {name: v for name, v in batch.items() if not name.startswith("target")}
+        error = (model(**inputs) - batch["target"]).square()[batch["target_mask"]].mean()
+        optimiser.zero_grad()
+        error.backward()
+        optimiser.step()
+        return float(error.detach())
+
+    return step
+
+
+def training_batches(
+    session: NewSession, model: Any, labels: Float64, seed: int
+) -> Iterator[Batch]:
+    """Random windows of torch_brain's sampler, epoch after epoch, with all their samples."""
+    from torch_brain.batching import collate, pad8, track_mask8
+    from torch_brain.data import Interval
+    from torch_brain.samplers import RandomFixedWindowSampler
+
+    sampler = RandomFixedWindowSampler(
+        sampling_intervals={"": Interval(start=labels[:, 0].copy(), end=labels[:, 1].copy())},
+        window_length=session.checkpoint.spec.window_seconds,
+        generator=torch.Generator().manual_seed(seed),
+    )
+    scale, offset = session.checkpoint.output.arrays(session.checkpoint.spec.dim_out)
+    times, values = session.behavior.times, session.behavior.values
+
+    def tokenize(start: float, end: float) -> dict[str, Any]:
+        inside = slice(*np.searchsorted(times, [start, end]))
+        target = ((values[inside] - offset) / scale).astype(np.float32)
+        targets = {"target": pad8(target), "target_mask": track_mask8(target[:, 0])}
+        tokens = model.tokenize(session.data.slice(start, end))
+        return {**tokens, **targets, "output_timestamps": pad8(times[inside] - start)}
+
+    windows = itertools.chain.from_iterable(itertools.repeat(sampler))
+    while True:
+        yield collate([tokenize(w.start, w.end) for w in itertools.islice(windows, BATCH)])
+
+
+def fit_wiener(session: NewSession, job: Job) -> list[Point]:
+    """Ridge regression on binned spikes; its strength by cross-validation on blocks of time."""
+    inside = starts_within(session.labels(job.seconds), session.behavior.times, BINS * BIN_S)
+    x, y = session.counts[inside].astype(np.float64), session.behavior.values[inside]
+    errors = np.zeros(len(RIDGES))
+    for block in np.array_split(np.arange(len(x)), FOLDS):
+        # Samples beside the block share bins with it.
+        apart = np.r_[: max(0, block[0] - BINS), block[-1] + 1 + BINS : len(x)]
+        for i, (weights, bias) in enumerate(ridge_path(x[apart], y[apart])):
+            errors[i] += ((y[block] - x[block] @ weights - bias) ** 2).sum()
+    chosen = int(errors.argmin())
+    weights, bias = ridge_path(x, y)[chosen]
+    return [session.point(session.counts[session.judged] @ weights + bias, ridge=RIDGES[chosen])]
+
+
+def ridge_path(x: Float64, y: Float64) -> list[tuple[Float64, Float64]]:
+    """Weights (F, O) and bias (O,) for each of ``RIDGES``; x (S, F) is scaled by its sd."""
+    mean, size = x.mean(0), x.std(0) + SD_FLOOR
+    scaled = (x - mean) / size
+    values, vectors = np.linalg.eigh(scaled.T @ scaled)
+    projected = vectors.T @ (scaled.T @ (y - y.mean(0)))
+    shrunk = [projected / (np.maximum(values, 0.0) + ridge)[:, None] for ridge in RIDGES]
+    weights = [(vectors @ one) / size[:, None] for one in shrunk]
+    return [(one, y.mean(0) - mean @ one) for one in weights]
+
+
+def fit_ours(session: NewSession, job: Job) -> list[Point]:
+    """``Calibrator`` on the same labels, one stretch after the other, then ``replay``."""
+    calibrator_class = importlib.import_module("poyo_edge.calibration").Calibrator
+    recording, behavior, started = session.recording, session.behavior, time.perf_counter()
+    calibrator = calibrator_class.open(
+        session.artifact, unit_ids=recording.unit_ids, session_id=recording.session_id
+    )
+    for stretch in session.labels(job.seconds):
+        spikes = slice(*np.searchsorted(recording.spike_times, stretch))
+        samples = slice(*np.searchsorted(behavior.times, stretch))
+        calibrator.add(
+            recording.spike_times[spikes],
+            recording.spike_units[spikes],
+            behavior.times[samples],
+            behavior.values[samples],
+        )
+    fitted = calibrator.fit(max_seconds=MOST_WALL_S, seed=job.seed)
+    fit_s = round(time.perf_counter() - started, 1)
+    decoder = Decoder.open(session.artifact, session=fitted)
+    replayed = replay(decoder, recording, session.key, split=session.split)
+    return [session.point(replayed.decoded, steps=fitted.header.steps, fit_s=fit_s)]
+
+
+FITTERS = {TORCH_BRAIN: fit_torch_brain, WIENER: fit_wiener, OURS: fit_ours}
+"""Side → what fits a session."""
+
+
+def torch_brain_stepper(session: NewSession) -> Callable[[], object]:
+    """One optimiser step of torch_brain on one batch of windows, tokens ready-made."""
+    model = new_model(session, seed=0)
+    step = optimiser_step(model, lr=1e-3)
+    batch = next(training_batches(session, model, session.labels(60.0), seed=0))
+    return lambda: step(batch)
+
+
+STEPPERS = {TORCH_BRAIN: torch_brain_stepper}
+"""Side → what makes a step of it ready to be repeated."""
+
+
+def time_steps(session: NewSession, repeats: int, threads: int) -> dict[str, list[float]]:
+    """Milliseconds of each repetition of one optimiser step, the sides taking turns."""
+    torch.set_num_threads(threads)
+    steps = {side: stepper(session) for side, stepper in STEPPERS.items()}
+    taken: dict[str, list[float]] = {side: [] for side in steps}
+    for _ in range(WARM_UPS + repeats):
+        for side, step in steps.items():
+            started = time.perf_counter_ns()
+            step()
+            taken[side].append((time.perf_counter_ns() - started) / 1e6)
+    return {side: times[WARM_UPS:] for side, times in taken.items()}
+
+
+def best(points: Sequence[Point]) -> list[float]:
+    """R² of each output where their mean is highest: chosen on the judged split itself."""
+    return max((point["r2_per_dim"] for point in points), key=lambda r2: float(np.mean(r2)))
+
+
+def judged_r2(fits: Sequence[Fit], recording: str, seconds: float, side: str) -> list[float] | None:
+    """What a side is judged by: torch_brain's best fit, the mean over seeds of the others."""
+    same = [
+        fit["points"]
+        for fit in fits
+        if (fit["recording"], fit["seconds"], fit["side"]) == (recording, seconds, side)
+    ]
+    if not same:
+        return None
+    if side == TORCH_BRAIN:
+        return best([point for points in same for point in points])
+    return list(np.mean([best(points) for points in same], axis=0))
+
+
+def r2_table(fits: Sequence[Fit]) -> str:
+    """R² of each output and their mean, for each recording and each number of seconds."""
+    keys = dict.fromkeys((fit["recording"], fit["seconds"]) for fit in fits)
+    rows = [
+        [f"{key[0]}, {key[1]:g} s", *(cell(judged_r2(fits, *key, side)) for side in FITTERS)]
+        for key in keys
+    ]
+    return markdown(["recording, labels", *(f"{side}: R² (mean)" for side in FITTERS)], rows)
+
+
+def cell(r2: list[float] | None) -> str:
+    """R² of each output, and their mean in brackets."""
+    return f"{' / '.join(f'{x:.3f}' for x in r2)} ({np.mean(r2):.3f})" if r2 else "–"
+
+
+def step_table(taken: Mapping[str, list[float]]) -> str:
+    """Median, and 10 to 90 % of the repetitions."""
+    quantiles = {side: np.percentile(times, [50, 10, 90]) for side, times in taken.items()}
+    rows = [[side, *(f"{ms:.1f}" for ms in found)] for side, found in quantiles.items()]
+    return markdown(["one optimiser step", "median ms", "10 %", "90 %"], rows)
+
+
+def draw(path: Path, fits: Sequence[Fit]) -> None:
+    """R² against labelled seconds, a panel for each recording and a line for each side.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    require("matplotlib", "plot", "drawing R² against labelled seconds")
+    from matplotlib.figure import Figure
+
+    recordings = list(dict.fromkeys(fit["recording"] for fit in fits))
+    seconds = sorted({fit["seconds"] for fit in fits})
+    figure = Figure(figsize=(1.5 + 4.5 * len(recordings), 3.8))
+    axes = figure.subplots(1, len(recordings), sharey=True, squeeze=False)[0]
+    for axis, recording in zip(axes, recordings, strict=True):
+        for side, color in COLORS.items():
+            r2s = [judged_r2(fits, recording, x, side) for x in seconds]
+            means = [np.nan if r2 is None else np.mean(r2) for r2 in r2s]
+            axis.plot(seconds, means, "o-", color=color, lw=1.6, ms=4, label=side)
+        axis.set_xscale("log")
+        axis.set_xticks(seconds, [f"{x:g}" for x in seconds])
+        axis.minorticks_off()
+        axis.set_xlabel("labelled seconds")
+        axis.set_title(recording, loc="left", fontsize=10)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].set_ylabel("causal R², mean of outputs")
+    axes[-1].legend(frameon=False, fontsize=9)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+
+
+def save(path: Path | None, found: Mapping[str, Any]) -> None:
+    """Write the results file, whole or not at all."""
+    if path is not None:
+        write_bytes(path, f"{json.dumps(found, indent=1, ensure_ascii=False)}\n".encode())
+
+
+if __name__ == "__main__":
+    run(main)
