@@ -14,8 +14,11 @@ from poyo_edge.errors import UsageError
 OLDEST_TENSORRT, NEWEST_TENSORRT = "10.1", "11.4"
 """The range that the builder is written for; others are refused or warned about."""
 RTX_VERSION = "1.7.1.116"
-RTX_CAPABILITIES = ("SM75", "SM80", "SM86", "SM89", "SM120", "SM121")
-"""What TensorRT-RTX compiles for ahead of time, by the names of its own enum."""
+RTX_CAPABILITIES = ("SM80", "SM86", "SM89", "SM120", "SM121")
+"""What TensorRT-RTX compiles our graphs for ahead of time, by the names of its own enum.
+
+It also knows SM75 (Turing), where it refuses every product in FP32, the readout's too.
+"""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
