@@ -55,7 +55,7 @@ class Result:
     status: Status
     flags: tuple[str, ...]
     """Why the status is what it is: warmup, silent, gap, over_budget, overflow, clock_reset,
-    backend."""
+    backend, fallback."""
     t: float | int
     """End of the window, in the unit that ``decode`` was called with."""
     n_spikes: int
@@ -339,6 +339,8 @@ class Decoder:
             prediction = self._core.predict(session.constants, spike_time, rows, self._query)[0]
             value = prediction.astype(np.float64) * self._scale + self._offset
             failed = not bool(np.isfinite(value).all())
+            if getattr(self._core.backend, "fallen_back", False):
+                flags.append("fallback")
         except Exception as problem:  # Whatever a backend raises, a value has to leave.
             failed = True
             if not self._backend_failing:

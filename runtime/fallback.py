@@ -1,0 +1,57 @@
+"""When a backend fails, the same window is decoded by another one: nothing waits for a repair."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import numpy.typing as npt
+
+from poyo_edge.runtime.backends import Backend, Feeds
+
+_log = logging.getLogger(__name__)
+
+
+class FallbackBackend:
+    """A backend with a second one behind it, opened and warm, for when the first fails.
+
+    After a failure the first one is not asked again: an engine that failed once, or a GPU that
+    was lost, would cost every later window its deadline. Open the decoder again to return to it.
+    """
+
+    def __init__(self, first: Backend, second: Backend) -> None:
+        self._first, self._second = first, second
+        self.fallen_back = False
+        """Whether the second one is in use."""
+
+    @property
+    def name(self) -> str:
+        """Name of the backend in use."""
+        return (self._second if self.fallen_back else self._first).name
+
+    @property
+    def precision(self) -> str:
+        """Precision of the backend in use."""
+        backend = self._second if self.fallen_back else self._first
+        return str(getattr(backend, "precision", "fp32"))
+
+    def run(self, feeds: Feeds) -> npt.NDArray[np.float32]:
+        """(B, Q, O) float32 predictions in the model's scale.
+
+        Raises:
+            BackendError: both failed.
+        """
+        if not self.fallen_back:
+            try:
+                prediction = self._first.run(feeds)
+            except Exception as problem:  # Whatever it is, this window still has a second chance.
+                self.fallen_back = True
+                _log.error(
+                    "%s failed, %s decodes: %r", self._first.name, self._second.name, problem
+                )
+            else:
+                if np.isfinite(prediction).all():
+                    return prediction
+                self.fallen_back = True
+                _log.error("%s gave NaN, %s decodes", self._first.name, self._second.name)
+        return self._second.run(feeds)
