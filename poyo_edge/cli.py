@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import importlib.util
 import json
 import os
@@ -402,3 +403,6 @@ def _draw(folder: Path, result: Any, decoder: Any, title: str) -> list[str]:
 
     unit = decoder.artifact.manifest.output.unit
     return [str(folder / name) for name in draw(folder, result, title=title, unit=unit)]
+
+
+importlib.import_module("poyo_edge.cli_build")  # registers the command "build"

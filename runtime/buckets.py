@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from poyo_edge.errors import UsageError
+from poyo_edge.errors import BackendError, UsageError
 
 SMALLEST = 512
 LARGEST = 1 << 20
 _FEWEST_UNITS = 64
+
+
+class WindowTooLargeError(BackendError):
+    """A window with more spikes than a backend was built for; its others are not affected."""
 
 
 def token_buckets(max_spikes: int, smallest: int = SMALLEST) -> tuple[int, ...]:

@@ -27,6 +27,7 @@ SCHEMA = "poyo-edge/engine/1"
 FLAVOURS = ("tensorrt", "tensorrt-rtx")
 _REBUILD = "build it again on this machine: poyo-edge build"
 _MOST_BYTES = 4 << 30
+_DIGEST = 64
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,21 +109,44 @@ class EngineStore:
         """
         if (record.sha256, record.size) != (sha256_bytes(data), len(data)):
             raise UsageError("engine: expected the bytes that its record describes, got others")
-        self.prepare()
         path = self.folder / f"{record.key.name}.engine"
         text = json.dumps(record.to_json(), indent=1) + "\n"
-        for target, content in ((path, data), (path.with_suffix(".json"), text.encode())):
-            previous = os.umask(0o077)
-            try:
-                write_bytes(target, content)
-            finally:
-                os.umask(previous)
+        self._write(path, data)
+        self._write(path.with_suffix(".json"), text.encode())
         return path
 
-    def prepare(self) -> None:
-        """Make the folder, for its owner alone."""
+    def prune(self, flavour: str, machine: Machine) -> None:
+        """Remove engines of a flavour that this machine, which built them, can never run again."""
+        for record in self.records():
+            if record.key.flavour == flavour and record.key.differences(machine):
+                for ending in (".json", ".engine"):  # the record first: without it nothing counts
+                    (self.folder / f"{record.key.name}{ending}").unlink(missing_ok=True)
+
+    def write_timing_cache(self, data: bytes) -> None:
+        """Keep what TensorRT measured, behind its checksum."""
+        self._write(self.folder / TIMING_CACHE, sha256_bytes(data).encode() + data)
+
+    def read_timing_cache(self) -> bytes:
+        """What was kept; nothing when there is none, or it is damaged or open to others."""
+        path = self.folder / TIMING_CACHE
+        try:
+            for item in (self.folder, path):
+                _require_private(item)
+        except ArtifactError:
+            return b""
+        stored = path.read_bytes()
+        digest, data = stored[:_DIGEST], stored[_DIGEST:]
+        return data if digest == sha256_bytes(data).encode() else b""
+
+    def _write(self, path: Path, data: bytes) -> None:
+        """For the owner alone, and never half there."""
         self.folder.mkdir(mode=0o700, exist_ok=True)
         self.folder.chmod(0o700)
+        previous = os.umask(0o077)
+        try:
+            write_bytes(path, data)
+        finally:
+            os.umask(previous)
 
     def records(self) -> list[EngineRecord]:
         """All records that can be read, smallest bucket first.
@@ -155,14 +179,18 @@ class EngineStore:
         same = (newest.precision, newest.n_units, newest.flags)
         return [r for r in fit if (r.key.precision, r.key.n_units, r.key.flags) == same]
 
-    def read(self, record: EngineRecord, machine: Machine) -> bytes:
+    def read(self, record: EngineRecord, machine: Machine | None) -> bytes:
         """The bytes of an engine, after every check.
+
+        Args:
+            record: of the engine.
+            machine: that will run it; None for one that only copies it.
 
         Raises:
             BackendError: it was built for another machine.
             ArtifactError: missing, open to others, truncated or changed.
         """
-        differences = record.key.differences(machine)
+        differences = record.key.differences(machine) if machine is not None else []
         if differences:
             raise BackendError(f"engine {record.key.name}: {'; '.join(differences)}; {_REBUILD}")
         path = self.folder / f"{record.key.name}.engine"

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from poyo_edge.runtime.backends import Backend, Feeds
+from poyo_edge.runtime.buckets import WindowTooLargeError
 
 _log = logging.getLogger(__name__)
 
@@ -44,6 +45,8 @@ class FallbackBackend:
         if not self.fallen_back:
             try:
                 prediction = self._first.run(feeds)
+            except WindowTooLargeError:
+                return self._second.run(feeds)  # this window only
             except Exception as problem:  # Whatever it is, this window still has a second chance.
                 self.fallen_back = True
                 _log.error(

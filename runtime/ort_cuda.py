@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from poyo_edge.errors import BackendError
-from poyo_edge.runtime.buckets import fitting_bucket, unit_capacity
+from poyo_edge.runtime.buckets import WindowTooLargeError, fitting_bucket, unit_capacity
 
 _log = logging.getLogger(__name__)
 PROVIDER = "CUDAExecutionProvider"
@@ -86,7 +86,7 @@ class OrtCudaBackend:
             n_spikes = int(mask.sum())
             size = fitting_bucket(self._buckets, n_spikes)
             if size is None:
-                raise BackendError(
+                raise WindowTooLargeError(
                     f"ort-cuda: expected at most {self._buckets[-1]} spikes in a window, "
                     f"got {n_spikes}"
                 )

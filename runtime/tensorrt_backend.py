@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from poyo_edge.errors import BackendError, MissingExtraError
-from poyo_edge.runtime.buckets import fitting_bucket
+from poyo_edge.runtime.buckets import WindowTooLargeError, fitting_bucket
 from poyo_edge.runtime.cuda import Cuda
 from poyo_edge.runtime.engines import EngineStore
 from poyo_edge.runtime.machine import Machine
@@ -119,7 +119,7 @@ class TensorRTBackend:
             n_spikes = int(mask.sum())
             size = fitting_bucket(self.buckets, n_spikes)
             if size is None:
-                raise BackendError(
+                raise WindowTooLargeError(
                     f"{self.name}: expected at most {self.buckets[-1]} spikes in a window, "
                     f"got {n_spikes}; build with a larger --max-spikes"
                 )

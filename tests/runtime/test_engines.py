@@ -223,6 +223,23 @@ def test_an_interrupted_write_leaves_the_old_engine(
     assert len(list(store.folder.iterdir())) == 2
 
 
+def test_the_timing_cache_is_trusted_only_when_it_is_whole_and_private(store: EngineStore) -> None:
+    assert store.read_timing_cache() == b""
+    store.write_timing_cache(b"timings")
+    path = store.folder / "timing.cache"
+    assert store.read_timing_cache() == b"timings"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    path.chmod(0o666)
+    assert store.read_timing_cache() == b""
+    path.chmod(0o600)
+    path.write_bytes(path.read_bytes()[:-1])
+    assert store.read_timing_cache() == b""
+
+
+def test_engines_can_be_copied_by_a_machine_that_cannot_run_them(store: EngineStore) -> None:
+    assert store.read(record(), None) == DATA
+
+
 def test_all_checks_happen_without_tensorrt(store: EngineStore) -> None:
     flipped(engine(store))
     code = (

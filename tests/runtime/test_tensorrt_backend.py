@@ -272,6 +272,16 @@ def test_nan_from_an_engine_is_a_failure_too(jetson: Path, double: Double) -> No
     assert result.flags == ("fallback",)
 
 
+def test_one_window_that_is_too_large_goes_to_the_cpu_alone(
+    jetson: Path, feeds: dict[str, Any]
+) -> None:
+    core = Core.open(Artifact.open(jetson))
+    many = {name: np.zeros((1, 2000), feeds[name].dtype) for name in ("spike_unit", "spike_time")}
+    many |= {"spike_mask": np.ones((1, 2000), np.bool_), "query_time": feeds["query_time"][:1]}
+    assert np.isfinite(core.backend.run({**feeds, **many})).all()
+    assert core.backend.name == "tensorrt"
+
+
 @pytest.mark.parametrize("damage", ["truncate", "foreign", "none"])
 def test_auto_passes_by_engines_that_it_cannot_trust(
     jetson: Path, damage: str, monkeypatch: pytest.MonkeyPatch
