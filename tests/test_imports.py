@@ -25,7 +25,7 @@ DEVICE_MODULES = (
 
 _MODEL = r"poyo_edge\.(model|training|checkpoint)(_\w+)?"
 _PHASES = r"poyo_edge\.(runtime|export|calibration)"
-_NOT_SHARED = r"(cli\w*|demo|doctor|inspecting|console\w*|training\w*|model|checkpoint\w*)\.py"
+_NOT_SHARED = r"(cli\w*|demo|doctor\w*|inspecting|console\w*|training\w*|model|checkpoint\w*)\.py"
 _THIRD_PARTY = rf"({'|'.join(WORKSTATION_ONLY)}|torch_brain)"
 
 
