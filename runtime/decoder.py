@@ -19,6 +19,7 @@ from poyo_edge.runtime.constants import SessionConstants
 from poyo_edge.runtime.core import Core
 from poyo_edge.runtime.failsafe import Failsafe, FailsafeSettings, Status
 from poyo_edge.runtime.intake import Intake, UnitTable, as_times
+from poyo_edge.runtime.keep_warm import keep_warm
 from poyo_edge.runtime.latency import LatencyHistogram
 from poyo_edge.runtime.ring import Rows, SpikeRing, Times
 from poyo_edge.session import Session
@@ -126,6 +127,7 @@ class Decoder:
         threads: int = 1,
         tick_rate_hz: float | None = None,
         settings: DecoderSettings | None = None,
+        keep_warm_s: float | None = None,
     ) -> Decoder:
         """Open an artifact and a session, and warm up.
 
@@ -137,6 +139,8 @@ class Decoder:
             threads: threads for one window.
             tick_rate_hz: ticks per second if times are integer device ticks.
             settings: limits and failsafe.
+            keep_warm_s: with TensorRT, run an engine whenever nothing was decoded for so long,
+                so that the GPU's clocks stay up; None leaves them alone.
 
         Raises:
             ArtifactError, SessionError: a file is damaged or does not fit.
@@ -149,6 +153,8 @@ class Decoder:
         core = Core.open(opened, backend=backend, threads=threads)
         decoder = cls(core, session, tick_rate_hz=tick_rate_hz, settings=settings)
         decoder._warm_up()
+        if keep_warm_s is not None:
+            keep_warm(core.backend, keep_warm_s)
         _log.info("decoding with %s, session %s", core.backend.name, session.header.session_id)
         return decoder
 

@@ -7,6 +7,7 @@ import logging
 import numpy as np
 import numpy.typing as npt
 
+from poyo_edge.errors import UsageError
 from poyo_edge.runtime.backends import Backend, Feeds
 from poyo_edge.runtime.buckets import WindowTooLargeError
 
@@ -35,6 +36,17 @@ class FallbackBackend:
         """Precision of the backend in use."""
         backend = self._second if self.fallen_back else self._first
         return str(getattr(backend, "precision", "fp32"))
+
+    def keep_warm(self, pause_s: float) -> None:
+        """See ``TensorRTBackend.keep_warm``.
+
+        Raises:
+            UsageError: the first backend has nothing to keep warm.
+        """
+        keep = getattr(self._first, "keep_warm", None)
+        if keep is None:
+            raise UsageError(f"keep_warm_s: expected a TensorRT backend, got {self._first.name}")
+        keep(pause_s)
 
     def run(self, feeds: Feeds) -> npt.NDArray[np.float32]:
         """(B, Q, O) float32 predictions in the model's scale.

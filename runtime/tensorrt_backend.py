@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import logging
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +20,7 @@ from poyo_edge.errors import BackendError, MissingExtraError
 from poyo_edge.runtime.buckets import WindowTooLargeError, fitting_bucket
 from poyo_edge.runtime.cuda import Cuda
 from poyo_edge.runtime.engines import EngineStore
+from poyo_edge.runtime.keep_warm import KeepWarm
 from poyo_edge.runtime.machine import Machine
 
 _log = logging.getLogger(__name__)
@@ -64,6 +66,8 @@ class TensorRTBackend:
         """What did not go as planned, for reports."""
         self._trt = trt
         self._cuda = cuda
+        self._lock = threading.Lock()
+        self._warm: KeepWarm | None = None
         self._log = _make_logger(trt)
         self._session_device: dict[str, int] = {}
         self._session_host: dict[str, Array] = {}
@@ -90,11 +94,15 @@ class TensorRTBackend:
             BackendError: the device failed, or a window or session is larger than any engine.
         """
         try:
-            return self._run(feeds)
+            with self._lock:
+                return self._run(feeds)
         except BackendError:
             raise
         except Exception as problem:
             raise BackendError(f"{self.name}: {problem!r}") from problem
+        finally:
+            if self._warm is not None:
+                self._warm.note()
 
     def layers(self) -> dict[int, str]:
         """Token bucket → what TensorRT made of the graph, its own JSON."""
@@ -104,8 +112,23 @@ class TensorRTBackend:
             for size, lane in self._lanes.items()
         }
 
+    def keep_warm(self, pause_s: float) -> None:
+        """From now on, run the smallest engine whenever nothing ran for ``pause_s`` seconds.
+
+        GPU clocks fall when idle and take a while to rise again, which makes the window after a
+        pause late. A real window waits for one of these at most.
+        """
+        self._warm = KeepWarm(self._nudge, pause_s)
+
+    def _nudge(self) -> None:
+        lane = self._lanes[self.buckets[0]]
+        with self._lock:
+            self._answer(lane, 0.0)
+
     def close(self) -> None:
         """Give the device's memory back."""
+        if self._warm is not None:
+            self._warm.stop()
         self._lanes.clear()
         self._cuda.close()
 
@@ -241,8 +264,8 @@ def import_tensorrt(name: str) -> Any:
     """The module behind "tensorrt" or "tensorrt-rtx".
 
     Raises:
-        MissingExtraError: it is not installed.
-        BackendError: it is, and its libraries are not.
+        MissingExtraError: TensorRT-RTX is not installed.
+        BackendError: TensorRT is not, or its libraries cannot be loaded.
     """
     for module in MODULES[name]:
         try:
@@ -251,8 +274,12 @@ def import_tensorrt(name: str) -> Any:
             continue
         except (ImportError, OSError) as problem:
             raise BackendError(f"{name}: {module} cannot be loaded: {problem}") from problem
-    extra = "tensorrt" if name == "tensorrt" else "rtx"
-    raise MissingExtraError(MODULES[name][0], extra, f"the backend {name}")
+    if name == "tensorrt-rtx":
+        raise MissingExtraError("tensorrt_rtx", "rtx", "the backend tensorrt-rtx")
+    raise BackendError(
+        "tensorrt: expected TensorRT's Python package, got none; on a Jetson run: sudo apt install "
+        "nvidia-jetpack, and make virtual environments with --system-site-packages"
+    )
 
 
 def _make_logger(trt: Any) -> Any:

@@ -77,6 +77,7 @@ class Double:
         assert not fail or fail in FAILURES, fail
         self.version, self.fail = version, fail
         self.calls: list[str] = []
+        self.launches = 0
         self.noise = 0.0
         """Added to every prediction, as a faulty kernel would."""
         self.captured: list[Callable[[], None]] | None = None
@@ -371,6 +372,7 @@ class Double:
             return (1 if double.fail == "instantiate" else 0), graph
 
         def launch(graph: Any, stream: int) -> tuple[int]:
+            double.launches += 1
             for work in graph:
                 work()
             return (0,)

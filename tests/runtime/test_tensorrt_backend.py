@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import subprocess
 import sys
+import threading
+import time
 import types
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,7 @@ import pytest
 from trt_double import MAGIC, Double
 
 from poyo_edge.artifact import CORE, Artifact
-from poyo_edge.errors import BackendError, MissingExtraError
+from poyo_edge.errors import BackendError, MissingExtraError, UsageError
 from poyo_edge.export.static_shapes import fix_axes
 from poyo_edge.files import sha256_bytes
 from poyo_edge.runtime import backends
@@ -200,9 +203,20 @@ def test_every_cuda_call_is_in_the_real_cuda_python() -> None:
 def test_missing_modules_name_their_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings"):
         monkeypatch.setitem(sys.modules, module, None)
-    for name, extra in (("tensorrt", "tensorrt"), ("tensorrt-rtx", "rtx")):
-        with pytest.raises(MissingExtraError, match=rf'pip install "poyo-edge\[{extra}\]"'):
-            import_tensorrt(name)
+    with pytest.raises(MissingExtraError, match=r'pip install "poyo-edge\[rtx\]"'):
+        import_tensorrt("tensorrt-rtx")
+    with pytest.raises(BackendError, match=r"run: sudo apt install nvidia-jetpack, and make virt"):
+        import_tensorrt("tensorrt")
+
+
+def test_a_tensorrt_whose_libraries_are_missing_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tensorrt.py").write_text("raise ImportError('libnvinfer.so.10: not found')\n")
+    monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(BackendError, match=r"tensorrt cannot be loaded: libnvinfer\.so\.10"):
+        import_tensorrt("tensorrt")
 
 
 # From here on: the backend as a decoder meets it, on an artifact with engines.
@@ -280,6 +294,58 @@ def test_one_window_that_is_too_large_goes_to_the_cpu_alone(
     many |= {"spike_mask": np.ones((1, 2000), np.bool_), "query_time": feeds["query_time"][:1]}
     assert np.isfinite(core.backend.run({**feeds, **many})).all()
     assert core.backend.name == "tensorrt"
+
+
+def test_a_pause_is_filled_and_a_window_is_not_disturbed(jetson: Path, double: Double) -> None:
+    decoder = Decoder.open(jetson, "tiny_a", keep_warm_s=0.01)
+    spikes(decoder)
+    want = decoder.decode(1.5).value
+    launches = double.launches
+    deadline = time.monotonic() + 20
+    while double.launches < launches + 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert double.launches >= launches + 3
+    assert np.array_equal(decoder.decode(1.5).value, want)
+
+
+def test_keeping_warm_ends_with_its_decoder_and_with_a_failure(
+    jetson: Path, double: Double
+) -> None:
+    def threads() -> int:
+        return sum(thread.name == "poyo-edge-keep-warm" for thread in threading.enumerate())
+
+    def wait_for(count: int) -> int:
+        deadline = time.monotonic() + 20
+        while threads() != count and time.monotonic() < deadline:
+            gc.collect()
+            time.sleep(0.01)
+        return threads()
+
+    before = wait_for(0)
+    decoder = Decoder.open(jetson, "tiny_a", keep_warm_s=0.01)
+    assert threads() == before + 1
+    del decoder
+    assert wait_for(before) == before
+    decoder = Decoder.open(jetson, "tiny_a", keep_warm_s=0.01)
+    double.fail = "synchronize"
+    assert wait_for(before) == before
+    spikes(decoder)
+    assert decoder.decode(1.5).flags[-1] == "fallback"
+
+
+@pytest.mark.parametrize(
+    ("backend", "pause", "words"),
+    [
+        ("ort-cpu", 0.1, "expected a TensorRT backend, got ort-cpu"),
+        ("tensorrt", 0.0, "expected finite seconds >= 0.001, got 0.0"),
+        ("tensorrt", float("nan"), "expected finite seconds >= 0.001, got nan"),
+    ],
+)
+def test_keeping_warm_is_refused_where_it_would_do_nothing(
+    jetson: Path, backend: str, pause: float, words: str
+) -> None:
+    with pytest.raises(UsageError, match=f"^keep_warm_s: {words}$"):
+        Decoder.open(jetson, "tiny_a", backend=backend, keep_warm_s=pause)
 
 
 @pytest.mark.parametrize("damage", ["truncate", "foreign", "none"])
