@@ -322,6 +322,11 @@ class _Job:
             "n_units": self.n_units,
             "session": self.session.header.session_id,
             "install": list(self.target.install),
+            "releases": [
+                f"{r.name}: TensorRT {r.tensorrt}, CUDA {r.cuda}, Python {r.python}"
+                + (f" ({r.note})" if r.note else "")
+                for r in self.target.releases
+            ],
             "settled": self.settled,
             "unsettled": self.unsettled,
             "warnings": self.warnings,

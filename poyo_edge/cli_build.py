@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -65,7 +66,12 @@ def build(
         rebuild=rebuild,
         systemd=systemd,
     )
-    values = run_build(artifact, options, say=console.step)
+
+    def progress(phase: str, done: int, total: int) -> None:
+        if total and sys.stderr.isatty():
+            console.progress(done, total, phase[:24])
+
+    values = run_build(artifact, options, say=console.step, progress=progress)
     if report is not None:
         _write_report(report, values)
     short = {name: value for name, value in values.items() if name != "layers"}

@@ -127,6 +127,7 @@ def _next(values: Values, program: str) -> str:
     if values["target"].startswith("jetson") and not values["on_device"]:
         install = "\n".join(f"  {line}" for line in values["install"])
         text += f"\n\nOn a Jetson without poyo-edge, before that:\n{install}"
+        text += "\n\nIt may run\n" + "\n".join(f"  {line}" for line in values["releases"])
     return text
 
 

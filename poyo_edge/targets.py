@@ -31,8 +31,6 @@ class Release:
     python: str
     cuda: str
     tensorrt: str
-    tables: tuple[str, ...]
-    """Operator tables that its graphs are held to."""
     note: str = ""
 
 
@@ -79,7 +77,6 @@ JETPACK_6 = Release(
     python="3.10",
     cuda="12.6",
     tensorrt="10.3",
-    tables=("10.3",),
     note="10.7 is the newest TensorRT that NVIDIA lists for JetPack 6",
 )
 JETPACK_7_0 = Release(
@@ -88,7 +85,6 @@ JETPACK_7_0 = Release(
     python="3.12",
     cuda="13.0",
     tensorrt="10.13",
-    tables=("10.13",),
 )
 JETPACK_7_2 = Release(
     name="JetPack 7.2",
@@ -96,7 +92,6 @@ JETPACK_7_2 = Release(
     python="3.12",
     cuda="13.2",
     tensorrt="10.16",
-    tables=("10.15", "11.1"),
     note="from 7.2.2 on, TensorRT 11.4.1 can be installed through the SBSA packages",
 )
 

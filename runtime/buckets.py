@@ -12,7 +12,7 @@ _FEWEST_UNITS = 64
 
 
 class WindowTooLargeError(BackendError):
-    """A window with more spikes than a backend was built for; its others are not affected."""
+    """A window with more spikes, or a session with more units, than a backend was built for."""
 
 
 def token_buckets(max_spikes: int, smallest: int = SMALLEST) -> tuple[int, ...]:

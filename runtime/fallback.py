@@ -23,17 +23,18 @@ class FallbackBackend:
 
     def __init__(self, first: Backend, second: Backend) -> None:
         self._first, self._second = first, second
+        self._lost = False
         self.fallen_back = False
-        """Whether the second one is in use."""
+        """Whether the second one decoded the last window."""
 
     @property
     def name(self) -> str:
-        """Name of the backend in use."""
+        """Name of the backend that decoded the last window."""
         return (self._second if self.fallen_back else self._first).name
 
     @property
     def precision(self) -> str:
-        """Precision of the backend in use."""
+        """Precision of the backend that decoded the last window."""
         backend = self._second if self.fallen_back else self._first
         return str(getattr(backend, "precision", "fp32"))
 
@@ -54,19 +55,21 @@ class FallbackBackend:
         Raises:
             BackendError: both failed.
         """
-        if not self.fallen_back:
+        if not self._lost:
             try:
                 prediction = self._first.run(feeds)
-            except WindowTooLargeError:
-                return self._second.run(feeds)  # this window only
+            except WindowTooLargeError:  # this window, or this session, and no other
+                pass
             except Exception as problem:  # Whatever it is, this window still has a second chance.
-                self.fallen_back = True
+                self._lost = True
                 _log.error(
                     "%s failed, %s decodes: %r", self._first.name, self._second.name, problem
                 )
             else:
                 if np.isfinite(prediction).all():
+                    self.fallen_back = False
                     return prediction
-                self.fallen_back = True
+                self._lost = True
                 _log.error("%s gave NaN, %s decodes", self._first.name, self._second.name)
+        self.fallen_back = True
         return self._second.run(feeds)

@@ -177,7 +177,7 @@ class TensorRTBackend:
         for name in changed:
             host, values = self._session_host[name], feeds[name]
             if values.shape[1:] != host.shape[1:] or len(values) > len(host):
-                raise BackendError(
+                raise WindowTooLargeError(
                     f"{self.name}: {name}: expected shape {host.shape} at most, "
                     f"got {values.shape}; build again for this session"
                 )

@@ -21,6 +21,8 @@ DEVICE_MODULES = (
     "poyo_edge.calibration",
     "poyo_edge.artifact",
     "poyo_edge.recording",
+    "poyo_edge.export.build",  # engines are built on devices
+    "poyo_edge.export.engine_build",
 )
 
 _MODEL = r"poyo_edge\.(model|training|checkpoint)(_\w+)?"

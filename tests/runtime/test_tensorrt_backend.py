@@ -292,8 +292,11 @@ def test_one_window_that_is_too_large_goes_to_the_cpu_alone(
     core = Core.open(Artifact.open(jetson))
     many = {name: np.zeros((1, 2000), feeds[name].dtype) for name in ("spike_unit", "spike_time")}
     many |= {"spike_mask": np.ones((1, 2000), np.bool_), "query_time": feeds["query_time"][:1]}
-    assert np.isfinite(core.backend.run({**feeds, **many})).all()
-    assert core.backend.name == "tensorrt"
+    for large in (many, {"unit_kv": np.zeros((17, feeds["unit_kv"].shape[1]), np.float32)}):
+        assert np.isfinite(core.backend.run({**feeds, **large})).all()
+        assert core.backend.name == "ort-cpu"
+        assert np.isfinite(core.backend.run(feeds)).all()
+        assert core.backend.name == "tensorrt"
 
 
 def test_a_pause_is_filled_and_a_window_is_not_disturbed(jetson: Path, double: Double) -> None:
