@@ -240,11 +240,17 @@ def _require_private(path: Path) -> None:
         _refuse(path, "owner", f"user {os.getuid()} or root", f"user {status.st_uid}")
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         mode = oct(stat.S_IMODE(status.st_mode))
-        _refuse(path, "permissions", "one that its owner alone may write", mode)
+        _refuse(
+            path,
+            "permissions",
+            "one that its owner alone may write",
+            mode,
+            do=f"if you copied it here, run: chmod go-w {path}; else {_REBUILD}",
+        )
 
 
-def _refuse(path: Path, field: str, expected: str, got: str) -> None:
-    raise ArtifactError(path, field, expected=expected, got=got, do=_REBUILD)
+def _refuse(path: Path, field: str, expected: str, got: str, do: str = _REBUILD) -> None:
+    raise ArtifactError(path, field, expected=expected, got=got, do=do)
 
 
 def _checksum(values: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ import ctypes
 import dataclasses
 import functools
 import importlib.metadata
+import importlib.util
 import re
 from pathlib import Path
 from typing import Any
@@ -41,8 +42,10 @@ def this_machine() -> Machine:
         sm=sm,
         driver=driver,
         l4t=l4t_version(text),
-        tensorrt=_version("tensorrt", "tensorrt-cu13", "tensorrt-cu12"),
-        rtx=_version("tensorrt-rtx-cu13-bindings", "tensorrt-rtx"),
+        tensorrt=_version("tensorrt", "tensorrt-cu13", "tensorrt-cu12")
+        or module_version("tensorrt"),
+        rtx=_version("tensorrt-rtx-cu13-bindings", "tensorrt-rtx")
+        or module_version("tensorrt_rtx"),
     )
 
 
@@ -50,6 +53,17 @@ def l4t_version(release: str) -> str:
     """ "36.4.3" of ``# R36 (release), REVISION: 4.3, GCID: …``; "" of anything else."""
     found = re.match(r"#\s*R(\d+)\s*\(release\),\s*REVISION:\s*([\d.]+)", release)
     return f"{found[1]}.{found[2]}" if found else ""
+
+
+def module_version(module: str) -> str:
+    """What a package that came without metadata calls its version, read and not run; or ""."""
+    try:
+        spec = importlib.util.find_spec(module)
+        text = Path(spec.origin).read_text() if spec is not None and spec.origin else ""
+    except (ValueError, OSError, UnicodeDecodeError):
+        return ""
+    found = re.search(r"""^__version__ = ["']([\d.]+)["']""", text, re.MULTILINE)
+    return found[1] if found else ""
 
 
 def _gpu() -> tuple[str, str]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from poyo_edge.runtime.machine import Machine, _ask, l4t_version, this_machine
+from poyo_edge.runtime.machine import Machine, _ask, l4t_version, module_version, this_machine
 
 
 @pytest.mark.parametrize(
@@ -58,6 +60,21 @@ class Driver:
 )
 def test_the_driver_says_what_the_gpu_is_or_nothing(failing: str, answer: tuple[str, str]) -> None:
     assert _ask(Driver(failing)) == answer
+
+
+def test_a_package_without_metadata_says_its_version_and_is_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "stand_in_a").mkdir()
+    (tmp_path / "stand_in_a" / "__init__.py").write_text(
+        'from .native import *\n\n__version__ = "10.3.0"\n'
+    )
+    (tmp_path / "stand_in_b.py").write_text("__version__ = compute()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert module_version("stand_in_a") == "10.3.0"
+    assert module_version("stand_in_b") == ""
+    assert module_version("no_such_module_at_all") == ""
+    assert not {"stand_in_a", "stand_in_b"} & set(sys.modules)
 
 
 def test_this_machine_can_be_asked_whatever_it_is() -> None:
