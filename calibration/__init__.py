@@ -1,5 +1,22 @@
-"""Device side: unit embeddings for new sessions, fitted with numpy and onnxruntime.
+"""New sessions on the device: fit unit and session embeddings without torch.
 
-Nothing is built here yet; the package exists so that the import rules that it must obey
-(no torch, no onnx, no typer) are already tested.
+Start with ``Calibrator.open``; ``Calibrator.fit`` gives a ``CalibratedSession``, which knows how
+good it is and refuses to be saved or swapped in when it is not.
 """
+
+from poyo_edge.calibration.background import BackgroundFit
+from poyo_edge.calibration.calibrated import CalibratedSession, Quality
+from poyo_edge.calibration.calibrator import Calibrator
+from poyo_edge.calibration.examining import Examination
+from poyo_edge.calibration.fitting import FitSettings
+from poyo_edge.calibration.search import Progress
+
+__all__ = [
+    "BackgroundFit",
+    "CalibratedSession",
+    "Calibrator",
+    "Examination",
+    "FitSettings",
+    "Progress",
+    "Quality",
+]

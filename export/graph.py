@@ -10,6 +10,7 @@ P rotating pairs, O outputs.
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -39,19 +40,31 @@ def build_core(folded: FoldedWeights) -> onnx.ModelProto:
     Raises:
         CheckFailedError: ``onnx.checker`` refuses the graph (a bug, not a user's mistake).
     """
-    graph = _CoreWriter(folded).write()
+    return checked_model(CoreWriter(folded).write(), "core.onnx")
+
+
+def checked_model(graph: ir.Graph, file: str) -> onnx.ModelProto:
+    """The model of a finished graph.
+
+    Raises:
+        CheckFailedError: ``onnx.checker`` refuses it; ``file`` is named.
+    """
     proto = ir.serde.serialize_model(
         ir.Model(graph, ir_version=IR_VERSION, producer_name="poyo-edge")
     )
     try:
         onnx.checker.check_model(proto, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise CheckFailedError(f"core.onnx: expected a valid graph, got: {error}") from error
+        raise CheckFailedError(f"{file}: expected a valid graph, got: {error}") from error
     return proto
 
 
-class _CoreWriter(GraphWriter):
-    """Writes the core from its inputs to its output; one instance writes one graph."""
+class CoreWriter(GraphWriter):
+    """Writes the core from its inputs to its output; one instance writes one graph.
+
+    What depends on the inputs stands in methods of its own where ``export/adapt.py`` needs a
+    gradient.
+    """
 
     def __init__(self, folded: FoldedWeights) -> None:
         super().__init__()
@@ -59,22 +72,16 @@ class _CoreWriter(GraphWriter):
         self.spec = folded.spec
         heads, latents, dim_head = self.spec.cross_heads, self.spec.n_latents, self.spec.dim_head
         self.spike_unit = _input("spike_unit", _INT32, ["batch", "n_spikes"])
-        self.spike_time = _input("spike_time", _FLOAT, ["batch", "n_spikes"])
+        self.spike_time = float_input("spike_time", ["batch", "n_spikes"])
         self.spike_mask = _input("spike_mask", _BOOL, ["batch", "n_spikes"])
-        self.unit_kv = _input("unit_kv", _FLOAT, ["n_units", 2 * heads * dim_head])
-        self.boundary_lse = _input("boundary_lse", _FLOAT, [heads, latents])
-        self.boundary_value = _input("boundary_value", _FLOAT, [heads, latents, dim_head])
-        self.session_query = _input("session_query", _FLOAT, [self.spec.dim])
-        self.query_time = _input("query_time", _FLOAT, ["batch", "n_queries"])
+        self.unit_kv = float_input("unit_kv", ["n_units", 2 * heads * dim_head])
+        self.boundary_lse = float_input("boundary_lse", [heads, latents])
+        self.boundary_value = float_input("boundary_value", [heads, latents, dim_head])
+        self.session_query = float_input("session_query", [self.spec.dim])
+        self.query_time = float_input("query_time", ["batch", "n_queries"])
 
     def write(self) -> ir.Graph:
-        x = self.encoder()
-        for i, layer in enumerate(self.folded.layers):
-            x = self.self_attention(x, layer, f"layer{i}.attention")
-            x = self.feed_forward(x, layer.feed_forward, f"layer{i}.feed_forward")
-        prediction = self.decoder(x)
-        prediction.dtype = _FLOAT
-        prediction.shape = ir.Shape(["batch", "n_queries", self.spec.dim_out])
+        """The graph of the core."""
         inputs = [
             self.spike_unit,
             self.spike_time,
@@ -85,19 +92,23 @@ class _CoreWriter(GraphWriter):
             self.session_query,
             self.query_time,
         ]
-        return self.graph(inputs, [prediction], opset=OPSET, name="poyo_core")
+        return self.graph(inputs, [self.predict()], opset=OPSET, name="poyo_core")
+
+    def predict(self) -> ir.Value:
+        """Prediction (B, Q, O)."""
+        x = self.encoder()
+        for i, layer in enumerate(self.folded.layers):
+            x = self.self_attention(x, layer, f"layer{i}.attention")
+            x = self.feed_forward(x, layer.feed_forward, f"layer{i}.feed_forward")
+        prediction = self.decoder(x)
+        prediction.dtype = _FLOAT
+        prediction.shape = ir.Shape(["batch", "n_queries", self.spec.dim_out])
+        return prediction
 
     def encoder(self) -> ir.Value:
         """Latents (B·L, D) after they have attended to the spikes."""
         scope = "encoder.attention"
-        keys, values = self.spike_keys_and_values()
-        weight = self.weights(self.encoder_query(), keys, scope)
-        spikes = self.op("MatMul", [weight, values], f"{scope}.spike_value")
-        last = [self.ints([-1]), self.ints([np.iinfo(np.int64).max]), self.ints([3])]
-        share = self.op("Slice", [weight, *last], f"{scope}.boundary_share")
-        boundary = self.unsqueeze(self.boundary_value, [1], f"{scope}.boundary_batch")
-        boundary = self.op("Mul", [share, boundary], f"{scope}.boundary_part")
-        out = self.op("Add", [spikes, boundary], f"{scope}.value")
+        out = self.attend_to_spikes(scope)
         out = self.rotate(out, self.latent_rotation(inverse=True), f"{scope}.rotate_back")
         out = self.transpose(out, [1, 2, 0, 3], f"{scope}.merge_heads")
         out = self.output(out, self.folded.encoder_out, scope)
@@ -106,6 +117,21 @@ class _CoreWriter(GraphWriter):
         out = self.op("Add", [out, latent], "encoder.residual")
         out = self.reshape(out, [-1, self.spec.dim], "encoder.rows")
         return self.feed_forward(out, self.folded.encoder_feed_forward, "encoder.feed_forward")
+
+    def attend_to_spikes(self, scope: str) -> ir.Value:
+        """(H, B, L, K): what the latents' queries take from spikes and boundary tokens."""
+        keys, values = self.spike_keys_and_values()
+        weight = self.softmax(self.score(self.encoder_query(), keys, scope), scope)
+        spikes = self.op("MatMul", [weight, values], f"{scope}.spike_value")
+        boundary = self.unsqueeze(self.boundary_value, [1], f"{scope}.boundary_batch")
+        share = self.boundary_share(weight, scope)
+        boundary = self.op("Mul", [share, boundary], f"{scope}.boundary_part")
+        return self.op("Add", [spikes, boundary], f"{scope}.value")
+
+    def boundary_share(self, weight: ir.Value, scope: str) -> ir.Value:
+        """(H, B, L, 1): the weight of the virtual boundary token, which is the last one."""
+        last = [self.ints([-1]), self.ints([np.iinfo(np.int64).max]), self.ints([3])]
+        return self.op("Slice", [weight, *last], f"{scope}.boundary_share")
 
     def encoder_query(self) -> ir.Value:
         """(H, 1, L, K+2): queries, minus the boundary tokens' log-sum-exp, mask fill.
@@ -132,12 +158,16 @@ class _CoreWriter(GraphWriter):
             self.op("Gather", [part, self.spike_unit], f"encoder.spike.{i}", {"axis": 1})
             for i, part in enumerate(tables)
         ]
-        rotation = self.time_rotation(self.spike_time, "encoder.spike_time")
-        tokens = self.turn(parts, rotation, "encoder.spike_rotate")
+        tokens = self.turn(parts, self.spike_rotation, "encoder.spike_rotate")
         tokens = self.zero_row(tokens, 2, 4, "encoder.spike_and_boundary")
         keys, values = self.split(tokens, 0, [heads, heads], "encoder.key_value")
         columns = self.mask_columns()
         return self.concat([keys, columns], -1, "encoder.attention.key"), values
+
+    @functools.cached_property
+    def spike_rotation(self) -> Rotation:
+        """Cos and sin (B, N, P) of the spikes' times."""
+        return self.time_rotation(self.spike_time, "encoder.spike_time")
 
     def mask_columns(self) -> ir.Value:
         """(H, B, N+1, 2): what the queries' last two columns meet: presence, minus absence."""
@@ -156,7 +186,7 @@ class _CoreWriter(GraphWriter):
         qkv = self.by_head(self.linear(qkv, (layer.qkv, None), f"{scope}.qkv"), 3 * heads, scope)
         qkv = self.rotate(qkv, self.latent_rotation(), f"{scope}.rotate")
         query, key, value = self.split(qkv, 1, [heads] * 3, f"{scope}.split")
-        out = self.op("MatMul", [self.weights(query, key, scope), value], f"{scope}.value")
+        out = self.attend(self.score(query, key, scope), value, scope)
         out = self.rotate(out, self.latent_rotation(inverse=True), f"{scope}.rotate_back")
         out = self.transpose(out, [0, 2, 1, 3], f"{scope}.merge_heads")
         out = self.output(out, layer.out, scope)
@@ -171,8 +201,7 @@ class _CoreWriter(GraphWriter):
         key, value = self.split(kv, 1, [heads, heads], f"{scope}.split")
         session = self.reshape(self.session_query, [1, self.spec.dim], f"{scope}.session")
         score = self.decoder_score(session, key, scope)
-        weight = self.op("Softmax", [score], f"{scope}.weight", {"axis": -1})
-        out = self.op("MatMul", [weight, value], f"{scope}.value")
+        out = self.attend(score, value, scope)
         out = self.transpose(out, [0, 2, 1, 3], f"{scope}.merge_heads")
         out = self.output(out, folded.decoder_out, scope)
         out = self.op("Add", [out, session], "decoder.residual")
@@ -208,9 +237,12 @@ class _CoreWriter(GraphWriter):
         still = self.score(query_parts[1], key_parts[1], f"{scope}.still")
         return self.op("Add", [score, still], f"{scope}.score")
 
-    def weights(self, query: ir.Value, key: ir.Value, scope: str) -> ir.Value:
-        """Attention weights (..., queries, keys)."""
-        score = self.score(query, key, scope)
+    def attend(self, score: ir.Value, value: ir.Value, scope: str) -> ir.Value:
+        """(..., queries, K) from scores (..., queries, keys) and values (..., keys, K)."""
+        return self.op("MatMul", [self.softmax(score, scope), value], f"{scope}.value")
+
+    def softmax(self, score: ir.Value, scope: str) -> ir.Value:
+        """Attention weights of scores (..., queries, keys)."""
         return self.op("Softmax", [score], f"{scope}.weight", {"axis": -1})
 
     def score(self, query: ir.Value, key: ir.Value, scope: str) -> ir.Value:
@@ -260,6 +292,10 @@ class _CoreWriter(GraphWriter):
 
     def turn(self, parts: list[ir.Value], rotation: Rotation, scope: str) -> ir.Value:
         """Put the parts of ``halves`` together again, with the pairs turned."""
+        return self.concat(self.turned(parts, rotation, scope), -1, f"{scope}.turned")
+
+    def turned(self, parts: list[ir.Value], rotation: Rotation, scope: str) -> list[ir.Value]:
+        """The parts of ``halves`` with the pairs turned."""
         cos, sin = rotation
         first, second, *still = parts
         plus = self.op("Mul", [first, cos], f"{scope}.first_cos")
@@ -267,8 +303,7 @@ class _CoreWriter(GraphWriter):
         turned = self.op("Sub", [plus, minus], f"{scope}.first")
         plus = self.op("Mul", [second, cos], f"{scope}.second_cos")
         minus = self.op("Mul", [first, sin], f"{scope}.first_sin")
-        partner = self.op("Add", [plus, minus], f"{scope}.second")
-        return self.concat([turned, partner, *still], -1, f"{scope}.turned")
+        return [turned, self.op("Add", [plus, minus], f"{scope}.second"), *still]
 
     def latent_rotation(self, *, inverse: bool = False) -> Rotation:
         """Constants (L, P): rotation by the latents' times, or back."""
@@ -297,6 +332,11 @@ class _CoreWriter(GraphWriter):
         if linear[1] is None:
             return self.op("MatMul", [x, weight], name)
         return self.op("Gemm", [x, weight, self.constant(linear[1], f"{name}.b")], name)
+
+
+def float_input(name: str, shape: list[int | str]) -> ir.Value:
+    """A float32 input of a graph."""
+    return _input(name, _FLOAT, shape)
 
 
 def _input(name: str, dtype: ir.DataType, shape: list[int | str]) -> ir.Value:

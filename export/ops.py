@@ -47,17 +47,28 @@ class GraphWriter:
         value.name = name
         return value
 
+    def ops(
+        self,
+        op_type: str,
+        inputs: Sequence[ir.Value],
+        name: str,
+        count: int,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> list[ir.Value]:
+        """One node with several outputs, ``name.0``, ``name.1``, …"""
+        values = list(
+            self.tape.op_multi_out(op_type, inputs, attributes, num_outputs=count, name=name)
+        )
+        for i, value in enumerate(values):
+            value.name = f"{name}.{i}"
+        return values
+
     def split(self, x: ir.Value, axis: int, sizes: Sequence[int], name: str) -> list[ir.Value]:
         """Cut ``x`` along ``axis``; parts of size 0 are left out."""
         kept = [size for size in sizes if size]
         if len(kept) == 1:
             return [x]
-        values = self.tape.op_multi_out(
-            "Split", [x, self.ints(kept)], {"axis": axis}, num_outputs=len(kept), name=name
-        )
-        for i, value in enumerate(values):
-            value.name = f"{name}.{i}"
-        return list(values)
+        return self.ops("Split", [x, self.ints(kept)], name, len(kept), {"axis": axis})
 
     def constant(self, array: npt.NDArray[Any], name: str) -> ir.Value:
         """An initializer."""
@@ -66,7 +77,7 @@ class GraphWriter:
             if known.dtype != array.dtype or not np.array_equal(known, array):
                 raise ValueError(f"constant {name!r} has two values")
             return value
-        value = self.tape.initializer(ir.tensor(np.ascontiguousarray(array), name=name))
+        value = self.tape.initializer(ir.tensor(np.asarray(array, order="C"), name=name))
         self._constants[name] = (array, value)
         return value
 

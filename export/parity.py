@@ -167,7 +167,7 @@ def compare(
     return parity, expected
 
 
-class _Float32Angles(torch.nn.Module):
+class Float32Angles(torch.nn.Module):
     """The rotary embedding of a float32 model, for use in its float64 copy."""
 
     def __init__(self, embedding: RotaryTimeEmbedding) -> None:
@@ -184,7 +184,7 @@ def _rounding(
     reference: Reference, windows: Sequence[Window], expected: Sequence[Float32]
 ) -> float:
     double = copy.deepcopy(reference.model).double()
-    double.rotary_emb = _Float32Angles(reference.model.rotary_emb)  # type: ignore[assignment]
+    double.rotary_emb = Float32Angles(reference.model.rotary_emb)  # type: ignore[assignment]
     exact = dataclasses.replace(reference, model=double)
     few = [i for i, window in enumerate(windows) if len(window.time) <= _MOST_SPIKES_IN_FLOAT64]
     return _largest_difference([exact.predict(windows[i]) for i in few], [expected[i] for i in few])

@@ -17,9 +17,11 @@ import numpy.typing as npt
 
 from poyo_edge import __version__
 from poyo_edge.artifact import (
+    ADAPT,
     CORE,
     GOLDEN,
     MANIFEST,
+    PRIOR,
     SESSIONS,
     WEIGHTS,
     FileRecord,
@@ -28,10 +30,13 @@ from poyo_edge.artifact import (
 )
 from poyo_edge.checkpoint import Checkpoint, load_checkpoint
 from poyo_edge.errors import UsageError
+from poyo_edge.export.adapt import build_adapt
+from poyo_edge.export.adapt_parity import GradientParity, compare_gradients
 from poyo_edge.export.fold import FoldedWeights, fold
 from poyo_edge.export.graph import build_core
 from poyo_edge.export.health import WeightHealth, weight_health
 from poyo_edge.export.parity import Parity, Reference, compare
+from poyo_edge.export.prior import prior_tensors
 from poyo_edge.export.report import write_report
 from poyo_edge.export.windows import Window, recorded_windows, synthetic_windows
 from poyo_edge.files import atomic_folder, require_free, safe_name, sha256_file
@@ -90,6 +95,7 @@ class ExportReport:
     """Where the artifact is; None after a dry run."""
     checkpoint: Checkpoint
     parity: Parity
+    gradients: GradientParity
     health: WeightHealth
     sessions: dict[str, int]
     """Session id → number of units."""
@@ -113,6 +119,7 @@ class ExportReport:
             "output_sd": self.parity.output_sd,
             "rounding": self.parity.rounding,
             "float64_times": self.parity.float64_times,
+            "gradients": dataclasses.asdict(self.gradients),
             "parity": [line.to_json() for line in self.parity.lines],
             "health": self.health.to_json(),
             "sessions": self.sessions,
@@ -159,14 +166,17 @@ def export_checkpoint(
     weights = {name: tensor.numpy() for name, tensor in checkpoint.weights.items()}
     exporter = _Exporter(checkpoint, weights, options)
     core = build_core(exporter.folded).SerializeToString()
+    adapt = build_adapt(exporter.folded).SerializeToString()
     say("comparing with the checkpoint's own model")
-    parity, golden = exporter.compare(core, recording)
+    parity, gradients, golden = exporter.compare(core, adapt, recording)
     parity.require()
+    gradients.require()
     report = ExportReport(
         name=out.name.removesuffix(".poyo"),
         artifact=None if options.dry_run else str(out),
         checkpoint=checkpoint,
         parity=parity,
+        gradients=gradients,
         health=weight_health(weights),
         sessions={name: len(units) for name, units in exporter.sessions.items()},
         behavior=options.behavior,
@@ -177,7 +187,7 @@ def export_checkpoint(
         return report
     with atomic_folder(out, overwrite=options.overwrite) as folder:
         say("writing the artifact")
-        exporter.write(folder, core, golden)
+        exporter.write(folder, {CORE: core, ADAPT: adapt, GOLDEN: golden.to_bytes()})
         return exporter.finish(folder, report, recording, say)
 
 
@@ -204,7 +214,9 @@ class _Exporter:
             self.weights["session_emb.weight"][session_row],
         )
 
-    def compare(self, core: bytes, recording: Recording | None) -> tuple[Parity, Golden]:
+    def compare(
+        self, core: bytes, adapt: bytes, recording: Recording | None
+    ) -> tuple[Parity, GradientParity, Golden]:
         """Parity on the session of the recording, or on the one with most units."""
         session_id, units = self._session_to_compare(recording)
         unit_embedding, session_embedding = self.embeddings(session_id, units)
@@ -222,22 +234,29 @@ class _Exporter:
             windows += recorded_windows(recording, self.spec)
         backend = open_backend("ort-cpu", core)
         parity, expected = compare(reference, backend, constants, windows)
-        return parity, Golden(
+        short = [len(w.time) <= _GOLDEN_SPIKES and w.kind == "synthetic" for w in windows]
+        labelled = [window for window, kept in zip(windows, short, strict=True) if kept]
+        gradients, golden_gradients = compare_gradients(reference, adapt, labelled)
+        golden = Golden(
             unit_embedding=unit_embedding,
             session_embedding=session_embedding,
             windows=tuple(
                 _golden_window(window, prediction)
-                for window, prediction in zip(windows, expected, strict=True)
-                if window.kind == "synthetic" and len(window.time) <= _GOLDEN_SPIKES
+                for window, prediction, kept in zip(windows, expected, short, strict=True)
+                if kept
             ),
             tolerance=parity.tolerance,
+            gradients=golden_gradients,
         )
+        return parity, gradients, golden
 
-    def write(self, folder: Path, core: bytes, golden: Golden) -> None:
+    def write(self, folder: Path, files: dict[str, bytes]) -> None:
         """Everything but reports and manifest."""
-        (folder / CORE).write_bytes(core)
+        for name, data in files.items():
+            (folder / name).write_bytes(data)
+        tables = [self.weights[name][1:] for name in _TABLES]
+        (folder / PRIOR).write_bytes(to_bytes(prior_tensors(*tables), {}))
         (folder / WEIGHTS).write_bytes(to_bytes(self.folded.session, {}))
-        (folder / GOLDEN).write_bytes(golden.to_bytes())
         (folder / SESSIONS).mkdir()
         for session_id, units in self.sessions.items():
             unit_embedding, session_embedding = self.embeddings(session_id, units)

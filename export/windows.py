@@ -122,6 +122,11 @@ def predict(
 
 def feeds(constants: SessionConstants, windows: Sequence[Window]) -> Feeds:
     """The core's inputs for a batch of windows, padded to the longest."""
+    return {**padded(windows), **constants.feeds()}
+
+
+def padded(windows: Sequence[Window]) -> Feeds:
+    """Spikes and queries of a batch of windows, padded to the longest."""
     shape = (len(windows), max(len(window.time) for window in windows))
     time, unit, mask = np.zeros(shape, np.float32), np.zeros(shape, np.int32), np.zeros(shape, bool)
     for i, window in enumerate(windows):
@@ -132,7 +137,6 @@ def feeds(constants: SessionConstants, windows: Sequence[Window]) -> Feeds:
         "spike_unit": unit,
         "spike_mask": mask,
         "query_time": np.stack([window.query for window in windows]),
-        **constants.feeds(),
     }
 
 

@@ -2,7 +2,9 @@
 
 manifest.json        what this is, and SHA-256 and size of every file
 core.onnx            the folded core
+adapt.onnx           loss and gradients, to fit new sessions
 weights.safetensors  what the session constants need
+prior.safetensors    what trained embeddings look like
 golden.safetensors   windows with expected outputs
 sessions/*.session   known sessions
 report.json, report.html, *.png
@@ -30,10 +32,13 @@ SCHEMA = "poyo-edge/artifact"
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 CORE = "core.onnx"
+ADAPT = "adapt.onnx"
 WEIGHTS = "weights.safetensors"
+PRIOR = "prior.safetensors"
 GOLDEN = "golden.safetensors"
 SESSIONS = "sessions"
-_REQUIRED = (CORE, WEIGHTS, GOLDEN)
+_REQUIRED = (CORE, ADAPT, WEIGHTS, PRIOR, GOLDEN)
+_FEED, _EXPECTED = "adapt.feed.", "adapt.expected."
 _FILE_NAME = re.compile(r"(sessions/)?[A-Za-z0-9_-][A-Za-z0-9._-]*")
 _KINDS = {
     "name": str,
@@ -90,6 +95,18 @@ class Manifest:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class GoldenGradients:
+    """A batch of labelled windows with the gradients of the checkpoint's own model."""
+
+    feeds: dict[str, npt.NDArray[Any]]
+    """The inputs of ``adapt.onnx``."""
+    expected: dict[str, npt.NDArray[np.float32]]
+    """Its outputs."""
+    tolerance: float
+    """Largest allowed error of an output, relative to its largest entry."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Golden:
     """Windows with the outputs of the checkpoint's own model, for ``verify``."""
 
@@ -100,6 +117,7 @@ class Golden:
     prediction (Q, O) float32 in the model's scale."""
     tolerance: float
     """Largest allowed absolute error of a prediction."""
+    gradients: GoldenGradients
 
     def to_bytes(self) -> bytes:
         """The contents of ``golden.safetensors``."""
@@ -109,7 +127,14 @@ class Golden:
         }
         for i, window in enumerate(self.windows):
             arrays |= {f"{i}.{name}": array for name, array in window.items()}
-        return tensors.to_bytes(arrays, {"tolerance": repr(self.tolerance)})
+        gradients = self.gradients
+        arrays |= {f"{_FEED}{name}": array for name, array in gradients.feeds.items()}
+        arrays |= {f"{_EXPECTED}{name}": array for name, array in gradients.expected.items()}
+        tolerances = {
+            "tolerance": repr(self.tolerance),
+            "gradient_tolerance": repr(gradients.tolerance),
+        }
+        return tensors.to_bytes(arrays, tolerances)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -321,4 +346,17 @@ def _golden(arrays: tensors.Tensors, metadata: dict[str, str]) -> Golden:
         session_embedding=arrays["session_embedding"],
         windows=tuple({name: arrays[f"{i}.{name}"] for name in names} for i in range(count)),
         tolerance=float(metadata["tolerance"]),
+        gradients=GoldenGradients(
+            feeds=_behind(arrays, _FEED),
+            expected=_behind(arrays, _EXPECTED),
+            tolerance=float(metadata["gradient_tolerance"]),
+        ),
     )
+
+
+def _behind(arrays: tensors.Tensors, prefix: str) -> dict[str, npt.NDArray[Any]]:
+    """The arrays whose names begin with a prefix, without it; at least one."""
+    found = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+    if not found:
+        raise KeyError(f"{prefix}*")
+    return found

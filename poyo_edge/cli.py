@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-import functools
-import importlib
-import importlib.util
 import json
-import os
 import platform
-import traceback
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import typer
 
-from poyo_edge import __version__
-from poyo_edge.console import Console, complain, program
+from poyo_edge import __version__, cli_build, cli_calibrate
+from poyo_edge.commands import (
+    DEPLOY,
+    DEVICE,
+    LOOK,
+    START,
+    ArtifactPath,
+    BackendName,
+    Json,
+    Quiet,
+    SessionName,
+    Threads,
+    app,
+    command,
+    ended,
+    needs,
+    require_drawing,
+)
+from poyo_edge.console import Console, program
 from poyo_edge.console_text import (
     bench_text,
     demo_text,
@@ -26,69 +37,14 @@ from poyo_edge.console_text import (
     replay_text,
     verify_text,
 )
-from poyo_edge.errors import (
-    ArtifactError,
-    CheckFailedError,
-    MissingExtraError,
-    PoyoEdgeError,
-    UsageError,
-)
+from poyo_edge.errors import ArtifactError, CheckFailedError, UsageError
 
-app = typer.Typer(
-    name="poyo-edge",
-    help="From a POYO checkpoint to a decoder that runs beside the implant.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode="rich",
-    pretty_exceptions_enable=False,
-)
-_START, _DEPLOY, _DEVICE, _LOOK = "Start here", "Export", "On the device", "Look"
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print no progress.")]
-ArtifactPath = Annotated[Path, typer.Argument(help="The artifact, a folder NAME.poyo.")]
-Threads = Annotated[int, typer.Option(min=1, max=256, help="Threads for one window.")]
-BackendName = Annotated[str, typer.Option("--backend", help="auto, or a name that doctor lists.")]
-SessionName = Annotated[
-    str | None,
-    typer.Option("--session", help="A .session file, or the id of a session in the artifact."),
-]
-
-
-Command = TypeVar("Command", bound=Callable[..., None])
+__all__ = ["app", "cli_build", "cli_calibrate", "main"]
 
 
 def main() -> None:
     """Run the command line."""
     app()
-
-
-def command(panel: str, *, example: str) -> Callable[[Command], Command]:
-    """Register a command whose deliberate errors are one line and their own exit code."""
-
-    def register(function: Command) -> Command:
-        @functools.wraps(function)
-        def guarded(*args: Any, **kwargs: Any) -> None:
-            try:
-                function(*args, **kwargs)
-            except PoyoEdgeError as error:
-                raise _ended(error, error.exit_code) from None
-            except KeyboardInterrupt:
-                raise _ended(KeyboardInterrupt("interrupted"), 130) from None
-            except OSError as error:
-                raise _ended(error, 5) from None
-
-        app.command(rich_help_panel=panel, epilog=f"Example: {example}")(guarded)
-        return function
-
-    return register
-
-
-def _ended(error: BaseException, code: int) -> typer.Exit:
-    if os.environ.get("POYO_EDGE_DEBUG"):
-        traceback.print_exception(error)
-    complain(error)
-    return typer.Exit(code)
 
 
 @app.callback(invoke_without_command=True)
@@ -98,16 +54,16 @@ def _root(
     as_json: Json = False,
 ) -> None:
     if as_json and not version:
-        raise _ended(UsageError("--json: expected it behind a command, got it before; move it"), 2)
+        raise ended(UsageError("--json: expected it behind a command, got it before; move it"), 2)
     if version:
         values = {"poyo_edge": __version__, "python": platform.python_version()}
         print(json.dumps(values) if as_json else f"poyo-edge {__version__}")
         raise typer.Exit
     if context.invoked_subcommand is None:
-        raise _ended(UsageError("expected a command, got none; run: poyo-edge --help"), 2)
+        raise ended(UsageError("expected a command, got none; run: poyo-edge --help"), 2)
 
 
-@command(_START, example="poyo-edge demo --out demo")
+@command(START, example="poyo-edge demo --out demo")
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for everything that the demo writes.")] = Path(
         "demo"
@@ -119,7 +75,7 @@ def demo(
 ) -> None:
     """Pretrain, export, verify and stream a small model on simulated data."""
     console = Console(as_json=as_json, quiet=quiet)
-    run_demo = _needs("all", lambda: __import__("poyo_edge.demo", fromlist=["_"]).run_demo)
+    run_demo = needs("all", lambda: __import__("poyo_edge.demo", fromlist=["_"]).run_demo)
     values = run_demo(out, seed=seed, steps=steps, say=console.step, bar=console.progress)
     console.result(values, demo_text(values, program()))
     if not values["verified"]:
@@ -129,7 +85,7 @@ def demo(
         )
 
 
-@command(_DEPLOY, example="poyo-edge export ckpt.pt -o model.poyo --output-scale 10")
+@command(DEPLOY, example="poyo-edge export ckpt.pt -o model.poyo --output-scale 10")
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint that torch_brain wrote.")],
     out: Annotated[
@@ -165,7 +121,7 @@ def export(
 ) -> None:
     """Turn a research checkpoint into an artifact that has been checked."""
     console = Console(as_json=as_json, quiet=quiet)
-    pipeline = _needs("export", lambda: __import__("poyo_edge.export.pipeline", fromlist=["_"]))
+    pipeline = needs("export", lambda: __import__("poyo_edge.export.pipeline", fromlist=["_"]))
     options = pipeline.ExportOptions(
         sequence_length=sequence_length,
         latent_step=latent_step,
@@ -183,7 +139,7 @@ def export(
     console.result(report.to_json(), export_text(report.to_json(), target, program(), recording))
 
 
-@command(_LOOK, example="poyo-edge inspect model.poyo")
+@command(LOOK, example="poyo-edge inspect model.poyo")
 def inspect(
     path: Annotated[Path, typer.Argument(help="A checkpoint, artifact, session or recording.")],
     as_json: Json = False,
@@ -195,7 +151,7 @@ def inspect(
     Console(as_json=as_json).result(values, inspect_text(values))
 
 
-@command(_DEVICE, example="poyo-edge replay model.poyo session.h5 --behavior cursor.vel")
+@command(DEVICE, example="poyo-edge replay model.poyo session.h5 --behavior cursor.vel")
 def replay(
     artifact: ArtifactPath,
     recording: Annotated[Path, typer.Argument(help="The recording to stream, an HDF5 file.")],
@@ -222,7 +178,7 @@ def replay(
 
     console = Console(as_json=as_json, quiet=quiet)
     if figures is not None:
-        _require_drawing(figures)
+        require_drawing(figures)
     source = Recording.open(recording)
     chosen = session or _own_session(artifact, source.session_id)
     decoder = Decoder.open(artifact, session=chosen, backend=backend, threads=threads)
@@ -244,7 +200,7 @@ def replay(
     console.result(values, replay_text(values))
 
 
-@command(_DEVICE, example="poyo-edge verify model.poyo")
+@command(DEVICE, example="poyo-edge verify model.poyo")
 def verify(artifact: ArtifactPath, threads: Threads = 1, as_json: Json = False) -> None:
     """Check hashes, sessions and golden windows on this machine."""
     from poyo_edge.runtime.verify import verify as run_verify
@@ -263,7 +219,7 @@ def verify(artifact: ArtifactPath, threads: Threads = 1, as_json: Json = False) 
         raise typer.Exit(3)
 
 
-@command(_DEVICE, example="poyo-edge bench model.poyo --spikes 0 --spikes 1000")
+@command(DEVICE, example="poyo-edge bench model.poyo --spikes 0 --spikes 1000")
 def bench(
     artifact: ArtifactPath,
     session: SessionName = None,
@@ -295,7 +251,7 @@ def bench(
     Console(as_json=as_json).result(values, bench_text(values))
 
 
-@command(_LOOK, example="poyo-edge doctor")
+@command(LOOK, example="poyo-edge doctor")
 def doctor(as_json: Json = False) -> None:
     """Say what this machine can run, and what to install."""
     from poyo_edge.doctor import examine
@@ -304,7 +260,7 @@ def doctor(as_json: Json = False) -> None:
     Console(as_json=as_json).result(values, doctor_text(values))
 
 
-@command(_START, example="poyo-edge simulate recordings --sessions 2")
+@command(START, example="poyo-edge simulate recordings --sessions 2")
 def simulate(
     folder: Annotated[Path, typer.Argument(help="Where the recordings go.")],
     sessions: Annotated[int, typer.Option(min=1, help="How many.")] = 4,
@@ -329,19 +285,6 @@ def simulate(
     paths = simulate_study(folder, n_sessions=sessions, seed=seed, simulation=simulation)
     names = [str(path) for path in paths]
     Console(as_json=as_json).result({"recordings": names}, "\n".join(names))
-
-
-def _needs(extra: str, load: Callable[[], Any]) -> Any:
-    """Import what an extra brings, or say which pip command does."""
-    try:
-        return load()
-    except MissingExtraError:
-        raise
-    except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package == "poyo_edge":
-            raise
-        raise MissingExtraError(package, extra, "this command") from error
 
 
 def _own_session(artifact: Path, session_id: str) -> str:
@@ -387,22 +330,8 @@ def _remarks(decoder: Any, recording: Any, behavior: str) -> list[str]:
     return remarks
 
 
-def _require_drawing(folder: Path) -> None:
-    """Find out before any work that pictures can be drawn into the folder."""
-    if importlib.util.find_spec("matplotlib") is None:
-        raise MissingExtraError("matplotlib", "plot", "drawing pictures (--figures)")
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder}: expected a folder for pictures, got a file; name another")
-    folder.mkdir(parents=True, exist_ok=True)
-    if not os.access(folder, os.W_OK):
-        raise UsageError(f"{folder}: expected a folder that can be written, got one that cannot")
-
-
 def _draw(folder: Path, result: Any, decoder: Any, title: str) -> list[str]:
     from poyo_edge.runtime.replay import draw
 
     unit = decoder.artifact.manifest.output.unit
     return [str(folder / name) for name in draw(folder, result, title=title, unit=unit)]
-
-
-importlib.import_module("poyo_edge.cli_build")  # registers the command "build"

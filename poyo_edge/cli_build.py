@@ -1,4 +1,4 @@
-"""The command ``build``. Registered by ``poyo_edge/cli.py``."""
+"""``poyo-edge build``: engines for a machine, or everything short of them."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Annotated, Any
 
 import typer
 
-from poyo_edge.cli import ArtifactPath, Json, Quiet, SessionName, command
+from poyo_edge.commands import DEPLOY, ArtifactPath, Json, Quiet, SessionName, command
 from poyo_edge.console import Console, program
 from poyo_edge.console_build import build_text
 from poyo_edge.errors import UsageError
 from poyo_edge.files import require_folder, write_bytes
 
 
-@command("Export", example="poyo-edge build model.poyo --target jetson")
+@command(DEPLOY, example="poyo-edge build model.poyo --target jetson")
 def build(
     artifact: ArtifactPath,
     target: Annotated[

@@ -10,6 +10,8 @@ from poyo_edge.console import latency_table, pairs, table
 from poyo_edge.console_jetson import accelerator_lines
 
 Values = Mapping[str, Any]
+_FAR = 2.0
+"""Root mean square of a unit's z from which on it is called far."""
 
 
 def demo_text(values: Values, program: str) -> str:
@@ -53,6 +55,52 @@ def bench_text(values: Values) -> str:
     ]
     title = f"{values['backend']}, threads {values['threads']}, units {values['n_units']}"
     return f"{title}; milliseconds\n{table(['window', *names], rows)}"
+
+
+def calibrate_text(values: Values, artifact: Path, recording: Path, program: str) -> str:
+    """The learning curve, R² with its interval, what was noticed, and what to type next."""
+    best = values["steps"]
+    rows = [
+        [
+            point["step"],
+            "" if point["loss"] is None else f"{point['loss']:.4f}",
+            f"{point['r2']:.3f}",
+            "  ".join(f"{r2:.3f}" for r2 in point["r2_per_dim"]),
+            "taken" if point["step"] == best else "",
+        ]
+        for point in values["curve"]
+    ]
+    dims = [
+        f"{r2:.3f} ({low:.2f} to {high:.2f})"
+        for r2, (low, high) in zip(values["r2_per_dim"], values["r2_interval"], strict=True)
+    ]
+    silent = values["silent_units"]
+    lines = {
+        "held-out R²": f"{values['r2_heldout']:.4f}, causal, on {values['n_judged']} samples in "
+        "blocks that were not learned from",
+        "per dimension": ", ".join(dims) + ", 95 % intervals",
+        "labels": f"{values['labelled_s']:.1f} s",
+        "steps": f"{best} ({values['stopped']}), {values['wall_s']:.1f} s in all",
+        "memory": f"{values['peak_memory_mb']:.0f} MB at most",
+    }
+    if values["r2_in_use"] is not None:
+        lines["session in use"] = f"R² {values['r2_in_use']:.4f} on the same samples"
+    if silent:
+        lines["silent units"] = f"{len(silent)}: {', '.join(silent[:6])}" + " …" * (len(silent) > 6)
+    for unit, other, alike in values.get("alike", ())[:6]:
+        lines[f"alike: {unit}"] = f"{other}, correlation {alike}: one unit twice?"
+    far = [unit["unit"] for unit in values.get("units", ()) if unit["distance"] > _FAR]
+    if far:
+        lines["far from trained units"] = ", ".join(far[:6]) + " …" * (len(far) > 6)
+    if values.get("report"):
+        lines["report"] = "  ".join(values["report"])
+    notes = "".join(f"\nnote: {note}" for note in values["notes"])
+    curve = table(["step", "loss", "R²", "per dimension", ""], rows)
+    session = values["session"]
+    end = "nothing was written" if session is None else f"wrote {session}\n\nNext:\n"
+    if session is not None:
+        end += f"  {program} replay {artifact} {recording} --session {session}"
+    return f"{curve}\n\n{pairs(lines)}{notes}\n\n{end}"
 
 
 def replay_text(values: Values) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +93,37 @@ def draw_latency(
     axis.set_ylabel("decodes")
     axis.spines[["top", "right"]].set_visible(False)
     _save(plt, figure, path, title)
+
+
+def draw_calibration(path: str | Path, values: Mapping[str, Any]) -> None:
+    """A calibration in three panels: its learning curve, R² by labelled seconds, units.
+
+    Args:
+        path: the PNG to write.
+        values: ``Quality`` and ``Examination`` of ``poyo_edge.calibration`` as JSON values.
+    """
+    plt = _pyplot("drawing a calibration")
+    figure, (curve, seconds, units) = plt.subplots(1, 3, figsize=(13, 3.6))
+    steps = [point["step"] for point in values["curve"]]
+    r2s = [point["r2"] for point in values["curve"]]
+    curve.plot(steps, r2s, color=_DECODED, marker="o", ms=3, lw=1.2)
+    curve.axvline(
+        values["steps"], color=_TRUE, lw=1, ls="--", label=f"taken: step {values['steps']}"
+    )
+    curve.set_ylim(bottom=max(min(r2s), -0.2))
+    curve.legend(frameon=False, fontsize=9)
+    curve.set(xlabel="optimiser step", ylabel="R² on held-out blocks", title="learning curve")
+    points = values["r2_by_seconds"]
+    seconds.plot(*zip(*points, strict=True), color=_DECODED, marker="o", ms=4, lw=1.2)
+    seconds.set_xlim(left=0)
+    seconds.set(xlabel="labelled seconds", ylabel="R² on held-out blocks", title="labels")
+    parts = [unit["part"] for unit in values["units"]]
+    units.bar(range(1, len(parts) + 1), parts, color=_TRUE)
+    units.set(xlabel="units, by what they add", ylabel="R² lost without it", title="units")
+    for axis in (curve, seconds, units):
+        axis.spines[["top", "right"]].set_visible(False)
+    r2 = f"held-out R² {values['r2_heldout']:.3f} from {values['labelled_s']:.0f} labelled s"
+    _save(plt, figure, path, r2)
 
 
 def _save(plt: Any, figure: Any, path: str | Path, title: str) -> None:

@@ -79,15 +79,15 @@ def latent_tokens(spec: ModelSpec) -> tuple[IntArray, FloatArray]:
 
 def relative_times(
     times: npt.NDArray[np.float64] | npt.NDArray[np.int64],
-    start: float | int,
+    start: float | int | FloatArray,
     window_s: float,
     rate_hz: float | None = None,
 ) -> npt.NDArray[np.float32]:
-    """Seconds from the start of the window, (N,) float32 in [0, window_s).
+    """Seconds from the start of the window, float32 in [0, window_s), in the shape of ``times``.
 
     Args:
-        times: (N,) float64 seconds, or int64 ticks when ``rate_hz`` is given.
-        start: start of the window in the same unit.
+        times: (N,) float64 seconds, or int64 ticks when ``rate_hz`` is given; or (B, N).
+        start: start of the window in the same unit; or one for each window, (B, 1).
         window_s: length of the window in seconds.
         rate_hz: ticks per second, or None for seconds.
     """

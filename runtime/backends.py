@@ -167,20 +167,7 @@ class OrtCpuBackend:
     name = "ort-cpu"
 
     def __init__(self, core: bytes, *, threads: int) -> None:
-        try:
-            import onnxruntime
-        except ImportError:
-            raise MissingExtraError("onnxruntime", "ort", "running the core on the CPU") from None
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        try:
-            self._session = onnxruntime.InferenceSession(
-                core, options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as problem:
-            raise BackendError(f"ort-cpu: the core cannot be opened: {problem}") from problem
+        self._session = open_ort_cpu(core, threads=threads, what="the core")
 
     def run(self, feeds: Feeds) -> npt.NDArray[np.float32]:
         """(B, Q, O) float32 predictions in the model's scale.
@@ -193,3 +180,24 @@ class OrtCpuBackend:
         except Exception as problem:
             raise BackendError(f"ort-cpu: {problem}") from problem
         return np.asarray(prediction, np.float32)
+
+
+def open_ort_cpu(model: bytes, *, threads: int, what: str) -> Any:
+    """An ONNX Runtime session on the CPU.
+
+    Raises:
+        MissingExtraError: onnxruntime is not installed.
+        BackendError: it cannot open the model; ``what`` names it.
+    """
+    try:
+        import onnxruntime
+    except ImportError:
+        raise MissingExtraError("onnxruntime", "ort", "running the model on the CPU") from None
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as problem:
+        raise BackendError(f"ort-cpu: {what} cannot be opened: {problem}") from problem

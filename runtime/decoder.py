@@ -116,6 +116,7 @@ class Decoder:
         self._lock = threading.Lock()
         self._decode_lock = threading.Lock()
         self._session = self._prepare(session)
+        self._previous: _OpenSession | None = None
 
     @classmethod
     def open(
@@ -240,9 +241,23 @@ class Decoder:
             session = self.artifact.session(session)
         prepared = self._prepare(session)
         with self._lock:
-            new_row = prepared.units.rows(self._session.units.unit_ids)
-            self._intake.counters.session_change += self._intake.ring.remap(new_row)
-            self._session = prepared
+            self._previous = self._session
+            self._use(prepared)
+
+    def revert(self) -> None:
+        """Go back to the session before the last ``swap_session``, from the next window on.
+
+        Raises:
+            UsageError: no session was swapped in, or it has been reverted already.
+        """
+        with self._lock:
+            if self._previous is None:
+                raise UsageError(
+                    f"revert: expected a session before {self.session_id!r}, got none; "
+                    f"swap_session takes any session"
+                )
+            previous, self._previous = self._previous, None
+            self._use(previous)
 
     def reset(self) -> None:
         """Forget all spikes and held values, as if the stream began now. Counters stay."""
@@ -299,6 +314,12 @@ class Decoder:
             units=UnitTable(session.header.unit_ids),
             constants=self._core.constants(session.unit_embedding, session.session_embedding),
         )
+
+    def _use(self, session: _OpenSession) -> None:
+        """Exchange the session; the lock is held."""
+        new_row = session.units.rows(self._session.units.unit_ids)
+        self._intake.counters.session_change += self._intake.ring.remap(new_row)
+        self._session = session
 
     def _advance(self, now: Any) -> list[str]:
         """Move the clock to ``now`` and say what is wrong with the window that ends there."""

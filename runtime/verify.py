@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from poyo_edge.artifact import SESSIONS, Artifact, Golden
+from poyo_edge.artifact import ADAPT, SESSIONS, Artifact, Golden
 from poyo_edge.errors import PoyoEdgeError
-from poyo_edge.runtime.backends import list_backends
+from poyo_edge.runtime.backends import list_backends, open_ort_cpu
 from poyo_edge.runtime.core import Core
 from poyo_edge.runtime.engines import ENGINES, FLAVOURS
 from poyo_edge.spec import JsonRecord
@@ -38,6 +38,7 @@ def verify(path: str | Path, *, threads: int = 1) -> list[Check]:
     checks = [Check(name="files", ok=True, detail=f"{n_files} files, size and SHA-256")]
     sessions = sorted((artifact.path / SESSIONS).glob("*.session"))
     checks += [_session_check(artifact, file) for file in sessions]
+    checks.append(_gradient_check(artifact, threads))
     for info in list_backends():
         engine = info.name in FLAVOURS
         if info.present and (not engine or (artifact.path / ENGINES).is_dir()):
@@ -89,3 +90,22 @@ def _tolerance(golden: Golden, core: Core, backend: str) -> float:
     spread = np.concatenate([window["prediction"] for window in golden.windows]).std(0).mean()
     precision = getattr(core.backend, "precision", "fp32")
     return max(golden.tolerance, WORST_SD[precision] * float(spread))
+
+
+def _gradient_check(artifact: Artifact, threads: int) -> Check:
+    """Whether new sessions can be fitted here: ``adapt.onnx`` on its golden batch."""
+    name, golden = "golden gradients on ort-cpu", artifact.golden().gradients
+    try:
+        session = open_ort_cpu(artifact.read(ADAPT), threads=threads, what=ADAPT)
+        found = session.run(list(golden.expected), golden.feeds)
+    except PoyoEdgeError as error:
+        return Check(name=name, ok=False, detail=str(error))
+    except Exception as problem:  # ONNX Runtime raises classes of its own.
+        return Check(name=name, ok=False, detail=f"{ADAPT}: {problem}")
+    errors = [
+        float(np.abs(got - want).max() / max(np.abs(want).max(), 1e-30))
+        for got, want in zip(found, golden.expected.values(), strict=True)
+    ]
+    worst = float(np.max(errors))
+    detail = f"max relative error {worst:.2e}, tolerance {golden.tolerance:.2e}"
+    return Check(name=name, ok=bool(worst <= golden.tolerance), detail=detail)

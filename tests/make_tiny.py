@@ -16,9 +16,11 @@ import numpy as np
 import torch
 
 from poyo_edge.artifact import (
+    ADAPT,
     CORE,
     GOLDEN,
     MANIFEST,
+    PRIOR,
     SESSIONS,
     WEIGHTS,
     Artifact,
@@ -66,7 +68,7 @@ def make_tiny(out: Path) -> None:
         export_checkpoint(checkpoint, exported, options)
         with atomic_folder(out, overwrite=True) as target:
             (target / SESSIONS).mkdir()
-            for name in (CORE, WEIGHTS, GOLDEN):
+            for name in (CORE, ADAPT, WEIGHTS, PRIOR, GOLDEN):
                 shutil.copyfile(exported / name, target / name)
             artifact = Artifact.open(exported)
             session_a = _dated(artifact.session("tiny_a"))

@@ -14,7 +14,16 @@ from typing import Any
 
 import pytest
 
-from poyo_edge.artifact import CORE, GOLDEN, MANIFEST, WEIGHTS, Artifact, read_manifest
+from poyo_edge.artifact import (
+    ADAPT,
+    CORE,
+    GOLDEN,
+    MANIFEST,
+    PRIOR,
+    WEIGHTS,
+    Artifact,
+    read_manifest,
+)
 from poyo_edge.errors import ArtifactError, PoyoEdgeError, SessionError, UsageError
 from poyo_edge.files import (
     atomic_folder,
@@ -31,7 +40,9 @@ from poyo_edge.runtime.core import Core
 FILES = (
     MANIFEST,
     CORE,
+    ADAPT,
     WEIGHTS,
+    PRIOR,
     GOLDEN,
     "sessions/tiny_a.session",
     "sessions/tiny_b.session",
@@ -72,7 +83,7 @@ def test_a_copy_opens_wherever_it_is(tiny: Path, tiny_copy: Path) -> None:
 
 
 def test_the_committed_artifact_is_small(tiny: Path) -> None:
-    assert sum(file.stat().st_size for file in tiny.rglob("*") if file.is_file()) < 200_000
+    assert sum(file.stat().st_size for file in tiny.rglob("*") if file.is_file()) < 400_000
 
 
 def test_a_manifest_survives_writing_and_reading(tiny_copy: Path) -> None:
@@ -182,8 +193,8 @@ MANIFESTS: dict[str, tuple[Callable[[Values], Any], str]] = {
     "no spikes": (lambda v: v.update(max_spikes=0), "max_spikes: expected an integer >= 1, got 0"),
     "a name that leaves the folder": (
         lambda v: v["files"].update({"../x": v["files"][CORE]}),
-        "files: expected plain names with core.onnx, weights.safetensors, golden.safetensors "
-        "among them, got unsafe ['../x'], missing []; ",
+        "files: expected plain names with core.onnx, adapt.onnx, weights.safetensors, "
+        "prior.safetensors, golden.safetensors among them, got unsafe ['../x'], missing []; ",
     ),
     "no core": (lambda v: v["files"].pop(CORE), "got unsafe [], missing ['core.onnx']; "),
     "another core file": (

@@ -27,7 +27,9 @@ DEVICE_MODULES = (
 
 _MODEL = r"poyo_edge\.(model|training|checkpoint)(_\w+)?"
 _PHASES = r"poyo_edge\.(runtime|export|calibration)"
-_NOT_SHARED = r"(cli\w*|demo|doctor\w*|inspecting|console\w*|training\w*|model|checkpoint\w*)\.py"
+_NOT_SHARED = (
+    r"(cli\w*|commands|demo|doctor\w*|inspecting|console\w*|training\w*|model|checkpoint\w*)\.py"
+)
 _THIRD_PARTY = rf"({'|'.join(WORKSTATION_ONLY)}|torch_brain)"
 
 
@@ -78,8 +80,6 @@ def forbidden_for(path: str) -> str:
         return r"poyo_edge\.(cli|training)"
     if re.fullmatch(r"(training\w*|model|checkpoint\w*)\.py", name):
         return rf"{_PHASES}|poyo_edge\.cli"
-    if re.fullmatch(r"cli_\w+\.py", name):  # rooms of the command line itself
-        return r"(?!)"
     if re.fullmatch(_NOT_SHARED, name):
         return r"poyo_edge\.cli"
     if name == "figures.py":  # matplotlib, inside its functions

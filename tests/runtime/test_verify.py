@@ -18,6 +18,7 @@ from poyo_edge.files import sha256_bytes
 from poyo_edge.runtime.verify import Check, verify
 
 GOLDEN_CHECK = "golden windows on ort-cpu"
+GRADIENT_CHECK = "golden gradients on ort-cpu"
 
 
 def named(checks: list[Check]) -> dict[str, Check]:
@@ -44,6 +45,7 @@ def test_an_intact_artifact_passes_every_check(tiny: Path) -> None:
         "files",
         "session tiny_a.session",
         "session tiny_b.session",
+        GRADIENT_CHECK,
         GOLDEN_CHECK,
     ]
     assert named(checks)["session tiny_b.session"].detail == "10 units"
@@ -67,6 +69,16 @@ def test_a_prediction_that_differs_fails(tiny_copy: Path, wrong: float) -> None:
     assert not checks[GOLDEN_CHECK].ok
     assert f"max error {wrong:.2e}" in checks[GOLDEN_CHECK].detail
     assert all(check.ok for name, check in checks.items() if name != GOLDEN_CHECK)
+
+
+@pytest.mark.parametrize("wrong", [1e-2, float("nan")])
+def test_a_gradient_that_differs_fails(tiny_copy: Path, wrong: float) -> None:
+    golden = Artifact.open(tiny_copy).golden().gradients
+    name = "session_embedding_gradient"
+    expected = {**golden.expected, name: golden.expected[name] * np.float32(1 + wrong)}
+    changed = dataclasses.replace(golden, expected=expected)
+    checks = named(verify(with_golden(tiny_copy, gradients=changed)))
+    assert [name for name, check in checks.items() if not check.ok] == [GRADIENT_CHECK]
 
 
 def test_embeddings_that_are_not_finite_fail(tiny_copy: Path) -> None:
@@ -95,7 +107,7 @@ def test_a_damaged_session_that_was_added_later_is_named(tiny_copy: Path, conten
     (tiny_copy / "sessions" / "later.session").write_bytes(content)
     checks = named(verify(tiny_copy))
     assert not checks.pop("session later.session").ok
-    assert len(checks) == 4
+    assert len(checks) == 5
     assert all(check.ok for check in checks.values())
 
 

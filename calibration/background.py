@@ -1,0 +1,90 @@
+"""A fit beside decoding: in a thread of its own that gives way to everything else."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable
+
+from poyo_edge.calibration.calibrated import CalibratedSession
+from poyo_edge.calibration.search import Progress
+
+_log = logging.getLogger(__name__)
+_NICE = 10
+_SWITCH_S = 5e-4
+"""How long this thread may keep Python's lock when a decoder wants it (the default is 5 ms)."""
+
+
+class BackgroundFit:
+    """A fit that runs. Made by ``Calibrator.start``."""
+
+    def __init__(
+        self,
+        fit: Callable[[threading.Event, Callable[[Progress], None]], CalibratedSession],
+        on_done: Callable[[BackgroundFit], None] | None = None,
+    ) -> None:
+        self._fit = fit
+        self._on_done = on_done
+        self._stop = threading.Event()
+        self._session: CalibratedSession | None = None
+        self._error: BaseException | None = None
+        self._progress: Progress | None = None
+        self._finished = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="poyo-edge-fit", daemon=True)
+        self._thread.start()
+
+    @property
+    def progress(self) -> Progress | None:
+        """How far it is; None before the first step."""
+        return self._progress
+
+    @property
+    def done(self) -> bool:
+        """Whether it has ended, well or not."""
+        return self._finished.is_set()
+
+    def stop(self) -> None:
+        """Ask it to end with the best so far; it does so within a step."""
+        self._stop.set()
+
+    def result(self, timeout: float | None = None) -> CalibratedSession:
+        """Wait for the session.
+
+        Raises:
+            TimeoutError: it still runs after ``timeout`` seconds.
+            Exception: what the fit raised.
+        """
+        if not self._finished.wait(timeout):
+            raise TimeoutError(f"the fit still runs after {timeout} s; wait longer or stop it")
+        if self._error is not None:
+            raise self._error
+        assert self._session is not None
+        return self._session
+
+    def _run(self) -> None:
+        _give_way()
+        switch = sys.getswitchinterval()
+        sys.setswitchinterval(min(switch, _SWITCH_S))
+        try:
+            self._session = self._fit(self._stop, self._note)
+        except BaseException as error:  # Handed to whoever asks for the result.
+            self._error = error
+            _log.warning("the fit ended with an error: %s", error)
+        finally:
+            sys.setswitchinterval(switch)
+            self._finished.set()
+            if self._on_done is not None:
+                self._on_done(self)
+
+    def _note(self, progress: Progress) -> None:
+        self._progress = progress
+
+
+def _give_way() -> None:
+    """Lower this thread's priority (Linux; elsewhere nothing is done)."""
+    try:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+    except (AttributeError, OSError) as problem:
+        _log.info("the fit keeps the priority of the process: %s", problem)

@@ -1,0 +1,105 @@
+"""A session that was fitted: what it is good for, and the refusal of one that is not."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from poyo_edge.calibration.judging import Point
+from poyo_edge.errors import CheckFailedError
+from poyo_edge.runtime.decoder import Decoder
+from poyo_edge.session import Session
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Quality:
+    """How well a fitted session decodes what it was not fitted on."""
+
+    r2_heldout: float
+    """Mean over dimensions of R² over all held-out blocks, causal."""
+    r2_per_dim: tuple[float, ...]
+    r2_interval: tuple[tuple[float, float], ...]
+    """95 % interval of each dimension, from blocks drawn with replacement."""
+    n_judged: int
+    """Held-out samples behind these figures."""
+    r2_in_use: float | None
+    """R² of the session in use on the same samples; None when there is none."""
+    labelled_s: float
+    steps: int
+    wall_s: float
+    stopped: str
+    """Why the fit ended: "past the best", "all steps", "time" or "interrupted"."""
+    curve: tuple[Point, ...]
+    silent_units: tuple[str, ...]
+    """Units without a spike in the labelled data."""
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """All figures as JSON values."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return {
+            **values,
+            "r2_heldout": round(self.r2_heldout, 6),
+            "r2_per_dim": [round(r2, 6) for r2 in self.r2_per_dim],
+            "r2_interval": [[round(x, 4) for x in pair] for pair in self.r2_interval],
+            "r2_in_use": None if self.r2_in_use is None else round(self.r2_in_use, 6),
+            "labelled_s": round(self.labelled_s, 3),
+            "wall_s": round(self.wall_s, 2),
+            "curve": [point.to_json() for point in self.curve],
+            "silent_units": list(self.silent_units),
+            "notes": list(self.notes),
+        }
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CalibratedSession(Session):
+    """A ``Session`` with its quality. A bad one is refused where it would be used."""
+
+    quality: Quality
+
+    def require_good(self) -> None:
+        """Refuse a session that is worse than holding the mean, or than the one in use.
+
+        Raises:
+            CheckFailedError: with the figures.
+        """
+        quality = self.quality
+        dims = ", ".join(f"{r2:.3f}" for r2 in quality.r2_per_dim)
+        got = f"got {quality.r2_heldout:.3f} (per dimension {dims}) on held-out blocks of "
+        got += f"{quality.labelled_s:.0f} labelled s"
+        more = "check that labels and spikes are of the same time and in the same order, give "
+        more += "more labelled data, or force it (force=True, --force)"
+        if not quality.r2_heldout > 0:
+            raise CheckFailedError(
+                f"session {self.header.session_id!r}: expected an R² above 0, which holding the "
+                f"mean has, {got}; the session was not taken: {more}"
+            )
+        if quality.r2_in_use is not None and quality.r2_heldout < quality.r2_in_use:
+            raise CheckFailedError(
+                f"session {self.header.session_id!r}: expected an R² of at least "
+                f"{quality.r2_in_use:.3f}, which the session in use has on the same samples, "
+                f"{got}; the session in use stays: {more}"
+            )
+
+    def save(self, path: str | Path, *, force: bool = False) -> None:
+        """Write the session file; a crash leaves the old file or the whole new one.
+
+        Raises:
+            CheckFailedError: the session is bad (``require_good``), unless ``force``.
+            UsageError: the folder does not exist.
+        """
+        if not force:
+            self.require_good()
+        Session.save(self, path)
+
+    def swap_into(self, decoder: Decoder, *, force: bool = False) -> None:
+        """Decode with this session from the next window on; ``decoder.revert`` goes back.
+
+        Raises:
+            CheckFailedError: the session is bad (``require_good``), unless ``force``.
+            UsageError: the session does not fit the decoder's core.
+        """
+        if not force:
+            self.require_good()
+        decoder.swap_session(self)

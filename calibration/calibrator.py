@@ -1,0 +1,311 @@
+"""Fit a new session on the device: labelled data in, a checked session out."""
+
+from __future__ import annotations
+
+import datetime
+import math
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from poyo_edge.artifact import Artifact
+from poyo_edge.calibration.adapter import Adapter
+from poyo_edge.calibration.background import BackgroundFit
+from poyo_edge.calibration.calibrated import CalibratedSession, Quality
+from poyo_edge.calibration.checks import least_seconds, remarks, require_usable
+from poyo_edge.calibration.examining import Examination, alike, unit_parts
+from poyo_edge.calibration.fitting import FitSettings
+from poyo_edge.calibration.labels import LabelCollector
+from poyo_edge.calibration.prior import Prior
+from poyo_edge.calibration.resuming import ResumeFile
+from poyo_edge.calibration.search import ALL_STEPS, PAST_BEST, OnProgress, Search
+from poyo_edge.calibration.start import first_guess, from_session
+from poyo_edge.errors import UsageError
+from poyo_edge.session import Session, SessionHeader
+
+Float32 = npt.NDArray[np.float32]
+
+
+class Calibrator:
+    """Collects labelled data of one new session and fits it. Made by ``Calibrator.open``.
+
+    ``add`` may be called while a fit runs (``start``); the fit works on what was there before.
+    """
+
+    def __init__(
+        self,
+        adapter: Adapter,
+        unit_ids: Sequence[str],
+        *,
+        session_id: str,
+        settings: FitSettings | None = None,
+    ) -> None:
+        if not session_id:
+            raise UsageError("session_id: expected a name for the new session, got none")
+        self.session_id = session_id
+        self.settings = settings or FitSettings()
+        self._adapter = adapter
+        self._artifact = adapter.artifact
+        self._prior = Prior.open(adapter.artifact)
+        spec = adapter.spec
+        self._collector = LabelCollector(unit_ids, spec.dim_out, spec.window_seconds)
+        self._lock = threading.Lock()
+        self._last: Search | None = None
+
+    @classmethod
+    def open(
+        cls,
+        artifact: str | Path,
+        unit_ids: Sequence[str],
+        *,
+        session_id: str | None = None,
+        threads: int = 1,
+        settings: FitSettings | None = None,
+    ) -> Calibrator:
+        """Open an artifact to calibrate a session of these units.
+
+        Args:
+            artifact: the folder ``NAME.poyo``.
+            unit_ids: ids of the session's units; rows count along them.
+            session_id: name of the new session; None takes the current time.
+            threads: threads for one step. More than one may disturb a decoder beside it.
+            settings: how to fit.
+
+        Raises:
+            ArtifactError: damaged, or exported without what calibration needs.
+            UsageError: no units, or an id twice.
+            MissingExtraError, BackendError: ONNX Runtime is absent or fails.
+        """
+        name = session_id if session_id is not None else f"calibrated-{_now()}"
+        adapter = Adapter(Artifact.open(artifact), threads=threads)
+        return cls(adapter, unit_ids, session_id=name, settings=settings)
+
+    @property
+    def unit_ids(self) -> tuple[str, ...]:
+        """Ids of the session's units."""
+        return self._collector.unit_ids
+
+    @property
+    def dim_out(self) -> int:
+        """Dimensions of the behaviour."""
+        return self._adapter.spec.dim_out
+
+    @property
+    def labelled_s(self) -> float:
+        """Labelled seconds so far; samples whose window is not whole do not count."""
+        with self._lock:
+            return self._collector.labels().seconds if self._collector.n_pieces else 0.0
+
+    def add(
+        self,
+        spike_times: npt.ArrayLike,
+        spike_units: npt.ArrayLike,
+        behavior_times: npt.ArrayLike,
+        behavior: npt.ArrayLike,
+    ) -> None:
+        """Hand over labelled data, as trials arrive. What is refused changes nothing.
+
+        A label at t needs the spikes of the window before it: begin a piece one window before
+        its first label, or where the last one ended.
+
+        Args:
+            spike_times: (M,) seconds.
+            spike_units: (M,) rows of ``unit_ids``, or ids. Spikes of others are left out.
+            behavior_times: (S,) ascending seconds on the same clock.
+            behavior: (S, O) in behaviour units.
+
+        Raises:
+            UsageError: shapes, NaN, order, or times that do not overlap.
+        """
+        with self._lock:
+            self._collector.add(spike_times, spike_units, behavior_times, behavior)
+
+    def fit(
+        self,
+        *,
+        max_seconds: float = math.inf,
+        seed: int = 0,
+        start: Session | None = None,
+        in_use: Session | None = None,
+        stop: threading.Event | None = None,
+        on_progress: OnProgress | None = None,
+        resume_file: str | Path | None = None,
+    ) -> CalibratedSession:
+        """Fit the session to everything added so far.
+
+        The same fit runs on folds held out in time; the number of steps that does best there is
+        then taken on all labels. Deterministic for a seed, unless time or a stop ends it.
+
+        Args:
+            max_seconds: wall time that it may take.
+            seed: of the order of windows and of unit dropout.
+            start: begin with the embeddings of this session where unit ids agree.
+            in_use: judge this session too; a new one that is worse is refused later on.
+            stop: set it to end early with the best so far; so does Ctrl-C in the main thread.
+            on_progress: called after each step.
+            resume_file: keep the state here after each judgement, and begin with what is there
+                from the same labels, settings, seed and start. Removed when the fit has ended
+                by itself.
+
+        Raises:
+            UsageError: labels that no decoder can be fitted to, or no time.
+            CheckFailedError: the loss became NaN or infinite.
+        """
+        started = time.monotonic()
+        if not max_seconds > 0:
+            raise UsageError(f"max_seconds: expected seconds > 0, got {max_seconds!r}")
+        with self._lock:
+            labels = self._collector.labels()
+            notes = remarks(labels, self._artifact.manifest.output, self._collector.unknown_spikes)
+        require_usable(
+            labels, self._adapter.window_s, self.settings.n_blocks, self._artifact.manifest.output
+        )
+        guess = first_guess(self._artifact, self._prior, self.unit_ids)
+        if start is not None:
+            guess = from_session(self.unit_ids, start, guess)
+        search = Search(self._adapter, self._prior, labels, self.settings, guess, seed)
+        kept = None
+        if resume_file is not None:
+            kept = ResumeFile(resume_file, search, self._artifact.manifest.core_hash)
+            kept.load()
+        search.run(
+            max_seconds - (time.monotonic() - started),
+            stop or threading.Event(),
+            on_progress or (lambda _: None),
+            on_judged=kept.save if kept is not None else (lambda: None),
+        )
+        if kept is not None and search.stopped in (PAST_BEST, ALL_STEPS):
+            kept.remove()
+        self._last = search
+        in_use_r2 = None if in_use is None else self._r2_of(in_use, search)
+        quality = _quality(search, self.unit_ids, in_use_r2, notes, time.monotonic() - started)
+        return self._session(search, quality)
+
+    def start(
+        self,
+        *,
+        max_seconds: float = math.inf,
+        seed: int = 0,
+        start: Session | None = None,
+        in_use: Session | None = None,
+        on_done: Callable[[BackgroundFit], None] | None = None,
+    ) -> BackgroundFit:
+        """``fit`` in a background thread of low priority, while a decoder keeps decoding.
+
+        Args:
+            max_seconds, seed, start, in_use: see ``fit``.
+            on_done: called in that thread when it has ended, for example to swap the session in.
+        """
+
+        def run(stop: threading.Event, note: OnProgress) -> CalibratedSession:
+            return self.fit(
+                max_seconds=max_seconds,
+                seed=seed,
+                start=start,
+                in_use=in_use,
+                stop=stop,
+                on_progress=note,
+            )
+
+        return BackgroundFit(run, on_done)
+
+    def examine(self, *, shares: Sequence[float] = (0.25, 0.5)) -> Examination:
+        """Look behind the last fit: each unit's part, units alike, R² against labelled seconds.
+
+        Takes some times as long as the fit: all units are taken away in turn, and the fit is
+        repeated on each share of the labels that is long enough.
+
+        Args:
+            shares: of the labelled seconds; the whole is known.
+
+        Raises:
+            UsageError: nothing was fitted yet.
+        """
+        search = self._last
+        if search is None:
+            raise UsageError("examine: expected a fit before it, got none; call fit first")
+        points = [(search.labels.seconds, search.chosen.point.r2)]
+        for share in sorted(shares, reverse=True):
+            labels = search.labels.until(search.labels.seconds * share)
+            if labels.seconds >= self._least_seconds:
+                start = search.start
+                part = Search(self._adapter, self._prior, labels, self.settings, start, search.seed)
+                part.run(math.inf, threading.Event(), lambda _: None)
+                points.append((labels.seconds, part.chosen.point.r2))
+        return Examination(
+            units=unit_parts(self._adapter, self._prior, search, self.unit_ids),
+            alike=alike(search.labels, self.unit_ids),
+            r2_by_seconds=tuple(reversed(points)),
+        )
+
+    @property
+    def _least_seconds(self) -> float:
+        return least_seconds(self._adapter.window_s, self.settings.n_blocks)
+
+    def _session(self, search: Search, quality: Quality) -> CalibratedSession:
+        best = search.chosen.tables[-1]
+        header = SessionHeader(
+            session_id=self.session_id,
+            unit_ids=self.unit_ids,
+            core_hash=self._artifact.manifest.core_hash,
+            method="calibration",
+            labelled_s=round(quality.labelled_s, 3),
+            steps=quality.steps,
+            r2_heldout=round(quality.r2_heldout, 6),
+            created=_now(),
+        )
+        return CalibratedSession(
+            header=header,
+            unit_embedding=best.units,
+            session_embedding=best.session,
+            quality=quality,
+        )
+
+    def _r2_of(self, session: Session, search: Search) -> float:
+        """R² of an existing session on the held-out samples of a search."""
+        if session.header.core_hash != self._artifact.manifest.core_hash:
+            raise UsageError(
+                f"in_use: expected a session of this core, got {session.header.session_id!r} of "
+                f"core {session.header.core_hash[:12]}"
+            )
+        row = {unit: i for i, unit in enumerate(session.header.unit_ids)}
+        shared = [i for i, unit in enumerate(self.unit_ids) if unit in row]
+        if not shared:
+            return -math.inf
+        units = session.unit_embedding[[row[self.unit_ids[i]] for i in shared]]
+        labels = search.labels.of_units(np.array(shared))
+
+        def predict(fold: int) -> npt.NDArray[np.float64]:
+            samples = search.fits[fold].judged()
+            return self._adapter.predict(labels, samples, units, session.session_embedding)
+
+        return float(search.judge(predict).r2().mean())
+
+
+def _quality(
+    search: Search, unit_ids: Sequence[str], in_use: float | None, notes: list[str], wall_s: float
+) -> Quality:
+    judged, point = search.chosen.judged, search.chosen.point
+    low, high = judged.interval()
+    return Quality(
+        r2_heldout=point.r2,
+        r2_per_dim=point.r2_per_dim,
+        r2_interval=tuple(zip(low.tolist(), high.tolist(), strict=True)),
+        n_judged=len(judged.truth),
+        r2_in_use=in_use,
+        labelled_s=search.labels.seconds,
+        steps=point.step,
+        wall_s=wall_s,
+        stopped=search.stopped,
+        curve=tuple(search.curve),
+        silent_units=tuple(unit_ids[i] for i in search.labels.silent()),
+        notes=tuple(notes),
+    )
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")

@@ -1,0 +1,110 @@
+"""What stands behind a calibration: each unit's part, odd units, and how many labels it takes.
+
+Legend: U units.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from poyo_edge.calibration.adapter import Adapter
+from poyo_edge.calibration.labels import Labels
+from poyo_edge.calibration.prior import Prior
+from poyo_edge.calibration.search import Search
+from poyo_edge.metrics import r2_per_dim
+from poyo_edge.spec import JsonRecord
+
+_BIN_S = 0.01
+_ALIKE = 0.8
+_MOST_JUDGED = 60
+"""Held-out samples of each fold that a unit's part is measured on."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class UnitPart(JsonRecord):
+    """One unit in a calibrated session."""
+
+    unit: str
+    rate_hz: float
+    """Spikes per labelled second."""
+    part: float
+    """R² lost on held-out blocks when the unit is taken away."""
+    distance: float
+    """From the trained units (``Prior.distance``): 1 is typical of them, 2 is far."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Examination:
+    """All units, and pairs of units that look like one."""
+
+    units: tuple[UnitPart, ...]
+    alike: tuple[tuple[str, str, float], ...]
+    """Pairs whose spike counts in 10 ms bins correlate by more than 0.8, and by how much."""
+    r2_by_seconds: tuple[tuple[float, float], ...]
+    """Labelled seconds, and the held-out R² of a fit to no more than these."""
+
+    def to_json(self) -> dict[str, Any]:
+        """All figures as JSON values."""
+        return {
+            "units": [unit.to_json() for unit in self.units],
+            "alike": [list(pair) for pair in self.alike],
+            "r2_by_seconds": [[round(s, 3), round(r2, 6)] for s, r2 in self.r2_by_seconds],
+        }
+
+
+def unit_parts(
+    adapter: Adapter, prior: Prior, search: Search, unit_ids: Sequence[str]
+) -> tuple[UnitPart, ...]:
+    """Each unit's rate, part and distance, the largest part first."""
+    labels = search.labels
+    counts = np.bincount(labels.spike_rows, minlength=labels.n_units)
+    heard = float((labels.stretches[:, 1] - labels.stretches[:, 0]).sum())
+    distance = prior.distance(search.chosen.tables[-1].units)
+    everyone = np.arange(labels.n_units)
+    whole = _r2_of_units(adapter, search, everyone)
+    parts = [
+        UnitPart(
+            unit=unit,
+            rate_hz=round(float(counts[i] / heard), 3),
+            part=round(whole - _r2_of_units(adapter, search, np.delete(everyone, i)), 5)
+            if labels.n_units > 1
+            else round(whole, 5),
+            distance=round(float(distance[i]), 3),
+        )
+        for i, unit in enumerate(unit_ids)
+    ]
+    return tuple(sorted(parts, key=lambda part: -part.part))
+
+
+def alike(labels: Labels, unit_ids: Sequence[str]) -> tuple[tuple[str, str, float], ...]:
+    """Pairs of units whose spikes come together more than two neurons' do."""
+    start, end = labels.stretches[0, 0], labels.stretches[-1, 1]
+    n_bins = int((end - start) / _BIN_S) + 1
+    counts = np.zeros((n_bins, labels.n_units), np.float32)
+    bins = ((labels.spike_times - start) / _BIN_S).astype(np.int64)
+    np.add.at(counts, (bins, labels.spike_rows), 1)
+    counts -= counts.mean(0)
+    sd = np.sqrt((counts**2).sum(0))
+    correlation = (counts.T @ counts) / np.maximum(np.outer(sd, sd), 1e-12)
+    rows, columns = np.nonzero(np.triu(correlation > _ALIKE, 1))
+    return tuple(
+        (unit_ids[int(i)], unit_ids[int(j)], round(float(correlation[i, j]), 3))
+        for i, j in zip(rows, columns, strict=True)
+    )
+
+
+def _r2_of_units(adapter: Adapter, search: Search, rows: npt.NDArray[np.int64]) -> float:
+    """Held-out R² of each fold's best fit with only these units."""
+    labels = search.labels.of_units(rows)
+    truth, decoded = [], []
+    for fit, best in zip(search.fits[:-1], search.chosen.tables[:-1], strict=True):
+        samples = fit.judged()
+        samples = samples[:: max(1, -(-len(samples) // _MOST_JUDGED))]
+        decoded.append(adapter.predict(labels, samples, best.units[rows], best.session))
+        truth.append(labels.values[samples])
+    return float(r2_per_dim(np.concatenate(truth), np.concatenate(decoded)).mean())

@@ -1,0 +1,64 @@
+"""Labelled seconds of a recording, handed to a calibrator as a rig would hand over trials."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from poyo_edge.calibration.calibrator import Calibrator
+from poyo_edge.errors import RecordingError, UsageError
+from poyo_edge.recording import Recording
+
+
+def add_recording(
+    calibrator: Calibrator,
+    recording: Recording,
+    behavior: str,
+    *,
+    split: str = "train",
+    seconds: float | None = None,
+) -> None:
+    """Add the first ``seconds`` of a split, interval by interval; None adds all of it.
+
+    Nothing outside of the split is used: no spike before an interval, no label after it.
+
+    Raises:
+        RecordingError: no such behaviour or split, another number of dimensions than the model
+            decodes, or no sample in the split.
+        UsageError: see ``Calibrator.add``; or ``seconds`` is not above 0.
+    """
+    if seconds is not None and not seconds > 0:
+        raise UsageError(f"seconds: expected a number > 0, got {seconds!r}")
+    series = recording.behavior(behavior, allow_nan=True)
+    if series.values.shape[1] != calibrator.dim_out:
+        raise RecordingError(
+            recording.path,
+            behavior,
+            expected=f"{calibrator.dim_out} dimensions, as the model decodes",
+            got=series.values.shape[1],
+            do="name the behaviour that the model was trained on",
+        )
+    finite = np.isfinite(series.values).all(1)
+    left, added = np.inf if seconds is None else seconds, 0
+    for start, end in recording.intervals(split):
+        end = min(end, start + left)
+        left -= end - start
+        samples = (series.times >= start) & (series.times < end) & finite
+        spikes = slice(*np.searchsorted(recording.spike_times, [start, end]))
+        if samples.any():
+            calibrator.add(
+                recording.spike_times[spikes],
+                recording.spike_units[spikes],
+                series.times[samples],
+                series.values[samples],
+            )
+            added += int(samples.sum())
+        if left <= 0:
+            break
+    if not added:
+        raise RecordingError(
+            recording.path,
+            f"{split}_domain",
+            expected=f"samples of {behavior} that are no NaN",
+            got="none",
+            do="choose another split or behaviour",
+        )

@@ -1,0 +1,89 @@
+"""Held-out judgement: what was decoded on blocks that nothing was learned from.
+
+Legend: S judged samples, O outputs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import numpy.typing as npt
+
+from poyo_edge.metrics import r2_per_dim
+from poyo_edge.spec import JsonRecord
+
+Float64 = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+_RESAMPLED = 500
+_NO_MATTER = 0.01
+_LEVEL = (2.5, 97.5)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Point(JsonRecord):
+    """One judgement of all folds."""
+
+    step: int
+    loss: float | None
+    """Mean loss of the steps since the last judgement; None before the first step."""
+    r2: float
+    """Of all held-out samples together, mean over dimensions."""
+    r2_per_dim: tuple[float, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Judged:
+    """Held-out truth and predictions of all folds."""
+
+    truth: Float64
+    """(S, O) in behaviour units."""
+    decoded: Float64
+    """(S, O)."""
+    block: Ints
+    """(S,) the block of each sample."""
+
+    def r2(self) -> Float64:
+        """R² of each dimension over all blocks together, (O,)."""
+        return r2_per_dim(self.truth, self.decoded)
+
+    def point(self, step: int, losses: list[float]) -> Point:
+        """The judgement in figures."""
+        per_dim = self.r2()
+        return Point(
+            step=step,
+            loss=float(np.mean(losses)) if losses else None,
+            r2=float(per_dim.mean()),
+            r2_per_dim=tuple(per_dim.tolist()),
+        )
+
+    def interval(self, seed: int = 0) -> Float64:
+        """95 % interval of the R² of each dimension, (2, O): blocks drawn with replacement."""
+        draws = [r2_per_dim(self.truth[rows], self.decoded[rows]) for rows in self._draws(seed)]
+        return np.asarray(np.percentile(np.array(draws), _LEVEL, axis=0))
+
+    def clearly_worse(self, other: Judged, seed: int = 0) -> bool:
+        """Whether this decodes the same samples worse than ``other``, beyond chance.
+
+        Beyond chance is a difference of mean R² larger than its standard error, and than
+        ``_NO_MATTER``; blocks are drawn with replacement, the same for both.
+        """
+        gap = float((other.r2() - self.r2()).mean())
+        draws = [
+            float((r2_per_dim(truth, theirs) - r2_per_dim(truth, ours)).mean())
+            for truth, theirs, ours in (
+                (self.truth[rows], other.decoded[rows], self.decoded[rows])
+                for rows in self._draws(seed)
+            )
+        ]
+        return gap > max(_NO_MATTER, float(np.std(draws)))
+
+    def _draws(self, seed: int) -> list[Ints]:
+        """Samples of blocks drawn with replacement, in which every dimension varies."""
+        rng = np.random.default_rng(seed)
+        blocks = [np.flatnonzero(self.block == b) for b in np.unique(self.block)]
+        draws = [
+            np.concatenate([blocks[i] for i in rng.integers(len(blocks), size=len(blocks))])
+            for _ in range(_RESAMPLED)
+        ]
+        return [rows for rows in draws if (np.ptp(self.truth[rows], axis=0) > 0).all()]

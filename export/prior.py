@@ -1,0 +1,37 @@
+"""``prior.safetensors``: statistics of the trained embeddings, where fits of new sessions start."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+Float32 = npt.NDArray[np.float32]
+
+
+_FLOOR = 1e-4
+"""Least variance of a direction, as a share of that of the widest one."""
+
+
+def prior_tensors(units: Float32, sessions: Float32) -> dict[str, Float32]:
+    """Mean and spread of the trained tables.
+
+    Args:
+        units: (U, D) trained unit embeddings.
+        sessions: (S, D) trained session embeddings.
+
+    Returns:
+        ``unit_mean`` (D,); ``unit_root`` (D, D), whose columns are the principal directions of
+        the units, each as long as their standard deviation along it; ``session_mean`` (D,).
+    """
+    mean = units.mean(0, dtype=np.float64)
+    centred = units - mean
+    covariance = centred.T @ centred / max(1, len(units) - 1)
+    variance, directions = np.linalg.eigh(covariance)
+    # A single unit has no spread; its own size stands in.
+    widest = variance[-1] if variance[-1] > 0 else float((mean**2).mean()) or 1.0
+    root = directions * np.sqrt(np.maximum(variance, _FLOOR * widest))
+    return {
+        "unit_mean": mean.astype(np.float32),
+        "unit_root": root.astype(np.float32),
+        "session_mean": sessions.mean(0, dtype=np.float64).astype(np.float32),
+    }
