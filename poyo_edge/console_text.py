@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from poyo_edge.console import latency_table, pairs, table
+from poyo_edge.console_jetson import accelerator_lines
 
 Values = Mapping[str, Any]
 _FAR = 2.0
@@ -204,8 +205,9 @@ def doctor_text(values: Values) -> str:
         "jetson": values["jetson"] or "no",
     }
     install = values["install"] or ["nothing: everything that this version can use is there"]
+    machine = [pairs(about), *accelerator_lines(values)]
     return "\n".join(
-        [pairs(about), "", pairs(packages), "", "backends", *backends, "", "to install", *install]
+        [*machine, "", pairs(packages), "", "backends", *backends, "", "to install", *install]
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import os
 import platform
@@ -9,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from poyo_edge import __version__
+from poyo_edge.doctor_jetson import examine_jetson, remarks
 from poyo_edge.runtime.backends import list_backends
+from poyo_edge.runtime.machine import this_machine
 
 _EXTRAS = {
     "ort": ("onnxruntime",),
@@ -35,12 +38,17 @@ def examine() -> dict[str, Any]:
         for extra, names in _EXTRAS.items()
     }
     backends = list_backends()
+    machine = this_machine()
+    state = examine_jetson(machine)
     return {
         "poyo_edge": __version__,
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",
         "cores": _cores(),
         "jetson": _jetson(),
+        "jetson_state": None if state is None else dataclasses.asdict(state),
+        "accelerator": machine.to_json(),
+        "remarks": remarks(machine),
         "packages": {"numpy": _version("numpy"), "h5py": _version("h5py"), **versions},
         "backends": [
             {"name": info.name, "present": info.present, "reason": info.reason} for info in backends

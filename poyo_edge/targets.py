@@ -14,8 +14,11 @@ from poyo_edge.errors import UsageError
 OLDEST_TENSORRT, NEWEST_TENSORRT = "10.1", "11.4"
 """The range that the builder is written for; others are refused or warned about."""
 RTX_VERSION = "1.7.1.116"
-RTX_CAPABILITIES = ("SM75", "SM80", "SM86", "SM89", "SM120", "SM121")
-"""What TensorRT-RTX compiles for ahead of time, by the names of its own enum."""
+RTX_CAPABILITIES = ("SM80", "SM86", "SM89", "SM120", "SM121")
+"""What TensorRT-RTX compiles our graphs for ahead of time, by the names of its own enum.
+
+It also knows SM75 (Turing), where it refuses every product in FP32, the readout's too.
+"""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,8 +31,6 @@ class Release:
     python: str
     cuda: str
     tensorrt: str
-    tables: tuple[str, ...]
-    """Operator tables that its graphs are held to."""
     note: str = ""
 
 
@@ -76,7 +77,6 @@ JETPACK_6 = Release(
     python="3.10",
     cuda="12.6",
     tensorrt="10.3",
-    tables=("10.3",),
     note="10.7 is the newest TensorRT that NVIDIA lists for JetPack 6",
 )
 JETPACK_7_0 = Release(
@@ -85,7 +85,6 @@ JETPACK_7_0 = Release(
     python="3.12",
     cuda="13.0",
     tensorrt="10.13",
-    tables=("10.13",),
 )
 JETPACK_7_2 = Release(
     name="JetPack 7.2",
@@ -93,7 +92,6 @@ JETPACK_7_2 = Release(
     python="3.12",
     cuda="13.2",
     tensorrt="10.16",
-    tables=("10.15", "11.1"),
     note="from 7.2.2 on, TensorRT 11.4.1 can be installed through the SBSA packages",
 )
 

@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from poyo_edge.artifact import CORE, Artifact
-from poyo_edge.runtime.backends import Backend, open_backend
+from poyo_edge.runtime.backends import Backend, EngineSource, open_backend
 from poyo_edge.runtime.constants import SessionConstants, constant_shapes, session_constants
+from poyo_edge.runtime.engines import ENGINES
 from poyo_edge.tensors import Tensors
 
 Float32 = npt.NDArray[np.float32]
@@ -31,9 +32,14 @@ class Core:
             ArtifactError: a file of the artifact is damaged.
             UsageError, MissingExtraError, BackendError: see ``open_backend``.
         """
+        engines = EngineSource(
+            folder=artifact.path / ENGINES,
+            core_sha256=artifact.manifest.files[CORE].sha256,
+            max_spikes=artifact.manifest.max_spikes,
+        )
         return cls(
             artifact=artifact,
-            backend=open_backend(backend, artifact.read(CORE), threads=threads),
+            backend=open_backend(backend, artifact.read(CORE), threads=threads, engines=engines),
             weights=artifact.weights(constant_shapes(artifact.manifest.spec)),
         )
 

@@ -19,6 +19,7 @@ from poyo_edge.runtime.constants import SessionConstants
 from poyo_edge.runtime.core import Core
 from poyo_edge.runtime.failsafe import Failsafe, FailsafeSettings, Status
 from poyo_edge.runtime.intake import Intake, UnitTable, as_times
+from poyo_edge.runtime.keep_warm import keep_warm
 from poyo_edge.runtime.latency import LatencyHistogram
 from poyo_edge.runtime.ring import Rows, SpikeRing, Times
 from poyo_edge.session import Session
@@ -55,7 +56,7 @@ class Result:
     status: Status
     flags: tuple[str, ...]
     """Why the status is what it is: warmup, silent, gap, over_budget, overflow, clock_reset,
-    backend."""
+    backend, fallback."""
     t: float | int
     """End of the window, in the unit that ``decode`` was called with."""
     n_spikes: int
@@ -127,6 +128,7 @@ class Decoder:
         threads: int = 1,
         tick_rate_hz: float | None = None,
         settings: DecoderSettings | None = None,
+        keep_warm_s: float | None = None,
     ) -> Decoder:
         """Open an artifact and a session, and warm up.
 
@@ -138,6 +140,8 @@ class Decoder:
             threads: threads for one window.
             tick_rate_hz: ticks per second if times are integer device ticks.
             settings: limits and failsafe.
+            keep_warm_s: with TensorRT, run an engine whenever nothing was decoded for so long,
+                so that the GPU's clocks stay up; None leaves them alone.
 
         Raises:
             ArtifactError, SessionError: a file is damaged or does not fit.
@@ -150,6 +154,8 @@ class Decoder:
         core = Core.open(opened, backend=backend, threads=threads)
         decoder = cls(core, session, tick_rate_hz=tick_rate_hz, settings=settings)
         decoder._warm_up()
+        if keep_warm_s is not None:
+            keep_warm(core.backend, keep_warm_s)
         _log.info("decoding with %s, session %s", core.backend.name, session.header.session_id)
         return decoder
 
@@ -360,6 +366,8 @@ class Decoder:
             prediction = self._core.predict(session.constants, spike_time, rows, self._query)[0]
             value = prediction.astype(np.float64) * self._scale + self._offset
             failed = not bool(np.isfinite(value).all())
+            if getattr(self._core.backend, "fallen_back", False):
+                flags.append("fallback")
         except Exception as problem:  # Whatever a backend raises, a value has to leave.
             failed = True
             if not self._backend_failing:

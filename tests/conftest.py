@@ -27,7 +27,8 @@ TINY = Path(__file__).parent / "data" / "tiny.poyo"
 
 def pytest_report_header() -> list[str]:
     versions = []
-    for package in ("numpy", "h5py", "safetensors", "onnxruntime", "onnx", "torch", "torch_brain"):
+    for package in ("numpy", "h5py", "safetensors", "onnxruntime", "onnx", "torch", "torch_brain",
+                    "tensorrt-rtx-cu13-bindings"):  # fmt: skip
         try:
             versions.append(f"{package} {importlib.metadata.version(package)}")
         except importlib.metadata.PackageNotFoundError:

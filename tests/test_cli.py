@@ -31,6 +31,19 @@ FLAGS = {
         "--json",
         "--quiet",
     },
+    "build": {
+        "--target",
+        "--precision",
+        "--max-spikes",
+        "--recording",
+        "--behavior",
+        "--session",
+        "--rebuild",
+        "--systemd",
+        "--report",
+        "--json",
+        "--quiet",
+    },
     "calibrate": {
         "--behavior",
         "--out",
@@ -229,6 +242,39 @@ def test_a_recording_of_an_unknown_session_is_exit_2(tiny: Path, recording: Path
     assert done.returncode == 2
     assert "expected one for the recording's own id 'sim_00'" in done.stderr
     assert "--session" in done.stderr
+
+
+def test_build_for_the_cpu_says_what_is_settled_and_reports_it(
+    tiny_copy: Path, tmp_path: Path
+) -> None:
+    report = tmp_path / "report.json"
+    values = run_json("build", tiny_copy, "--target", "cpu", "--report", report)
+    assert values["target"] == "cpu"
+    assert values["engines"] == []
+    assert values["settled"]
+    written = json.loads(report.read_text())
+    assert set(written) == {"build", "doctor"}
+    assert written["build"]["parity"]["worst"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        ((), 2, "target: expected one of ['jetson'"),
+        (("--target", "nano"), 2, "got 'nano'"),
+        (("--target", "jetson", "--systemd", "model.poyo"), 2, "expected the artifact's absolute"),
+        (("--target", "cpu", "--report", "/no/such/folder/r.json"), 2, "an existing folder"),
+        (("--target", "cuda"), 4, "error: "),
+    ],
+)
+def test_build_refuses_in_one_line(
+    tiny: Path, words: tuple[str, ...], code: int, message: str
+) -> None:
+    done = run("build", tiny, *words)
+    assert done.returncode == code, done.stderr
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
 
 
 def test_missing_files_are_exit_5(tmp_path: Path, tiny: Path) -> None:

@@ -60,7 +60,7 @@ def test_links_between_pages_and_files_lead_somewhere(page: Path) -> None:
 
 
 def test_commands_in_the_docs_exist() -> None:
-    source = (ROOT / "poyo_edge" / "cli.py").read_text()
+    source = "\n".join(path.read_text() for path in (ROOT / "poyo_edge").glob("cli*.py"))
     known = set(re.findall(r"^def ([a-z]+)\(", source, flags=re.MULTILINE))
     for page in PAGES:
         for command in re.findall(r"(?:^|`)poyo-edge ([a-z]+)", page.read_text(), re.MULTILINE):

@@ -21,12 +21,14 @@ DEVICE_MODULES = (
     "poyo_edge.calibration",
     "poyo_edge.artifact",
     "poyo_edge.recording",
+    "poyo_edge.export.build",  # engines are built on devices
+    "poyo_edge.export.engine_build",
 )
 
 _MODEL = r"poyo_edge\.(model|training|checkpoint)(_\w+)?"
 _PHASES = r"poyo_edge\.(runtime|export|calibration)"
 _NOT_SHARED = (
-    r"(cli\w*|commands|demo|doctor|inspecting|console|training\w*|model|checkpoint\w*)\.py"
+    r"(cli\w*|commands|demo|doctor\w*|inspecting|console\w*|training\w*|model|checkpoint\w*)\.py"
 )
 _THIRD_PARTY = rf"({'|'.join(WORKSTATION_ONLY)}|torch_brain)"
 

@@ -98,7 +98,11 @@ def test_a_core_that_is_none_is_refused() -> None:
 @pytest.mark.parametrize(
     ("name", "threads", "message"),
     [
-        ("abacus", 1, "backend: expected 'auto' or one of ['ort-cpu'"),
+        (
+            "abacus",
+            1,
+            "backend: expected 'auto' or one of ['tensorrt', 'tensorrt-rtx', 'ort-cuda', 'ort-cpu'",
+        ),
         ("auto", 0, "threads: expected an integer from 1 to 256, got 0"),
         ("auto", -1, "threads: expected an integer from 1 to 256, got -1"),
         ("auto", 257, "threads: expected an integer from 1 to 256, got 257"),

@@ -1,0 +1,340 @@
+"""``poyo-edge build``: from an artifact to what a target runs, or to what is left to do there.
+
+On the device that runs the engines this needs neither torch nor onnx: graphs of mixed precision
+were made ready on a workstation, by this same command.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from poyo_edge.artifact import CORE, Artifact
+from poyo_edge.errors import BackendError, MissingExtraError, UsageError
+from poyo_edge.export.build_options import (
+    BuildOptions,
+    choose_precision,
+    choose_session,
+    choose_target,
+)
+from poyo_edge.export.build_plan import (
+    FOLDER,
+    UNIT,
+    BuildPlan,
+    graph_name,
+    read_plan,
+    read_prepared,
+    service_unit,
+)
+from poyo_edge.export.engine_build import EngineBuild, Progress
+from poyo_edge.export.engine_parity import Trial
+from poyo_edge.export.static_shapes import fix_axes
+from poyo_edge.files import sha256_bytes, write_bytes
+from poyo_edge.recording import Recording
+from poyo_edge.runtime.backends import OrtCpuBackend, open_backend
+from poyo_edge.runtime.buckets import token_buckets, unit_capacity
+from poyo_edge.runtime.constants import constant_shapes, session_constants
+from poyo_edge.runtime.intake import UnitTable
+from poyo_edge.runtime.machine import Machine, this_machine
+from poyo_edge.targets import TARGETS, known_faults
+
+Say = Callable[[str], None]
+if TYPE_CHECKING:
+    from poyo_edge.export.prepare import Prepared
+
+
+def build(
+    path: str | Path,
+    options: BuildOptions | None = None,
+    *,
+    say: Say | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Build an artifact for a target, as far as this machine allows.
+
+    Returns:
+        JSON values: target, precision, buckets, engines, parity, settled, unsettled, next.
+
+    Raises:
+        ArtifactError, RecordingError: a file cannot be used.
+        UsageError: an option makes no sense for the target.
+        CheckFailedError: rounding or an engine is too far from the core; nothing is installed.
+        BackendError, MissingExtraError: this machine lacks what the target needs.
+    """
+    job = _Job(Artifact.open(path), options or BuildOptions(), say or (lambda _: None))
+    if job.target.backend == "tensorrt":
+        return job.on_device(progress) if job.here else job.elsewhere()
+    if job.target.backend == "tensorrt-rtx":
+        return job.ahead_of_time(progress)
+    return job.without_engine()
+
+
+class _Job:
+    """One build, from what it was told to its report."""
+
+    def __init__(self, artifact: Artifact, options: BuildOptions, say: Say) -> None:
+        self.artifact, self.options, self.say = artifact, options, say
+        self.machine: Machine = this_machine()
+        self.target = choose_target(options.target, self.machine)
+        self.here = self.target.built_on_device and bool(self.machine.l4t)
+        self.precision = choose_precision(options.precision, self.target)
+        manifest = artifact.manifest
+        most = options.max_spikes or manifest.max_spikes
+        self.most_spikes = min(most, manifest.max_spikes)
+        self.buckets = token_buckets(self.most_spikes)
+        self.session = choose_session(artifact, options)
+        sizes = [
+            len(artifact.session(p).header.unit_ids) for p in artifact.session_files().values()
+        ]
+        self.n_units = unit_capacity(max([len(self.session.header.unit_ids), *sizes]))
+        self.core = artifact.read(CORE)
+        self.core_sha256 = manifest.files[CORE].sha256
+        self.trial = self._trial()
+        self.settled: list[str] = []
+        self.unsettled: list[str] = []
+        self.warnings: list[str] = []
+        if self.most_spikes < manifest.max_spikes:
+            self.warnings.append(
+                f"windows of more than {self.buckets[-1]} spikes will be decoded on the CPU "
+                f"(the artifact allows {manifest.max_spikes})"
+            )
+
+    def elsewhere(self) -> dict[str, Any]:
+        """For a Jetson, on another machine: everything that can be settled without one."""
+        prepared = self._prepare()
+        graph = prepared.graph
+        fixed = {str(size): sha256_bytes(self._fix(graph, size)) for size in self.buckets}
+        gate = self._gate(graph)
+        self.unsettled += [
+            "that TensorRT on the Jetson builds the engines: it is another builder than the one "
+            "that compiled them here",
+            "accuracy on its GPU: checked there against the FP32 core; engines that fail are "
+            "not installed",
+            "latency: run poyo-edge bench there",
+        ]
+        plan = BuildPlan(
+            core_sha256=self.core_sha256,
+            precision=self.precision,
+            graph_sha256=sha256_bytes(graph),
+            graphs=fixed,
+            n_units=self.n_units,
+            target=self.target.name,
+            prepared=prepared.to_json(),
+            settled=self.settled,
+            unsettled=self.unsettled,
+        )
+        plan.save(self.artifact.path, graph)
+        if self.options.systemd:
+            text = service_unit(self.options.systemd)
+            write_bytes(self.artifact.path / FOLDER / UNIT, text.encode())
+        name = self.artifact.path.name
+        command = f"poyo-edge build {name} --target {self.target.name}"
+        if self.precision != "fp16":
+            command += f" --precision {self.precision}"
+        if self.most_spikes < self.artifact.manifest.max_spikes:
+            command += f" --max-spikes {self.most_spikes}"
+        return self._report(
+            engines=[],
+            gate=gate,
+            rounding=prepared.to_json(),
+            next=[f"copy the folder {name} to the Jetson, and there run:", f"  {command}"],
+        )
+
+    def on_device(self, progress: Progress | None) -> dict[str, Any]:
+        """On the Jetson that will run the engines."""
+        graph, plan = self._graph_for_device()
+        engines = self._engine_build(progress)
+        version = engines.version
+        self.warnings += engines.version_warnings()
+        for fault in known_faults(version):
+            links = ", ".join(fault.issues)
+            self.warnings.append(f"TensorRT {version}: {fault.fault} ({links}); {fault.answer}")
+        if plan is not None:
+            same = all(
+                plan.graphs.get(str(size), digest) == digest
+                for size in self.buckets
+                for digest in [sha256_bytes(self._fix(graph, size))]
+            )
+            if same and plan.n_units == self.n_units:
+                self.settled.append("these are the graphs that were checked on the workstation")
+        lines, parity = engines.build_and_check(graph, self.core, self.trial, self.options.rebuild)
+        self.settled.append("every engine agrees with the FP32 core on this device")
+        return self._report(
+            engines=lines,
+            parity=parity,
+            layers=engines.layers,
+            notes=engines.notes,
+            next=[f"poyo-edge bench {self.artifact.path} --backend tensorrt"],
+        )
+
+    def ahead_of_time(self, progress: Progress | None) -> dict[str, Any]:
+        """For RTX workstations, on any CPU; checked against the core where there is a GPU."""
+        prepared = self._prepare()
+        engines = self._engine_build(progress)
+        runnable = self.machine.sm in self.target.sm
+        lines, parity = engines.build_and_check(
+            prepared.graph,
+            self.core,
+            self.trial if runnable else None,
+            self.options.rebuild,
+        )
+        self.settled.append(f"TensorRT-RTX {engines.version} compiled every bucket")
+        if runnable:
+            self.settled.append("every engine agrees with the FP32 core on this GPU")
+        else:
+            self.unsettled.append(
+                "accuracy on a GPU: this machine has none that runs the engines; "
+                "'poyo-edge verify' on the workstation compares them with golden windows"
+            )
+        return self._report(
+            engines=lines,
+            parity=parity,
+            rounding=prepared.to_json(),
+            next=[f"poyo-edge verify {self.artifact.path.name}  # on the workstation"],
+        )
+
+    def without_engine(self) -> dict[str, Any]:
+        """ONNX Runtime compiles when it opens the core: check that it does, and that it agrees."""
+        name = self.target.backend
+        present = importlib.util.find_spec("onnxruntime") is not None
+        if not present:
+            raise MissingExtraError("onnxruntime", "gpu" if name == "ort-cuda" else "ort", name)
+        backend = open_backend(name, self.core)
+        parity = self.trial.compare(OrtCpuBackend(self.core, threads=1), backend, "fp32")
+        parity.require(name, "use --target cpu" if name == "ort-cuda" else "export again")
+        if getattr(backend, "fallen_back", False):
+            raise BackendError(f"{name}: it failed on the way; run poyo-edge doctor")
+        self.settled.append(f"{name} runs the core as it is and agrees with it on this machine")
+        return self._report(
+            engines=[],
+            parity=parity.to_json(),
+            next=[f"poyo-edge bench {self.artifact.path} --backend {name}"],
+        )
+
+    def _prepare(self) -> Prepared:
+        """The graph of the precision, checked; needs onnx."""
+        try:
+            from poyo_edge.export.prepare import prepare_graph
+        except ModuleNotFoundError as problem:
+            package = (problem.name or "").partition(".")[0]
+            raise MissingExtraError(package, "export", "making a graph ready") from problem
+        self.say(f"checking operators, and rounding to {self.precision} emulated on the CPU")
+        prepared = prepare_graph(self.core, self.precision, self.trial)
+        self.settled.append(
+            f"every operator, type and attribute is one that TensorRT {', '.join(_versions())} "
+            "takes"
+        )
+        if self.precision != "fp32":
+            lost = prepared.parity.r2_lost if prepared.parity is not None else None
+            on = "" if lost is None else f", R² lower by {lost:.5f} on the recording"
+            self.settled.append(
+                f"{self.precision} rounding costs {prepared.error:.1e} sd of the output{on} "
+                f"(emulated; {prepared.naive_error:.1e} sd without FP32 islands)"
+            )
+        return prepared
+
+    def _gate(self, graph: bytes) -> list[dict[str, Any]]:
+        """Compile the very graphs that the device will build, with NVIDIA's builder for RTX."""
+        if not self.machine.rtx:
+            self.unsettled.append(
+                "that NVIDIA's parser takes the graphs: TensorRT-RTX is not installed here; "
+                'pip install "poyo-edge[rtx]" compiles them on any CPU'
+            )
+            return []
+        engines = EngineBuild(TARGETS["rtx"], self.machine, self.say, None)
+        lines = [engines.compile_only(self._fix(graph, size), size) for size in self.buckets]
+        self.settled.append(
+            f"NVIDIA's parser and builder (TensorRT-RTX {engines.version}) compiled the graph of "
+            "every bucket, strongly typed"
+        )
+        return lines
+
+    def _graph_for_device(self) -> tuple[bytes, BuildPlan | None]:
+        plan = read_plan(self.artifact.path)
+        if plan is not None and plan.core_sha256 != self.core_sha256:
+            plan = None
+        if self.precision == "fp32":
+            return self.core, plan if plan and plan.precision == "fp32" else None
+        if plan is not None and plan.precision == self.precision:
+            return read_prepared(self.artifact.path, plan), plan
+        if importlib.util.find_spec("onnx_ir") is None:
+            raise UsageError(
+                f"{self.artifact.path / FOLDER / graph_name(self.precision)}: expected a graph "
+                f"made ready on a workstation, got none; run there: poyo-edge build "
+                f"{self.artifact.path.name} --target {self.target.name} --precision "
+                f"{self.precision}, and copy the artifact again, or build with --precision fp32"
+            )
+        return self._prepare().graph, None
+
+    def _engine_build(self, progress: Progress | None) -> EngineBuild:
+        build = EngineBuild(self.target, self.machine, self.say, progress)
+        build.open_store(
+            self.artifact.path,
+            core_sha256=self.core_sha256,
+            precision=self.precision,
+            n_units=self.n_units,
+            buckets=self.buckets,
+        )
+        return build
+
+    def _fix(self, graph: bytes, size: int) -> bytes:
+        axes = {"batch": 1, "n_spikes": size, "n_units": self.n_units, "n_queries": 1}
+        return fix_axes(graph, axes)
+
+    def _trial(self) -> Trial:
+        manifest = self.artifact.manifest
+        weights = self.artifact.weights(constant_shapes(manifest.spec))
+        constants = session_constants(
+            manifest.spec, weights, self.session.unit_embedding, self.session.session_embedding
+        )
+        trial = Trial.prepare(
+            manifest.spec, manifest.output, constants, self.buckets, self.most_spikes
+        )
+        if self.options.recording is None:
+            return trial
+        recording = Recording.open(self.options.recording)
+        behavior = self.options.behavior or manifest.behavior
+        if not behavior:
+            raise UsageError(
+                "behavior: expected GROUP.KEY beside a recording, got none, and the artifact "
+                "does not say what it decodes; name it with --behavior"
+            )
+        rows = UnitTable(self.session.header.unit_ids).rows(recording.unit_ids)
+        if (rows < 0).all():
+            raise UsageError(
+                f"{recording.path}: units/id: expected units of session "
+                f"{self.session.header.session_id!r}, got none of them; name its own session "
+                f"with --session"
+            )
+        return trial.with_recording(recording, rows, behavior, "test")
+
+    def _report(self, **more: Any) -> dict[str, Any]:
+        return {
+            "artifact": str(self.artifact.path),
+            "target": self.target.name,
+            "title": self.target.title,
+            "on_device": self.here,
+            "machine": self.machine.to_json(),
+            "precision": self.precision,
+            "buckets": list(self.buckets),
+            "n_units": self.n_units,
+            "session": self.session.header.session_id,
+            "install": list(self.target.install),
+            "releases": [
+                f"{r.name}: TensorRT {r.tensorrt}, CUDA {r.cuda}, Python {r.python}"
+                + (f" ({r.note})" if r.note else "")
+                for r in self.target.releases
+            ],
+            "settled": self.settled,
+            "unsettled": self.unsettled,
+            "warnings": self.warnings,
+            **{"parity": None, "gate": [], "rounding": None, "layers": None, "notes": [], **more},
+        }
+
+
+def _versions() -> tuple[str, ...]:
+    from poyo_edge.export.operator_table import VERSIONS
+
+    return VERSIONS

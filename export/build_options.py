@@ -1,0 +1,87 @@
+"""What ``build`` can be told, and what is chosen where nothing was said."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from poyo_edge.artifact import Artifact
+from poyo_edge.errors import BackendError, UsageError
+from poyo_edge.runtime.machine import Machine
+from poyo_edge.session import Session
+from poyo_edge.targets import TARGETS, Target, find_jetson, find_release, find_target
+
+PRECISIONS = ("fp32", "fp16", "bf16")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class BuildOptions:
+    """What ``poyo-edge build`` can be told."""
+
+    target: str | None = None
+    """None for the Jetson that this is."""
+    precision: str | None = None
+    """None for the target's own: FP16 with islands for engines, FP32 elsewhere."""
+    max_spikes: int | None = None
+    """Largest window; None for the artifact's own."""
+    session: str | None = None
+    recording: Path | None = None
+    """Also compare R² on this recording's test split."""
+    behavior: str = ""
+    rebuild: bool = False
+    systemd: str | None = None
+    """Path of the artifact on the device, to write a unit file for."""
+
+
+def choose_target(name: str | None, machine: Machine) -> Target:
+    """The target meant, made definite where this machine is one of those it may be.
+
+    Raises:
+        UsageError: no such target, or another Jetson than this one.
+        BackendError: a Jetson that is too old.
+    """
+    if name is None and not machine.l4t:
+        raise UsageError(f"target: expected one of {list(TARGETS)}, got none; name it: --target")
+    target = find_target(name or "jetson")
+    if not machine.l4t or not target.built_on_device:
+        return target
+    here = find_jetson(machine.sm)
+    if here is None:
+        raise BackendError(
+            f"{target.name}: expected a Jetson Orin or Thor, got a GPU of SM "
+            f"{machine.sm or 'unknown'}; run poyo-edge doctor"
+        )
+    if target.name not in ("jetson", here.name):
+        raise UsageError(
+            f"target: expected {here.name!r}, which this machine is, got {target.name!r}; "
+            f"leave --target out"
+        )
+    if find_release(machine.l4t) is None:
+        raise BackendError(
+            f"{target.name}: expected JetPack 6.1 or newer, got L4T {machine.l4t}; update JetPack"
+        )
+    return here
+
+
+def choose_precision(name: str | None, target: Target) -> str:
+    """The precision meant: FP16 with islands for engines, FP32 elsewhere.
+
+    Raises:
+        UsageError: the target has no such precision.
+    """
+    engine = target.backend.startswith("tensorrt")
+    if name is None:
+        return "fp16" if engine else "fp32"
+    if name not in PRECISIONS or (name != "fp32" and not engine):
+        allowed = list(PRECISIONS) if engine else ["fp32"]
+        raise UsageError(f"precision: expected one of {allowed} for {target.name}, got {name!r}")
+    return name
+
+
+def choose_session(artifact: Artifact, options: BuildOptions) -> Session:
+    """The session named, or the one with most units."""
+    known = artifact.session_files()
+    if options.session is None and len(known) > 1:
+        sizes = {name: len(artifact.session(p).header.unit_ids) for name, p in known.items()}
+        return artifact.session(max(sizes, key=lambda name: sizes[name]))
+    return artifact.session(options.session)

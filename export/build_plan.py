@@ -1,0 +1,119 @@
+"""The folder ``build/`` of an artifact: a graph made ready elsewhere, and the device's plan."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from poyo_edge.errors import ArtifactError
+from poyo_edge.files import sha256_bytes, write_bytes
+
+FOLDER, PLAN, UNIT = "build", "plan.json", "poyo-edge-build.service"
+SCHEMA = "poyo-edge/build-plan/1"
+_MOST_BYTES = 2 << 30
+_REPEAT = (
+    "run poyo-edge build --target jetson again on the workstation, and copy the whole artifact"
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class BuildPlan:
+    """What was made ready, for which core, and what is known of it."""
+
+    core_sha256: str
+    precision: str
+    graph_sha256: str
+    graphs: dict[str, str]
+    """Token bucket → SHA-256 of the graph of fixed shape, as the device will make it."""
+    n_units: int
+    target: str
+    prepared: dict[str, Any]
+    """What ``Prepared.to_json`` says."""
+    settled: list[str]
+    unsettled: list[str]
+
+    def save(self, artifact: Path, graph: bytes) -> None:
+        """Write the graph and, once it is there, the plan that vouches for it.
+
+        FP32 needs no graph of its own: it is the artifact's core.
+        """
+        folder = artifact / FOLDER
+        folder.mkdir(exist_ok=True)
+        if self.precision != "fp32":
+            write_bytes(folder / graph_name(self.precision), graph)
+        values = dataclasses.asdict(self)
+        text = json.dumps({"schema": SCHEMA, **values, "checksum": _checksum(values)}, indent=1)
+        write_bytes(folder / PLAN, (text + "\n").encode())
+
+
+def read_plan(artifact: Path) -> BuildPlan | None:
+    """The plan of an artifact; None when nothing was made ready.
+
+    Raises:
+        ArtifactError: it is damaged.
+    """
+    path = artifact / FOLDER / PLAN
+    if not path.is_file():
+        return None
+    try:
+        values = json.loads(path.read_bytes())
+        schema, checksum = values.pop("schema"), values.pop("checksum")
+        if schema != SCHEMA or checksum != _checksum(values):
+            raise ValueError(f"schema {schema!r}, or a checksum that does not hold")
+        return BuildPlan(**values)
+    except (ValueError, KeyError, TypeError, AttributeError) as problem:
+        raise ArtifactError(
+            path, "contents", expected="a build plan", got=str(problem), do=_REPEAT
+        ) from problem
+
+
+def read_prepared(artifact: Path, plan: BuildPlan) -> bytes:
+    """The graph that a plan vouches for.
+
+    Raises:
+        ArtifactError: missing or changed.
+    """
+    path = artifact / FOLDER / graph_name(plan.precision)
+    if not path.is_file() or path.stat().st_size > _MOST_BYTES:
+        raise ArtifactError(path, "file", expected="the graph", got="none", do=_REPEAT)
+    data = path.read_bytes()
+    digest = sha256_bytes(data)
+    if digest != plan.graph_sha256:
+        raise ArtifactError(
+            path, "sha256", expected=plan.graph_sha256[:12], got=digest[:12], do=_REPEAT
+        )
+    return data
+
+
+def graph_name(precision: str) -> str:
+    """File name of the graph of a precision."""
+    return f"core.{precision}.onnx"
+
+
+def service_unit(artifact: str) -> str:
+    """A systemd unit that builds once, before whatever decodes.
+
+    Args:
+        artifact: absolute path of the artifact on the device.
+    """
+    return f"""[Unit]
+Description=Build the poyo-edge engines of {artifact}
+After=local-fs.target
+ConditionPathIsDirectory={artifact}
+
+[Service]
+Type=oneshot
+# Engines that fit are kept, so this costs seconds on every later start.
+ExecStart=/usr/bin/env poyo-edge build {artifact} --target jetson
+RemainAfterExit=yes
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def _checksum(values: Mapping[str, Any]) -> str:
+    return sha256_bytes(json.dumps(values, sort_keys=True).encode())

@@ -1,0 +1,267 @@
+"""All engines of one artifact: built, compared with the core, and only then put in place."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from poyo_edge.errors import BackendError, CheckFailedError, PoyoEdgeError
+from poyo_edge.export.engine_builder import (
+    BuildSettings,
+    BuiltEngine,
+    Progress,
+    build_engine,
+)
+from poyo_edge.export.engine_parity import Trial
+from poyo_edge.export.static_shapes import fix_axes
+from poyo_edge.files import sha256_bytes
+from poyo_edge.runtime.backends import OrtCpuBackend
+from poyo_edge.runtime.cuda import Cuda
+from poyo_edge.runtime.engines import (
+    ENGINES,
+    EngineKey,
+    EngineRecord,
+    EngineStore,
+)
+from poyo_edge.runtime.machine import Machine
+from poyo_edge.runtime.tensorrt_backend import TensorRTBackend, import_tensorrt
+from poyo_edge.targets import (
+    NEWEST_TENSORRT,
+    OLDEST_TENSORRT,
+    RTX_CAPABILITIES,
+    Target,
+    supported_tensorrt,
+    version_numbers,
+)
+
+__all__ = ["EngineBuild", "Progress"]
+Say = Callable[[str], None]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class _Wanted:
+    """What is to be built, beside the graph."""
+
+    core_sha256: str
+    precision: str
+    n_units: int
+    buckets: tuple[int, ...]
+
+
+class EngineBuild:
+    """Builds for one target with the TensorRT of this machine."""
+
+    def __init__(
+        self, target: Target, machine: Machine, say: Say, progress: Progress | None
+    ) -> None:
+        """Import TensorRT and look at its version.
+
+        Raises:
+            MissingExtraError: it is not installed.
+            BackendError: it cannot be loaded, or is older than what this is written for.
+        """
+        self.flavour = target.backend
+        self.machine, self.say, self.progress = machine, say, progress
+        self.trt = import_tensorrt(self.flavour)
+        self.version = str(self.trt.__version__)
+        self.layers: dict[int, str] | None = None
+        """What TensorRT made of each graph, once the engines have run."""
+        self.notes: list[str] = []
+        capabilities = RTX_CAPABILITIES if self.flavour == "tensorrt-rtx" else ()
+        self.settings = BuildSettings(compute_capabilities=capabilities)
+        oldest = version_numbers(OLDEST_TENSORRT)
+        if self.flavour == "tensorrt" and version_numbers(self.version)[:2] < oldest:
+            raise BackendError(
+                f"TensorRT: expected {OLDEST_TENSORRT} or newer, got {self.version}; update JetPack"
+            )
+
+    def open_store(
+        self,
+        artifact: Path,
+        *,
+        core_sha256: str,
+        precision: str,
+        n_units: int,
+        buckets: tuple[int, ...],
+    ) -> None:
+        """Say what is wanted, and where it goes."""
+        self.store = EngineStore(artifact / ENGINES)
+        self.wanted = _Wanted(
+            core_sha256=core_sha256, precision=precision, n_units=n_units, buckets=buckets
+        )
+
+    def version_warnings(self) -> list[str]:
+        """What to say about a version that nobody has looked at."""
+        if self.flavour != "tensorrt" or supported_tensorrt(self.version):
+            return []
+        return [
+            f"TensorRT {self.version} is newer than {NEWEST_TENSORRT}, the newest that this was "
+            "written for; the comparison with the core decides"
+        ]
+
+    def compile_only(self, graph: bytes, n_spikes: int) -> dict[str, Any]:
+        """Build a graph of fixed shape and keep nothing of it but figures."""
+        self.say(f"compiling the graph for {n_spikes} spikes")
+        built = build_engine(self.trt, graph, self.settings, progress=self.progress)
+        return {
+            "n_spikes": n_spikes,
+            "size": len(built.data),
+            "build_s": round(built.seconds, 2),
+            "n_layers": built.n_layers,
+        }
+
+    def build_and_check(
+        self, graph: bytes, core: bytes, trial: Trial | None, rebuild: bool
+    ) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
+        """Build what is not there yet, compare, and install.
+
+        On TensorRT 10.3 an FP16 engine that fails is built once more from the FP32 graph, with
+        precision left to the builder, as that version was made to be used.
+
+        Args:
+            graph: of the precision wanted, axes open.
+            core: the FP32 core, to compare with.
+            trial: what to compare on; None where nothing can be run.
+            rebuild: build even what is there.
+
+        Raises:
+            CheckFailedError: an engine is too far from the core; none is installed.
+            BackendError: TensorRT refuses a graph, or cannot run an engine.
+        """
+        try:
+            return self._build_and_check(graph, core, trial, rebuild)
+        except CheckFailedError as problem:
+            weak = self.version.startswith("10.3") and self.wanted.precision == "fp16"
+            if not weak or self.settings.weak_fp16:
+                raise
+            self.notes.append(f"strongly typed FP16 failed ({problem}); built with weak typing")
+            self.say("building once more, with precision left to TensorRT 10.3")
+            self.settings = dataclasses.replace(self.settings, weak_fp16=True)
+            return self._build_and_check(core, core, trial, rebuild)
+
+    def _build_and_check(
+        self, graph: bytes, core: bytes, trial: Trial | None, rebuild: bool
+    ) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
+        keys, graphs = {}, {}
+        for size in self.wanted.buckets:
+            axes = {"batch": 1, "n_spikes": size, "n_units": self.wanted.n_units, "n_queries": 1}
+            graphs[size] = fix_axes(graph, axes)
+            keys[size] = self._key(size, sha256_bytes(graphs[size]))
+        kept = {} if rebuild else self._kept(keys)
+        built = {
+            size: self._build(size, graphs[size])
+            for size in self.wanted.buckets
+            if size not in kept
+        }
+        parity = None
+        if trial is not None and built:
+            data = {size: kept[size][1] for size in kept}
+            data |= {size: engine.data for size, engine in built.items()}
+            parity = self._compare(data, core, trial)
+        for size, engine in built.items():
+            self._install(keys[size], engine, parity)
+        if built and self.flavour == "tensorrt":
+            self.store.prune(self.flavour, self.machine)
+        if not built and kept:
+            parity = next(iter(kept.values()))[0].parity
+        lines = [
+            self._line(keys[size], kept.get(size), built.get(size)) for size in self.wanted.buckets
+        ]
+        return lines, parity
+
+    def _kept(self, keys: Mapping[int, EngineKey]) -> dict[int, tuple[EngineRecord, bytes]]:
+        """Engines that are there and sound; what is not is built again."""
+        try:
+            records = {record.key.name: record for record in self.store.records()}
+        except PoyoEdgeError as problem:
+            self.notes.append(f"engines are built again: {problem}")
+            return {}
+        kept = {}
+        for size, key in keys.items():
+            record = records.get(key.name)
+            if record is None:
+                continue
+            try:
+                # Engines made ahead of time are for other machines than this one.
+                here = self.machine if self.flavour == "tensorrt" else None
+                kept[size] = record, self.store.read(record, here)
+            except PoyoEdgeError as problem:
+                self.notes.append(f"built again: {problem}")
+        return kept
+
+    def _build(self, size: int, graph: bytes) -> BuiltEngine:
+        self.say(f"building the engine for {size} spikes, {self.wanted.precision}")
+        built = build_engine(
+            self.trt,
+            graph,
+            self.settings,
+            timing_cache=self.store.read_timing_cache(),
+            progress=self.progress,
+        )
+        if built.timing_cache:
+            self.store.write_timing_cache(built.timing_cache)
+        self.notes += [f"{size} spikes: TensorRT warns: {words}" for words in built.warnings[:3]]
+        return built
+
+    def _compare(self, engines: Mapping[int, bytes], core: bytes, trial: Trial) -> dict[str, Any]:
+        self.say("comparing the engines with the FP32 core on this device")
+        precision = self.wanted.precision
+        backend = TensorRTBackend(self.flavour, self.trt, Cuda.open(), engines, precision)
+        try:
+            parity = trial.compare(OrtCpuBackend(core, threads=1), backend, precision)
+            self.layers = backend.layers()
+            self.notes += backend.notes
+        finally:
+            backend.close()
+        parity.require(
+            f"TensorRT {self.version}, {precision}",
+            "no engine was installed; build with --precision fp32, and report this with --report",
+        )
+        return parity.to_json()
+
+    def _install(self, key: EngineKey, engine: BuiltEngine, parity: dict[str, Any] | None) -> None:
+        record = EngineRecord(
+            key=key,
+            sha256=sha256_bytes(engine.data),
+            size=len(engine.data),
+            build_s=round(engine.seconds, 2),
+            parity=parity,
+            created=datetime.datetime.now(datetime.timezone.utc).isoformat(),
+        )
+        self.store.write(record, engine.data)
+
+    def _key(self, size: int, graph_sha256: str) -> EngineKey:
+        device = self.flavour == "tensorrt"
+        sm = (self.machine.sm,) if device else tuple(c.removeprefix("SM") for c in RTX_CAPABILITIES)
+        return EngineKey(
+            flavour=self.flavour,
+            core_sha256=self.wanted.core_sha256,
+            graph_sha256=graph_sha256,
+            precision=self.wanted.precision,
+            n_spikes=size,
+            n_units=self.wanted.n_units,
+            version=self.machine.tensorrt if device else self.machine.rtx,
+            sm=sm,
+            driver=self.machine.driver if device else "",
+            l4t=self.machine.l4t if device else "",
+            flags=self.settings.flags(),
+        )
+
+    def _line(
+        self,
+        key: EngineKey,
+        kept: tuple[EngineRecord, bytes] | None,
+        built: BuiltEngine | None,
+    ) -> dict[str, Any]:
+        size = len(built.data) if built is not None else kept[0].size if kept is not None else 0
+        seconds = built.seconds if built is not None else 0.0
+        return {
+            "n_spikes": key.n_spikes,
+            "file": f"{ENGINES}/{key.name}.engine",
+            "size": size,
+            "build_s": round(seconds, 2),
+            "kept": built is None,
+        }

@@ -1,0 +1,257 @@
+"""Built engines: files that are code, so nothing unchecked ever reaches TensorRT.
+
+An engine is ``KEY.engine`` beside ``KEY.json``, in a folder that only its owner may write. The
+key is the hash of everything the engine depends on; when any of it differs on this machine, the
+engine is refused and has to be built again. All checks happen before TensorRT is imported.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from poyo_edge.errors import ArtifactError, BackendError, UsageError
+from poyo_edge.files import sha256_bytes, write_bytes
+from poyo_edge.runtime.machine import Machine
+from poyo_edge.spec import JsonRecord
+
+ENGINES = "engines"
+"""The folder in an artifact; its manifest does not list it, since engines are made later."""
+TIMING_CACHE = "timing.cache"
+SCHEMA = "poyo-edge/engine/1"
+FLAVOURS = ("tensorrt", "tensorrt-rtx")
+_REBUILD = "build it again on this machine: poyo-edge build"
+_MOST_BYTES = 4 << 30
+_DIGEST = 64
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class EngineKey(JsonRecord):
+    """Everything that an engine depends on."""
+
+    flavour: str
+    """"tensorrt" or "tensorrt-rtx"."""
+    core_sha256: str
+    """Of ``core.onnx``."""
+    graph_sha256: str
+    """Of the graph of fixed shape that was built."""
+    precision: str
+    n_spikes: int
+    """The token bucket."""
+    n_units: int
+    """Most units of a session."""
+    version: str
+    """Of TensorRT, in full."""
+    sm: tuple[str, ...]
+    """Compute capabilities that it runs on."""
+    driver: str
+    """CUDA version of the driver, and Jetson Linux release; "" for engines made ahead of time."""
+    l4t: str
+    flags: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The file name without its ending."""
+        digest = sha256_bytes(json.dumps(self.to_json(), sort_keys=True).encode())
+        return f"{self.precision}-{self.n_spikes:07d}-{digest[:16]}"
+
+    def differences(self, machine: Machine) -> list[str]:
+        """Why the engine does not fit a machine; nothing when it does."""
+        version = machine.tensorrt if self.flavour == "tensorrt" else machine.rtx
+        pairs = [("version", self.version, version)]
+        if self.flavour == "tensorrt":
+            pairs += [("driver", self.driver, machine.driver), ("l4t", self.l4t, machine.l4t)]
+        found = [
+            f"{name}: expected {here or 'none'}, got an engine for {built}"
+            for name, built, here in pairs
+            if built != here
+        ]
+        if machine.sm not in self.sm:
+            built = ", ".join(self.sm)
+            found.append(f"GPU: expected SM {machine.sm or 'unknown'}, got an engine for {built}")
+        return found
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class EngineRecord:
+    """What ``KEY.json`` says about ``KEY.engine``."""
+
+    key: EngineKey
+    sha256: str
+    size: int
+    build_s: float
+    parity: dict[str, Any] | None
+    """How it compared with the FP32 core on the device; None when it could not be run there."""
+    created: str
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values, with a checksum of them."""
+        values = {**dataclasses.asdict(self), "key": self.key.to_json()}
+        return {"schema": SCHEMA, **values, "checksum": _checksum(values)}
+
+
+class EngineStore:
+    """The engines in one folder."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+
+    def write(self, record: EngineRecord, data: bytes) -> Path:
+        """Put an engine in place: first its bytes, then the record that makes it count.
+
+        Raises:
+            UsageError: the record is not that of these bytes, or the folder cannot be written.
+        """
+        if (record.sha256, record.size) != (sha256_bytes(data), len(data)):
+            raise UsageError("engine: expected the bytes that its record describes, got others")
+        path = self.folder / f"{record.key.name}.engine"
+        text = json.dumps(record.to_json(), indent=1) + "\n"
+        self._write(path, data)
+        self._write(path.with_suffix(".json"), text.encode())
+        return path
+
+    def prune(self, flavour: str, machine: Machine) -> None:
+        """Remove engines of a flavour that this machine, which built them, can never run again."""
+        for record in self.records():
+            if record.key.flavour == flavour and record.key.differences(machine):
+                for ending in (".json", ".engine"):  # the record first: without it nothing counts
+                    (self.folder / f"{record.key.name}{ending}").unlink(missing_ok=True)
+
+    def write_timing_cache(self, data: bytes) -> None:
+        """Keep what TensorRT measured, behind its checksum."""
+        self._write(self.folder / TIMING_CACHE, sha256_bytes(data).encode() + data)
+
+    def read_timing_cache(self) -> bytes:
+        """What was kept; nothing when there is none, or it is damaged or open to others."""
+        path = self.folder / TIMING_CACHE
+        try:
+            for item in (self.folder, path):
+                _require_private(item)
+        except ArtifactError:
+            return b""
+        stored = path.read_bytes()
+        digest, data = stored[:_DIGEST], stored[_DIGEST:]
+        return data if digest == sha256_bytes(data).encode() else b""
+
+    def _write(self, path: Path, data: bytes) -> None:
+        """For the owner alone, and never half there."""
+        self.folder.mkdir(mode=0o700, exist_ok=True)
+        self.folder.chmod(0o700)
+        previous = os.umask(0o077)
+        try:
+            write_bytes(path, data)
+        finally:
+            os.umask(previous)
+
+    def records(self) -> list[EngineRecord]:
+        """All records that can be read, smallest bucket first.
+
+        Raises:
+            ArtifactError: one is damaged.
+        """
+        found = [_read_record(path) for path in sorted(self.folder.glob("*.json"))]
+        return sorted(found, key=lambda record: record.key.n_spikes)
+
+    def fitting(self, flavour: str, core_sha256: str, machine: Machine) -> list[EngineRecord]:
+        """Engines of one flavour for this core that fit a machine, smallest bucket first.
+
+        Where several precisions were built, those built last are taken.
+
+        Raises:
+            BackendError: there is none; says what is there and why it does not fit.
+        """
+        records = [r for r in self.records() if r.key.flavour == flavour]
+        ours = [r for r in records if r.key.core_sha256 == core_sha256]
+        fit = [r for r in ours if not r.key.differences(machine)]
+        if not fit:
+            why = "another core" if records and not ours else ""
+            why = why or "; ".join(ours[0].key.differences(machine)) if records else "none built"
+            raise BackendError(
+                f"{flavour}: expected an engine for this machine in {self.folder}, got {why}; "
+                f"{_REBUILD}"
+            )
+        newest = max(fit, key=lambda r: r.created).key
+        same = (newest.precision, newest.n_units, newest.flags)
+        return [r for r in fit if (r.key.precision, r.key.n_units, r.key.flags) == same]
+
+    def read(self, record: EngineRecord, machine: Machine | None) -> bytes:
+        """The bytes of an engine, after every check.
+
+        Args:
+            record: of the engine.
+            machine: that will run it; None for one that only copies it.
+
+        Raises:
+            BackendError: it was built for another machine.
+            ArtifactError: missing, open to others, truncated or changed.
+        """
+        differences = record.key.differences(machine) if machine is not None else []
+        if differences:
+            raise BackendError(f"engine {record.key.name}: {'; '.join(differences)}; {_REBUILD}")
+        path = self.folder / f"{record.key.name}.engine"
+        for item in (self.folder, path):
+            _require_private(item)
+        size = path.stat().st_size
+        if size != record.size or size > _MOST_BYTES:
+            _refuse(path, "size", f"{record.size} bytes", f"{size}")
+        data = path.read_bytes()
+        digest = sha256_bytes(data)
+        if digest != record.sha256:
+            _refuse(path, "sha256", record.sha256[:12], digest[:12])
+        return data
+
+
+def _read_record(path: Path) -> EngineRecord:
+    try:
+        values = json.loads(path.read_bytes())
+        if values.pop("schema") != SCHEMA:
+            raise ValueError(f"no schema {SCHEMA!r}")
+        checksum = values.pop("checksum")
+        if checksum != _checksum(values):
+            raise ValueError("a checksum that does not hold")
+        key = EngineKey.from_json(values.pop("key"))
+        record = EngineRecord(key=key, **values)
+    except (ValueError, KeyError, TypeError, AttributeError) as problem:
+        raise ArtifactError(
+            path, "contents", expected="the record of an engine", got=str(problem), do=_REBUILD
+        ) from problem
+    if key.flavour not in FLAVOURS:
+        _refuse(path, "flavour", f"one of {list(FLAVOURS)}", repr(key.flavour))
+    if path.stem != key.name:
+        _refuse(path, "name", key.name, path.stem)
+    return record
+
+
+def _require_private(path: Path) -> None:
+    try:
+        status = path.lstat()
+    except OSError as problem:
+        raise ArtifactError(
+            path, "file", expected="an engine", got="nothing there", do=_REBUILD
+        ) from problem
+    if stat.S_ISLNK(status.st_mode):
+        _refuse(path, "kind", "a file of its own", "a link")
+    if status.st_uid not in (os.getuid(), 0):
+        _refuse(path, "owner", f"user {os.getuid()} or root", f"user {status.st_uid}")
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        mode = oct(stat.S_IMODE(status.st_mode))
+        _refuse(
+            path,
+            "permissions",
+            "one that its owner alone may write",
+            mode,
+            do=f"if you copied it here, run: chmod go-w {path}; else {_REBUILD}",
+        )
+
+
+def _refuse(path: Path, field: str, expected: str, got: str, do: str = _REBUILD) -> None:
+    raise ArtifactError(path, field, expected=expected, got=got, do=do)
+
+
+def _checksum(values: Mapping[str, Any]) -> str:
+    return sha256_bytes(json.dumps(values, sort_keys=True).encode())
