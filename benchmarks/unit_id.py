@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import importlib
 import itertools
 import json
 import tempfile
@@ -29,6 +28,15 @@ import torch
 from causal_r2 import batches, open_with_torch_brain, starts_within
 from common import describe, environment, markdown, require, run, say
 
+from poyo_edge.artifact import Artifact
+from poyo_edge.calibration import Calibrator, FitSettings
+from poyo_edge.calibration.adapter import Adapter
+from poyo_edge.calibration.fitting import Fit as OurFit
+from poyo_edge.calibration.folds import everything
+from poyo_edge.calibration.from_recording import add_recording
+from poyo_edge.calibration.labels import LabelCollector
+from poyo_edge.calibration.prior import Prior
+from poyo_edge.calibration.start import first_guess
 from poyo_edge.checkpoint import Checkpoint, load_checkpoint
 from poyo_edge.errors import CheckpointError, UsageError
 from poyo_edge.export.pipeline import ExportOptions, export_checkpoint
@@ -163,7 +171,7 @@ def main() -> None:
     checkpoint = load_checkpoint(options.checkpoint)
     with tempfile.TemporaryDirectory() as folder:
         artifact = Path(folder, "unit_id.poyo")
-        if OURS in options.side:
+        if OURS in options.side or options.time_steps:
             export_checkpoint(checkpoint.path, artifact, ExportOptions(), on_step=say)
         shared = {"checkpoint": checkpoint, "key": options.behavior, "split": options.split}
         sessions = [NewSession(path=p, artifact=artifact, **shared) for p in options.recording]
@@ -353,32 +361,25 @@ def ridge_path(x: Float64, y: Float64) -> list[tuple[Float64, Float64]]:
 
 def fit_ours(session: NewSession, job: Job) -> list[Point]:
     """``Calibrator`` on the same labels, one stretch after the other, then ``replay``."""
-    calibrator_class = importlib.import_module("poyo_edge.calibration").Calibrator
-    recording, behavior, started = session.recording, session.behavior, time.perf_counter()
-    calibrator = calibrator_class.open(
-        session.artifact, unit_ids=recording.unit_ids, session_id=recording.session_id
+    recording, started = session.recording, time.perf_counter()
+    calibrator = Calibrator.open(
+        session.artifact, recording.unit_ids, session_id=recording.session_id
     )
-    for stretch in session.labels(job.seconds):
-        spikes = slice(*np.searchsorted(recording.spike_times, stretch))
-        samples = slice(*np.searchsorted(behavior.times, stretch))
-        calibrator.add(
-            recording.spike_times[spikes],
-            recording.spike_units[spikes],
-            behavior.times[samples],
-            behavior.values[samples],
-        )
+    add_recording(calibrator, recording, session.key, seconds=job.seconds)
     fitted = calibrator.fit(max_seconds=MOST_WALL_S, seed=job.seed)
     fit_s = round(time.perf_counter() - started, 1)
     decoder = Decoder.open(session.artifact, session=fitted)
     replayed = replay(decoder, recording, session.key, split=session.split)
-    return [session.point(replayed.decoded, steps=fitted.header.steps, fit_s=fit_s)]
+    curve = [point.to_json() for point in fitted.quality.curve]
+    after = {"steps": fitted.header.steps, "fit_s": fit_s, "curve": curve}
+    return [session.point(replayed.decoded, **after, r2_heldout=fitted.quality.r2_heldout)]
 
 
 FITTERS = {TORCH_BRAIN: fit_torch_brain, WIENER: fit_wiener, OURS: fit_ours}
 """Side → what fits a session."""
 
 
-def torch_brain_stepper(session: NewSession) -> Callable[[], object]:
+def torch_brain_stepper(session: NewSession, _: int) -> Callable[[], object]:
     """One optimiser step of torch_brain on one batch of windows, tokens ready-made."""
     model = new_model(session, seed=0)
     step = optimiser_step(model, lr=1e-3)
@@ -386,14 +387,35 @@ def torch_brain_stepper(session: NewSession) -> Callable[[], object]:
     return lambda: step(batch)
 
 
-STEPPERS = {TORCH_BRAIN: torch_brain_stepper}
+def our_stepper(session: NewSession, threads: int) -> Callable[[], object]:
+    """One step of ours on as many windows of the same labels; its tokens are cut each time."""
+    artifact = Artifact.open(session.artifact)
+    adapter, recording = Adapter(artifact, threads=threads), session.recording
+    spec = artifact.manifest.spec
+    collector = LabelCollector(recording.unit_ids, spec.dim_out, spec.window_seconds)
+    for stretch in session.labels(60.0):
+        spikes = slice(*np.searchsorted(recording.spike_times, stretch))
+        samples = slice(*np.searchsorted(session.behavior.times, stretch))
+        collector.add(
+            recording.spike_times[spikes],
+            recording.spike_units[spikes],
+            session.behavior.times[samples],
+            session.behavior.values[samples],
+        )
+    labels, prior = collector.labels(), Prior.open(artifact)
+    start = first_guess(artifact, prior, recording.unit_ids)
+    settings = FitSettings(steps=10**6, batch_size=BATCH)
+    return OurFit(adapter, prior, labels, everything(labels), settings, start, seed=[0]).step
+
+
+STEPPERS = {TORCH_BRAIN: torch_brain_stepper, OURS: our_stepper}
 """Side → what makes a step of it ready to be repeated."""
 
 
 def time_steps(session: NewSession, repeats: int, threads: int) -> dict[str, list[float]]:
     """Milliseconds of each repetition of one optimiser step, the sides taking turns."""
     torch.set_num_threads(threads)
-    steps = {side: stepper(session) for side, stepper in STEPPERS.items()}
+    steps = {side: stepper(session, threads) for side, stepper in STEPPERS.items()}
     taken: dict[str, list[float]] = {side: [] for side in steps}
     for _ in range(WARM_UPS + repeats):
         for side, step in steps.items():
@@ -440,8 +462,12 @@ def cell(r2: list[float] | None) -> str:
 def step_table(taken: Mapping[str, list[float]]) -> str:
     """Median, and 10 to 90 % of the repetitions."""
     quantiles = {side: np.percentile(times, [50, 10, 90]) for side, times in taken.items()}
-    rows = [[side, *(f"{ms:.1f}" for ms in found)] for side, found in quantiles.items()]
-    return markdown(["one optimiser step", "median ms", "10 %", "90 %"], rows)
+    most = quantiles[TORCH_BRAIN][0]
+    rows = [
+        [side, *(f"{ms:.1f}" for ms in found), f"{most / found[0]:.2f}"]
+        for side, found in quantiles.items()
+    ]
+    return markdown(["one optimiser step", "median ms", "10 %", "90 %", "times as fast"], rows)
 
 
 def draw(path: Path, fits: Sequence[Fit]) -> None:

@@ -6,6 +6,7 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from poyo_edge.runtime import Decoder
@@ -36,6 +37,34 @@ def test_runtime_python_runs_as_it_stands(
         exec(code, names)
     assert names["result"].n_spikes == 2  # type: ignore[attr-defined]
     assert names["decoder"].session_id == "tiny_b"  # type: ignore[attr-defined]
+
+
+def test_calibration_python_runs_as_it_stands(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(tiny, tmp_path / "model.poyo")
+    monkeypatch.chdir(tmp_path)
+    (block,) = blocks_of("docs/calibration.md")
+    decoder = Decoder.open("model.poyo", session="tiny_a")
+    times = np.arange(0.0, 20.0, 0.01)
+    labels = np.stack([np.sin(times), np.cos(times)], axis=-1)[::5] * 10
+    names: dict[str, object] = {
+        "unit_ids": decoder.unit_ids,
+        "decoder": decoder,
+        "old_session": None,
+        "spike_times": times,
+        "spike_units": np.arange(len(times)) % 12,
+        "label_times": times[::5],
+        "labels": labels,
+    }
+    code = block.replace("max_seconds=120", "max_seconds=5").replace(
+        "swap_into(decoder)", "swap_into(decoder, force=True)"
+    )
+    exec(code.replace('save("today.session")', 'save("today.session", force=True)'), names)
+    assert decoder.session_id == "today"
+    decoder.revert()
+    assert decoder.session_id == "tiny_a"
+    assert Path("today.session").is_file()
 
 
 def test_readme_python_runs_as_it_stands(
