@@ -16,7 +16,7 @@ from poyo_edge.artifact import Artifact
 from poyo_edge.calibration.adapter import Adapter
 from poyo_edge.calibration.background import BackgroundFit
 from poyo_edge.calibration.calibrated import CalibratedSession, Quality
-from poyo_edge.calibration.checks import least_seconds, remarks, require_usable
+from poyo_edge.calibration.checks import remarks, require_usable
 from poyo_edge.calibration.examining import Examination, alike, unit_parts
 from poyo_edge.calibration.fitting import FitSettings
 from poyo_edge.calibration.labels import LabelCollector
@@ -220,31 +220,35 @@ class Calibrator:
         repeated on each share of the labels that is long enough.
 
         Args:
-            shares: of the labelled seconds; the whole is known.
+            shares: of the labels that a fold learns from, judged on the same blocks; the whole
+                is known.
 
         Raises:
-            UsageError: nothing was fitted yet.
+            UsageError: nothing was fitted yet, or a share is not between 0 and 1.
         """
         search = self._last
         if search is None:
             raise UsageError("examine: expected a fit before it, got none; call fit first")
-        points = [(search.labels.seconds, search.chosen.point.r2)]
+        if not all(0 < share < 1 for share in shares):
+            raise UsageError(f"shares: expected numbers between 0 and 1, got {list(shares)}")
+        points = [(search.learned_s, search.chosen.point.r2)]
         for share in sorted(shares, reverse=True):
-            labels = search.labels.until(search.labels.seconds * share)
-            if labels.seconds >= self._least_seconds:
-                start = search.start
-                part = Search(self._adapter, self._prior, labels, self.settings, start, search.seed)
-                part.run(math.inf, threading.Event(), lambda _: None)
-                points.append((labels.seconds, part.chosen.point.r2))
+            part = Search(
+                self._adapter,
+                self._prior,
+                search.labels,
+                self.settings,
+                search.start,
+                search.seed,
+                share=share,
+            )
+            part.run(math.inf, threading.Event(), lambda _: None)
+            points.append((part.learned_s, part.chosen.point.r2))
         return Examination(
             units=unit_parts(self._adapter, self._prior, search, self.unit_ids),
             alike=alike(search.labels, self.unit_ids),
             r2_by_seconds=tuple(reversed(points)),
         )
-
-    @property
-    def _least_seconds(self) -> float:
-        return least_seconds(self._adapter.window_s, self.settings.n_blocks)
 
     def _session(self, search: Search, quality: Quality) -> CalibratedSession:
         best = search.chosen.tables[-1]

@@ -46,7 +46,7 @@ class Examination:
     alike: tuple[tuple[str, str, float], ...]
     """Pairs whose spike counts in 10 ms bins correlate by more than 0.8, and by how much."""
     r2_by_seconds: tuple[tuple[float, float], ...]
-    """Labelled seconds, and the held-out R² of a fit to no more than these."""
+    """Labelled seconds that a fold learned from, and the R² on the same held-out blocks."""
 
     def to_json(self) -> dict[str, Any]:
         """All figures as JSON values."""

@@ -107,7 +107,13 @@ class Fit:
         start: Tables,
         *,
         seed: Sequence[int],
+        seconds: float | None = None,
     ) -> None:
+        """Prepare a fit.
+
+        ``seconds`` of labels set steps and pull; None takes all of ``labels``.
+        """
+        seconds = labels.seconds if seconds is None else seconds
         self._adapter = adapter
         self._root = prior.unit_root
         self._labels = labels
@@ -115,8 +121,8 @@ class Fit:
         self._settings = settings
         self._start = start
         self._seed = list(seed)
-        self._total = settings.steps_for(labels.seconds)
-        self._pull = settings.pull / labels.seconds / len(start.units)
+        self._total = settings.steps_for(seconds)
+        self._pull = settings.pull / seconds / len(start.units)
         self._weighting = Weighting(tail_s=settings.tail_s, early=settings.early_weight)
         self.optimizer = AdamW(clip_norm=settings.clip_norm)
         self.moved = {

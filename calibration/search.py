@@ -62,16 +62,33 @@ class Search:
         settings: FitSettings,
         start: Tables,
         seed: int,
+        *,
+        share: float = 1.0,
     ) -> None:
+        """Prepare the fits.
+
+        ``share`` lets the folds learn from the first part of their samples only, judged on the
+        same blocks: what fewer labels would have given.
+
+        Raises:
+            UsageError: too few labels to cut.
+        """
         window_s = adapter.window_s
         cut = folds(labels, window_s, n_folds=settings.n_folds, n_blocks=settings.n_blocks)
+        cut = [
+            dataclasses.replace(fold, train=fold.train[: max(1, int(share * len(fold.train)))])
+            for fold in cut
+        ]
+        self.learned_s = labels.period * float(np.mean([len(fold.train) for fold in cut]))
+        """Labelled seconds that a fold learns from."""
         self.labels = labels
         self.settings = settings
         self.start = start
         self.seed = seed
-        self.steps = settings.steps_for(labels.seconds)
+        seconds = share * labels.seconds
+        self.steps = settings.steps_for(seconds)
         self.fits = [
-            Fit(adapter, prior, labels, fold, settings, start, seed=[seed, i])
+            Fit(adapter, prior, labels, fold, settings, start, seed=[seed, i], seconds=seconds)
             for i, fold in enumerate([*cut, everything(labels)])
         ]
         self.moments: list[Moment] = []

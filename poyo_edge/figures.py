@@ -116,7 +116,9 @@ def draw_calibration(path: str | Path, values: Mapping[str, Any]) -> None:
     points = values["r2_by_seconds"]
     seconds.plot(*zip(*points, strict=True), color=_DECODED, marker="o", ms=4, lw=1.2)
     seconds.set_xlim(left=0)
-    seconds.set(xlabel="labelled seconds", ylabel="R² on held-out blocks", title="labels")
+    seconds.set(
+        xlabel="labelled seconds learned from", ylabel="R² on held-out blocks", title="labels"
+    )
     parts = [unit["part"] for unit in values["units"]]
     units.bar(range(1, len(parts) + 1), parts, color=_TRUE)
     units.set(xlabel="units, by what they add", ylabel="R² lost without it", title="units")
