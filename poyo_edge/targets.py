@@ -99,8 +99,11 @@ _JETSON_INSTALL = (
     "sudo apt install nvidia-jetpack  # TensorRT, CUDA and their Python packages",
     "python3 -m venv --system-site-packages ~/poyo && . ~/poyo/bin/activate",
 )
-_JETSON_6_INSTALL = (*_JETSON_INSTALL, 'pip install "poyo-edge[ort]" "cuda-python>=12.6,<13"')
-_JETSON_7_INSTALL = (*_JETSON_INSTALL, 'pip install "poyo-edge[ort]" "cuda-python>=13,<14"')
+_ORIN_INSTALL = (
+    *_JETSON_INSTALL,
+    'pip install "poyo-edge[ort]" "cuda-python>=12.6,<13"  # JetPack 7: ">=13,<14"',
+)
+_THOR_INSTALL = (*_JETSON_INSTALL, 'pip install "poyo-edge[ort]" "cuda-python>=13,<14"')
 
 _TARGETS = (
     Target(
@@ -122,7 +125,7 @@ _TARGETS = (
         sm=("87",),
         releases=(JETPACK_6, JETPACK_7_2),
         built_on_device=True,
-        install=_JETSON_6_INSTALL,
+        install=_ORIN_INSTALL,
     ),
     Target(
         name="jetson-thor",
@@ -131,7 +134,7 @@ _TARGETS = (
         sm=("110", "101"),
         releases=(JETPACK_7_0, JETPACK_7_2),
         built_on_device=True,
-        install=_JETSON_7_INSTALL,
+        install=_THOR_INSTALL,
     ),
     Target(
         name="rtx",
