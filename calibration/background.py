@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import sys
@@ -13,8 +14,34 @@ from poyo_edge.calibration.search import Progress
 
 _log = logging.getLogger(__name__)
 _NICE = 10
-_SWITCH_S = 5e-4
-"""How long this thread may keep Python's lock when a decoder wants it (the default is 5 ms)."""
+
+
+class _ShortTurns:
+    """While any fit runs, no thread keeps Python's lock for long when a decoder wants it."""
+
+    SECONDS = 5e-4
+    """The default is 5 ms, as long as a decode."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._fits = 0
+        self._usual = 0.0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._fits:
+                self._usual = sys.getswitchinterval()
+                sys.setswitchinterval(min(self._usual, self.SECONDS))
+            self._fits += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._fits -= 1
+            if not self._fits:
+                sys.setswitchinterval(self._usual)
+
+
+_short_turns = _ShortTurns()
 
 
 class BackgroundFit:
@@ -33,6 +60,7 @@ class BackgroundFit:
         self._progress: Progress | None = None
         self._finished = threading.Event()
         self._thread = threading.Thread(target=self._run, name="poyo-edge-fit", daemon=True)
+        atexit.register(self._leave)
         self._thread.start()
 
     @property
@@ -65,18 +93,22 @@ class BackgroundFit:
 
     def _run(self) -> None:
         _give_way()
-        switch = sys.getswitchinterval()
-        sys.setswitchinterval(min(switch, _SWITCH_S))
         try:
-            self._session = self._fit(self._stop, self._note)
+            with _short_turns:
+                self._session = self._fit(self._stop, self._note)
         except BaseException as error:  # Handed to whoever asks for the result.
             self._error = error
             _log.warning("the fit ended with an error: %s", error)
         finally:
-            sys.setswitchinterval(switch)
             self._finished.set()
+            atexit.unregister(self._leave)
             if self._on_done is not None:
                 self._on_done(self)
+
+    def _leave(self) -> None:
+        """The program ends: so does the fit, within a step, before Python is taken down."""
+        self._stop.set()
+        self._thread.join()
 
     def _note(self, progress: Progress) -> None:
         self._progress = progress

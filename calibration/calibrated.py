@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 from typing import Any
 
 from poyo_edge.calibration.judging import Point
 from poyo_edge.errors import CheckFailedError
+from poyo_edge.files import atomic_path
 from poyo_edge.runtime.decoder import Decoder
 from poyo_edge.session import Session
 
@@ -85,12 +87,18 @@ class CalibratedSession(Session):
     def save(self, path: str | Path, *, force: bool = False) -> None:
         """Write the session file; a crash leaves the old file or the whole new one.
 
+        An older file of that name stays beside it as ``NAME.session.previous``.
+
         Raises:
             CheckFailedError: the session is bad (``require_good``), unless ``force``.
             UsageError: the folder does not exist.
         """
         if not force:
             self.require_good()
+        path = Path(path)
+        if path.is_file():
+            with atomic_path(path.with_name(f"{path.name}.previous")) as temporary:
+                shutil.copyfile(path, temporary)
         Session.save(self, path)
 
     def swap_into(self, decoder: Decoder, *, force: bool = False) -> None:

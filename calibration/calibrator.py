@@ -158,12 +158,15 @@ class Calibrator:
         started = time.monotonic()
         if not max_seconds > 0:
             raise UsageError(f"max_seconds: expected seconds > 0, got {max_seconds!r}")
+        for name, session in (("start", start), ("in_use", in_use)):
+            if session is not None:
+                self._require_own(name, session)
         with self._lock:
             labels = self._collector.labels()
-            notes = remarks(labels, self._artifact.manifest.output, self._collector.unknown_spikes)
-        require_usable(
-            labels, self._adapter.window_s, self.settings.n_blocks, self._artifact.manifest.output
-        )
+            unknown = self._collector.unknown_spikes
+        output = self._artifact.manifest.output
+        require_usable(labels, self._adapter.window_s, self.settings.n_blocks, output)
+        notes = remarks(labels, output, unknown)
         guess = first_guess(self._artifact, self._prior, self.unit_ids)
         if start is not None:
             guess = from_session(self.unit_ids, start, guess)
@@ -171,7 +174,8 @@ class Calibrator:
         kept = None
         if resume_file is not None:
             kept = ResumeFile(resume_file, search, self._artifact.manifest.core_hash)
-            kept.load()
+            if kept.load():
+                notes.append(f"went on from step {search.moments[-1].point.step} of an earlier run")
         search.run(
             max_seconds - (time.monotonic() - started),
             stop or threading.Event(),
@@ -182,6 +186,8 @@ class Calibrator:
             kept.remove()
         self._last = search
         in_use_r2 = None if in_use is None else self._r2_of(in_use, search)
+        if in_use is not None and in_use_r2 is None:
+            notes.append("the session in use has none of these units: it is no rival")
         quality = _quality(search, self.unit_ids, in_use_r2, notes, time.monotonic() - started)
         return self._session(search, quality)
 
@@ -269,17 +275,20 @@ class Calibrator:
             quality=quality,
         )
 
-    def _r2_of(self, session: Session, search: Search) -> float:
-        """R² of an existing session on the held-out samples of a search."""
-        if session.header.core_hash != self._artifact.manifest.core_hash:
+    def _require_own(self, name: str, session: Session) -> None:
+        own, got = self._artifact.manifest.core_hash, session.header
+        if got.core_hash != own:
             raise UsageError(
-                f"in_use: expected a session of this core, got {session.header.session_id!r} of "
-                f"core {session.header.core_hash[:12]}"
+                f"{name}: expected a session made for core {own[:12]}, got {got.session_id!r} for "
+                f"{got.core_hash[:12]}; name one of this artifact"
             )
+
+    def _r2_of(self, session: Session, search: Search) -> float | None:
+        """R² of an existing session on the held-out samples; None if it has none of the units."""
         row = {unit: i for i, unit in enumerate(session.header.unit_ids)}
         shared = [i for i, unit in enumerate(self.unit_ids) if unit in row]
         if not shared:
-            return -math.inf
+            return None
         units = session.unit_embedding[[row[self.unit_ids[i]] for i in shared]]
         labels = search.labels.of_units(np.array(shared))
 

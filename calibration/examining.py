@@ -83,11 +83,15 @@ def unit_parts(
 
 def alike(labels: Labels, unit_ids: Sequence[str]) -> tuple[tuple[str, str, float], ...]:
     """Pairs of units whose spikes come together more than two neurons' do."""
-    start, end = labels.stretches[0, 0], labels.stretches[-1, 1]
-    n_bins = int((end - start) / _BIN_S) + 1
-    counts = np.zeros((n_bins, labels.n_units), np.float32)
-    bins = ((labels.spike_times - start) / _BIN_S).astype(np.int64)
-    np.add.at(counts, (bins, labels.spike_rows), 1)
+    # Bins of what was heard only: being silent in one hole makes no two units alike.
+    edges = [np.arange(start, end + _BIN_S, _BIN_S) for start, end in labels.stretches]
+    first = np.cumsum([0, *(len(e) - 1 for e in edges)])
+    counts = np.zeros((first[-1], labels.n_units), np.float32)
+    for offset, bounds in zip(first, edges, strict=False):
+        inside = slice(*np.searchsorted(labels.spike_times, bounds[[0, -1]]))
+        bins = ((labels.spike_times[inside] - bounds[0]) / _BIN_S).astype(np.int64)
+        bins = np.minimum(bins, len(bounds) - 2)
+        np.add.at(counts, (offset + bins, labels.spike_rows[inside]), 1)
     counts -= counts.mean(0)
     sd = np.sqrt((counts**2).sum(0))
     correlation = (counts.T @ counts) / np.maximum(np.outer(sd, sd), 1e-12)

@@ -173,7 +173,7 @@ class LabelCollector:
     def _stretches(self, times: Float64) -> Float64:
         """From the first to the last event of each piece, joined where pieces meet."""
         period = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
-        hole = max(4 * period, _SMALLEST_GAP_S)
+        hole = max(min(4 * period, self._window_s / 4), _SMALLEST_GAP_S)
         spans = []
         for spikes, _, samples, _ in self._pieces:
             both = np.concatenate([spikes, samples])
@@ -212,15 +212,17 @@ def _times(name: str, values: npt.ArrayLike) -> Float64:
 
 
 def _values(behavior: npt.ArrayLike, n_samples: int, dim_out: int) -> Float64:
-    values: npt.NDArray[Any] = np.asarray(behavior)
-    if values.ndim == 1:
-        values = (
-            values[:, None] if dim_out == 1 else values.reshape(-1, dim_out if values.size else 0)
-        )
+    try:
+        values: npt.NDArray[Any] = np.asarray(behavior)
+    except ValueError:  # Rows of different lengths.
+        values = np.empty(0, object)
+    if values.size == 0 or (values.ndim == 1 and dim_out == 1):
+        values = values.reshape(-1, dim_out) if values.dtype.kind in "fiub" else values
     if values.dtype.kind not in "fiub" or values.shape != (n_samples, dim_out):
+        got = values.shape if values.dtype.kind in "fiub" else "no table of numbers"
         raise UsageError(
             f"behavior: expected shape ({n_samples}, {dim_out}), one row for each time and one "
-            f"column for each output of the model, got {np.shape(behavior)}"
+            f"column for each output of the model, got {got}"
         )
     values = values.astype(np.float64)
     bad = np.flatnonzero(~np.isfinite(values).all(1))
@@ -235,7 +237,7 @@ def _values(behavior: npt.ArrayLike, n_samples: int, dim_out: int) -> Float64:
 def _require_overlap(spikes: Float64, samples: Float64, window_s: float) -> None:
     if not len(spikes) or not len(samples):
         return
-    if samples[-1] < spikes.min() or samples[0] - window_s > spikes.max():
+    if samples[-1] < spikes.min() - window_s or samples[0] - window_s > spikes.max():
         raise UsageError(
             f"labels: expected spikes and behaviour of the same time, got spikes from "
             f"{spikes.min():.3f} to {spikes.max():.3f} s and behaviour from {samples[0]:.3f} to "

@@ -43,11 +43,10 @@ class ResumeFile:
             values = json.loads(metadata[_KEY])
             if values["fingerprint"] != self._fingerprint:
                 return False
-            checksum = _checksum(arrays)
-            if values["checksum"] != checksum:
+            if values["checksum"] != _checksum(arrays, values["curve"]):
                 return False
             self._restore(arrays, values["curve"])
-        except (SessionError, KeyError, ValueError, TypeError):
+        except (SessionError, KeyError, ValueError, TypeError, RecursionError):
             return False
         return True
 
@@ -65,10 +64,11 @@ class ResumeFile:
             for k, tables in enumerate(moment.tables):
                 arrays[f"moment{i}.{k}.units"] = tables.units
                 arrays[f"moment{i}.{k}.session"] = tables.session
+        curve = [point.to_json() for point in search.curve]
         header = {
             "fingerprint": self._fingerprint,
-            "checksum": _checksum(arrays),
-            "curve": [point.to_json() for point in search.curve],
+            "checksum": _checksum(arrays, curve),
+            "curve": curve,
         }
         write_bytes(self.path, tensors.to_bytes(arrays, {_KEY: json.dumps(header)}))
 
@@ -114,8 +114,8 @@ def _moment(arrays: Arrays, i: int, point: dict[str, Any], n_fits: int) -> Momen
     )
 
 
-def _checksum(arrays: Arrays) -> str:
-    digest = hashlib.sha256()
+def _checksum(arrays: Arrays, curve: list[dict[str, Any]]) -> str:
+    digest = hashlib.sha256(json.dumps(curve, sort_keys=True).encode())
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])
         digest.update(f"{name}{array.shape}{array.dtype}".encode())

@@ -129,12 +129,14 @@ class Search:
             on_judged: called after each judgement, when the state may be kept.
         """
         deadline = time.monotonic() + max_seconds
-        if not self.moments:
-            self._judge()
-            on_judged()
         try:
+            if not self.moments:
+                self._judge()
+                on_judged()
             self._advance(deadline, stop, on_progress, on_judged)
         except KeyboardInterrupt:
+            if not self.moments:
+                raise
             self.stopped = INTERRUPTED
 
     def _advance(
@@ -144,6 +146,7 @@ class Search:
         on_progress: OnProgress,
         on_judged: Callable[[], None],
     ) -> None:
+        self.stopped = self._ended()
         while not self.stopped:
             target = min(self.moments[-1].point.step + self.settings.judge_every, self.steps)
             for fit in self._lagging(target):

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from poyo_edge.artifact import Artifact
+from poyo_edge.artifact import SESSIONS, Artifact
 from poyo_edge.calibration.fitting import Tables
 from poyo_edge.calibration.prior import Prior
 from poyo_edge.errors import PoyoEdgeError
@@ -27,7 +27,7 @@ def same_electrode(unit_id: str) -> str:
 def known_units(artifact: Artifact) -> dict[str, list[Float32]]:
     """Electrode → embeddings (D,) of the units that known sessions had there."""
     found: dict[str, list[Float32]] = {}
-    for path in artifact.session_files().values():
+    for path in sorted((artifact.path / SESSIONS).glob("*.session")):
         try:
             session = artifact.session(path)
         except PoyoEdgeError:

@@ -97,7 +97,7 @@ def calibrate(
         f"{wanted} in the {split} split; Ctrl-C ends it with the best so far"
     )
     session = calibrator.fit(
-        max_seconds=max_wall or math.inf,
+        max_seconds=math.inf if max_wall is None else max_wall,
         seed=seed,
         start=None if start is None else opened.session(start),
         in_use=None if in_use is None else opened.session(in_use),
