@@ -19,6 +19,7 @@ from poyo_edge.calibration.calibrated import CalibratedSession, Quality
 from poyo_edge.calibration.checks import remarks, require_usable
 from poyo_edge.calibration.examining import Examination, alike, unit_parts
 from poyo_edge.calibration.fitting import FitSettings
+from poyo_edge.calibration.judging import Point
 from poyo_edge.calibration.labels import LabelCollector
 from poyo_edge.calibration.prior import Prior
 from poyo_edge.calibration.resuming import ResumeFile
@@ -129,22 +130,24 @@ class Calibrator:
         *,
         max_seconds: float = math.inf,
         seed: int = 0,
-        start: Session | None = None,
-        in_use: Session | None = None,
+        start: Session | str | Path | None = None,
+        in_use: Session | str | Path | None = None,
         stop: threading.Event | None = None,
         on_progress: OnProgress | None = None,
         resume_file: str | Path | None = None,
     ) -> CalibratedSession:
         """Fit the session to everything added so far.
 
-        The same fit runs on folds held out in time; the number of steps that does best there is
-        then taken on all labels. Deterministic for a seed, unless time or a stop ends it.
+        The same fit runs on folds held out in time and on all labels; the latter is taken where
+        the former were not clearly worse than at their best. Deterministic for a seed, unless
+        time or a stop ends it.
 
         Args:
             max_seconds: wall time that it may take.
-            seed: of the order of windows and of unit dropout.
-            start: begin with the embeddings of this session where unit ids agree.
-            in_use: judge this session too; a new one that is worse is refused later on.
+            seed: of the choice of windows.
+            start: begin with this session (a ``Session``, a file or an id) where unit ids agree.
+            in_use: judge this session too; a new one that is worse is refused later on. One that
+                was fitted to this very session is not compared: it knows the held-out blocks.
             stop: set it to end early with the best so far; so does Ctrl-C in the main thread.
             on_progress: called after each step.
             resume_file: keep the state here after each judgement, and begin with what is there
@@ -158,9 +161,7 @@ class Calibrator:
         started = time.monotonic()
         if not max_seconds > 0:
             raise UsageError(f"max_seconds: expected seconds > 0, got {max_seconds!r}")
-        for name, session in (("start", start), ("in_use", in_use)):
-            if session is not None:
-                self._require_own(name, session)
+        start, in_use = self._own("start", start), self._own("in_use", in_use)
         with self._lock:
             labels = self._collector.labels()
             unknown = self._collector.unknown_spikes
@@ -185,9 +186,15 @@ class Calibrator:
         if kept is not None and search.stopped in (PAST_BEST, ALL_STEPS):
             kept.remove()
         self._last = search
-        in_use_r2 = None if in_use is None else self._r2_of(in_use, search)
-        if in_use is not None and in_use_r2 is None:
-            notes.append("the session in use has none of these units: it is no rival")
+        in_use_r2 = None
+        if in_use is not None and _fitted_here(in_use, self.session_id):
+            notes.append("the session in use was fitted to this session too: it is not compared")
+        elif in_use is not None:
+            in_use_r2 = self._r2_of(in_use, search)
+            if in_use_r2 is None:
+                notes.append("the session in use has none of these units: it is no rival")
+        if start is not None and _fitted_here(start, self.session_id):
+            notes.append("the start was fitted to this session: R² counts what it had learned")
         quality = _quality(search, self.unit_ids, in_use_r2, notes, time.monotonic() - started)
         return self._session(search, quality)
 
@@ -196,8 +203,8 @@ class Calibrator:
         *,
         max_seconds: float = math.inf,
         seed: int = 0,
-        start: Session | None = None,
-        in_use: Session | None = None,
+        start: Session | str | Path | None = None,
+        in_use: Session | str | Path | None = None,
         on_done: Callable[[BackgroundFit], None] | None = None,
     ) -> BackgroundFit:
         """``fit`` in a background thread of low priority, while a decoder keeps decoding.
@@ -275,13 +282,18 @@ class Calibrator:
             quality=quality,
         )
 
-    def _require_own(self, name: str, session: Session) -> None:
-        own, got = self._artifact.manifest.core_hash, session.header
-        if got.core_hash != own:
-            raise UsageError(
-                f"{name}: expected a session made for core {own[:12]}, got {got.session_id!r} for "
-                f"{got.core_hash[:12]}; name one of this artifact"
-            )
+    def _own(self, name: str, session: Session | str | Path | None) -> Session | None:
+        """A session of this artifact's core, opened if it is named by file or id."""
+        if session is None or isinstance(session, Session):
+            own = self._artifact.manifest.core_hash
+            if session is not None and session.header.core_hash != own:
+                raise UsageError(
+                    f"{name}: expected a session made for core {own[:12]}, got "
+                    f"{session.header.session_id!r} for {session.header.core_hash[:12]}; name one "
+                    f"of this artifact"
+                )
+            return session
+        return self._artifact.session(session)
 
     def _r2_of(self, session: Session, search: Search) -> float | None:
         """R² of an existing session on the held-out samples; None if it has none of the units."""
@@ -316,8 +328,25 @@ def _quality(
         stopped=search.stopped,
         curve=tuple(search.curve),
         silent_units=tuple(unit_ids[i] for i in search.labels.silent()),
-        notes=tuple(notes),
+        notes=(*notes, *_weak_points(point)),
     )
+
+
+def _fitted_here(session: Session, session_id: str) -> bool:
+    """Whether an earlier calibration of the same recording session made it."""
+    header = session.header
+    return header.method == "calibration" and header.session_id == session_id
+
+
+def _weak_points(point: Point) -> list[str]:
+    """What a user should know before trusting the figures."""
+    found = []
+    if point.step == 0:
+        found.append("nothing was learned: this is the first guess; give it more time")
+    still = [i for i, r2 in enumerate(point.r2_per_dim) if r2 <= 0]
+    if still:
+        found.append(f"dimension {still[0]} is decoded no better than by holding its mean")
+    return found
 
 
 def _now() -> str:

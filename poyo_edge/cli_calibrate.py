@@ -43,7 +43,9 @@ def calibrate(
     ] = "",
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="The session file; default ID.session, here."),
+        typer.Option(
+            "--out", "-o", help="Default ID.session, here; an older one stays as .previous."
+        ),
     ] = None,
     seconds: Annotated[
         float | None, typer.Option(min=0, help="Use the first seconds of the split only.")
@@ -57,11 +59,13 @@ def calibrate(
         str | None, typer.Option(help="Begin with this session, a file or an id, not afresh.")
     ] = None,
     in_use: Annotated[
-        str | None, typer.Option(help="Refuse a result that is worse than this session.")
+        str | None,
+        typer.Option(help="Refuse a result that is worse than this session of the same units."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Save it even if it is bad.")] = False,
     report: Annotated[
-        Path | None, typer.Option(help="Folder for a picture and figures of each unit; slower.")
+        Path | None,
+        typer.Option(help="Folder for a picture and figures of each unit; some times as slow."),
     ] = None,
     threads: Threads = 1,
     as_json: Json = False,
@@ -99,14 +103,15 @@ def calibrate(
     session = calibrator.fit(
         max_seconds=math.inf if max_wall is None else max_wall,
         seed=seed,
-        start=None if start is None else opened.session(start),
-        in_use=None if in_use is None else opened.session(in_use),
+        start=start,
+        in_use=in_use,
         on_progress=lambda p: console.progress(p.done, p.total, f"held-out R² {p.r2:.3f}"),
         resume_file=target.with_name(f".{target.name}.fit"),
     )
     refused = _saved(session, target, force)
     values: dict[str, Any] = {
         "session": None if refused else str(target),
+        "behavior": wanted,
         **session.quality.to_json(),
         "peak_memory_mb": round(_peak_memory_mb(), 1),
     }

@@ -72,7 +72,7 @@ def calibrate_text(values: Values, artifact: Path, recording: Path, program: str
             "" if point["loss"] is None else f"{point['loss']:.4f}",
             f"{point['r2']:.3f}",
             "  ".join(f"{r2:.3f}" for r2 in point["r2_per_dim"]),
-            "taken" if point["step"] == best else "",
+            _taken(values) if point["step"] == best else "",
         ]
         for point in values["curve"]
     ]
@@ -105,8 +105,16 @@ def calibrate_text(values: Values, artifact: Path, recording: Path, program: str
     session = values["session"]
     end = "nothing was written" if session is None else f"wrote {session}\n\nNext:\n"
     if session is not None:
-        end += f"  {program} replay {artifact} {recording} --session {session}"
+        end += f"  {program} replay {artifact} {recording} --behavior {values['behavior']} "
+        end += f"--session {session}"
     return f"{curve}\n\n{pairs(lines)}{notes}\n\n{end}"
+
+
+def _taken(values: Values) -> str:
+    """Why a point of the curve was taken."""
+    highest = max(point["r2"] for point in values["curve"])
+    best = highest <= values["r2_heldout"] + 1e-6
+    return "taken" if best else "taken: the latest not clearly worse than the best"
 
 
 def replay_text(values: Values) -> str:

@@ -174,6 +174,15 @@ def test_the_session_is_what_all_labels_gave_at_the_moment_chosen() -> None:
     assert session.quality.steps == searched.chosen.point.step
 
 
+def test_a_fit_that_gets_worse_gives_what_was_best() -> None:
+    falling = dataclasses.replace(QUICK, steps=40, lr_units=1.0)
+    session = lesson().calibrator(falling).fit(start=lesson().truth)
+    assert (session.quality.stopped, session.quality.steps) == ("past the best", 0)
+    assert session.quality.curve[-1].r2 < 0.9
+    assert session.quality.r2_heldout == pytest.approx(1.0)
+    assert bits(session) == bits(lesson().truth)
+
+
 def test_trials_as_they_arrive_give_the_same_session() -> None:
     whole, given = lesson().calibrator(QUICK), lesson()
     piecewise = Calibrator(adapter(), given.unit_ids, session_id="day", settings=QUICK)
@@ -380,7 +389,8 @@ def test_a_session_in_use_without_any_of_the_units_is_no_rival() -> None:
     session = fit(start=lesson().truth, in_use=other, max_seconds=1e-9)
     session.require_good()
     assert session.quality.r2_in_use is None
-    assert session.quality.notes == ("the session in use has none of these units: it is no rival",)
+    notes = session.quality.notes
+    assert notes[0] == "the session in use has none of these units: it is no rival"
     json.dumps(session.quality.to_json(), allow_nan=False)
 
 
@@ -523,7 +533,9 @@ def test_remarks_are_kept_with_the_quality() -> None:
     calibrator = given.calibrator(QUICK)
     calibrator.add([0.5, 0.6], [77, 78], [0.55], [[0.0, 0.0]])
     quality = calibrator.fit(max_seconds=1e-9).quality
-    assert quality.notes == ("2 spikes of units that are not in unit_ids were left out",)
+    left_out, nothing, *_ = quality.notes
+    assert left_out == "2 spikes of units that are not in unit_ids were left out"
+    assert nothing == "nothing was learned: this is the first guess; give it more time"
 
 
 SAVER = """
@@ -638,7 +650,7 @@ def test_each_unit_is_examined() -> None:
 def fast_units(hole_s: float) -> Labels:
     """Two units of 500 spikes/s that have nothing in common, in pieces of ten seconds."""
     rng = np.random.default_rng(0)
-    starts = np.arange(4) * (10.0 + hole_s)
+    starts = np.arange(4, dtype=np.float64) * (10.0 + hole_s)
     times = np.concatenate([start + 10 * rng.random(10_000) for start in starts])
     return Labels(
         n_units=2,
@@ -727,3 +739,13 @@ def test_every_refusal_is_one_of_ours() -> None:
             make().calibrator(QUICK).fit()
         assert isinstance(refused.value, ValueError)
         assert refused.value.exit_code == 2
+
+
+def test_a_session_fitted_to_this_very_session_is_not_compared() -> None:
+    first = lesson().calibrator(QUICK).fit(max_seconds=1e-9)
+    again = lesson().calibrator(QUICK).fit(start=first, in_use=first, max_seconds=1e-9)
+    assert again.quality.r2_in_use is None
+    assert again.quality.notes[:2] == (
+        "the session in use was fitted to this session too: it is not compared",
+        "the start was fitted to this session: R² counts what it had learned",
+    )

@@ -148,7 +148,7 @@ def test_one_object_says_all_and_a_report_shows_it(desk: Desk) -> None:
     assert done.code == 0, done.stderr
     values = done.json()
     examined = {"units", "alike", "r2_by_seconds"}
-    assert set(values) == QUALITY | examined | {"session", "peak_memory_mb", "report"}
+    assert set(values) == QUALITY | examined | {"session", "behavior", "peak_memory_mb", "report"}
     assert values["session"] == str(desk.out)
     assert 0.8 < values["r2_heldout"] <= 1.0
     assert values["labelled_s"] == pytest.approx(TRAIN_S - 1.0, abs=0.15)
@@ -167,6 +167,7 @@ def test_one_object_says_all_and_a_report_shows_it(desk: Desk) -> None:
     assert (header.session_id, header.method) == ("day", "calibration")
     assert header.r2_heldout == values["r2_heldout"]
     assert desk.files() == ["report", "today.session", "today.session.previous"]
+    assert (desk.folder / "today.session.previous").read_bytes() == b"the old session"
 
 
 def test_people_read_the_curve_and_what_to_type_next(desk: Desk) -> None:
@@ -237,6 +238,7 @@ def test_seeds_force_and_a_kill_in_the_middle(desk: Desk) -> None:
     assert again.code == 0, again.stderr
     assert bits(desk.out) == first
     assert again.json()["curve"] == curve
+    assert "went on from step " in str(again.json()["notes"])
     left = [name for name in desk.files() if not name.endswith(".tmp")]
     assert left == ["today.session", "today.session.previous"]
 
@@ -363,6 +365,7 @@ BAD = {
     "no such behavior": Bad(plain, ("--behavior", "a.b"), 5, "a.b: expected one of the behaviours"),
     "no such split": Bad(plain, ("--split", "x"), 5, "x_domain: expected one of the splits all, "),
     "no seconds": Bad(plain, ("--seconds", "0"), 2, "seconds: expected a number > 0, got 0.0"),
+    "no time": Bad(plain, ("--max-wall", "0"), 2, "max_seconds: expected seconds > 0, got 0.0"),
     "a folder": Bad(plain, ("-o", "."), 2, ".: expected a file to write, got a folder; name it w"),
     "no folder": Bad(plain, ("-o", "no/x"), 2, "no/x: expected an existing folder to write into"),
 }
@@ -439,12 +442,6 @@ def test_a_report_that_cannot_be_drawn_is_refused_before_the_work(desk: Desk) ->
     assert "· fitting" not in done.stderr
 
 
-def test_no_time_at_all_is_refused(desk: Desk) -> None:
-    words = [str(desk.recording), "--quiet", "--max-wall", "0"]
-    (done,) = run_many(desk, [words])
-    assert done.code == 2
-
-
 def test_a_session_in_use_of_other_units_is_no_rival(desk: Desk) -> None:
     done = desk.run("--in-use", "tiny_b", "--start", desk.truth, "--json", "--max-wall", 1e-6)
     assert done.code == 0
@@ -512,6 +509,7 @@ def values_of(**changes: Any) -> dict[str, Any]:
         "silent_units": [],
         "notes": [],
         "peak_memory_mb": 100.0,
+        "behavior": "cursor.vel",
         **changes,
     }
 
@@ -524,7 +522,7 @@ def test_text_marks_the_step_taken() -> None:
     rows = text_of().splitlines()
     assert [row.split()[0] for row in rows if row.endswith("taken")] == ["10"]
     assert "0.400 (0.30 to 0.50), 0.600 (0.50 to 0.70), 95 % intervals" in text_of()
-    assert text_of().endswith("replay m.poyo d.h5 --session today.session")
+    assert text_of().endswith("d.h5 --behavior cursor.vel --session today.session")
     assert text_of(session=None).endswith("nothing was written")
 
 

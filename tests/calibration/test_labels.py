@@ -319,12 +319,12 @@ REFUSED: dict[str, tuple[Piece, str]] = {
     "one value too few": (
         Piece([0.5], [0], [0.4, 0.6, 0.7], TWO),
         "behavior: expected shape (3, 2), one row for each time and one column for each output "
-        "of the model, got shape (2, 2)",
+        "of the model, got (2, 2)",
     ),
     "a dimension too many": (
         Piece([0.5], [0], [0.4, 0.6], np.zeros((2, 3))),
         "behavior: expected shape (2, 2), one row for each time and one column for each output "
-        "of the model, got shape (2, 3)",
+        "of the model, got (2, 3)",
     ),
     "values that are names": (
         Piece([0.5], [0], [0.4, 0.6], [["x", "y"], ["x", "y"]]),
