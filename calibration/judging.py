@@ -16,7 +16,6 @@ from poyo_edge.spec import JsonRecord
 Float64 = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 _RESAMPLED = 500
-_NO_MATTER = 0.01
 _LEVEL = (2.5, 97.5)
 
 
@@ -62,11 +61,11 @@ class Judged:
         draws = [r2_per_dim(self.truth[rows], self.decoded[rows]) for rows in self._draws(seed)]
         return np.asarray(np.percentile(np.array(draws), _LEVEL, axis=0))
 
-    def clearly_worse(self, other: Judged, seed: int = 0) -> bool:
+    def clearly_worse(self, other: Judged, *, margin: float = 0.01, seed: int = 0) -> bool:
         """Whether this decodes the same samples worse than ``other``, beyond chance.
 
         Beyond chance is a difference of mean R² larger than its standard error, and than
-        ``_NO_MATTER``; blocks are drawn with replacement, the same for both.
+        ``margin``; blocks are drawn with replacement, the same for both.
         """
         gap = float((other.r2() - self.r2()).mean())
         draws = [
@@ -76,7 +75,7 @@ class Judged:
                 for rows in self._draws(seed)
             )
         ]
-        return gap > max(_NO_MATTER, float(np.std(draws)))
+        return gap > max(margin, float(np.std(draws)))
 
     def _draws(self, seed: int) -> list[Ints]:
         """Samples of blocks drawn with replacement, in which every dimension varies."""

@@ -38,6 +38,9 @@ class Progress:
     """Held-out R² at the last judgement."""
 
 
+_FALL = 0.05
+"""How far below the best R² a fit has to stay to be ended: while the learning rate is high, it
+wanders, and comes back as the rate falls."""
 OnProgress = Callable[[Progress], None]
 
 
@@ -189,7 +192,7 @@ class Search:
         last = self.moments[-self.settings.patience :]
         if len(last) < self.settings.patience or best in last:
             return ""
-        fallen = all(moment.judged.clearly_worse(best.judged) for moment in last)
+        fallen = all(moment.judged.clearly_worse(best.judged, margin=_FALL) for moment in last)
         return PAST_BEST if fallen else ""
 
     def _progress(self) -> Progress:
