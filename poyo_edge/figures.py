@@ -103,29 +103,31 @@ def draw_calibration(path: str | Path, values: Mapping[str, Any]) -> None:
         values: ``Quality`` and ``Examination`` of ``poyo_edge.calibration`` as JSON values.
     """
     plt = _pyplot("drawing a calibration")
-    figure, (curve, seconds, units) = plt.subplots(1, 3, figsize=(13, 3.6))
+    figure, (curve, seconds, units) = plt.subplots(1, 3, figsize=(13, 3.8))
     steps = [point["step"] for point in values["curve"]]
     r2s = [point["r2"] for point in values["curve"]]
+    low, high = np.mean(values["r2_interval"], axis=0)
     curve.plot(steps, r2s, color=_DECODED, marker="o", ms=3, lw=1.2)
-    curve.axvline(
-        values["steps"], color=_TRUE, lw=1, ls="--", label=f"taken: step {values['steps']}"
-    )
-    curve.set_ylim(bottom=max(min(r2s), -0.2))
-    curve.legend(frameon=False, fontsize=9)
+    curve.axvline(values["steps"], color=_TRUE, lw=1, ls="--", label=f"taken: {values['steps']}")
     curve.set(xlabel="optimiser step", ylabel="R² on held-out blocks", title="learning curve")
-    points = values["r2_by_seconds"]
-    seconds.plot(*zip(*points, strict=True), color=_DECODED, marker="o", ms=4, lw=1.2)
+    learned, by_seconds = zip(*values["r2_by_seconds"], strict=True)
+    seconds.plot(learned, by_seconds, color=_DECODED, marker="o", ms=4, lw=1.2)
     seconds.set_xlim(left=0)
-    seconds.set(
-        xlabel="labelled seconds learned from", ylabel="R² on held-out blocks", title="labels"
-    )
+    seconds.set(xlabel="labelled seconds that a fold learned from", title="labels")
+    for axis in (curve, seconds):
+        axis.axhspan(low, high, color=_TRUE, alpha=0.15, lw=0, label="95 % interval")
+        axis.axhline(0, color=_TRUE, lw=0.8)
+        axis.set_ylim(max(min(0.0, low, *r2s) - 0.03, -0.5), max(high, *r2s, *by_seconds) + 0.03)
+    curve.legend(frameon=False, fontsize=9, loc="lower right")
     parts = [unit["part"] for unit in values["units"]]
     units.bar(range(1, len(parts) + 1), parts, color=_TRUE)
+    best = [f"{unit['unit'].rpartition('/')[2]}  {unit['part']:.3f}" for unit in values["units"]]
+    units.text(0.97, 0.95, "\n".join(best[:5]), transform=units.transAxes, ha="right", va="top")
     units.set(xlabel="units, by what they add", ylabel="R² lost without it", title="units")
     for axis in (curve, seconds, units):
         axis.spines[["top", "right"]].set_visible(False)
     r2 = f"held-out R² {values['r2_heldout']:.3f} from {values['labelled_s']:.0f} labelled s"
-    _save(plt, figure, path, r2)
+    _save(plt, figure, path, f"{Path(values['session'] or 'refused').stem}: {r2}")
 
 
 def _save(plt: Any, figure: Any, path: str | Path, title: str) -> None:

@@ -25,7 +25,9 @@ from poyo_edge.session import Session
 sys.path.append(str(Path(__file__).parent))
 from teacher import QUICK, TINY, lesson
 
-PATIENCE_S = 120.0
+PRIORITY = os.getpriority(os.PRIO_PROCESS, 0) if sys.platform.startswith("linux") else 0
+"""Of the main thread, before any fit."""
+PATIENCE_S = 60.0
 """For what comes in a moment, unless something is broken."""
 SOUND = dataclasses.replace(QUICK, steps=4, judge_every=4, lr_units=1e-4, lr_session=1e-4)
 """Begun with the truth it ends near the truth."""
@@ -308,7 +310,7 @@ def test_a_swap_between_windows_mixes_no_two_sessions(decoder: Decoder) -> None:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="threads have no priority")
 def test_only_the_fit_gives_way(gate: Gate) -> None:
-    before = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    before = PRIORITY
     fit = gate.calibrator().start()
     assert gate.reached.wait(PATIENCE_S)
     assert gate.thread is not None
@@ -367,22 +369,21 @@ def test_two_fits_at_once_leave_pythons_lock_as_it_was() -> None:
 
 
 LEAVING = """
-import sys
+import atexit, sys
 sys.path.append({folder!r})
 from teacher import LEARN, lesson
+atexit.register(lambda: print(fit.result(0.0).quality.stopped))
 fit = lesson().calibrator(LEARN).start()
 while fit.progress is None:
     pass
-print("leaving")
 """
 
 
 def test_a_program_may_end_before_the_fit_does() -> None:
-    """The fit ends within a step; its thread must not find Python taken down around it."""
+    """The fit ends within a step, so that its thread never finds Python taken down around it."""
     code = LEAVING.format(folder=str(Path(__file__).parent))
-    for _ in range(3):
+    for _ in range(2):
         done = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False
         )
-        assert (done.returncode, done.stdout) == (0, "leaving\n"), done.stderr
-        assert done.stderr == ""
+        assert (done.returncode, done.stdout, done.stderr) == (0, "interrupted\n", "")
