@@ -126,20 +126,26 @@ class _Job:
             unsettled=self.unsettled,
         )
         plan.save(self.artifact.path, graph)
-        if self.options.systemd:
-            text = service_unit(self.options.systemd)
-            write_bytes(self.artifact.path / FOLDER / UNIT, text.encode())
         name = self.artifact.path.name
-        command = f"poyo-edge build {name} --target {self.target.name}"
+        flags = f"--target {self.target.name}"
         if self.precision != "fp16":
-            command += f" --precision {self.precision}"
+            flags += f" --precision {self.precision}"
         if self.most_spikes < self.artifact.manifest.max_spikes:
-            command += f" --max-spikes {self.most_spikes}"
+            flags += f" --max-spikes {self.most_spikes}"
+        steps = [f"copy the folder {name} to the Jetson, and there run:"]
+        steps.append(f"  poyo-edge build {name} {flags}")
+        if self.options.systemd:
+            unit = self.artifact.path / FOLDER / UNIT
+            write_bytes(unit, service_unit(self.options.systemd, flags).encode())
+            there = f"{self.options.systemd}/{FOLDER}/{UNIT}"
+            steps.append("or let it build at every start:")
+            steps.append(f"  sudo cp {there} /etc/systemd/system/")
+            steps.append(f"  sudo systemctl enable --now {UNIT}")
         return self._report(
             engines=[],
             gate=gate,
             rounding=prepared.to_json(),
-            next=[f"copy the folder {name} to the Jetson, and there run:", f"  {command}"],
+            next=steps,
         )
 
     def on_device(self, progress: Progress | None) -> dict[str, Any]:

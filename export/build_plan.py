@@ -93,12 +93,19 @@ def graph_name(precision: str) -> str:
     return f"core.{precision}.onnx"
 
 
-def service_unit(artifact: str) -> str:
+def service_unit(artifact: str, flags: str) -> str:
     """A systemd unit that builds once, before whatever decodes.
+
+    It runs as the owner of the home folder that the artifact lies in: engines belong to the user
+    who decodes. The environment is the one of docs/jetson.md, ``~/poyo``.
 
     Args:
         artifact: absolute path of the artifact on the device.
+        flags: of ``poyo-edge build``.
     """
+    parts = artifact.split("/")
+    home = f"/home/{parts[2]}" if parts[1] == "home" and len(parts) > 3 else "/root"
+    user = home.rpartition("/")[2]
     return f"""[Unit]
 Description=Build the poyo-edge engines of {artifact}
 After=local-fs.target
@@ -106,8 +113,9 @@ ConditionPathIsDirectory={artifact}
 
 [Service]
 Type=oneshot
+User={user}
 # Engines that fit are kept, so this costs seconds on every later start.
-ExecStart=/usr/bin/env poyo-edge build {artifact} --target jetson
+ExecStart={home}/poyo/bin/poyo-edge build {artifact} {flags}
 RemainAfterExit=yes
 
 [Install]

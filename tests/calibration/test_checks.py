@@ -158,11 +158,12 @@ def test_one_smooth_dimension_is_enough() -> None:
 
 
 def test_neighbours_across_a_hole_are_none() -> None:
-    """Samples in pairs: within a pair they are alike, from pair to pair they are not."""
+    """Samples in pairs: those of a pair are alike by 0.5, from pair to pair they are not."""
     rng = np.random.default_rng(0)
     start = 5.0 + np.arange(400) * 0.25
     times = np.sort(np.concatenate([start, start + 0.05]))
-    values = np.repeat(5 * rng.standard_normal((400, 2)), 2, axis=0)
+    first, other = 5 * rng.standard_normal((2, 400, 2))
+    values = np.stack([first, (first + np.sqrt(3) * other) / 2], axis=1).reshape(800, 2)
     spikes = np.arange(4.0, times[-1], 0.05)
     given = changed(
         times=times,

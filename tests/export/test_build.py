@@ -85,7 +85,10 @@ def test_off_device_the_very_graphs_are_compiled_by_nvidias_builder(
     assert [line["n_spikes"] for line in values["gate"]] == values["buckets"] == [512, 1024]
     assert any("compiled the graph of every bucket" in words for words in values["settled"])
     unit = (tiny_copy / "build" / "poyo-edge-build.service").read_text()
-    assert "ExecStart=/usr/bin/env poyo-edge build /home/rig/tiny.poyo --target jetson\n" in unit
+    command = "/home/rig/poyo/bin/poyo-edge build /home/rig/tiny.poyo --target jetson-orin"
+    assert "User=rig\n" in unit
+    assert f"ExecStart={command}\n" in unit
+    assert "  sudo systemctl enable --now poyo-edge-build.service" in values["next"]
 
 
 def test_on_the_device_engines_are_built_compared_and_installed(
