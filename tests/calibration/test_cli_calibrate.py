@@ -41,7 +41,14 @@ QUALITY = {
     "notes",
 }
 TRAIN_S, TEST_S = 20.0, 6.0
-WORDS = [sys.executable, "-c", "from poyo_edge.cli import main; main()"]
+PROGRAM = """
+import signal
+from poyo_edge.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)
+main()
+"""
+"""Ctrl-C counts even where the tests run in the background of a shell, which ignores it."""
+WORDS = [sys.executable, "-c", PROGRAM]
 ENVIRONMENT = {**os.environ, "COLUMNS": "200"}
 PATIENCE_S = 300.0
 

@@ -13,7 +13,7 @@ from poyo_edge.calibration.optimizer import AdamW, cosine
 
 Float32 = npt.NDArray[np.float32]
 SHAPES = {"units": (7, 5), "session": (5,), "bias": (1,)}
-LIMIT = 2e-6  # 3e-7
+LIMIT = 3e-6  # 7.9e-7
 """Largest error relative to the largest entry; the measured worst case is beside it."""
 VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {},
