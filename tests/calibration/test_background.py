@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import functools
+import itertools
 import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -291,21 +294,27 @@ def test_a_swap_between_windows_mixes_no_two_sessions(decoder: Decoder) -> None:
     stop = threading.Event()
 
     def swap_for_ever() -> None:
-        while not stop.is_set():
+        while not stop.wait(1e-4):
             decoder.swap_session(shared)
+            stop.wait(1e-4)  # Else the session between swap and revert is hardly ever decoded with.
             decoder.revert()
 
     thread = threading.Thread(target=swap_for_ever, daemon=True)
     thread.start()
-    seen = set()
-    for t in times(150):
-        result = decoder.decode(t)
-        source = one if result.session_id == "tiny_a" else other
-        assert np.array_equal(result.value, source.decode(t).value)
-        seen.add(result.session_id)
-    stop.set()
-    thread.join(PATIENCE_S)
-    assert seen == {"tiny_a", "day"}
+    seen = collections.Counter[str]()
+    until = time.monotonic() + PATIENCE_S
+    try:
+        for t in itertools.chain(times(150), itertools.repeat(times(150)[-1])):
+            result = decoder.decode(t)
+            source = one if result.session_id == "tiny_a" else other
+            assert np.array_equal(result.value, source.decode(t).value)
+            seen[result.session_id] += 1
+            if seen.total() >= 150 and min(seen["tiny_a"], seen["day"]) >= 20:
+                break
+            assert time.monotonic() < until, f"both sessions should be decoded with, got {seen}"
+    finally:
+        stop.set()
+        thread.join(PATIENCE_S)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="threads have no priority")
