@@ -16,7 +16,8 @@ import pytest
 
 from poyo_edge.errors import ArtifactError, BackendError, UsageError
 from poyo_edge.files import sha256_bytes
-from poyo_edge.runtime.engines import EngineKey, EngineRecord, EngineStore
+from poyo_edge.runtime.engine_key import EngineKey
+from poyo_edge.runtime.engines import EngineRecord, EngineStore
 from poyo_edge.runtime.machine import Machine
 
 ORIN = Machine(sm="87", driver="12.6", l4t="36.4.3", tensorrt="10.3.0")
