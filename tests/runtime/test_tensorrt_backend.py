@@ -145,7 +145,10 @@ def test_more_spikes_or_units_than_any_engine_holds_are_refused(
     opened = backend(core)
     many = {name: np.zeros((1, 2000), feeds[name].dtype) for name in ("spike_unit", "spike_time")}
     many |= {"spike_mask": np.ones((1, 2000), np.bool_), "query_time": feeds["query_time"][:1]}
-    with pytest.raises(BackendError, match=r"at most 1024 spikes in a window, got 2000; build"):
+    with pytest.raises(
+        BackendError,
+        match=f"at most 1024 spikes in a window, got 2000; for larger .*: {AGAIN} --max-spikes N",
+    ):
         opened.run({**feeds, **many})
     wide = np.zeros((17, feeds["unit_kv"].shape[1]), np.float32)
     with pytest.raises(BackendError, match=r"unit_kv: expected shape \(16, 64\) at most, got \(17"):
