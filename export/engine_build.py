@@ -213,8 +213,9 @@ class EngineBuild:
                 here = self.machine if self.flavour == "tensorrt" else None
                 kept[size] = same, self.store.read(same, here)
             except ArtifactError as problem:
+                changed = "bytes changed: " if problem.field in ("size", "sha256") else ""
                 why[size] = (
-                    f"the {problem.field} of {Path(problem.path).name} was expected to be "
+                    f"{changed}the {problem.field} of {Path(problem.path).name} was expected to be "
                     f"{problem.expected}, but is {problem.got}"
                 )
         return kept, why

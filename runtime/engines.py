@@ -237,9 +237,9 @@ class EngineStore:
 
 def _rebuild(folder: Path, flavour: str, precision: str = "fp16") -> str:
     """What to do about an engine of a folder."""
-    where = "on this machine: " if flavour == "tensorrt" else ""
+    where = " on this machine" if flavour == "tensorrt" else ""
     command = EngineStore(folder).build_command(flavour, precision)
-    return f"build it again {where}{command}"
+    return f"build it again{where}: {command}"
 
 
 def _read_record(path: Path) -> EngineRecord:
