@@ -31,7 +31,8 @@ TABLES = (
         tensorrt="10.3",
         table="10.3",
         settles=True,
-        why="none is published for it: made from the table of 10.1 and the change logs since",
+        why="no table of its own is published: made from the table of 10.1 and the "
+        "change logs since",
     ),
     TableSource(
         tensorrt="10.7",
@@ -44,21 +45,21 @@ TABLES = (
         tensorrt="10.13",
         table="10.13",
         settles=True,
-        why="none is published for it: made from the table of 10.14, less what 10.14 added",
+        why="no table of its own is published: made from the table of 10.14, less what 10.14 added",
     ),
     TableSource(
         tensorrt="10.16",
         table="10.15",
         settles=True,
-        why="none is published for it: the rows that we use are the same in 10.15 and 11.1, on "
-        "either side of it",
+        why="no table of its own is published: the rows that we use are the same in 10.15 and 11.1, "
+        "on either side of it",
     ),
     TableSource(
         tensorrt="11.4",
         table="11.1",
         settles=False,
-        why="none is published after 11.1: the rows that we use did not change from 10.13 to 11.1, "
-        "and the parser of TensorRT-RTX 1.7.1, whose interface is that of 11, takes them; what "
+        why="no table after 11.1 is published: the rows that we use did not change from 10.13 to "
+        "11.1, and the parser of TensorRT-RTX 1.7.1, whose interface is that of 11, takes them; what "
         "11.2 to 11.4 changed is not known, so the parser on the Jetson decides",
     ),
 )

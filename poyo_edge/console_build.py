@@ -114,9 +114,9 @@ def _islands(values: Values) -> str:
     low = values["precision"].upper()
     head = ["kept in FP32", "nodes", f"error if it were in {low} too", "so many times as much"]
     told = (
-        f"The error with all of these in FP32 is {_number(total)}, in sd of the output. Where one "
-        "more in low precision makes it no larger on this model, it stays in FP32 for a reason "
-        "that this measurement cannot see:"
+        f"The error with all of these in FP32 is {_number(total)}, in sd of the output. Where the "
+        "last column is near 1 this model gives no reason to keep them: larger models do, or what "
+        "emulation cannot see:"
     )
     reasons = [f"{island['name']}: {island['why']}" for island in values["islands"]]
     lines = [_wrap(told), *(_wrap(reason, "  ") for reason in reasons)]

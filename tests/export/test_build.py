@@ -188,8 +188,8 @@ def test_every_tensorrt_of_a_jetson_has_a_table_that_stands_for_it(prepared: Pat
     assert [version for version, source in found.items() if not source["settles"]] == ["11.4"]
     assert any(words.startswith("that TensorRT 11.4 takes") for words in values["unsettled"])
     text = build_text(values, "poyo-edge")
-    assert "  TensorRT 10.16: table 10.15; none is published for it: " in text
-    assert "  TensorRT 11.4: table 11.1, which does not settle it; none is published" in text
+    assert "  TensorRT 10.16: table 10.15; no table of its own is published: " in text
+    assert "  TensorRT 11.4: table 11.1, which does not settle it; no table after 11.1" in text
 
 
 def test_the_table_of_islands_says_why_each_stays(
