@@ -51,16 +51,16 @@ TABLES = (
         tensorrt="10.16",
         table="10.15",
         settles=True,
-        why="no table of its own is published: the rows that we use are the same in 10.15 and 11.1, "
-        "on either side of it",
+        why="no table of its own is published: the rows that we use are the same in 10.15 and "
+        "11.1, on either side of it",
     ),
     TableSource(
         tensorrt="11.4",
         table="11.1",
         settles=False,
         why="no table after 11.1 is published: the rows that we use did not change from 10.13 to "
-        "11.1, and the parser of TensorRT-RTX 1.7.1, whose interface is that of 11, takes them; what "
-        "11.2 to 11.4 changed is not known, so the parser on the Jetson decides",
+        "11.1, and the parser of TensorRT-RTX 1.7.1, whose interface is that of 11, takes them; "
+        "what 11.2 to 11.4 changed is not known, so the parser on the Jetson decides",
     ),
 )
 
