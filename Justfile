@@ -25,9 +25,9 @@ setup:
 demo *arguments: setup
     @"{{ bin }}/poyo-edge" demo {{ arguments }}
 
-# Lint, types and all tests
+# Lint, types and all tests, one process for each core up to four
 test *arguments: lint
-    "{{ bin }}/pytest" {{ arguments }}
+    OMP_NUM_THREADS=1 "{{ bin }}/pytest" --numprocesses auto --maxprocesses 4 --dist loadfile {{ arguments }}
 
 # Style and types only
 lint: setup
