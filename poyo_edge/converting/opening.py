@@ -9,6 +9,7 @@ from pathlib import Path
 import h5py
 
 from poyo_edge.converting.source import Source
+from poyo_edge.journal import is_journal
 from poyo_edge.recording_rules import refuse
 
 
@@ -37,6 +38,8 @@ def open_source(path: str | Path, behavior_file: str | Path | None = None) -> It
             from poyo_edge.converting.nwb import open_nwb as opener
         else:
             from poyo_edge.converting.torch_brain_file import open_torch_brain as opener
+    elif path.is_file() and is_journal(path):
+        from poyo_edge.converting.journal_file import open_journal as opener
     elif path.suffix.lower() == ".npz":
         from poyo_edge.converting.arrays import open_npz as opener
     elif path.suffix.lower() == ".csv":
