@@ -7,163 +7,50 @@ order, which a journal records and a replay repeats.
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import math
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from poyo_edge.errors import UsageError
 from poyo_edge.journal import JournalWriter
-from poyo_edge.runtime.decoder import Decoder, Result
+from poyo_edge.runtime.decoder import Decoder
 from poyo_edge.runtime.device_clock import DeviceClock
 from poyo_edge.runtime.latency import LatencyHistogram
+from poyo_edge.runtime.loop_parts import (
+    HostClock,
+    LoopCounters,
+    LoopResult,
+    LoopSettings,
+    MonotonicClock,
+    Packet,
+    Sink,
+)
 from poyo_edge.runtime.realtime import RealtimeSettings, realtime
+from poyo_edge.runtime.unit_names import UnitNames
 
 _log = logging.getLogger(__name__)
 _SECOND = 1_000_000_000
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class LoopSettings:
-    """When to decode, and what to keep of packets that wait."""
-
-    rate_hz: float = 50.0
-    """Windows per second, 1 to 1000; 20 to 100 is usual."""
-    settle_ms: float = 0.0
-    """Decode so long after a window's end, for spikes that take longer than the fastest."""
-    stall_s: float = 1.0
-    """A feed that was silent for longer is called stalled."""
-    most_packets: int = 1 << 16
-    """Packets that may wait for the loop; beyond them the oldest are dropped and counted."""
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.rate_hz <= 1000:
-            raise UsageError(f"rate_hz: expected 1 to 1000 windows per second, got {self.rate_hz}")
-        if not 0 <= self.settle_ms < 1000:
-            raise UsageError(f"settle_ms: expected 0 to 1000 ms, got {self.settle_ms!r}")
-        if not (self.stall_s > 0 and self.most_packets >= 1):
-            raise UsageError("stall_s, most_packets: expected numbers > 0")
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Packet:
-    """What a feed hands over."""
-
-    ticks: npt.NDArray[Any]
-    """(N,) integers of the device's counter."""
-    units: npt.NDArray[Any]
-    """(N,) unit ids or rows of the session that the loop began with."""
-    host_ns: int
-    """``time.monotonic_ns`` at arrival."""
-    sync: Any = None
-    """Passed through to the value that this packet is first part of."""
-    labels: npt.NDArray[np.float64] | None = None
-    """(N, D): behaviour at ``ticks``; then there are no units."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class LoopResult:
-    """One decoded window on its way out."""
-
-    seq: int
-    result: Result
-    t_s: float
-    """End of the window in seconds of the device's clock."""
-    epoch: int
-    sync: Any
-    """Of the newest packet that the loop has used."""
-    host_ns: int
-    """When the value was ready, ``time.monotonic_ns``."""
-    newest_in_ns: int
-    """When the newest packet of spikes arrived."""
-
-    def to_json(self) -> dict[str, Any]:
-        """As JSON values, for feeds that carry text."""
-        return {
-            "seq": self.seq,
-            "t": self.t_s,
-            "tick": int(self.result.t),
-            "epoch": self.epoch,
-            "value": self.result.value.tolist(),
-            "status": self.result.status.value,
-            "flags": list(self.result.flags),
-            "n_spikes": self.result.n_spikes,
-            "host_ns": self.host_ns,
-            "latency_us": round((self.host_ns - self.newest_in_ns) / 1e3, 1),
-            "sync": self.sync,
-        }
-
-
-Sink = Callable[[LoopResult], None]
-
-
-class HostClock(Protocol):
-    """The host's time, and how to wait for it."""
-
-    def now_ns(self) -> int:
-        """Nanoseconds that never go back."""
-
-    def wait_until(self, ns: int, stop: threading.Event) -> None:
-        """Return at ``ns``, or when ``stop`` is set."""
-
-
-class MonotonicClock:
-    """``time.monotonic_ns``."""
-
-    def now_ns(self) -> int:
-        """Nanoseconds since some start."""
-        return time.monotonic_ns()
-
-    def wait_until(self, ns: int, stop: threading.Event) -> None:
-        """Sleep until then; up to some 0.1 ms late."""
-        left = ns - time.monotonic_ns()
-        if left > 0:
-            stop.wait(left / _SECOND)
-
-
-@dataclasses.dataclass(slots=True)
-class LoopCounters:
-    """What happened to windows and packets since the start."""
-
-    decoded: int = 0
-    skipped: int = 0
-    """Windows that were past when the loop came to them: never decoded late."""
-    deadline_misses: int = 0
-    """Values that were ready after the next window was due."""
-    packets: int = 0
-    packets_dropped: int = 0
-    """Waited behind too many others."""
-    bad_packets: int = 0
-    """Of shapes or types that cannot be meant."""
-    sink_failures: int = 0
-    stalls: int = 0
-    label_failures: int = 0
-    """Labelled data that the listener refused."""
-
-    def to_json(self) -> dict[str, int]:
-        """Name → count."""
-        return dataclasses.asdict(self)
 
 
 class DecodeLoop:
     """Decodes at a steady rate of the device's clock until stopped.
 
     Args:
-        decoder: opened with ``tick_rate_hz`` of the clock.
-        clock: the device's.
+        decoder: opened with ``tick_rate_hz``.
+        clock: the device's. A recording that is replayed faster has a clock that ticks faster.
         sinks: called with each value in the loop's thread; one that raises is counted.
         settings: when to decode.
         realtime_settings: what to ask of the operating system.
         journal: where everything is recorded, in its order.
         on_spikes: called in the loop's thread with ticks (N,) and rows (N,) that were pushed.
         on_labels: called in the loop's thread with ticks (N,) and values (N, D) of behaviour.
+        unit_names: what the feed calls units; None knows them by their ids.
         host: the host's clock.
     """
 
@@ -178,8 +65,12 @@ class DecodeLoop:
         journal: JournalWriter | None = None,
         on_spikes: Callable[[npt.NDArray[np.int64], npt.NDArray[np.int32]], None] | None = None,
         on_labels: Callable[[npt.NDArray[np.int64], npt.NDArray[np.float64]], None] | None = None,
+        unit_names: UnitNames | None = None,
         host: HostClock | None = None,
     ) -> None:
+        if decoder.tick_rate_hz is None:
+            raise UsageError("decoder: expected one opened with tick_rate_hz, got one in seconds")
+        self._tick_rate = decoder.tick_rate_hz
         self.decoder = decoder
         self.clock = clock
         self.settings = settings or LoopSettings()
@@ -189,6 +80,7 @@ class DecodeLoop:
         """What the operating system said to each real-time setting."""
         self.last: LoopResult | None = None
         self.error: BaseException | None = None
+        self._names = unit_names or UnitNames(decoder.unit_ids)
         self._sinks = list(sinks)
         self._realtime = realtime_settings or RealtimeSettings()
         self._on_spikes, self._on_labels = on_spikes, on_labels
@@ -350,7 +242,7 @@ class DecodeLoop:
             self._begin_epoch(self.clock.device_now(packet.host_ns))
         try:
             units = packet.units
-            rows = units if units.dtype.kind in "iu" else self.decoder.rows(units)
+            rows = units if units.dtype.kind in "iu" else self._names.rows(units)
             self.decoder.push(ticks, rows)
         except UsageError:
             self.counters.bad_packets += 1
@@ -401,7 +293,7 @@ class DecodeLoop:
         self.last = LoopResult(
             seq=self.counters.decoded,
             result=result,
-            t_s=end / self.clock.rate_hz,
+            t_s=end / self._tick_rate,
             epoch=self._epoch,
             sync=self._sync,
             host_ns=ready,

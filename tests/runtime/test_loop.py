@@ -16,7 +16,8 @@ from poyo_edge.errors import UsageError
 from poyo_edge.journal import Decoded, Journal, JournalHeader, JournalWriter, Spikes
 from poyo_edge.runtime import Status
 from poyo_edge.runtime.device_clock import DeviceClock
-from poyo_edge.runtime.loop import DecodeLoop, LoopResult, LoopSettings
+from poyo_edge.runtime.loop import DecodeLoop
+from poyo_edge.runtime.loop_parts import LoopResult, LoopSettings
 from poyo_edge.runtime.realtime import GRANTED, NOT_ASKED, RealtimeSettings, realtime
 
 if TYPE_CHECKING:
