@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from feed_helpers import PATIENCE_S, Receiver, a_value
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from poyo_edge.errors import MissingExtraError, UsageError
-from poyo_edge.runtime import Result, Status
 from poyo_edge.runtime.feeds import open_feed, open_sink
 from poyo_edge.runtime.feeds.blackrock import BlackrockFeed, parse_event
 from poyo_edge.runtime.feeds.brand import parse_bin
@@ -29,47 +29,9 @@ from poyo_edge.runtime.feeds.parsing import parse_json, spread_counts
 from poyo_edge.runtime.feeds.recording_feed import RecordingFeed
 from poyo_edge.runtime.feeds.shared_memory import SharedMemorySink, read_shared
 from poyo_edge.runtime.feeds.sockets import TcpFeed, UdpFeed, UdpSink
-from poyo_edge.runtime.loop_parts import LoopResult
 from poyo_edge.simulate import Simulation, simulate_recording
 
-PATIENCE_S = 30.0
 MODEST = settings(max_examples=150, deadline=None)
-
-
-class Receiver:
-    """Keeps what arrives, and lets a test wait for it."""
-
-    def __init__(self) -> None:
-        self.spikes: list[tuple[int, str]] = []
-        self.labels: list[Any] = []
-        self.syncs: list[Any] = []
-        self._changed = threading.Condition()
-
-    def feed(self, ticks: Any, units: Any, *, host_ns: int | None = None, sync: Any = None) -> None:
-        with self._changed:
-            self.spikes += zip(np.asarray(ticks).tolist(), np.asarray(units).tolist(), strict=True)
-            self.syncs.append(sync)
-            self._changed.notify_all()
-
-    def feed_labels(self, ticks: Any, values: Any, *, host_ns: int | None = None) -> None:
-        with self._changed:
-            self.labels.append((np.asarray(ticks).tolist(), np.asarray(values).tolist()))
-            self._changed.notify_all()
-
-    def wait(self, n_spikes: int = 0, n_labels: int = 0) -> None:
-        with self._changed:
-            assert self._changed.wait_for(
-                lambda: len(self.spikes) >= n_spikes and len(self.labels) >= n_labels, PATIENCE_S
-            )
-
-
-def a_value(seq: int = 1) -> LoopResult:
-    result = Result(
-        value=np.array([1.5, -2.0]), status=Status.VALID, flags=(), t=1_000_000_000, n_spikes=7,
-        t_last_spike=999, latency_ns=5, session_id="s",
-    )  # fmt: skip
-    return LoopResult(seq=seq, result=result, t_s=1.0, epoch=0, sync={"nsp_idx_1": 4}, host_ns=20,
-                      newest_in_ns=10)  # fmt: skip
 
 
 @contextlib.contextmanager

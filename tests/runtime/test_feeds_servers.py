@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_feeds import PATIENCE_S, Receiver, a_value
+from feed_helpers import PATIENCE_S, Receiver, a_value
 
 from poyo_edge.runtime.feeds import open_feed, open_sink
 from poyo_edge.runtime.feeds.brand import BrandFeed, BrandSink
