@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from poyo_edge.errors import MissingExtraError, UsageError
 from poyo_edge.runtime.feeds.feed import POLL_S, Feed, Receiver
-from poyo_edge.runtime.feeds.parsing import spread_counts
+from poyo_edge.runtime.feeds.parsing import MOST_SPIKES, spread_counts
 from poyo_edge.runtime.loop_parts import LoopResult
 
 CROSSINGS_MS, COUNTS_MS = 1.0, 20.0
@@ -65,6 +65,8 @@ def parse_bin(fields: Mapping[bytes, bytes], bin_ms: float | None = None) -> Bin
     counts = np.frombuffer(raw, "<i2" if crossings else "<f4")
     (end,) = struct.unpack("<Q", stamp)
     if end >= 1 << 62 or not np.isfinite(counts).all():
+        return None
+    if np.abs(counts, dtype=np.float64).sum() > MOST_SPIKES:
         return None
     length_ms = bin_ms or (CROSSINGS_MS if crossings else COUNTS_MS)
     ticks, channels = spread_counts(counts, int(end), length_ms * 1e6)
