@@ -73,6 +73,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--feeds", nargs="+", default=list(KINDS), choices=KINDS)
     parser.add_argument("--seconds", type=float, default=60.0, help="per feed")
     parser.add_argument("--rate", type=float, default=50.0, help="windows per second")
+    parser.add_argument("--settle-ms", type=float, default=0.0, help="see poyo-edge run")
     parser.add_argument("--json", type=Path, help="results file")
     parser.add_argument("--picture", type=Path, help="picture of the distributions")
     return parser.parse_args()
@@ -165,7 +166,10 @@ def measure(
     peer, watch = Peer(kind, folder), Watch()
     feed = peer.feed()
     settings = RigSettings(
-        rate_hz=options.rate, journal=folder / f"{kind}.journal", units=aliases(artifact, kind)
+        rate_hz=options.rate,
+        settle_ms=options.settle_ms,
+        journal=folder / f"{kind}.journal",
+        units=aliases(artifact, kind),
     )
     if kind in ("redis", "tcp", "intan", "lsl", "openephys"):
         peer.start(options.seconds + 4 * PATIENCE_S)
@@ -208,6 +212,7 @@ def measure(
             name: round(float(np.percentile(latency, p)), 3)
             for name, p in (("p50", 50), ("p99", 99), ("p999", 99.9), ("max", 100))
         },
+        "decode_p50": stats["decoder"]["latency_ms"]["p50"],
         "skipped": loop["skipped"],
         "deadline_misses": loop["deadline_misses"],
         "delayed_spikes": stats["decoder"]["counters"]["delayed"],
@@ -283,9 +288,9 @@ def replayed(artifact: Path, settings: RigSettings, path: Path) -> bool:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Milliseconds of each feed, and what else happened."""
-    head = ["feed", "windows", "p50 ms", "p99", "p99.9", "max", "skipped", "late", "delayed spikes",
+    head = ["feed", "windows", "p50 ms", "p99", "p99.9", "max", "decode p50", "skipped", "late", "delayed spikes",
             "replay equal", "back after restart, s"]  # fmt: skip
-    keys = ("feed", "n", "p50", "p99", "p999", "max", "skipped", "deadline_misses",
+    keys = ("feed", "n", "p50", "p99", "p999", "max", "decode_p50", "skipped", "deadline_misses",
             "delayed_spikes", "equal", "back_s")  # fmt: skip
     return markdown(head, [[row[key] for key in keys] for row in rows])
 

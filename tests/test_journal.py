@@ -13,6 +13,7 @@ import pytest
 
 from poyo_edge.converting import convert
 from poyo_edge.errors import RecordingError, UsageError
+from poyo_edge.inspecting import inspect_path
 from poyo_edge.journal import Decoded, Journal, JournalHeader, JournalWriter, Labels, Spikes
 from poyo_edge.recording import Recording
 
@@ -146,6 +147,12 @@ def test_a_journal_opens_as_a_recording(tmp_path: Path) -> None:
     assert decoded.times.tolist() == [0.02, 0.04, 0.06, 0.08, 0.1]
     assert decoded.values[:, 0].tolist() == [0.0, 1.0, 2.0, 3.0, 4.0]
     assert values["session_id"] == "s"
+
+
+def test_inspect_knows_a_journal(tmp_path: Path) -> None:
+    values = inspect_path(write(tmp_path / "a.journal", 3))
+    kept = ("kind", "session_id", "n_units", "spike_chunks", "values", "label_chunks", "events")
+    assert [values[name] for name in kept] == ["journal", "s", 2, 3, 3, 3, 1]
 
 
 def test_two_clocks_of_one_journal_follow_each_other(tmp_path: Path) -> None:
