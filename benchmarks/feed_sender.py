@@ -89,8 +89,9 @@ def intan(place: str) -> Send:
 
 def openephys(place: str) -> Send:
     """Spike messages like those of Open Ephys, one each."""
-    import zmq
+    from poyo_edge.runtime.feeds.open_ephys import import_zmq
 
+    zmq = import_zmq()
     publisher = zmq.Context().socket(zmq.PUB)
     publisher.bind(f"tcp://127.0.0.1:{place}")
 

@@ -288,8 +288,8 @@ def replayed(artifact: Path, settings: RigSettings, path: Path) -> bool:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Milliseconds of each feed, and what else happened."""
-    head = ["feed", "windows", "p50 ms", "p99", "p99.9", "max", "decode p50", "skipped", "late", "delayed spikes",
-            "replay equal", "back after restart, s"]  # fmt: skip
+    head = ["feed", "windows", "p50 ms", "p99", "p99.9", "max", "decode p50", "skipped", "late",
+            "delayed spikes", "replay equal", "back after restart, s"]  # fmt: skip
     keys = ("feed", "n", "p50", "p99", "p999", "max", "decode_p50", "skipped", "deadline_misses",
             "delayed_spikes", "equal", "back_s")  # fmt: skip
     return markdown(head, [[row[key] for key in keys] for row in rows])

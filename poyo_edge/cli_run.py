@@ -75,7 +75,7 @@ def run(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Decode a live feed until Ctrl-C, the feed's end, or --seconds."""
+    """Decode a live feed until Ctrl-C, its own end, or a time."""
     from poyo_edge.console_live import LiveView
     from poyo_edge.runtime.realtime import RealtimeSettings
     from poyo_edge.runtime.rig import Rig, RigSettings

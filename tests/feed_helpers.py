@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -34,10 +35,11 @@ class Receiver:
             self._changed.notify_all()
 
     def wait(self, n_spikes: int = 0, n_labels: int = 0) -> None:
+        self.wait_for(lambda: len(self.spikes) >= n_spikes and len(self.labels) >= n_labels)
+
+    def wait_for(self, condition: Callable[[], bool]) -> None:
         with self._changed:
-            assert self._changed.wait_for(
-                lambda: len(self.spikes) >= n_spikes and len(self.labels) >= n_labels, PATIENCE_S
-            )
+            assert self._changed.wait_for(condition, PATIENCE_S)
 
 
 def a_value(seq: int = 1) -> LoopResult:

@@ -43,9 +43,18 @@ def import_redis() -> Any:
     """redis, or the error that names its pip command."""
     try:
         import redis
+        import redis.backoff
+        import redis.retry
     except ImportError:
         raise MissingExtraError("redis", "redis", "a Redis feed") from None
     return redis
+
+
+def connect(connection: Mapping[str, Any], *, timeout_s: float) -> Any:
+    """A client that never waits to try again by itself: the loop must not, and the feed does."""
+    redis = import_redis()
+    retry = redis.retry.Retry(redis.backoff.NoBackoff(), 0)
+    return redis.Redis(**connection, socket_timeout=timeout_s, retry=retry)
 
 
 def parse_bin(fields: Mapping[bytes, bytes], bin_ms: float | None = None) -> Bin | None:
@@ -93,7 +102,7 @@ class BrandFeed(Feed):
         self, connection: Mapping[str, Any], stream: str, bin_ms: float | None = None
     ) -> None:
         super().__init__(1e9)
-        self._redis = import_redis()
+        import_redis()
         self.connection, self.stream, self.bin_ms = dict(connection), stream, bin_ms
         self._names: npt.NDArray[np.str_] = np.empty(0, np.str_)
         self._last: bytes | str | None = None
@@ -104,7 +113,7 @@ class BrandFeed(Feed):
         Raises:
             redis.RedisError: refused, gone, or no stream.
         """
-        client = self._redis.Redis(**self.connection, socket_timeout=5.0)
+        client = connect(self.connection, timeout_s=5.0)
         try:
             client.ping()
             self.counters.connections += 1
@@ -140,7 +149,7 @@ class BrandSink:
     """Adds each value to a stream: ``samples`` (float64s), ``ts``, ``sync``, ``status``."""
 
     def __init__(self, connection: Mapping[str, Any], stream: str) -> None:
-        self._client = import_redis().Redis(**connection, socket_timeout=0.1)
+        self._client = connect(connection, timeout_s=0.1)
         self.stream = stream
 
     def __call__(self, value: LoopResult) -> None:

@@ -94,8 +94,7 @@ def test_crossings_come_in_and_values_go_out_with_their_sync(server: Server) -> 
     until(started, add)
     client.xadd("thresh_cross_1", {"x": "y"})
     client.xadd("thresh_cross_1", entry(6_000_000, 7))
-    n = len(receiver.spikes)
-    receiver.wait(n + 1)
+    receiver.wait_for(lambda: (5_500_000, "ch7") in receiver.spikes)
     feed.stop()
     assert set(receiver.spikes) <= {(4_500_000, "ch3"), (5_500_000, "ch7")}
     assert receiver.spikes[-1] == (5_500_000, "ch7")
