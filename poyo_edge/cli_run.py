@@ -109,12 +109,12 @@ def run(
     try:
         if calibrate:
             learner.open(artifact, rig, calibrate, save_session)
-        console.step(
-            f"decoding session {rig.decoder.session_id} with {rig.decoder.backend} at {rate:g} Hz; "
-            f"Ctrl-C ends it"
-        )
         title = f"{artifact.name}  {source} → {', '.join(target or ()) or 'nowhere'}"
         with _until_asked() as stop, LiveView(title, quiet=quiet) as view, rig:
+            console.step(
+                f"decoding session {rig.decoder.session_id} with {rig.decoder.backend} at "
+                f"{rate:g} Hz; Ctrl-C ends it"
+            )
             _watch(rig, learner, view, stop, seconds)
     finally:
         rig.stop()
