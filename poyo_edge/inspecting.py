@@ -7,6 +7,8 @@ from typing import Any
 
 from poyo_edge.artifact import SESSIONS, Artifact
 from poyo_edge.errors import FileProblemError, MissingExtraError
+from poyo_edge.journal import MAGIC as JOURNAL_MAGIC
+from poyo_edge.journal import Decoded, Journal, Labels, Spikes
 from poyo_edge.recording import Recording
 from poyo_edge.session import Session
 
@@ -33,6 +35,8 @@ def inspect_path(path: str | Path) -> dict[str, Any]:
         start = file.read(64)
     if start.startswith(_HDF5_MAGIC):
         return _recording(path)
+    if start.startswith(JOURNAL_MAGIC):
+        return _journal(path)
     if path.suffix == ".session":
         header = Session.open(path).header.to_json()
         return {"kind": "session", "path": str(path), **header}
@@ -86,6 +90,26 @@ def _recording(path: Path) -> dict[str, Any]:
         "last_spike_s": last,
         "splits_s": splits,
         "behaviors": list(recording.behaviors),
+    }
+
+
+def _journal(path: Path) -> dict[str, Any]:
+    journal = Journal(path)
+    kinds = {Spikes: "spike_chunks", Decoded: "values", Labels: "label_chunks", dict: "events"}
+    counts = dict.fromkeys(kinds.values(), 0)
+    for entry in journal.entries():
+        counts[kinds[type(entry)]] += 1
+    header = journal.header.to_json()
+    unit_ids = header.pop("unit_ids")
+    return {
+        "kind": "journal",
+        "path": str(path),
+        **header,
+        "n_units": len(unit_ids),
+        "unit_ids": unit_ids[:4],
+        **counts,
+        "bytes_left_out": journal.bytes_left_out,
+        "notes": [f"poyo-edge convert {path} makes a recording of it"],
     }
 
 

@@ -64,7 +64,7 @@ def check_ascending(path: Path, field: str, times: Any) -> None:
 
 
 def checked_intervals(path: Path, split: str, intervals: Any) -> FloatArray:
-    field = "domain" if split == "all" else f"{split}_domain"
+    field = {"all": "domain", "trials": "trials"}.get(split, f"{split}_domain")
     if intervals.shape[1:] != (2,) or intervals.dtype.kind not in "iuf":
         got = f"shape {intervals.shape}, dtype {intervals.dtype}"
         do = "give a start and an end for each interval"

@@ -34,6 +34,7 @@ def write_recording(
     spike_units: npt.ArrayLike,
     behaviors: Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]],
     domains: Mapping[str, npt.ArrayLike],
+    trials: npt.ArrayLike | None = None,
 ) -> Path:
     """Write a recording that poyo-edge and torch_brain open, whole or not at all.
 
@@ -48,6 +49,7 @@ def write_recording(
             or (S, D) numbers. Keys of one group share their times.
         domains: split → (K, 2) float64 seconds. Without "all", the domain of the recording
             spans everything that is written.
+        trials: (J, 2) float64 seconds, start and end of each trial.
 
     Raises:
         RecordingError: the arrays break the layout, or the folder is absent; nothing is written.
@@ -60,6 +62,7 @@ def write_recording(
     check_spikes(path, times, units, len(ids))
     groups = _grouped_behaviors(path, behaviors)
     intervals = {k: checked_intervals(path, k, np.asarray(v)) for k, v in domains.items()}
+    rows = None if trials is None else checked_intervals(path, "trials", np.asarray(trials))
     series_times = [times, *(group["timestamps"] for group in groups.values())]
     whole = intervals.pop("all", None)
     if whole is None:
@@ -80,6 +83,8 @@ def write_recording(
             _write_series(file.create_group(name), arrays, whole)
         for split, value in intervals.items():
             _write_intervals(file.create_group(f"{split}_domain"), value)
+        if rows is not None:
+            _write_intervals(file.create_group("trials"), rows)
         _write_intervals(file.create_group("domain"), whole)
     return path
 

@@ -277,6 +277,11 @@ class Decoder:
         return self._session.units.unit_ids
 
     @property
+    def tick_rate_hz(self) -> float | None:
+        """Ticks per second of its times; None for seconds."""
+        return self._rate
+
+    @property
     def backend(self) -> str:
         """Name of the backend in use."""
         return self._core.backend.name

@@ -59,6 +59,37 @@ FLAGS = {
         "--json",
         "--quiet",
     },
+    "convert": {
+        "--out",
+        "--list",
+        "--behavior",
+        "--split",
+        "--session-id",
+        "--subject-id",
+        "--overwrite",
+        "--json",
+        "--quiet",
+    },
+    "run": {
+        "--from",
+        "--to",
+        "--session",
+        "--rate",
+        "--settle-ms",
+        "--units",
+        "--record",
+        "--calibrate",
+        "--save-session",
+        "--seconds",
+        "--cpu",
+        "--priority",
+        "--lock-memory",
+        "--gc-off",
+        "--backend",
+        "--threads",
+        "--json",
+        "--quiet",
+    },
     "inspect": {"--json"},
     "replay": {
         "--behavior",
@@ -322,3 +353,20 @@ def test_the_demo_ends_with_r2_latency_and_pictures(tmp_path: Path) -> None:
     end = run_json("inspect", tmp_path / "demo" / "sim_04.session")
     assert end["method"] == "calibration"
     assert end["r2_heldout"] > 0.85  # type: ignore[operator]
+
+
+def test_convert_lists_converts_and_refuses_in_one_line(recording: Path, tmp_path: Path) -> None:
+    listed = run_json("convert", recording, "--list")
+    assert [one["key"] for one in listed["series"]] == ["cursor.pos", "cursor.vel"]  # type: ignore[attr-defined]
+    out = tmp_path / "again.h5"
+    words = ["convert", recording, "-o", out, "--behavior", "cursor.vel", "--split", "0.5,0.2,0.3"]
+    values = run_json(*words)
+    assert values["behaviors"] == ["cursor.vel"]
+    assert Recording.open(out).intervals("train")[0, 1] == pytest.approx(10.0, abs=0.1)
+    again = run(*words)
+    assert again.returncode == 2
+    assert again.stderr.splitlines()[-1].startswith("error: ")
+    assert "--overwrite" in again.stderr
+    nothing = run("convert", tmp_path / "none.nwb")
+    assert nothing.returncode == 5
+    assert "Traceback" not in nothing.stderr

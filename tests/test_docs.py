@@ -67,6 +67,17 @@ def test_calibration_python_runs_as_it_stands(
     assert Path("today.session").is_file()
 
 
+def test_feeds_python_runs_as_it_stands(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(tiny, tmp_path / "model.poyo")
+    monkeypatch.chdir(tmp_path)
+    (block,) = blocks_of("docs/feeds.md")
+    names: dict[str, object] = {"counts": np.ones((1, 12))}
+    exec(block.replace("day_2", "tiny_a"), names)
+    assert names["values"].shape == (1, 2)  # type: ignore[attr-defined]
+
+
 def test_readme_python_runs_as_it_stands(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,319 @@
+"""From the last spike in to the value out, over every feed, in one run on loopback.
+
+A process of its own sends 100 units at 20 spikes/s each in packets of 1 ms, stamped with the
+host's monotonic clock, which sender and decoder share. For every window the time from its last
+spike to the moment when its value is ready is counted. All is recorded in a journal, and the
+journal decoded again in its order must give the same bits. Then the sender (for Redis, the server)
+is killed and started again: how long until a window is VALID again?
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from common import describe, environment, markdown, require, run, say, write_json
+from feed_sender import NS, UNITS, names, stream
+from intake import random_artifact
+
+from poyo_edge.errors import CheckFailedError
+from poyo_edge.journal import Decoded, Journal, Spikes
+from poyo_edge.runtime import Decoder, Status
+from poyo_edge.runtime.feeds import Feed, open_feed
+from poyo_edge.runtime.feeds.blackrock import BlackrockFeed
+from poyo_edge.runtime.feeds.sockets import UdpFeed
+from poyo_edge.runtime.loop_parts import LoopResult
+from poyo_edge.runtime.rig import Rig, RigSettings
+
+KINDS = ("callback", "udp", "tcp", "intan", "redis", "openephys", "lsl")
+HERE = Path(__file__).resolve().parent
+PATIENCE_S = 30.0
+
+
+def main() -> None:
+    """Measure each feed, print the table, write figures and picture."""
+    options = parse()
+    rows = []
+    latencies: dict[str, npt.NDArray[np.float64]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        artifact = options.artifact or random_artifact(Path(folder), UNITS)
+        for kind in options.feeds:
+            if kind == "redis" and shutil.which("redis-server") is None:
+                say("redis: left out, redis-server is not installed")
+                continue
+            say(f"{kind}: {options.seconds} s")
+            row, latencies[kind] = measure(kind, artifact, Path(folder), options)
+            rows.append(row)
+    where = environment(1)
+    print(f"{describe(where)}\n\n{table(rows)}")
+    write_json(options.json, {**where, "seconds": options.seconds, "feeds": rows})
+    if options.picture:
+        draw(options.picture, latencies)
+    if not all(row["equal"] for row in rows):
+        raise CheckFailedError("replay: expected the same bits as live, got others; see the table")
+
+
+def parse() -> argparse.Namespace:
+    """Options of the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--artifact", type=Path, help="of a session with 100 units")
+    parser.add_argument("--feeds", nargs="+", default=list(KINDS), choices=KINDS)
+    parser.add_argument("--seconds", type=float, default=60.0, help="per feed")
+    parser.add_argument("--rate", type=float, default=50.0, help="windows per second")
+    parser.add_argument("--settle-ms", type=float, default=0.0, help="see poyo-edge run")
+    parser.add_argument("--json", type=Path, help="results file")
+    parser.add_argument("--picture", type=Path, help="picture of the distributions")
+    return parser.parse_args()
+
+
+class Peer:
+    """What sends: a process, or a thread for the callback."""
+
+    def __init__(self, kind: str, folder: Path) -> None:
+        self.kind, self.folder = kind, folder
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self.place = f"poyo_edge_{os.getpid()}" if kind == "lsl" else str(self.port)
+        self._server: subprocess.Popen[str] | None = None
+        self._sender: subprocess.Popen[str] | None = None
+        self._thread: threading.Thread | None = None
+        self._callback: Any = None
+        self._muted = threading.Event()
+
+    def feed(self) -> Feed:
+        """The feed to read it with."""
+        if self.kind == "callback":
+            return BlackrockFeed("NSP", session=self)
+        addresses = {
+            "udp": "udp://127.0.0.1:0", "tcp": f"tcp://127.0.0.1:{self.port}",
+            "intan": f"intan://127.0.0.1:{self.port}", "lsl": f"lsl://{self.place}",
+            "openephys": f"openephys://127.0.0.1:{self.port}?rate=1e9",
+            "redis": f"redis://127.0.0.1:{self.port}/spikes",
+        }  # fmt: skip
+        return open_feed(addresses[self.kind])
+
+    running = True
+
+    def on_event(self, _: str) -> Callable[[Any], Any]:
+        """Stands in for a Blackrock session."""
+
+        def keep(callback: Any) -> Any:
+            self._callback = callback
+            return callback
+
+        return keep
+
+    def start(self, seconds: float) -> None:
+        """Begin to send."""
+        if self.kind == "callback":
+            self._muted.clear()
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=stream, args=(self._call, seconds + 2 * PATIENCE_S), daemon=True
+                )
+                self._thread.start()
+            return
+        if self.kind == "redis" and self._server is None:
+            words = ["redis-server", "--port", self.place, "--bind", "127.0.0.1", "--save", ""]
+            self._server = started([*words, "--dir", str(self.folder)], "eady to accept")
+        if self._sender is None:
+            script = [sys.executable, str(HERE / "feed_sender.py")]
+            self._sender = started([*script, self.kind, self.place, str(seconds)], "ready")
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._muted.set()
+        for process in (self._sender, self._server):
+            if process is not None:
+                process.kill()
+                process.communicate()
+        self._sender = self._server = None
+
+    def _call(self, ns: npt.NDArray[np.int64], channels: npt.NDArray[np.int64]) -> None:
+        if self._callback is None or self._muted.is_set():
+            return
+        for tick, channel in zip(ns.tolist(), channels.tolist(), strict=True):
+            self._callback(types.SimpleNamespace(chid=channel + 1, type=0, time=tick), b"")
+
+
+def started(words: list[str], sign: str) -> subprocess.Popen[str]:
+    """A process that has printed a sign of life."""
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if sign in line:
+            break
+    return process
+
+
+def measure(
+    kind: str, artifact: Path, folder: Path, options: argparse.Namespace
+) -> tuple[dict[str, Any], npt.NDArray[np.float64]]:
+    """One feed: a row of figures, and the latencies (N,) in ms."""
+    peer, watch = Peer(kind, folder), Watch()
+    feed = peer.feed()
+    settings = RigSettings(
+        rate_hz=options.rate,
+        settle_ms=options.settle_ms,
+        journal=folder / f"{kind}.journal",
+        units=aliases(artifact, kind),
+    )
+    if kind in ("redis", "tcp", "intan", "lsl", "openephys"):
+        peer.start(options.seconds + 4 * PATIENCE_S)
+    rig = Rig.open(artifact, feed, settings=settings, on_value=watch)
+    try:
+        with rig:
+            if isinstance(feed, UdpFeed):
+                assert feed.bound.wait(PATIENCE_S)
+                peer.place = str(feed.port)
+            peer.start(options.seconds + 4 * PATIENCE_S)
+            watch.wait_valid(0)
+            begin = len(watch.values)
+            time.sleep(options.seconds)
+            values = watch.values[begin:]
+            peer.kill()
+            time.sleep(2.0)
+            restarted = time.monotonic_ns()
+            peer.start(options.seconds + PATIENCE_S)
+            back = watch.wait_valid(restarted)
+            stats = rig.stats()
+    finally:
+        peer.kill()
+    scale = 1e9 / feed.tick_rate_hz
+    latency = np.array(
+        [
+            (one.host_ns - one.result.t_last_spike * scale) / 1e6
+            for one in values
+            if one.result.t_last_spike is not None
+        ]
+    )
+    if feed.bits is not None:  # Ticks of a counter: add its turns.
+        turn = 2**feed.bits * scale / 1e6
+        latency = latency % turn
+    decoded = replayed(artifact, settings, folder / f"{kind}.journal")
+    loop = stats["loop"]
+    row = {
+        "feed": kind,
+        "n": len(latency),
+        **{
+            name: round(float(np.percentile(latency, p)), 3)
+            for name, p in (("p50", 50), ("p99", 99), ("p999", 99.9), ("max", 100))
+        },
+        "decode_p50": stats["decoder"]["latency_ms"]["p50"],
+        "skipped": loop["skipped"],
+        "deadline_misses": loop["deadline_misses"],
+        "delayed_spikes": stats["decoder"]["counters"]["delayed"],
+        "received": stats["decoder"]["counters"]["received"],
+        "equal": decoded,
+        "back_s": round((back - restarted) / NS, 2),
+        "failures": stats["feed"]["failures"],
+    }
+    say(str(row))
+    return row, latency
+
+
+class Watch:
+    """Keeps all values, and waits for a VALID one."""
+
+    def __init__(self) -> None:
+        self.values: list[LoopResult] = []
+        self._changed = threading.Condition()
+
+    def __call__(self, value: LoopResult) -> None:
+        with self._changed:
+            self.values.append(value)
+            self._changed.notify_all()
+
+    def wait_valid(self, after_ns: int) -> int:
+        """When the first VALID value after some moment was ready."""
+
+        def found() -> int | None:
+            for one in reversed(self.values[-500:]):
+                if one.host_ns > after_ns and one.result.status is Status.VALID:
+                    return one.host_ns
+            return None
+
+        with self._changed:
+            if not self._changed.wait_for(lambda: found() is not None, PATIENCE_S):
+                raise CheckFailedError(f"expected a VALID value within {PATIENCE_S} s, got none")
+            valid = [
+                one.host_ns
+                for one in self.values
+                if one.host_ns > after_ns and one.result.status is Status.VALID
+            ]
+            return valid[0]
+
+
+def aliases(artifact: Path, kind: str) -> dict[str, str]:
+    """What the feed calls the units → ids of the session."""
+    ids = Decoder.open(artifact).unit_ids[:UNITS]
+    first = 1 if kind == "callback" else 0
+    called = names(np.arange(first, UNITS + first))
+    if kind == "intan":
+        called = [f"A-{i:03d}" for i in range(UNITS)]
+    return dict(zip(called, ids, strict=True))
+
+
+def replayed(artifact: Path, settings: RigSettings, path: Path) -> bool:
+    """Whether the journal, decoded again in its order, gives the same bits."""
+    journal = Journal(path)
+    decoder = Decoder.open(
+        artifact, session=settings.session, tick_rate_hz=journal.header.tick_rate_hz
+    )
+    epoch = None
+    for entry in journal.entries():
+        if isinstance(entry, Spikes):
+            decoder.push(entry.ticks, entry.rows)
+            epoch = entry.epoch if epoch is None else epoch
+        elif isinstance(entry, Decoded):
+            if not np.array_equal(decoder.decode(entry.tick).value, entry.value):
+                return False
+        elif isinstance(entry, dict) and entry.get("clock") == "discontinuity":
+            decoder.reset()
+    return True
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Milliseconds of each feed, and what else happened."""
+    head = ["feed", "windows", "p50 ms", "p99", "p99.9", "max", "decode p50", "skipped", "late",
+            "delayed spikes", "replay equal", "back after restart, s"]  # fmt: skip
+    keys = ("feed", "n", "p50", "p99", "p999", "max", "decode_p50", "skipped", "deadline_misses",
+            "delayed_spikes", "equal", "back_s")  # fmt: skip
+    return markdown(head, [[row[key] for key in keys] for row in rows])
+
+
+def draw(path: Path, latencies: dict[str, npt.NDArray[np.float64]]) -> None:
+    """Share of windows that took longer than so many ms."""
+    require("matplotlib", "plot", "a picture")
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    for kind, values in latencies.items():
+        ordered = np.sort(values)
+        axes.step(ordered, 1 - np.arange(len(ordered)) / len(ordered), label=kind)
+    axes.set(yscale="log", xscale="log", xlabel="last spike in → value out, ms",
+             ylabel="share of windows above", title="Latency over loopback")  # fmt: skip
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,176 @@
+"""Plain arrays: an .npz of spikes and behaviour, or a .csv of each.
+
+npz: ``spike_times`` (M,) seconds, ``spike_units`` (M,) names or rows, optionally ``unit_ids`` (U,),
+and for each behaviour ``GROUP.KEY`` (S,) or (S, D) with its times ``GROUP.timestamps`` (S,).
+csv: spikes as the columns ``time,unit``; behaviour as ``time`` and columns ``GROUP.KEY`` or, for
+several dimensions, ``GROUP.KEY.NAME``.
+"""
+
+from __future__ import annotations
+
+import csv
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from poyo_edge.converting.source import NO_INTERVALS, FloatArray, IntArray, Series, Source
+from poyo_edge.recording_rules import refuse
+
+
+@contextmanager
+def open_npz(path: Path) -> Iterator[Source]:
+    """Open an .npz; nothing in it is unpickled.
+
+    Raises:
+        RecordingError: damaged, arrays are missing, of other lengths, or hold objects.
+    """
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        got = f"one that numpy cannot read ({error})"
+        refuse(path, "file", "an .npz of plain arrays", got, "save numbers and strings only")
+    for name in ("spike_times", "spike_units"):
+        if name not in arrays:
+            got = f"a file with {', '.join(sorted(arrays)) or 'nothing'}"
+            refuse(path, name, "an array", got, "save it with numpy.savez under this name")
+    times, labels = arrays.pop("spike_times"), arrays.pop("spike_units")
+    if times.ndim != 1 or times.dtype.kind != "f" or labels.shape != times.shape:
+        got = f"shapes {times.shape} {times.dtype} and {labels.shape} {labels.dtype}"
+        expected = "spike_times and spike_units of one length, times as float64 seconds"
+        refuse(path, "spike_times", expected, got, "save both again")
+    yield _source(path, "npz", times, labels, arrays.pop("unit_ids", None), _npz(path, arrays))
+
+
+def open_csv(path: Path, behavior_file: Path | None) -> Source:
+    """Read spikes from a .csv, and behaviour from another.
+
+    Raises:
+        RecordingError: a file is absent, lacks a column, or has a cell that is no number.
+    """
+    columns = _table(path)
+    if set(columns) != {"time", "unit"}:
+        got, do = ", ".join(columns), "write a header line with these two names"
+        refuse(path, "header", "the columns time,unit", got, do)
+    times = _numbers(path, "time", columns["time"])
+    series = [] if behavior_file is None else _csv_series(behavior_file)
+    return _source(path, "csv", times, np.array(columns["unit"], dtype=np.str_), None, series)
+
+
+def _source(
+    path: Path, kind: str, times: Any, labels: Any, ids: Any, series: list[Series]
+) -> Source:
+    order = np.argsort(times, kind="stable")
+    unit_ids, rows = _units(path, labels, ids)
+    return Source(
+        path=path,
+        format=kind,
+        session_id=path.stem,
+        subject_id="unknown",
+        unit_ids=unit_ids,
+        spike_times=np.asarray(times, np.float64)[order],
+        spike_units=rows[order],
+        series=tuple(series),
+        observed=NO_INTERVALS,
+        trials=NO_INTERVALS,
+    )
+
+
+def _units(path: Path, labels: Any, ids: Any) -> tuple[tuple[str, ...], IntArray]:
+    """Names as they are; numbers are rows of ``unit_ids``, or become names themselves."""
+    if ids is not None:
+        names = tuple(str(name) for name in np.ravel(ids))
+        if labels.dtype.kind in "iu":
+            return names, labels.astype(np.int64)
+        known = {name: row for row, name in enumerate(names)}
+        unknown = sorted({str(label) for label in labels} - set(names))
+        if unknown:
+            got = f"{unknown[0]!r}, which is none of them"
+            refuse(path, "spike_units", "names in unit_ids", got, "add it to unit_ids")
+        return names, np.array([known[str(label)] for label in labels], dtype=np.int64)
+    if labels.dtype.kind not in "iuUS":
+        got = f"dtype {labels.dtype}"
+        refuse(path, "spike_units", "integers or names", got, "save them as one of these")
+    if labels.dtype.kind == "S":
+        labels = np.char.decode(labels, "utf-8", "replace")
+    found, rows = np.unique(labels, return_inverse=True)
+    prefix = f"{path.stem}/unit_" if labels.dtype.kind in "iu" else ""
+    return tuple(f"{prefix}{name}" for name in found), rows.reshape(-1).astype(np.int64)
+
+
+def _npz(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> list[Series]:
+    found = []
+    for name, values in arrays.items():
+        group, _, key = name.partition(".")
+        if key == "timestamps":
+            continue
+        times = arrays.get(f"{group}.timestamps")
+        if not key or times is None or values.shape[:1] != times.shape:
+            got = "none" if times is None else f"shape {times.shape} for {values.shape}"
+            expected = f"the times of {name} as {group}.timestamps"
+            refuse(path, name, expected, got, "name behaviour GROUP.KEY and save its times")
+        found.append(_ready(name, name, np.asarray(times, np.float64), values))
+    return found
+
+
+def _csv_series(path: Path) -> list[Series]:
+    columns = _table(path)
+    if "time" not in columns or len(columns) < 2:
+        got = ", ".join(columns) or "nothing"
+        refuse(path, "header", "a column time and at least one behaviour", got, "add it")
+    times = _numbers(path, "time", columns.pop("time"))
+    groups: dict[str, list[FloatArray]] = {}
+    for name, cells in columns.items():
+        parts = name.split(".")
+        if len(parts) not in (2, 3) or not all(parts):
+            do = "name it, for example, cursor.vel.x"
+            refuse(path, "header", "columns GROUP.KEY or GROUP.KEY.NAME", repr(name), do)
+        groups.setdefault(".".join(parts[:2]), []).append(_numbers(path, name, cells, nan=True))
+    return [
+        _ready(key, f"{path.name}: {key}", times, np.stack(values, axis=-1))
+        for key, values in groups.items()
+    ]
+
+
+def _ready(key: str, where: str, times: FloatArray, values: npt.NDArray[Any]) -> Series:
+    return Series(
+        key=key,
+        where=where,
+        n_samples=len(values),
+        n_dims=1 if values.ndim == 1 else int(values.shape[1]),
+        read=lambda: (times, values),
+    )
+
+
+def _table(path: Path) -> dict[str, list[str]]:
+    """Column name → cells."""
+    if not path.is_file():
+        refuse(path, "file", "a .csv", "no such file", "check the path")
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            head, *rows = [row for row in csv.reader(file) if row] or [[]]
+    except (UnicodeDecodeError, csv.Error) as error:
+        refuse(path, "file", "text with commas", f"one that is not ({error})", "save it as UTF-8")
+    names = [name.strip() for name in head]
+    short = [i for i, row in enumerate(rows) if len(row) != len(names)]
+    if short or len(set(names)) != len(names):
+        got = f"{len(rows[short[0]])} in row {short[0] + 2}" if short else "a name twice"
+        expected = f"{len(names)} cells in each row, and different names"
+        refuse(path, "rows", expected, got, "save the table again")
+    return {name: [row[i] for row in rows] for i, name in enumerate(names)}
+
+
+def _numbers(path: Path, name: str, cells: list[str], *, nan: bool = False) -> FloatArray:
+    """(S,) float64; empty cells are NaN where these are allowed."""
+    try:
+        values = np.array([cell if cell.strip() or not nan else "nan" for cell in cells], "U")
+        numbers = values.astype(np.float64)
+    except ValueError as error:
+        refuse(path, name, "numbers", str(error), "correct the column")
+    return numbers

@@ -1,0 +1,221 @@
+"""A source becomes a recording: behaviours chosen and named, splits made, everything checked."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from poyo_edge.converting.opening import open_source
+from poyo_edge.converting.source import FloatArray, Series, Source, merged
+from poyo_edge.converting.splitting import SPLITS, split_domains
+from poyo_edge.errors import RecordingError, UsageError
+from poyo_edge.files import require_folder, safe_name
+from poyo_edge.recording import Recording, write_recording
+from poyo_edge.recording_rules import check_ascending, check_spikes
+
+SHARES = (0.7, 0.1, 0.2)
+Samples = tuple[FloatArray, npt.NDArray[Any]]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ConvertOptions:
+    """What to take and how to name it."""
+
+    behaviors: tuple[str, ...] = ()
+    """"KEY", or "NEW=KEY" to rename; empty takes every series that can be used."""
+    shares: tuple[float, float, float] | None = None
+    """Of train, valid and test; None keeps the file's own splits, or takes 0.7, 0.1 and 0.2."""
+    session_id: str | None = None
+    subject_id: str | None = None
+    overwrite: bool = False
+
+
+def describe(path: str | Path, behavior_file: str | Path | None = None) -> dict[str, Any]:
+    """What a file holds, as JSON values, without writing anything.
+
+    Raises:
+        RecordingError, MissingExtraError: see ``open_source``.
+    """
+    with open_source(path, behavior_file) as source:
+        return {
+            "path": str(path),
+            "format": source.format,
+            "session_id": source.session_id,
+            "subject_id": source.subject_id,
+            "n_units": len(source.unit_ids),
+            "unit_ids": list(source.unit_ids[:4]),
+            "n_spikes": len(source.spike_times),
+            "seconds": round(_length(source), 3),
+            "n_trials": len(source.trials),
+            "splits": sorted(set(source.domains) - {"all"}),
+            "series": [_about(series) for series in source.series],
+            "notes": list(source.notes),
+        }
+
+
+def convert(
+    path: str | Path,
+    out: str | Path | None,
+    options: ConvertOptions | None = None,
+    *,
+    behavior_file: str | Path | None = None,
+) -> dict[str, Any]:
+    """Write the recording of a file; what was written, as JSON values.
+
+    Args:
+        path: what ``open_source`` opens.
+        out: the recording to write, whole or not at all; None names it after the session, here.
+        options: what to take.
+        behavior_file: behaviour as .csv, for spikes in a .csv.
+
+    Raises:
+        RecordingError: the file cannot be used; nothing is written.
+        UsageError: an option does not fit the file, or ``out`` is there and not to be replaced.
+        MissingExtraError: the library that reads this kind is not installed.
+    """
+    options = options or ConvertOptions()
+    with open_source(path, behavior_file) as source:
+        check_spikes(source.path, source.spike_times, source.spike_units, len(source.unit_ids))
+        target = _target(source, out, options)
+        notes = list(source.notes)
+        if options.behaviors:
+            behaviors = _chosen(source, options.behaviors)
+        else:
+            behaviors = _all_usable(source, notes)
+    domains = _domains(source, behaviors, options, notes)
+    write_recording(
+        target,
+        session_id=options.session_id or source.session_id,
+        subject_id=options.subject_id or source.subject_id,
+        unit_ids=source.unit_ids,
+        spike_times=source.spike_times,
+        spike_units=source.spike_units,
+        behaviors=behaviors,
+        domains=domains,
+        trials=source.trials if len(source.trials) else None,
+    )
+    return _written(target, source, notes)
+
+
+def _written(target: Path, source: Source, notes: list[str]) -> dict[str, Any]:
+    recording = Recording.open(target)
+    nan = {
+        key: int((~np.isfinite(recording.behavior(key, allow_nan=True).values)).any(1).sum())
+        for key in recording.behaviors
+    }
+    notes += [f"{key}: {n} samples are NaN and will be left out" for key, n in nan.items() if n]
+    if not recording.behaviors:
+        notes.append("no behaviour was found: the recording can be decoded but not scored")
+    return {
+        "recording": str(target),
+        "format": source.format,
+        "session_id": recording.session_id,
+        "n_units": len(recording.unit_ids),
+        "n_spikes": len(recording.spike_times),
+        "seconds": round(_length(source), 3),
+        "behaviors": list(recording.behaviors),
+        "n_trials": len(source.trials),
+        "splits_s": {
+            name: round(float((one[:, 1] - one[:, 0]).sum()), 3)
+            for name, one in recording.domains.items()
+        },
+        "notes": notes,
+    }
+
+
+def _about(series: Series) -> dict[str, Any]:
+    return {
+        "key": series.key,
+        "where": series.where,
+        "n_samples": series.n_samples,
+        "n_dims": series.n_dims,
+        "unit": series.unit,
+    }
+
+
+def _target(source: Source, out: str | Path | None, options: ConvertOptions) -> Path:
+    name = safe_name(options.session_id or source.session_id)
+    target = Path(out) if out is not None else Path(f"{name}.h5")
+    require_folder(target)
+    if target.is_dir():
+        raise UsageError(f"{target}: expected a file to write, got a folder; name it with -o")
+    if target.exists() and (target.samefile(source.path) or not options.overwrite):
+        hint = "another name with -o"
+        if not target.samefile(source.path):
+            hint += ", or --overwrite"
+        raise UsageError(f"{target}: expected a name that is free, got a file there; give {hint}")
+    return target
+
+
+def _chosen(source: Source, wanted: Sequence[str]) -> dict[str, Samples]:
+    known = {series.key: series for series in source.series}
+    known |= {series.where: series for series in source.series}
+    behaviors: dict[str, Samples] = {}
+    for words in wanted:
+        new, _, key = words.rpartition("=")
+        if key not in known:
+            listed = ", ".join(series.key for series in source.series[:12]) or "none"
+            raise UsageError(
+                f"behavior: expected one of the series of {source.path.name} ({listed}), got "
+                f"{key!r}; --list shows them all"
+            )
+        name = new or known[key].key
+        if name in behaviors:
+            raise UsageError(f"behavior: expected different names, got {name!r} twice")
+        behaviors[name] = _checked(source.path, name, known[key])
+    return behaviors
+
+
+def _all_usable(source: Source, notes: list[str]) -> dict[str, Samples]:
+    behaviors: dict[str, Samples] = {}
+    for series in source.series:
+        try:
+            behaviors[series.key] = _checked(source.path, series.key, series)
+        except RecordingError as error:
+            notes.append(f"left out {series.where}: expected {error.expected}, got {error.got}")
+    return behaviors
+
+
+def _checked(path: Path, name: str, series: Series) -> Samples:
+    times, values = series.read()
+    check_ascending(path, f"{name} timestamps", times)
+    return times, values
+
+
+def _domains(
+    source: Source, behaviors: dict[str, Samples], options: ConvertOptions, notes: list[str]
+) -> dict[str, FloatArray]:
+    """The file's own splits, or shares of the time that was observed."""
+    own = {name: one for name, one in source.domains.items() if name != "all"}
+    whole = _whole(source, behaviors)
+    domains: dict[str, FloatArray] = {"all": whole}
+    if own and options.shares is None:
+        return domains | own
+    observed = merged(source.observed) if len(source.observed) else whole
+    others = {name: one for name, one in own.items() if name not in SPLITS}
+    notes.append(
+        "splits are consecutive shares of the observed time"
+        + ", cut between trials" * bool(len(source.trials))
+    )
+    return domains | others | split_domains(observed, source.trials, options.shares or SHARES)
+
+
+def _whole(source: Source, behaviors: dict[str, Samples]) -> FloatArray:
+    """One interval that holds everything that is written."""
+    edges = [source.spike_times[[0, -1]]] if len(source.spike_times) else []
+    edges += [times[[0, -1]] for times, _ in behaviors.values() if len(times)]
+    edges += [np.ravel(one) for one in (source.observed, source.trials, *source.domains.values())]
+    flat = np.concatenate([np.ravel(one) for one in edges] or [np.zeros(2)])
+    return np.array([[flat.min(), np.nextafter(flat.max(), np.inf)]])
+
+
+def _length(source: Source) -> float:
+    if len(source.observed):
+        pieces = merged(source.observed)
+        return float((pieces[:, 1] - pieces[:, 0]).sum())
+    return float(np.ptp(source.spike_times)) if len(source.spike_times) else 0.0

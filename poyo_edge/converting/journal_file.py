@@ -1,0 +1,114 @@
+"""Journals of ``poyo-edge run`` → recordings, whole or cut off by a crash."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from poyo_edge.converting.source import NO_INTERVALS, FloatArray, Series, Source
+from poyo_edge.journal import STATUSES, Decoded, Journal, Labels, Spikes
+
+_APART_S = 2.0
+"""Between two clocks of one journal: more than any window, so that none holds both."""
+
+
+@contextmanager
+def open_journal(path: Path) -> Iterator[Source]:
+    """Open a journal.
+
+    Spikes of units that the session does not have are left out. After a discontinuity of the
+    device's clock, times go on where the last clock ended.
+
+    Raises:
+        RecordingError: not a journal.
+    """
+    journal = Journal(path)
+    spikes, labels, notes = list[Spikes](), list[Labels](), list[str]()
+    decoded = list[tuple[int, Decoded]]()
+    for entry in journal.entries():
+        if isinstance(entry, Spikes):
+            spikes.append(entry)
+        elif isinstance(entry, Decoded):
+            decoded.append((spikes[-1].epoch if spikes else 0, entry))
+        elif isinstance(entry, Labels):
+            labels.append(entry)
+    if journal.bytes_left_out:
+        notes.append(
+            f"it was cut off: {journal.bytes_left_out} bytes of a last frame were left out"
+        )
+    rate, header = journal.header.tick_rate_hz, journal.header
+    ticks = {
+        epoch: [one.ticks for one in spikes if one.epoch == epoch]
+        + [one.ticks for one in labels if one.epoch == epoch]
+        + [np.array([one.tick], np.int64) for at, one in decoded if at == epoch]
+        for epoch in sorted(
+            {one.epoch for one in spikes}
+            | {one.epoch for one in labels}
+            | {at for at, _ in decoded}
+        )
+    }
+    shifts, observed = _one_clock({e: np.concatenate(t) for e, t in ticks.items()}, rate)
+    if len(shifts) > 1:
+        notes.append(
+            f"the device's clock began anew {len(shifts) - 1} times; times go on behind it"
+        )
+    seconds = _joined([(one.ticks / rate + shifts[one.epoch]) for one in spikes])
+    rows = np.concatenate([np.empty(0, np.int32), *(one.rows for one in spikes)])
+    known = (rows >= 0) & (rows < len(header.unit_ids))
+    order = np.argsort(seconds[known], kind="stable")
+    series = []
+    if decoded:
+        at = np.array([one.tick / rate + shifts[epoch] for epoch, one in decoded])
+        values = np.stack([one.value for _, one in decoded])
+        states = np.array([STATUSES.index(one.status) for _, one in decoded], np.int64)
+        series += [_series("decoded.value", at, values), _series("decoded.status", at, states)]
+    if labels:
+        at = _joined([one.ticks / rate + shifts[one.epoch] for one in labels])
+        values = np.concatenate([one.values for one in labels])
+        by_time = np.argsort(at, kind="stable")
+        series.append(_series(header.behavior or "labels.value", at[by_time], values[by_time]))
+    yield Source(
+        path=path,
+        format="journal",
+        session_id=header.session_id,
+        subject_id=header.subject_id,
+        unit_ids=header.unit_ids,
+        spike_times=seconds[known][order],
+        spike_units=rows[known][order].astype(np.int64),
+        series=tuple(series),
+        observed=observed,
+        trials=NO_INTERVALS,
+        notes=tuple(notes),
+    )
+
+
+def _one_clock(
+    ticks: dict[int, npt.NDArray[np.int64]], rate: float
+) -> tuple[dict[int, float], FloatArray]:
+    """Seconds to add to each epoch's times, and the stretch (K, 2) that each one covers."""
+    shifts, stretches, end = dict[int, float](), list[tuple[float, float]](), None
+    for epoch, one in ticks.items():
+        first, last = one.min() / rate, one.max() / rate
+        shifts[epoch] = 0.0 if end is None else max(0.0, end + _APART_S - first)
+        end = last + shifts[epoch]
+        if last > first:
+            stretches.append((first + shifts[epoch], end))
+    return shifts, np.array(stretches, np.float64).reshape(-1, 2)
+
+
+def _joined(pieces: list[npt.NDArray[np.float64]]) -> FloatArray:
+    return np.concatenate([np.empty(0), *pieces])
+
+
+def _series(key: str, times: FloatArray, values: npt.NDArray[np.generic]) -> Series:
+    return Series(
+        key=key,
+        where=key,
+        n_samples=len(values),
+        n_dims=1 if values.ndim == 1 else int(values.shape[1]),
+        read=lambda: (times, values),
+    )

@@ -1,0 +1,129 @@
+"""Everything that neo reads: Blackrock NEV, Open Ephys, Spike2, Plexon, sorted output …"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from poyo_edge.converting.source import (
+    NO_INTERVALS,
+    FloatArray,
+    Series,
+    Source,
+    in_order,
+    merged,
+    plain,
+    unique_keys,
+)
+from poyo_edge.errors import MissingExtraError
+from poyo_edge.recording_rules import refuse
+
+_MOST_DIMS = 64
+_PICKLES = (".pkl", ".pickle")
+_NOISE = "255"
+"""Blackrock's sorting class for what is no spike."""
+
+
+@contextmanager
+def open_neo(path: Path) -> Iterator[Source]:
+    """Open a file or folder with neo.
+
+    Raises:
+        RecordingError: neo does not know it or cannot read it, or it holds no spikes.
+        MissingExtraError: neo is not installed.
+    """
+    if path.suffix.lower() in _PICKLES:
+        got = "a pickle, which can run any code"
+        refuse(path, "file", "a file of data", got, "save it as NWB from where it was made")
+    try:
+        import neo
+    except ImportError:
+        raise MissingExtraError("neo", "neo", f"reading {path.suffix or 'this'} files") from None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of neo about files of other versions
+            blocks = neo.io.get_io(str(path)).read(lazy=False)
+    except Exception as error:  # Each of neo's readers fails in its own way.
+        got = f"one that it does not ({type(error).__name__}: {error})"
+        do = "name an NWB, HDF5, .npz or .csv file, or one of neo's formats"
+        refuse(path, "file", "a file that neo reads", f"{got:.300}", do)
+    segments = [segment for block in blocks for segment in block.segments]
+    yield _source(path, segments)
+
+
+def _source(path: Path, segments: list[Any]) -> Source:
+    trains: dict[str, list[npt.NDArray[Any]]] = {}
+    for segment in segments:
+        for i, train in enumerate(segment.spiketrains):
+            name = _unit_name(train, i)
+            if name.rpartition("#")[2] != _NOISE:
+                trains.setdefault(name, []).append(train.rescale("s").magnitude)
+    if not any(len(piece) for pieces in trains.values() for piece in pieces):
+        got = f"none in {len(segments)} segments"
+        refuse(path, "spike trains", "at least one spike", got, "convert the sorted or .nev file")
+    times, rows = in_order(path, [np.concatenate(pieces) for pieces in trains.values()])
+    spans = [[float(s.t_start.rescale("s")), float(s.t_stop.rescale("s"))] for s in segments]
+    epochs = [epoch for segment in segments for epoch in segment.epochs]
+    return Source(
+        path=path,
+        format="neo",
+        session_id=path.stem,
+        subject_id="unknown",
+        unit_ids=tuple(f"{path.stem}/{name}" for name in trains),
+        spike_times=times,
+        spike_units=rows,
+        series=tuple(_series(segments)),
+        observed=merged(np.array([span for span in spans if span[1] > span[0]])),
+        trials=merged(np.concatenate([_interval(one) for one in epochs]))
+        if epochs
+        else NO_INTERVALS,
+        notes=(f"{len(segments)} segments were put on one clock as the file says",)
+        if len(segments) > 1
+        else (),
+    )
+
+
+def _unit_name(train: Any, i: int) -> str:
+    """The train's own name; the number in the segment where it has none."""
+    name = train.name or train.annotations.get("id") or f"unit_{i:03d}"
+    return str(name).replace(" ", "_")
+
+
+def _interval(epoch: Any) -> FloatArray:
+    starts = epoch.times.rescale("s").magnitude
+    ends = starts + epoch.durations.rescale("s").magnitude
+    both = np.stack([starts, ends], axis=-1).astype(np.float64)
+    return both[both[:, 1] > both[:, 0]]
+
+
+def _series(segments: list[Any]) -> list[Series]:
+    """Analog signals of few channels, each one series over all segments that hold it."""
+    found: dict[str, list[Any]] = {}
+    for segment in segments:
+        for i, signal in enumerate([*segment.analogsignals, *segment.irregularlysampledsignals]):
+            if signal.ndim == 2 and 0 < signal.shape[1] <= _MOST_DIMS and len(signal):
+                found.setdefault(plain(signal.name or f"signal_{i}"), []).append(signal)
+    keys = unique_keys([(name,) for name in found])
+    return [
+        Series(
+            key=key,
+            where=name,
+            n_samples=sum(len(signal) for signal in signals),
+            n_dims=int(signals[0].shape[1]),
+            unit=str(signals[0].units.dimensionality.string),
+            read=functools.partial(_read, signals),
+        )
+        for key, (name, signals) in zip(keys, found.items(), strict=True)
+    ]
+
+
+def _read(signals: list[Any]) -> tuple[FloatArray, npt.NDArray[np.generic]]:
+    times = [one.times.rescale("s").magnitude for one in signals]
+    return np.concatenate(times), np.concatenate([one.magnitude for one in signals])

@@ -1,0 +1,194 @@
+"""NWB files through pynwb: units, behaviour, trials, observation intervals."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from poyo_edge.converting.source import (
+    NO_INTERVALS,
+    FloatArray,
+    Series,
+    Source,
+    in_order,
+    merged,
+    unique_keys,
+)
+from poyo_edge.errors import MissingExtraError, RecordingError
+from poyo_edge.recording_rules import refuse
+
+_NO_BEHAVIOR = ("ElectricalSeries", "SpikeEventSeries", "ImageSeries", "OnePhotonSeries",
+                "TwoPhotonSeries", "RoiResponseSeries", "AnnotationSeries", "IndexSeries",
+                "FeatureExtraction")  # fmt: skip
+_MOST_DIMS = 64
+"""A series of more columns is no behaviour but a recording of something."""
+
+
+@contextmanager
+def open_nwb(path: Path) -> Iterator[Source]:
+    """Open an NWB file (2.x, HDF5).
+
+    Raises:
+        RecordingError: damaged, or no units with spike times.
+        MissingExtraError: pynwb is not installed.
+    """
+    try:
+        import pynwb
+    except ImportError:
+        raise MissingExtraError("pynwb", "nwb", "reading NWB files") from None
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore")  # pynwb tells about cached namespaces and old files
+        try:
+            io = stack.enter_context(pynwb.NWBHDF5IO(str(path), "r", load_namespaces=True))
+            source = _source(path, io.read(), pynwb)
+        except RecordingError:
+            raise
+        except Exception as error:  # hdmf raises whatever a broken file leads it to.
+            got = f"one that pynwb cannot read ({type(error).__name__}: {error!s:.120})"
+            do = "run pynwb-validate on it, or copy it again from its source"
+            refuse(path, "file", "an NWB file", got, do)
+        yield source
+
+
+def _source(path: Path, nwb: Any, pynwb: Any) -> Source:
+    units = nwb.units
+    if units is None or "spike_times" not in units.colnames:
+        got = "no units table" if units is None else f"columns {list(units.colnames)}"
+        do = "convert sorted data; raw voltages hold no units"
+        refuse(path, "units", "a table with the column spike_times", got, do)
+    times, rows = in_order(path, _ragged(units, "spike_times"))
+    session_id = str(nwb.session_id or nwb.identifier or path.stem)
+    found = list(_walk(nwb, pynwb))
+    keys = unique_keys([parts for parts, _ in found])
+    return Source(
+        path=path,
+        format="NWB",
+        session_id=session_id,
+        subject_id=str((nwb.subject and nwb.subject.subject_id) or "unknown"),
+        unit_ids=_unit_ids(units, session_id),
+        spike_times=times,
+        spike_units=rows,
+        series=tuple(
+            _series(path, key, parts, series)
+            for key, (parts, series) in zip(keys, found, strict=True)
+        ),
+        observed=_observed(units),
+        trials=_intervals(nwb.trials),
+        notes=_notes(units),
+    )
+
+
+def _ragged(units: Any, column: str) -> list[npt.NDArray[Any]]:
+    """One array for each unit, from two reads of the file."""
+    index = units[column]
+    ends = np.asarray(index.data[:], dtype=np.int64)
+    values = np.asarray(index.target.data[:])
+    return np.split(values, ends[:-1])
+
+
+def _unit_ids(units: Any, session_id: str) -> tuple[str, ...]:
+    """From the column ``unit_name`` where it tells all units apart, else from the table's ids."""
+    if "unit_name" in units.colnames:
+        names = [str(name) for name in units["unit_name"].data[:]]
+        if len(set(names)) == len(names) and all(names):
+            return tuple(f"{session_id}/{name}" for name in names)
+    return tuple(f"{session_id}/unit_{number}" for number in units.id[:])
+
+
+def _observed(units: Any) -> FloatArray:
+    """When any unit was observed."""
+    if "obs_intervals" not in units.colnames:
+        return NO_INTERVALS
+    pieces = [np.asarray(one, np.float64).reshape(-1, 2) for one in _ragged(units, "obs_intervals")]
+    return merged(np.concatenate(pieces)) if pieces else NO_INTERVALS
+
+
+def _notes(units: Any) -> tuple[str, ...]:
+    if "obs_intervals" not in units.colnames:
+        return ()
+    seconds = [
+        float(np.diff(np.asarray(one, np.float64).reshape(-1, 2), axis=1).sum())
+        for one in _ragged(units, "obs_intervals")
+    ]
+    short = sum(one < max(seconds) - 1e-6 for one in seconds)
+    if not short:
+        return ()
+    return (f"{short} of {len(seconds)} units were not observed all the time that others were",)
+
+
+def _intervals(table: Any) -> FloatArray:
+    if table is None or not len(table):
+        return NO_INTERVALS
+    both = np.stack([table["start_time"].data[:], table["stop_time"].data[:]], axis=-1)
+    both = both.astype(np.float64)
+    kept: FloatArray = both[np.isfinite(both).all(1) & (both[:, 1] > both[:, 0])]
+    return kept
+
+
+def _walk(nwb: Any, pynwb: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Path and object of every time series that may be behaviour."""
+    places: list[tuple[tuple[str, ...], Any]] = [(("acquisition",), nwb.acquisition)]
+    places += [
+        (("processing", name), module.data_interfaces) for name, module in nwb.processing.items()
+    ]
+    for path, objects in places:
+        for name, thing in objects.items():
+            if isinstance(thing, pynwb.TimeSeries):
+                candidates = [((*path, name), thing)]
+            else:
+                inner: Any = getattr(thing, "spatial_series", None)
+                inner = inner or getattr(thing, "time_series", None) or {}
+                candidates = [((*path, name, key), one) for key, one in inner.items()]
+            yield from ((where, one) for where, one in candidates if _is_behavior(one))
+
+
+def _is_behavior(series: Any) -> bool:
+    names = {kind.__name__ for kind in type(series).__mro__}
+    shape = getattr(series.data, "shape", None) or np.shape(series.data)
+    dtype = getattr(series.data, "dtype", None) or np.asarray(series.data).dtype
+    return (
+        names.isdisjoint(_NO_BEHAVIOR)
+        and np.dtype(dtype).kind in "biuf"
+        and len(shape) in (1, 2)
+        and shape[0] > 0
+        and (len(shape) == 1 or 0 < shape[1] <= _MOST_DIMS)
+    )
+
+
+def _series(path: Path, key: str, parts: tuple[str, ...], series: Any) -> Series:
+    shape = getattr(series.data, "shape", None) or np.shape(series.data)
+
+    def read() -> tuple[FloatArray, npt.NDArray[np.generic]]:
+        values = np.asarray(series.data[:])
+        scale, offset = float(series.conversion), float(series.offset or 0.0)
+        if scale != 1.0 or offset != 0.0:
+            values = values * scale + offset
+        if series.timestamps is not None:
+            times = np.asarray(series.timestamps[:], dtype=np.float64)
+        elif series.rate:
+            start = float(series.starting_time or 0.0)
+            times = start + np.arange(len(values)) / float(series.rate)
+        else:
+            got, do = "neither", "add them to the series"
+            refuse(path, "/".join(parts), "timestamps or a rate", got, do)
+        if len(times) != len(values):
+            got = f"{len(times)} timestamps for {len(values)} samples"
+            refuse(path, "/".join(parts), "one timestamp for each sample", got, "correct the file")
+        return times, values
+
+    return Series(
+        key=key,
+        where="/".join(parts),
+        n_samples=int(shape[0]),
+        n_dims=1 if len(shape) == 1 else int(shape[1]),
+        unit=str(series.unit or ""),
+        read=read,
+    )

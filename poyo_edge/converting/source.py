@@ -1,0 +1,124 @@
+"""What any file is read into before it becomes a recording.
+
+Legend: M spikes, U units, S behaviour samples, D dimensions, K intervals.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from poyo_edge.recording_rules import refuse
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Series:
+    """One behaviour that a file holds. ``read`` gives (S,) float64 seconds and (S, D) values."""
+
+    key: str
+    """Where it goes unless told otherwise, as GROUP.KEY."""
+    where: str
+    """Where it lies in the file."""
+    n_samples: int
+    n_dims: int
+    unit: str = ""
+    read: Callable[[], tuple[FloatArray, npt.NDArray[np.generic]]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Source:
+    """One session as a file holds it. Series can be read while the file is open."""
+
+    path: Path
+    format: str
+    session_id: str
+    subject_id: str
+    unit_ids: tuple[str, ...]
+    """(U,) as the file names them."""
+    spike_times: FloatArray
+    """(M,) float64 seconds, ascending."""
+    spike_units: IntArray
+    """(M,) int64 rows of ``unit_ids``."""
+    series: tuple[Series, ...]
+    observed: FloatArray
+    """(K, 2) float64 seconds in which spikes were recorded; empty: from first to last event."""
+    trials: FloatArray
+    """(K, 2) float64 seconds; may be empty."""
+    domains: dict[str, FloatArray] = field(default_factory=dict)
+    """Splits that the file holds already; "all" is the recording's own domain."""
+    notes: tuple[str, ...] = ()
+
+
+NO_INTERVALS: FloatArray = np.empty((0, 2))
+
+
+def in_order(path: Path, times: Sequence[npt.ArrayLike]) -> tuple[FloatArray, IntArray]:
+    """The spikes of all units sorted by time: (M,) seconds and (M,) int64 rows.
+
+    Args:
+        path: for messages.
+        times: for each unit, its (M_u,) seconds in any order.
+
+    Raises:
+        RecordingError: NaN or infinite times.
+    """
+    arrays = [np.asarray(one, dtype=np.float64).ravel() for one in times]
+    for row, one in enumerate(arrays):
+        bad = np.flatnonzero(~np.isfinite(one))
+        if len(bad):
+            got = f"{len(bad)} NaN or infinite in unit {row}, the first at index {bad[0]}"
+            refuse(path, "spike times", "finite seconds", got, "remove these spikes")
+    seconds = np.concatenate([np.empty(0), *arrays])
+    rows = np.repeat(np.arange(len(arrays), dtype=np.int64), [len(one) for one in arrays])
+    order = np.argsort(seconds, kind="stable")
+    return seconds[order], rows[order]
+
+
+def merged(intervals: FloatArray) -> FloatArray:
+    """Sorted intervals (K, 2), joined where they touch or overlap."""
+    joined: list[list[float]] = []
+    for start, end in sorted(intervals.tolist()):
+        if joined and start <= joined[-1][1]:
+            joined[-1][1] = max(joined[-1][1], end)
+        else:
+            joined.append([start, end])
+    return np.array(joined, dtype=np.float64).reshape(-1, 2)
+
+
+def plain(name: str) -> str:
+    """A name that can be a group or dataset of a recording."""
+    return re.sub(r"[^A-Za-z0-9_]+", "_", name).strip("_") or "series"
+
+
+def unique_keys(names: Sequence[Sequence[str]]) -> list[str]:
+    """A key for each series, from the end of its path in the file: ``cursor.value``.
+
+    The folder above joins the name where two series would share one.
+
+    Args:
+        names: for each series the parts of its path, outermost first.
+    """
+    depth = [1] * len(names)
+    while True:
+        groups = ["_".join(map(plain, parts[-d:])) for parts, d in zip(names, depth, strict=True)]
+        again = [
+            i for i, group in enumerate(groups)
+            if groups.count(group) > 1 and depth[i] < len(names[i])
+        ]  # fmt: skip
+        if not again:
+            break
+        for i in again:
+            depth[i] += 1
+    seen: dict[str, int] = {}
+    for i, group in enumerate(groups):
+        seen[group] = seen.get(group, 0) + 1
+        groups[i] = group if seen[group] == 1 else f"{group}_{seen[group]}"
+    return [f"{group}.value" for group in groups]

@@ -1,0 +1,183 @@
+"""Recordings that any torch_brain, temporaldata or brainsets wrote, read leniently.
+
+``poyo_edge.recording`` reads the layout of today. Older files name units and session otherwise,
+carry split masks beside their series, nest groups, or keep times in float32 or unsorted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from poyo_edge.converting.source import NO_INTERVALS, FloatArray, Series, Source
+from poyo_edge.recording_rules import INDEX_1S, refuse
+
+_UNIT_NAMES = ("id", "unit_name", "name", "unit_id")
+_SPLITS = ("train", "valid", "test")
+
+
+@contextmanager
+def open_torch_brain(path: Path) -> Iterator[Source]:
+    """Open an HDF5 file in a layout of torch_brain.
+
+    Raises:
+        RecordingError: damaged, or no ``spikes/timestamps`` with ``spikes/unit_index``.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            source = _source(path, stack.enter_context(h5py.File(path, "r")))
+        except (OSError, RuntimeError, KeyError) as error:
+            got = f"a truncated or damaged one ({error})"
+            refuse(path, "file", "a complete HDF5 file", got, "copy it again from its source")
+        yield source
+
+
+def _source(path: Path, file: Any) -> Source:
+    for name in ("spikes/timestamps", "spikes/unit_index"):
+        if not isinstance(file.get(name), h5py.Dataset):
+            held = ", ".join(sorted(file)) or "(none)"
+            do = "convert an NWB file or a recording that torch_brain wrote"
+            refuse(path, name, "a dataset", f"a file that holds {held}", do)
+    times = np.asarray(file["spikes/timestamps"][()], dtype=np.float64).ravel()
+    rows = np.asarray(file["spikes/unit_index"][()]).ravel()
+    notes = []
+    if len(times) != len(rows):
+        got = f"{len(rows)} for {len(times)} timestamps"
+        refuse(path, "spikes/unit_index", "one for each timestamp", got, "export the file again")
+    if len(times) and not bool((np.diff(times) >= 0).all()):
+        order = np.argsort(times, kind="stable")
+        times, rows = times[order], rows[order]
+        notes.append("spikes were not in the order of time; they have been sorted")
+    if file["spikes/timestamps"].dtype == np.float32:
+        notes.append("spike times were stored in float32: they are exact to 1e-7 of their size")
+    domains = _domains(file)
+    return Source(
+        path=path,
+        format="torch_brain HDF5",
+        session_id=_text(file, "session", path.stem),
+        subject_id=_text(file, "subject", "unknown"),
+        unit_ids=_unit_ids(path, file, rows),
+        spike_times=times,
+        spike_units=rows.astype(np.int64),
+        series=tuple(_series(path, file)),
+        observed=domains.get("all", NO_INTERVALS),
+        trials=_interval(file.get("trials")),
+        domains=domains,
+        notes=tuple(notes),
+    )
+
+
+def _text(file: Any, group: str, otherwise: str) -> str:
+    """The id of the session or subject: an attribute or a dataset, by its old names too."""
+    for holder in (file.get(group), file):
+        names = ("id", f"{group}_id") if holder is not file else (f"{group}_id",)
+        for name in names if holder is not None else ():
+            value: Any = holder.attrs.get(name)
+            if value is None and isinstance(holder, h5py.Group) and name in holder:
+                value = holder[name][()]
+            if isinstance(value, bytes):
+                value = value.decode(errors="replace")
+            if isinstance(value, str) and value:
+                return value
+    return otherwise
+
+
+def _unit_ids(path: Path, file: Any, rows: npt.NDArray[Any]) -> tuple[str, ...]:
+    units = file.get("units")
+    for name in _UNIT_NAMES if isinstance(units, h5py.Group) else ():
+        if isinstance(units.get(name), h5py.Dataset) and units[name].ndim == 1:
+            values = units[name][()]
+            return tuple(
+                v.decode(errors="replace") if isinstance(v, bytes) else str(v) for v in values
+            )
+    if not len(rows):
+        refuse(path, "units", f"names as one of {_UNIT_NAMES}", "none", "name the units")
+    session = _text(file, "session", path.stem)
+    return tuple(f"{session}/unit_{i}" for i in range(int(rows.max()) + 1))
+
+
+def _domains(file: Any) -> dict[str, FloatArray]:
+    """Splits by their own groups; else by the masks that older files keep beside the trials."""
+    found = {}
+    for name in file:
+        if name == "domain" or name.endswith("_domain"):
+            intervals = _interval(file[name])
+            if len(intervals):
+                found["all" if name == "domain" else name.removesuffix("_domain")] = intervals
+    trials = file.get("trials")
+    if not set(_SPLITS) & set(found) and isinstance(trials, h5py.Group):
+        for split in _SPLITS:
+            mask = trials.get(f"{split}_mask")
+            intervals = _interval(trials, keep=None if mask is None else mask[()].astype(bool))
+            if mask is not None and len(intervals):
+                found[split] = intervals
+    return found
+
+
+def _interval(group: Any, keep: Any = None) -> FloatArray:
+    if not isinstance(group, h5py.Group) or not {"start", "end"} <= set(group):
+        return NO_INTERVALS
+    both = np.stack([group["start"][()], group["end"][()]], axis=-1).astype(np.float64)
+    both = both.reshape(-1, 2) if keep is None else both.reshape(-1, 2)[keep]
+    both = both[np.isfinite(both).all(1) & (both[:, 1] > both[:, 0])]
+    return np.asarray(both[np.argsort(both[:, 0], kind="stable")])
+
+
+def _series(path: Path, file: Any) -> Iterator[Series]:
+    groups: list[tuple[str, Any]] = []
+    file.visititems(lambda name, item: groups.append((name, item)))
+    for name, group in groups:
+        if name.split("/")[0] in ("spikes", "units") or not isinstance(group, h5py.Group):
+            continue
+        regular = "timestamps" not in group and "sampling_rate" in group.attrs
+        if not regular and "timestamps" not in group:
+            continue
+        for key, item in group.items():
+            if _is_behavior(key, item) and (regular or len(item) == len(group["timestamps"])):
+                yield Series(
+                    key=f"{name.replace('/', '_')}.{key}",
+                    where=f"{name}/{key}",
+                    n_samples=len(item),
+                    n_dims=1 if item.ndim == 1 else int(item.shape[1]),
+                    read=_reader(path, group, item, regular),
+                )
+
+
+def _is_behavior(key: str, item: Any) -> bool:
+    return (
+        isinstance(item, h5py.Dataset)
+        and key not in ("timestamps", INDEX_1S)
+        and not key.endswith("_mask")
+        and item.dtype.kind in "biuf"
+        and item.ndim in (1, 2)
+        and len(item) > 0
+    )
+
+
+def _reader(path: Path, group: Any, item: Any, regular: bool) -> Any:
+    def read() -> tuple[FloatArray, npt.NDArray[np.generic]]:
+        values = np.asarray(item[()])
+        if not regular:
+            return np.asarray(group["timestamps"][()], dtype=np.float64), values
+        rate = float(group.attrs["sampling_rate"])
+        spans = _interval(group.get("domain"))
+        if not 0 < rate < np.inf or not len(spans):
+            got = f"{rate} Hz and {len(spans)} intervals"
+            refuse(path, group.name, "a rate > 0 Hz and a domain", got, "export the file again")
+        times = spans[0, 0] + np.arange(len(values)) / rate
+        if len(spans) == 1:
+            return times, values
+        edges = np.rint((spans - spans[0, 0]) * rate).astype(int)
+        measured = np.zeros(len(values), dtype=bool)
+        for first, last in edges:
+            measured[first:last] = True
+        return times[measured], values[measured]
+
+    return read

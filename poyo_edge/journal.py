@@ -1,0 +1,258 @@
+"""A journal: what a rig heard and decoded, appended frame by frame, so that a crash loses nothing.
+
+A frame is handed to the system in one write; what was written survives the end of the process, and
+a flush each second bounds what a power cut can take. A file that ends inside a frame is read up to
+that frame. Layout: ``MAGIC``, then frames of ``kind u8, 3 zero bytes, length u32, crc32 u32`` and
+``length`` bytes, little-endian; the first frame is the header (JSON).
+
+Legend: N spikes or samples, D dimensions.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import struct
+import threading
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from poyo_edge.errors import RecordingError, UsageError
+from poyo_edge.files import require_folder
+from poyo_edge.spec import JsonRecord
+
+MAGIC = b"POYOJRN1"
+HEADER, SPIKES, DECODED, LABELS, EVENT = 0, 1, 2, 3, 4
+_FRAME = struct.Struct("<BxxxII")
+_SPIKES = struct.Struct("<qII")
+_DECODED = struct.Struct("<qqIIH6x")
+_LABELS = struct.Struct("<IHxx")
+_MOST_BYTES = 1 << 26
+_FLUSH_S = 1.0
+STATUSES = ("VALID", "WARMUP", "DEGRADED", "HELD", "INVALID")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class JournalHeader(JsonRecord):
+    """What a journal says about itself."""
+
+    session_id: str
+    unit_ids: tuple[str, ...]
+    tick_rate_hz: float
+    behavior: str = ""
+    """What the decoder decodes, as GROUP.KEY."""
+    subject_id: str = "unknown"
+    created: str = ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Spikes:
+    """One chunk in the order it was used. ``ticks`` (N,) int64, ``rows`` (N,) int32."""
+
+    host_ns: int
+    epoch: int
+    ticks: npt.NDArray[np.int64]
+    rows: npt.NDArray[np.int32]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Decoded:
+    """One decoded value (D,) of the window that ends at ``tick``."""
+
+    tick: int
+    host_ns: int
+    status: str
+    n_spikes: int
+    value: npt.NDArray[np.float64]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Labels:
+    """Behaviour: ``ticks`` (N,) int64, ``values`` (N, D) float64."""
+
+    epoch: int
+    ticks: npt.NDArray[np.int64]
+    values: npt.NDArray[np.float64]
+
+
+Entry = Spikes | Decoded | Labels | dict[str, Any]
+
+
+class JournalWriter:
+    """Appends to a new file. One thread writes; another flushes it to the disk each second.
+
+    When the disk is full, what has been written stays, ``error`` says so, and later entries are
+    counted in ``lost_frames``.
+    """
+
+    def __init__(self, path: str | Path, header: JournalHeader) -> None:
+        self.path = Path(path)
+        require_folder(self.path)
+        try:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
+            self._file = os.open(self.path, flags, 0o644)
+        except FileExistsError:
+            raise UsageError(
+                f"{self.path}: expected a name that is free, got a file there; a journal is never "
+                f"written over, so give another name"
+            ) from None
+        self.error: OSError | None = None
+        self.lost_frames = 0
+        self.n_bytes = 0
+        self._closed = threading.Event()
+        self._append(MAGIC + _framed(HEADER, json.dumps(header.to_json()).encode()))
+        self._flusher = threading.Thread(target=self._flush, name="poyo-edge-journal", daemon=True)
+        self._flusher.start()
+
+    def spikes(
+        self,
+        host_ns: int,
+        epoch: int,
+        ticks: npt.NDArray[np.int64],
+        rows: npt.NDArray[np.int32],
+    ) -> None:
+        """Append a chunk of spikes, ticks (N,) and rows (N,)."""
+        head = _SPIKES.pack(host_ns, epoch, len(ticks))
+        body = np.asarray(ticks, "<i8").tobytes() + np.asarray(rows, "<i4").tobytes()
+        self._append(_framed(SPIKES, head + body))
+
+    def decoded(
+        self, tick: int, host_ns: int, status: str, n_spikes: int, value: npt.NDArray[np.float64]
+    ) -> None:
+        """Append a decoded value (D,)."""
+        head = _DECODED.pack(tick, host_ns, STATUSES.index(status), n_spikes, len(value))
+        self._append(_framed(DECODED, head + np.asarray(value, "<f8").tobytes()))
+
+    def labels(
+        self, epoch: int, ticks: npt.NDArray[np.int64], values: npt.NDArray[np.float64]
+    ) -> None:
+        """Append behaviour, ticks (N,) and values (N, D)."""
+        head = struct.pack("<I", epoch) + _LABELS.pack(len(ticks), values.shape[1])
+        body = np.asarray(ticks, "<i8").tobytes() + np.asarray(values, "<f8").tobytes()
+        self._append(_framed(LABELS, head + body))
+
+    def event(self, **values: Any) -> None:
+        """Append a note, for example that the clock was reset."""
+        self._append(_framed(EVENT, json.dumps(values).encode()))
+
+    def close(self) -> None:
+        """Flush and close; may be called again."""
+        if self._closed.is_set():
+            return
+        self._closed.set()
+        self._flusher.join()
+        self._sync()
+        os.close(self._file)
+
+    def _append(self, data: bytes) -> None:
+        if self.error is not None or self._closed.is_set():
+            self.lost_frames += 1
+            return
+        try:
+            written = os.write(self._file, data)
+            if written != len(data):
+                os.ftruncate(self._file, self.n_bytes)
+                raise OSError(28, "the disk took part of a frame only: it is full")
+            self.n_bytes += written
+        except OSError as error:
+            self.error = error
+            self.lost_frames += 1
+
+    def _flush(self) -> None:
+        while not self._closed.wait(_FLUSH_S):
+            self._sync()
+
+    def _sync(self) -> None:
+        try:
+            os.fsync(self._file)
+        except OSError as error:
+            self.error = self.error or error
+
+
+class Journal:
+    """A journal that is read. ``entries`` stop where the file was cut off or damaged."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise RecordingError(self.path, "file", expected="a journal", got="no such file",
+                                 do="check the path")  # fmt: skip
+        self.bytes_left_out = 0
+        """Bytes behind the last whole frame; known when ``entries`` has ended."""
+        with self.path.open("rb") as file:
+            frame = next(self._frames(file), None) if file.read(len(MAGIC)) == MAGIC else None
+        try:
+            if frame is None or frame[0] != HEADER:
+                raise ValueError("no header")
+            self.header = JournalHeader.from_json(json.loads(frame[1]))
+        except (ValueError, RecursionError) as error:
+            raise RecordingError(
+                self.path,
+                "header",
+                expected="a journal that poyo-edge run wrote",
+                got=f"another file, or one that ends in its header ({error})",
+                do="name another file",
+            ) from None
+
+    def entries(self) -> Iterator[Entry]:
+        """All entries in the order in which they were written."""
+        with self.path.open("rb") as file:
+            file.seek(len(MAGIC))
+            for kind, payload in self._frames(file):
+                entry = _entry(kind, payload)
+                if entry is not None:
+                    yield entry
+
+    def _frames(self, file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+        size = os.fstat(file.fileno()).st_size
+        while True:
+            start = file.tell()
+            self.bytes_left_out = size - start
+            head = file.read(_FRAME.size)
+            if len(head) < _FRAME.size:
+                return
+            kind, length, checksum = _FRAME.unpack(head)
+            payload = file.read(length) if length <= _MOST_BYTES else b""
+            if len(payload) != length or zlib.crc32(payload) != checksum:
+                return
+            yield kind, payload
+
+
+def is_journal(path: Path) -> bool:
+    """Whether a file begins like a journal."""
+    with path.open("rb") as file:
+        return file.read(len(MAGIC)) == MAGIC
+
+
+def _framed(kind: int, payload: bytes) -> bytes:
+    return _FRAME.pack(kind, len(payload), zlib.crc32(payload)) + payload
+
+
+def _entry(kind: int, payload: bytes) -> Entry | None:
+    """The entry of a whole frame; None for kinds of later versions."""
+    if kind == SPIKES:
+        host_ns, epoch, n = _SPIKES.unpack_from(payload)
+        ticks = np.frombuffer(payload, "<i8", n, _SPIKES.size)
+        rows = np.frombuffer(payload, "<i4", n, _SPIKES.size + 8 * n)
+        return Spikes(host_ns=host_ns, epoch=epoch, ticks=ticks, rows=rows)
+    if kind == DECODED:
+        tick, host_ns, status, n_spikes, dims = _DECODED.unpack_from(payload)
+        value = np.frombuffer(payload, "<f8", dims, _DECODED.size)
+        return Decoded(tick=tick, host_ns=host_ns, status=STATUSES[status], n_spikes=n_spikes,
+                       value=value)  # fmt: skip
+    if kind == LABELS:
+        (epoch,) = struct.unpack_from("<I", payload)
+        n, dims = _LABELS.unpack_from(payload, 4)
+        ticks = np.frombuffer(payload, "<i8", n, 4 + _LABELS.size)
+        values = np.frombuffer(payload, "<f8", n * dims, 4 + _LABELS.size + 8 * n)
+        return Labels(epoch=epoch, ticks=ticks, values=values.reshape(n, dims))
+    if kind == EVENT:
+        event: dict[str, Any] = json.loads(payload)
+        return event
+    return None

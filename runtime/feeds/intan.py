@@ -1,0 +1,98 @@
+"""Intan RHX: the TCP spike output, chunks of 14 bytes.
+
+Little-endian: uint32 0x3ae2710f, 5 characters of the native channel name, uint32 timestamp in
+samples (wraps), uint8 spike id (0 is no spike). Written from the format that Intan documents for
+RHX's remote TCP control; it has been tried on generated streams only.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+
+import numpy as np
+import numpy.typing as npt
+
+from poyo_edge.runtime.feeds.feed import POLL_S, Feed, Receiver
+
+MAGIC = 0x3AE2710F
+_MAGIC_BYTES = MAGIC.to_bytes(4, "little")
+CHUNK = np.dtype([("magic", "<u4"), ("channel", "S5"), ("tick", "<u4"), ("id", "u1")])
+Chunks = npt.NDArray[np.void]
+
+
+class IntanParser:
+    """Cuts a byte stream into chunks, and finds the next one after anything else."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self.skipped_bytes = 0
+        """Bytes that belong to no chunk."""
+
+    def add(self, data: bytes) -> Chunks:
+        """All whole chunks (N,) so far, of dtype ``CHUNK``."""
+        data = self._rest + data
+        found, at = [], 0
+        while True:
+            whole = (len(data) - at) // CHUNK.itemsize
+            chunks = np.frombuffer(data, CHUNK, whole, at)
+            wrong = np.flatnonzero(chunks["magic"] != MAGIC)
+            good = int(wrong[0]) if len(wrong) else whole
+            found.append(chunks[:good])
+            at += good * CHUNK.itemsize
+            if not len(wrong):
+                break
+            next_at = data.find(_MAGIC_BYTES, at + 1)
+            if next_at < 0:
+                next_at = max(at + 1, len(data) - len(_MAGIC_BYTES) + 1)
+            self.skipped_bytes += next_at - at
+            at = next_at
+        self._rest = data[at:]
+        return np.concatenate(found)
+
+
+class IntanFeed(Feed):
+    """Connects to RHX's spike port (5002 by default).
+
+    Units are named by channel, like ``A-010``; with ``sorted_units``, ``A-010#1``.
+    """
+
+    def __init__(
+        self, host: str, port: int, tick_rate_hz: float, *, sorted_units: bool = False
+    ) -> None:
+        super().__init__(tick_rate_hz, bits=32)
+        self.host, self.port, self.sorted_units = host, port, sorted_units
+
+    def read(self, receiver: Receiver, stop: threading.Event) -> None:
+        """Connect and receive.
+
+        Raises:
+            OSError: refused, reset, or closed by RHX.
+        """
+        parser = IntanParser()
+        with socket.create_connection((self.host, self.port), timeout=2.0) as peer:
+            peer.settimeout(POLL_S)
+            self.counters.connections += 1
+            while not stop.is_set():
+                try:
+                    data = peer.recv(1 << 16)
+                except TimeoutError:
+                    continue
+                if not data:
+                    raise ConnectionError("RHX closed the connection")
+                now = time.monotonic_ns()
+                skipped = parser.skipped_bytes
+                chunks = parser.add(data)
+                self.counters.messages += len(chunks)
+                self.counters.malformed += parser.skipped_bytes > skipped
+                spikes = chunks[chunks["id"] > 0]
+                self.counters.ignored += len(chunks) - len(spikes)
+                if len(spikes):
+                    receiver.feed(spikes["tick"].astype(np.int64), self._names(spikes), host_ns=now)
+
+    def _names(self, spikes: Chunks) -> npt.NDArray[np.str_]:
+        names = np.char.decode(spikes["channel"], "ascii", "replace")
+        if self.sorted_units:
+            names = np.char.add(np.char.add(names, "#"), spikes["id"].astype(np.str_))
+        return np.asarray(names, np.str_)

@@ -1,0 +1,115 @@
+"""JSON over UDP and TCP: for everything that has no adapter of its own."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+
+from poyo_edge.runtime.feeds.feed import POLL_S, Feed, Receiver
+from poyo_edge.runtime.feeds.parsing import parse_json
+from poyo_edge.runtime.loop_parts import LoopResult
+
+_DATAGRAM = 1 << 16
+_LONGEST_LINE = 1 << 20
+
+
+class _JsonFeed(Feed):
+    def __init__(
+        self, host: str, port: int, tick_rate_hz: float = 1e9, bits: int | None = None
+    ) -> None:
+        super().__init__(tick_rate_hz, bits)
+        self.host, self.port = host, port
+
+    def _take(self, data: bytes, receiver: Receiver, host_ns: int) -> None:
+        self.counters.messages += 1
+        parsed = parse_json(data, self.tick_rate_hz)
+        if parsed is None:
+            self.counters.malformed += 1
+        elif parsed.values is not None:
+            receiver.feed_labels(parsed.ticks, parsed.values, host_ns=host_ns)
+        else:
+            receiver.feed(parsed.ticks, parsed.units, host_ns=host_ns, sync=parsed.sync)
+
+
+class UdpFeed(_JsonFeed):
+    """One JSON object per datagram, on an address that this side binds; port 0 takes a free one."""
+
+    def __init__(
+        self, host: str, port: int, tick_rate_hz: float = 1e9, bits: int | None = None
+    ) -> None:
+        super().__init__(host, port, tick_rate_hz, bits)
+        self.bound = threading.Event()
+
+    def read(self, receiver: Receiver, stop: threading.Event) -> None:
+        """Bind and receive; ``bound`` is set and ``port`` is the real one from then on."""
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+            peer.bind((self.host, self.port))
+            peer.settimeout(POLL_S)
+            self.port = peer.getsockname()[1]
+            self.counters.connections += 1
+            self.bound.set()
+            while not stop.is_set():
+                try:
+                    data = peer.recv(_DATAGRAM)
+                except TimeoutError:
+                    continue
+                self._take(data, receiver, time.monotonic_ns())
+
+
+class TcpFeed(_JsonFeed):
+    """One JSON object per line, from a server that this side connects to."""
+
+    def read(self, receiver: Receiver, stop: threading.Event) -> None:
+        """Connect and receive.
+
+        Raises:
+            OSError: refused, reset, or closed by the server.
+        """
+        with socket.create_connection((self.host, self.port), timeout=2.0) as peer:
+            peer.settimeout(POLL_S)
+            self.counters.connections += 1
+            lines = LineBuffer()
+            while not stop.is_set():
+                try:
+                    data = peer.recv(_DATAGRAM)
+                except TimeoutError:
+                    continue
+                if not data:
+                    raise ConnectionError("the server closed the connection")
+                now = time.monotonic_ns()
+                for line in lines.add(data):
+                    self._take(line, receiver, now)
+
+
+class LineBuffer:
+    """Cuts a stream into lines; one that is too long is given as it is and will be malformed."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def add(self, data: bytes) -> list[bytes]:
+        """Whole lines, without their ends and without empty ones."""
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        if len(self._rest) > _LONGEST_LINE:
+            lines.append(self._rest)
+            self._rest = b""
+        return [line for line in lines if line.strip()]
+
+
+class UdpSink:
+    """Sends each value as one JSON datagram."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.setblocking(False)
+        self._address = (host, port)
+
+    def __call__(self, value: LoopResult) -> None:
+        """Send it; a full buffer is an error that the loop counts."""
+        self._socket.sendto(json.dumps(value.to_json()).encode(), self._address)
+
+    def close(self) -> None:
+        """Let the socket go."""
+        self._socket.close()

@@ -1,0 +1,46 @@
+"""What a rig calls its units → rows of a session."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from poyo_edge.errors import UsageError
+from poyo_edge.runtime.intake import UnitTable
+from poyo_edge.runtime.ring import Rows
+
+
+class UnitNames:
+    """Looks units up by id, by what follows its last "/" where that is one unit's, or by alias.
+
+    A session names units like ``day_3/ch12``; the rig says ``ch12``.
+    """
+
+    def __init__(self, unit_ids: Sequence[str], aliases: Mapping[str, str] | None = None) -> None:
+        aliases = aliases or {}
+        row = {unit: i for i, unit in enumerate(unit_ids)}
+        unknown = [unit for unit in aliases.values() if unit not in row]
+        if unknown:
+            raise UsageError(
+                f"units: expected unit ids of the session, like {unit_ids[0]!r}, got {unknown[0]!r}"
+            )
+        self._full = UnitTable(unit_ids)
+        short = [unit.rpartition("/")[2] for unit in unit_ids]
+        count = Counter(short)
+        others = {name: i for i, name in enumerate(short) if name and count[name] == 1}
+        others |= {name: row[unit] for name, unit in aliases.items()}
+        self._short = UnitTable(list(others) or ["\0"])
+        self._row = np.array([*others.values()] or [-1], np.int32)
+
+    def rows(self, names: npt.ArrayLike) -> Rows:
+        """(N,) int32 rows of names (N,); -1 for unknown ones."""
+        rows = self._full.as_rows(names)
+        unknown = rows < 0
+        if unknown.any():
+            other = self._short.as_rows(names)
+            found = np.where(other < 0, np.int32(-1), self._row[other])
+            rows = np.where(unknown, found, rows).astype(np.int32)
+        return rows

@@ -1,0 +1,108 @@
+"""Labels that come with the stream become a session while decoding goes on."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from poyo_edge.calibration.in_loop import LoopCalibration
+from poyo_edge.errors import UsageError
+from poyo_edge.runtime import Decoder
+from poyo_edge.session import Session
+
+sys.path.append(str(Path(__file__).parent))
+from teacher import LEARN, QUICK, TINY, Lesson, lesson
+
+RATE = 30_000
+
+
+def decoder_of(taught: Lesson) -> Decoder:
+    """Of the lesson's units, with embeddings that know nothing."""
+    rng = np.random.default_rng(3)
+    n_units, dim = taught.truth.unit_embedding.shape
+    session = Session(
+        header=dataclasses.replace(taught.truth.header, session_id="before"),
+        unit_embedding=rng.standard_normal((n_units, dim)).astype(np.float32),
+        session_embedding=rng.standard_normal((1, dim)).astype(np.float32)[0],
+    )
+    return Decoder.open(TINY, session=session, tick_rate_hz=RATE)
+
+
+def stream(taught: Lesson, calibration: LoopCalibration, *, shuffled: bool = False) -> None:
+    """The lesson in packets of 50 ms, spikes before the labels of their time."""
+    values = taught.values
+    if shuffled:
+        values = np.random.default_rng(0).permutation(values)
+    ticks = np.rint(taught.spike_times * RATE).astype(np.int64)
+    times = np.rint(taught.times * RATE).astype(np.int64)
+    for start in range(0, int(ticks[-1]) + 1, RATE // 20):
+        end = start + RATE // 20
+        chunk = (ticks >= start) & (ticks < end)
+        if chunk.any():
+            calibration.on_spikes(ticks[chunk], taught.spike_rows[chunk].astype(np.int32))
+        labels = (times >= start) & (times < end)
+        if labels.any():
+            calibration.on_labels(times[labels], values[labels])
+
+
+def test_a_good_fit_is_swapped_in_and_saved(tmp_path: Path) -> None:
+    taught = lesson()
+    decoder = decoder_of(taught)
+    total = float(np.ptp(taught.times))
+    calibration = LoopCalibration(
+        TINY, decoder, after_s=max(5.0, total - 3), save_to=tmp_path / "a.session", settings=LEARN
+    )
+    stream(taught, calibration)
+    assert calibration.labelled_s > total - 3
+    calibration._settled.wait(120)
+    (fit,) = calibration.to_json()["fits"]
+    assert fit["swapped"], fit
+    assert fit["r2_heldout"] > 0
+    assert decoder.session_id != "before"
+    assert Session.open(tmp_path / "a.session").header.session_id == decoder.session_id
+    calibration.stop()
+
+
+def test_a_bad_fit_leaves_the_session_in_use() -> None:
+    taught = lesson()
+    decoder = decoder_of(taught)
+    calibration = LoopCalibration(TINY, decoder, after_s=5.0, settings=QUICK)
+    stream(taught, calibration, shuffled=True)
+    calibration.stop()
+    fits = calibration.to_json()["fits"]
+    assert fits
+    assert not any(fit["swapped"] for fit in fits)
+    assert all("R²" in fit["reason"] or "expected" in fit["reason"] for fit in fits)
+    assert decoder.session_id == "before"
+
+
+def test_a_new_clock_forgets_the_labels_of_the_old_one() -> None:
+    taught, epoch = lesson(), [0]
+    calibration = LoopCalibration(
+        TINY, decoder_of(taught), after_s=1000.0, epoch=lambda: epoch[0], settings=QUICK
+    )
+    stream(taught, calibration)
+    before = calibration.labelled_s
+    assert before > 3
+    epoch[0] = 1
+    calibration.on_spikes(np.array([5]), np.array([0], np.int32))
+    assert calibration.labelled_s == 0
+    calibration.stop()
+
+
+def test_labels_and_settings_that_do_not_fit_are_refused() -> None:
+    taught = lesson()
+    decoder = decoder_of(taught)
+    calibration = LoopCalibration(TINY, decoder, after_s=5.0)
+    with pytest.raises(UsageError, match="2 dimensions, got 3"):
+        calibration.on_labels(np.array([1]), np.zeros((1, 3)))
+    with pytest.raises(UsageError, match="at least 5 labelled seconds"):
+        LoopCalibration(TINY, decoder, after_s=1.0)
+    seconds: Any = Decoder.open(TINY, session="tiny_a")
+    with pytest.raises(UsageError, match="tick_rate_hz"):
+        LoopCalibration(TINY, seconds, after_s=5.0)

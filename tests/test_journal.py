@@ -1,0 +1,169 @@
+"""A journal loses nothing that was written, whatever ends it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from poyo_edge.converting import convert
+from poyo_edge.errors import RecordingError, UsageError
+from poyo_edge.inspecting import inspect_path
+from poyo_edge.journal import Decoded, Journal, JournalHeader, JournalWriter, Labels, Spikes
+from poyo_edge.recording import Recording
+
+HEADER = JournalHeader(
+    session_id="s", unit_ids=("s/a", "s/b"), tick_rate_hz=1000.0, behavior="cursor.vel"
+)
+
+
+def write(path: Path, n_chunks: int = 5, epochs: int = 1) -> Path:
+    writer = JournalWriter(path, HEADER)
+    for epoch in range(epochs):
+        for i in range(n_chunks):
+            ticks = np.arange(20 * i, 20 * i + 20, 4, dtype=np.int64)
+            writer.spikes(i, epoch, ticks, np.array([0, 1, 0, -1, 1], np.int32))
+            writer.decoded(20 * i + 20, i, "VALID", 5, np.array([i, -i], np.float64))
+            writer.labels(epoch, np.array([20 * i + 20]), np.array([[1.0, 2.0]]))
+    writer.event(clock="done")
+    writer.close()
+    return path
+
+
+def test_entries_come_back_in_their_order(tmp_path: Path) -> None:
+    journal = Journal(write(tmp_path / "a.journal"))
+    entries = list(journal.entries())
+    assert journal.header == HEADER
+    kinds = [type(entry) for entry in entries]
+    assert kinds == [Spikes, Decoded, Labels] * 5 + [dict]
+    spikes, decoded, labels = entries[3:6]
+    assert isinstance(spikes, Spikes)
+    assert isinstance(decoded, Decoded)
+    assert isinstance(labels, Labels)
+    assert spikes.ticks.tolist() == [20, 24, 28, 32, 36]
+    assert spikes.rows.tolist() == [0, 1, 0, -1, 1]
+    assert (decoded.tick, decoded.status, decoded.value.tolist()) == (40, "VALID", [1.0, -1.0])
+    assert labels.values.tolist() == [[1.0, 2.0]]
+    assert journal.bytes_left_out == 0
+
+
+def test_a_journal_that_ends_anywhere_keeps_every_whole_frame(tmp_path: Path) -> None:
+    data = write(tmp_path / "a.journal", 2).read_bytes()
+    whole = list(Journal(tmp_path / "a.journal").entries())
+    cut, counts = tmp_path / "cut.journal", []
+    for length in range(len(data)):
+        cut.write_bytes(data[:length])
+        try:
+            counts.append(len(list(Journal(cut).entries())))
+        except RecordingError as error:
+            assert "expected a journal" in str(error)
+            assert counts == []
+    assert counts == sorted(counts)
+    assert counts[-1] == len(whole) - 1
+
+
+def test_a_flipped_bit_ends_the_journal_before_its_frame(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.journal", 3)
+    data = bytearray(path.read_bytes())
+    n_before = len(list(Journal(path).entries()))
+    data[-40] ^= 1
+    path.write_bytes(data)
+    journal = Journal(path)
+    assert 0 < len(list(journal.entries())) < n_before
+    assert journal.bytes_left_out > 0
+
+
+def test_a_second_writer_is_refused(tmp_path: Path) -> None:
+    first = JournalWriter(tmp_path / "a.journal", HEADER)
+    with pytest.raises(UsageError, match="never written over"):
+        JournalWriter(tmp_path / "a.journal", HEADER)
+    first.close()
+    first.close()
+
+
+@pytest.mark.parametrize("taken", [0, 7])
+def test_a_full_disk_keeps_what_was_written_and_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken: int
+) -> None:
+    writer = JournalWriter(tmp_path / "a.journal", HEADER)
+    writer.spikes(0, 0, np.array([1]), np.array([0], np.int32))
+    real = os.write
+
+    def full(file: int, data: bytes) -> int:
+        if taken:
+            return real(file, data[:taken])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("poyo_edge.journal.os.write", full)
+    for _ in range(3):
+        writer.spikes(0, 0, np.array([2]), np.array([0], np.int32))
+    monkeypatch.undo()
+    writer.spikes(0, 0, np.array([3]), np.array([0], np.int32))
+    writer.close()
+    assert writer.lost_frames == 4
+    assert writer.error is not None
+    journal = Journal(tmp_path / "a.journal")
+    assert [entry.ticks.tolist() for entry in journal.entries() if isinstance(entry, Spikes)] == [
+        [1]
+    ]
+    assert journal.bytes_left_out == 0
+
+
+def test_a_killed_process_loses_no_frame_that_it_wrote(tmp_path: Path) -> None:
+    code = (
+        "import numpy as np, sys\n"
+        "from poyo_edge.journal import JournalHeader, JournalWriter\n"
+        f"writer = JournalWriter({str(tmp_path / 'a.journal')!r}, "
+        "JournalHeader(session_id='s', unit_ids=('a',), tick_rate_hz=1.0))\n"
+        "for i in range(100):\n"
+        "    writer.spikes(0, 0, np.array([i]), np.array([0], np.int32))\n"
+        "print('ready', flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n"
+        child.send_signal(signal.SIGKILL)
+    assert len(list(Journal(tmp_path / "a.journal").entries())) == 100
+
+
+def test_a_journal_opens_as_a_recording(tmp_path: Path) -> None:
+    out = tmp_path / "a.h5"
+    values = convert(write(tmp_path / "a.journal"), out)
+    recording = Recording.open(out)
+    assert recording.unit_ids == ("s/a", "s/b")
+    assert len(recording.spike_times) == 20
+    assert recording.spike_times[0] == 0.0
+    assert set(recording.behaviors) == {"cursor.vel", "decoded.status", "decoded.value"}
+    decoded = recording.behavior("decoded.value")
+    assert decoded.times.tolist() == [0.02, 0.04, 0.06, 0.08, 0.1]
+    assert decoded.values[:, 0].tolist() == [0.0, 1.0, 2.0, 3.0, 4.0]
+    assert values["session_id"] == "s"
+
+
+def test_inspect_knows_a_journal(tmp_path: Path) -> None:
+    values = inspect_path(write(tmp_path / "a.journal", 3))
+    kept = ("kind", "session_id", "n_units", "spike_chunks", "values", "label_chunks", "events")
+    assert [values[name] for name in kept] == ["journal", "s", 2, 3, 3, 3, 1]
+
+
+def test_two_clocks_of_one_journal_follow_each_other(tmp_path: Path) -> None:
+    values = convert(write(tmp_path / "a.journal", epochs=2), tmp_path / "a.h5")
+    recording = Recording.open(tmp_path / "a.h5")
+    assert np.diff(recording.spike_times).max() == pytest.approx(2.0, abs=0.01)
+    assert any("began anew 1 times" in note for note in values["notes"])
+
+
+@pytest.mark.parametrize("data", [b"", b"POYOJRN1", b"POYOJRN1" + b"\xff" * 40, b"something"])
+def test_other_files_are_no_journals(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "a.journal").write_bytes(data)
+    with pytest.raises(RecordingError, match="expected a journal"):
+        Journal(tmp_path / "a.journal")
