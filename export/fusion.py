@@ -100,9 +100,9 @@ class _FusedWriter(GraphWriter):
     def __init__(self, graph: ir.Graph, spec: ModelSpec) -> None:
         super().__init__()
         self.spec = spec
-        self.known = {value.name: value for node in graph for value in node.outputs}
-        self.known |= {value.name: value for value in graph.inputs}
-        self.known |= dict(graph.initializers)
+        computed = (value for node in graph for value in node.outputs)
+        values = (*computed, *graph.inputs, *graph.initializers.values())
+        self.known = {value.name or "": value for value in values}
 
     def constant(self, array: npt.NDArray[Any], name: str) -> ir.Value:
         """An initializer whose name is new to the core."""
@@ -222,9 +222,7 @@ class _FusedWriter(GraphWriter):
         """Cos and sin (L, P) of the latents' times; the core's own constants."""
         return [self.known["latent.cos"], self.known[f"latent.{'minus_' if inverse else ''}sin"]]
 
-    def turn(
-        self, x: ir.Value, rotation: Sequence[ir.Value], heads: int, name: str
-    ) -> ir.Value:
+    def turn(self, x: ir.Value, rotation: Sequence[ir.Value], heads: int, name: str) -> ir.Value:
         """Each head's first 2P dimensions of ``x`` (B, rows, H·K) turned; cos and sin (rows, P)."""
         first = self.constant(np.zeros(1, np.int64), "first_position")
         attributes = {

@@ -24,7 +24,10 @@ def build(
         typer.Option(help="jetson, jetson-orin, jetson-thor, rtx, cuda or cpu; default this one."),
     ] = None,
     precision: Annotated[
-        str | None, typer.Option(help="fp16 (with FP32 islands; engines' default), fp32 or bf16.")
+        str | None,
+        typer.Option(
+            help="fp16 (engines' default), fp32, or bf16 (on the CPU beside --recording)."
+        ),
     ] = None,
     max_spikes: Annotated[
         int | None,
