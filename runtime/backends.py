@@ -265,6 +265,8 @@ def open_ort_cpu(model: bytes, *, threads: int, what: str) -> Any:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    # It keeps a plan for each new number of spikes: memory grows, and nothing gets faster.
+    options.enable_mem_pattern = False
     try:
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as problem:

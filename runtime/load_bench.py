@@ -161,7 +161,7 @@ class _Load:
             lost = min(max(0, int(late_s / period) - 1), total - i)
             self.skipped += lost
             i += 1 + lost
-            if int(i * period) > second or i > total:
+            if int(i * period) > second:
                 second = int(i * period)
                 rss = rss or resident_mb()
                 self.on_second(second, int(total * period))
@@ -174,7 +174,7 @@ class _Load:
             n_spikes=round(self.n_spikes / n_decodes, 1),
             latency=self.latency,
             decode=self.decode,
-            rss_mb=(rss, resident_mb()),
+            rss_mb=(rss or resident_mb(), resident_mb()),
             stats=self.decoder.stats(),
         )
 
