@@ -26,7 +26,7 @@ def build(
     precision: Annotated[
         str | None,
         typer.Option(
-            help="fp16 (engines' default), fp32, or bf16 (on the CPU beside --recording)."
+            help="fp16 (engines' default), fp32 or bf16; on the CPU fp32, or bf16 with a recording."
         ),
     ] = None,
     max_spikes: Annotated[

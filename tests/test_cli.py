@@ -266,7 +266,7 @@ def test_build_for_the_cpu_says_what_is_settled_and_reports_it(
     assert values["settled"]
     written = json.loads(report.read_text())
     assert set(written) == {"build", "doctor"}
-    assert written["build"]["parity"]["worst"] == 0.0
+    assert written["build"]["parity"]["worst"] < 2e-6
 
 
 @pytest.mark.parametrize(
