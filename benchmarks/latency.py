@@ -12,40 +12,39 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import tempfile
 import time
-import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 import torch
 from common import (
-    Window,
     describe,
     environment,
     markdown,
     random_window,
     run,
     say,
-    torch_brain_feeds,
     torch_brain_model,
     write_json,
 )
+from latency_peers import (
+    EAGER,
+    FOR_SCALE,
+    OURS,
+    PEERS,
+    TOLERANCE,
+    TOLERANCES,
+    USUAL,
+    Run,
+    Setup,
+)
 
-from poyo_edge.errors import BackendError, CheckFailedError
-from poyo_edge.export.fold import FoldedWeights, fold
-from poyo_edge.export.graph import build_core
-from poyo_edge.runtime.backends import open_backend
-from poyo_edge.runtime.constants import session_constants
+from poyo_edge.errors import CheckFailedError
 from poyo_edge.spec import POYO_1_3M, POYO_11_8M, ModelSpec
 
-Float32 = npt.NDArray[np.float32]
-Run = Callable[[], Float32]
-"""Decode one window, inputs ready-made: (O,) float32 in the model's scale."""
 Taken = npt.NDArray[np.float64]
 """(repetitions,) milliseconds."""
 Case = tuple[int, int]
@@ -56,85 +55,6 @@ CLOCKS = {"wall": time.perf_counter_ns, "cpu": time.process_time_ns}
 WARM_UPS = 3
 EMBEDDING_STD = 1.0
 """Embeddings as large as trained ones or larger, so that spikes matter to the output."""
-TOLERANCE = 1e-5
-"""Largest difference between peers, in root mean squares of the outputs."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Setup:
-    """What every peer is made from."""
-
-    spec: ModelSpec
-    model: Any
-    """torch_brain's POYO, whose unit i is row i + 1 of its table."""
-    threads: int
-    notes: dict[str, str] = dataclasses.field(default_factory=dict)
-    """Peer → what a reader of the table should know about it."""
-
-    def weights(self) -> dict[str, Float32]:
-        """The model's tensors as arrays, without the vocabularies."""
-        state = self.model.state_dict().items()
-        return {k: v.numpy() for k, v in state if isinstance(v, torch.Tensor)}
-
-
-Peer = Callable[[Window], Run]
-"""Makes the inputs for a window ready."""
-
-
-def torch_brain_eager(setup: Setup) -> Peer:
-    """torch_brain's POYO as it is."""
-    setup.notes[EAGER] = "inference mode, no padding and so no mask"
-
-    def bind(window: Window) -> Run:
-        feeds = as_tensors(torch_brain_feeds(setup.spec, window))
-
-        def decode() -> Float32:
-            with torch.inference_mode():
-                return np.asarray(setup.model(**feeds)[0, 0].numpy())
-
-        return decode
-
-    return bind
-
-
-def direct_export(setup: Setup) -> Peer:
-    """torch_brain's POYO through ``torch.onnx.export``, on ONNX Runtime."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "direct.onnx")
-        setup.notes[DIRECT] = export_direct(setup, path)
-        session = onnxruntime.InferenceSession(
-            path, session_options(setup.threads), providers=["CPUExecutionProvider"]
-        )
-    names = {value.name for value in session.get_inputs()}
-
-    def bind(window: Window) -> Run:
-        arrays = torch_brain_feeds(setup.spec, window)
-        feeds = {name: array for name, array in arrays.items() if name in names}
-        return lambda: np.asarray(session.run(None, feeds)[0][0, 0])
-
-    return bind
-
-
-def poyo_edge_ort_cpu(setup: Setup) -> Peer:
-    """The folded core on the runtime's own backend."""
-    folded = fold(setup.weights(), setup.spec)
-    backend = open_backend("ort-cpu", build_core(folded).SerializeToString(), threads=setup.threads)
-    setup.notes[OURS] = f"folded core, backend {backend.name}"
-
-    def bind(window: Window) -> Run:
-        feeds = core_feeds(setup, folded, window)
-        return lambda: np.asarray(backend.run(feeds)[0, 0])
-
-    return bind
-
-
-EAGER, DIRECT, OURS = "torch_brain eager", "direct ONNX export", "poyo-edge ort-cpu"
-PEERS: dict[str, Callable[[Setup], Peer]] = {
-    EAGER: torch_brain_eager,
-    DIRECT: direct_export,
-    OURS: poyo_edge_ort_cpu,
-}
-"""Name → how it is opened. The first is the reference for the outputs."""
 
 
 def main() -> None:
@@ -147,7 +67,10 @@ def main() -> None:
     measured = [measure(name, options) for name in options.sizes]
     print(f"\n{latency_table(measured)}\n\n{growth_lines(measured)}\n\n{agreement_lines(measured)}")
     results = [one.to_json() for one in measured]
-    settings = {"repeats": options.repeats, "clock": options.clock}
+    rate = product_rate(CLOCKS[options.clock])
+    print(f"\nFP32 matrix products of this machine, 1 thread: {rate:.0f} Gflop/s")
+    print("\n".join(limit_lines(measured, rate)))
+    settings = {"repeats": options.repeats, "clock": options.clock, "gflops_per_s": rate}
     write_json(options.json, {**where, **settings, "results": results})
 
 
@@ -157,6 +80,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
     parser.add_argument("--spikes", type=int, nargs="+", default=[250, 1000, 4000])
     parser.add_argument("--units", type=int, nargs="+", default=[100])
+    parser.add_argument(
+        "--peers", nargs="+", choices=PEERS, default=list(USUAL), help=f"besides {EAGER} and {OURS}"
+    )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
@@ -168,6 +94,7 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--json", type=Path, help="also write the results to this file")
     options = parser.parse_args()
+    options.peers = [name for name in PEERS if name in {EAGER, OURS, *options.peers}]
     if options.clock == "cpu" and options.threads > 1:
         parser.error("--clock cpu: expected --threads 1; it would add the time of all threads")
     for name, least in {"spikes": 0, "units": 1, "threads": 1, "repeats": 2}.items():
@@ -225,9 +152,9 @@ def measure(size: str, options: argparse.Namespace) -> Measured:
         threads=options.threads,
     )
     peers = {}
-    for name, opener in PEERS.items():
+    for name in options.peers:
         say(f"{size}: opening {name}")
-        peers[name] = opener(setup)
+        peers[name] = PEERS[name](setup)
     rng = np.random.default_rng(options.seed)
     cases = [(n_units, n_spikes) for n_units in options.units for n_spikes in options.spikes]
     windows = {case: random_window(spec, *case, rng) for case in cases}
@@ -256,87 +183,24 @@ def random_model(spec: ModelSpec, n_units: int, seed: int) -> Any:
     return model
 
 
-def as_tensors(feeds: Mapping[str, npt.NDArray[Any]]) -> dict[str, torch.Tensor]:
-    """The same inputs for torch."""
-    return {name: torch.from_numpy(array) for name, array in feeds.items()}
-
-
-def core_feeds(
-    setup: Setup, folded: FoldedWeights, window: Window
-) -> Mapping[str, npt.NDArray[Any]]:
-    """Inputs of the folded core, session constants included."""
-    weights = setup.weights()
-    constants = session_constants(
-        setup.spec,
-        folded.session,
-        weights["unit_emb.weight"][1 : window.n_units + 1],
-        weights["session_emb.weight"][1],
-    )
-    return {
-        "spike_unit": window.spike_unit[None],
-        "spike_time": window.spike_time[None],
-        "spike_mask": np.ones((1, len(window.spike_time)), np.bool_),
-        "query_time": np.array([[setup.spec.window_seconds]], np.float32),
-        **constants.feeds(),
-    }
-
-
-def export_direct(setup: Setup, path: Path) -> str:
-    """Export torch_brain's POYO with a dynamic number of tokens; says how it was done.
-
-    The older exporter (``dynamo=False``) is no way out where this one fails: it cannot read the
-    vocabularies in the model's state and, given the state without them, ends Python (torch 2.13).
-
-    Raises:
-        BackendError: torch cannot export the model.
-    """
-    window = random_window(setup.spec, 4, 100, np.random.default_rng(0))
-    example = as_tensors(torch_brain_feeds(setup.spec, window))
-    n_tokens = torch.export.Dim("tokens", min=2, max=1 << 16)
-    tokens = ("input_unit_index", "input_timestamps", "input_token_type")
-    shapes = {name: {1: n_tokens} if name in tokens else None for name in example}
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            program = torch.onnx.export(
-                setup.model, kwargs=example, dynamic_shapes=shapes, dynamo=True, verbose=False
-            )
-            assert program is not None
-            program.save(path)
-    except Exception as problem:
-        raise BackendError(
-            f"{DIRECT}: torch {torch.__version__} cannot export torch_brain's POYO with "
-            f"dynamo=True: {problem}; "
-            f"install onnxscript and the torch that constraints.txt names"
-        ) from problem
-    return f"torch.onnx.export(dynamo=True) of torch {torch.__version__}, dynamic tokens"
-
-
-def session_options(threads: int) -> onnxruntime.SessionOptions:
-    """The options that poyo-edge opens its own core with."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    return options
-
-
 def check_agreement(size: str, runs: Mapping[tuple[Case, str], Run]) -> dict[str, float]:
     """Run everything once; the largest absolute difference of each peer to the first one.
 
     Raises:
         CheckFailedError: a peer differs by more than the tolerance.
     """
-    reference, *others = PEERS
+    names = dict.fromkeys(name for _, name in runs)
+    reference, *others = [name for name in names if name not in FOR_SCALE]
     outputs = {key: decode() for key, decode in runs.items()}
     cases = {case for case, _ in runs}
     expected = np.stack([outputs[case, reference] for case in cases])
-    tolerance = TOLERANCE * float(np.sqrt((expected**2).mean()))
+    rms = float(np.sqrt((expected**2).mean()))
     difference = {
         name: float(np.abs(np.stack([outputs[case, name] for case in cases]) - expected).max())
         for name in others
     }
     for name, apart in difference.items():
+        tolerance = TOLERANCES.get(name, TOLERANCE) * rms
         if not apart <= tolerance:
             raise CheckFailedError(
                 f"{size}: {name}: expected outputs within {tolerance:.1e} of {reference}, "
@@ -364,16 +228,24 @@ def time_interleaved(
 
 
 def latency_table(measured: list[Measured]) -> str:
-    """Median, 90 % and ratio of each peer in each case."""
-    header = ["model, units, spikes", *(f"{name}: median (p90) ms" for name in PEERS)]
-    header += [f"{name} / poyo-edge [10–90 %]" for name in PEERS if name != OURS]
+    """Median, percentiles and ratios of each peer in each case."""
+    header = ["model, units, spikes", "peer", "median ms", "p10", "p90", "p99"]
+    header += [f"peer / {OURS} [10–90 %]", f"{EAGER} / peer"]
     rows = []
     for one in measured:
         for case, peers in one.taken.items():
-            cells = [f"{np.median(t):.2f} ({np.percentile(t, 90):.2f})" for t in peers.values()]
-            ratios = [one.ratio(case, name) for name in peers if name != OURS]
-            cells += [_spread(ratio) for ratio in ratios]
-            rows.append([f"{one.size}, {case[0]}, {case[1]}", *cells])
+            for name, taken in peers.items():
+                figures = np.percentile(taken, [50, 10, 90, 99])
+                faster = float(np.median(peers[EAGER]) / np.median(taken))
+                rows.append(
+                    [
+                        f"{one.size}, {case[0]}, {case[1]}",
+                        name,
+                        *(f"{figure:.2f}" for figure in figures),
+                        _spread(one.ratio(case, name)),
+                        f"{faster:.2f}x",
+                    ]
+                )
     return markdown(header, rows)
 
 
@@ -404,8 +276,47 @@ def agreement_lines(measured: list[Measured]) -> str:
     return "\n".join(lines)
 
 
+def product_rate(now_ns: Callable[[], int], size: int = 768) -> float:
+    """Gflop/s of numpy's FP32 matrix product, the best of some; threads as the process has."""
+    a = np.random.default_rng(0).normal(size=(size, size)).astype(np.float32)
+    taken = []
+    for _ in range(30):
+        started = now_ns()
+        a @ a
+        taken.append(now_ns() - started)
+    return 2 * size**3 / float(np.percentile(taken, 10))
+
+
+def limit_lines(measured: list[Measured], rate: float) -> list[str]:
+    """Arithmetic of each case, and what share of the product rate ours reaches."""
+    lines = []
+    for one in measured:
+        for case, peers in one.taken.items():
+            flop = window_flop(SIZES[one.size], case[1])
+            reached = flop / (np.percentile(peers[OURS], 10) * 1e6)
+            lines.append(
+                f"{one.size}, {case[1]} spikes: {flop / 1e6:.0f} Mflop in products, "
+                f"{flop / rate / 1e6:.1f} ms at that rate; {OURS} reaches {reached / rate:.0%} "
+                f"of it (10 % fastest)"
+            )
+    return lines
+
+
+def window_flop(spec: ModelSpec, n_spikes: int) -> float:
+    """Floating point operations of the matrix products of one window with one query."""
+    latents, dim, dim_head = spec.n_latents, spec.dim, spec.dim_head
+    cross, self_ = spec.cross_heads * dim_head, spec.self_heads * dim_head
+    feed_forward = 3 * spec.ffn_mult * dim * dim
+    layer = 4 * dim * self_ + 2 * latents * self_ + feed_forward
+    encoder = 2 * (n_spikes + 1) * cross + cross * dim + feed_forward
+    decoder = 2 * dim * cross
+    return 2.0 * latents * (encoder + spec.depth * layer + decoder)
+
+
 def _growth(one: Measured, small: Case, large: Case) -> str:
-    ratios = {name: _ratio(one.taken[large][name], one.taken[small][name]) for name in PEERS}
+    ratios = {
+        name: _ratio(one.taken[large][name], one.taken[small][name]) for name in one.taken[small]
+    }
     return ", ".join(f"{name} {_spread(ratio)}" for name, ratio in ratios.items())
 
 

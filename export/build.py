@@ -12,8 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from poyo_edge.artifact import CORE, Artifact
+from poyo_edge.artifact import CORE, CORE_ORT_CPU, Artifact
 from poyo_edge.errors import BackendError, MissingExtraError, UsageError
+from poyo_edge.export.build_cpu import approve_precision
 from poyo_edge.export.build_options import (
     BuildOptions,
     choose_max_spikes,
@@ -37,9 +38,10 @@ from poyo_edge.export.operator_table import TABLES, VERSIONS, TableSource
 from poyo_edge.export.static_shapes import fix_axes
 from poyo_edge.files import sha256_bytes, write_bytes
 from poyo_edge.recording import Recording
-from poyo_edge.runtime.backends import OrtCpuBackend, open_backend
+from poyo_edge.runtime.backends import CpuSource, OrtCpuBackend, open_backend
 from poyo_edge.runtime.buckets import token_buckets, unit_capacity
 from poyo_edge.runtime.constants import constant_shapes, session_constants
+from poyo_edge.runtime.cpu_precision import forget_precision
 from poyo_edge.runtime.intake import UnitTable
 from poyo_edge.runtime.machine import Machine, this_machine
 from poyo_edge.targets import TARGETS, Target, build_command, known_faults
@@ -210,7 +212,11 @@ class _Job:
         present = importlib.util.find_spec("onnxruntime") is not None
         if not present:
             raise MissingExtraError("onnxruntime", "gpu" if name == "ort-cuda" else "ort", name)
-        backend = open_backend(name, self.core)
+        if self.precision != "fp32":
+            return self._lower_on_cpu()
+        if self.options.precision == "fp32" and forget_precision(self.artifact.path):
+            self.settled.append("what was approved below fp32 is forgotten")
+        backend = open_backend(name, self.core, cpu=self._for_cpu())
         parity = self.trial.compare(OrtCpuBackend(self.core, threads=1), backend, "fp32")
         parity.require(name, "use --target cpu" if name == "ort-cuda" else "export again")
         if getattr(backend, "fallen_back", False):
@@ -221,6 +227,37 @@ class _Job:
             parity=parity.to_json(),
             next=[f"poyo-edge bench {self.artifact.path} --backend {name}"],
         )
+
+    def _lower_on_cpu(self) -> dict[str, Any]:
+        """Below FP32 on the CPU: only what a recording shows to cost little."""
+        self.say(f"comparing R² in {self.precision} and in fp32")
+        record, parity = approve_precision(
+            self.artifact.path,
+            self.core,
+            self.core_sha256,
+            self.trial,
+            self.precision,
+            self.options.recording,
+            open_backend("ort-cpu", self.core, cpu=self._for_cpu()),
+        )
+        self.settled.append(
+            f"{record.backend} {record.version} in {record.precision} costs "
+            f"{record.r2_fp32 - record.r2:.5f} of R² {record.r2_fp32:.4f} on {record.recording} "
+            f"({record.n_windows} windows) and takes {1 / record.speedup:.2f} times as long as "
+            f"ort-cpu in fp32"
+        )
+        chosen = "uses it from now on" if record.speedup > 1 else "stays with ort-cpu"
+        self.settled.append(f"backend 'auto' {chosen}; 'openvino' computes in {record.precision}")
+        self.unsettled.append("other recordings and sessions: build again with one of them to see")
+        return self._report(
+            engines=[],
+            parity=parity.to_json(),
+            next=[f"poyo-edge bench {self.artifact.path} --backend {record.backend}"],
+        )
+
+    def _for_cpu(self) -> CpuSource:
+        there = CORE_ORT_CPU in self.artifact.manifest.files
+        return CpuSource(fused=self.artifact.read(CORE_ORT_CPU) if there else None)
 
     def _prepare(self) -> Prepared:
         """The graph of the precision, checked; needs onnx."""

@@ -68,7 +68,7 @@ def choose_target(name: str | None, machine: Machine) -> Target:
 
 
 def choose_precision(name: str | None, target: Target) -> str:
-    """The precision meant: FP16 with islands for engines, FP32 elsewhere.
+    """The precision meant: FP16 with islands for engines, FP32 elsewhere (on CPUs BF16 too).
 
     Raises:
         UsageError: the target has no such precision.
@@ -76,8 +76,10 @@ def choose_precision(name: str | None, target: Target) -> str:
     engine = target.backend.startswith("tensorrt")
     if name is None:
         return "fp16" if engine else "fp32"
-    if name not in PRECISIONS or (name != "fp32" and not engine):
-        allowed = list(PRECISIONS) if engine else ["fp32"]
+    allowed = list(PRECISIONS) if engine else ["fp32"]
+    if target.backend == "ort-cpu":
+        allowed += ["bf16"]
+    if name not in allowed:
         raise UsageError(f"precision: expected one of {allowed} for {target.name}, got {name!r}")
     return name
 

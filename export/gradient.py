@@ -59,13 +59,15 @@ class GradientWriter(GraphWriter):
         inputs: Sequence[ir.Value],
         name: str,
         attributes: Mapping[str, Any] | None = None,
+        *,
+        domain: str = "",
     ) -> ir.Value:
         """One node with one output, and its step when an input varies.
 
         Raises:
             NotImplementedError: an input varies and there is no rule for the operator.
         """
-        value = super().op(op_type, inputs, name, attributes)
+        value = super().op(op_type, inputs, name, attributes, domain=domain)
         if self._needs_step(inputs):
             make = getattr(self, f"_{op_type.lower()}_rule", None)
             if make is None:

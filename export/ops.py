@@ -41,9 +41,11 @@ class GraphWriter:
         inputs: Sequence[ir.Value],
         name: str,
         attributes: Mapping[str, Any] | None = None,
+        *,
+        domain: str = "",
     ) -> ir.Value:
-        """One node with one output."""
-        value = self.tape.op(op_type, inputs, attributes, name=name)
+        """One node with one output; ``domain`` is that of operators beyond the standard."""
+        value = self.tape.op(op_type, inputs, attributes, domain=domain, name=name)
         value.name = name
         return value
 

@@ -24,6 +24,7 @@ TOLERANCE_ROUNDING = 4.0
 """An error of this many times the model's own float32 rounding error is allowed in any case: a
 model whose output hardly varies, or that amplifies rounding, can be matched no better."""
 _MOST_SPIKES_IN_FLOAT64 = 1000
+_MOST_TOGETHER = 1000
 
 Float32 = npt.NDArray[np.float32]
 
@@ -135,7 +136,7 @@ def compare(
     rounding = _rounding(reference, windows, expected)
     tolerance = max(TOLERANCE_SD * output_sd, TOLERANCE_ROUNDING * rounding)
 
-    short = [i for i, window in enumerate(windows) if len(window.time) <= 1000]
+    short = [i for i, window in enumerate(windows) if len(window.time) <= _MOST_TOGETHER]
     together = _run(backend, constants, [windows[i] for i in short])
     padded = np.abs(together - np.stack([expected[i] for i in short])).max()
 
@@ -165,6 +166,35 @@ def compare(
         ),
     )
     return parity, expected
+
+
+def compare_variant(
+    parity: Parity,
+    backend: Backend,
+    constants: SessionConstants,
+    windows: Sequence[Window],
+    expected: Sequence[Float32],
+) -> Parity:
+    """The parity of the core with lines for a graph made from it, held to the same tolerance."""
+    short = [i for i, window in enumerate(windows) if len(window.time) <= _MOST_TOGETHER]
+    together = list(_run(backend, constants, [windows[i] for i in short]))
+    alone = [_run(backend, constants, [window])[0] for window in windows]
+    found = {
+        "": (_largest_difference(alone, expected), range(len(windows))),
+        ", padded batch": (_largest_difference(together, [expected[i] for i in short]), short),
+    }
+    lines = tuple(
+        ParityLine(
+            kind=f"{backend.name} graph{how}",
+            n_spikes=max(len(windows[i].time) for i in which),
+            n_windows=len(which),
+            max_abs_error=error,
+            tolerance=parity.tolerance,
+            ok=bool(error <= parity.tolerance),
+        )
+        for how, (error, which) in found.items()
+    )
+    return dataclasses.replace(parity, lines=(*parity.lines, *lines))
 
 
 class Float32Angles(torch.nn.Module):

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import hashlib
-import importlib.metadata
 import json
-import platform
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,10 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from poyo_edge import __version__
 from poyo_edge.artifact import (
     ADAPT,
     CORE,
+    CORE_ORT_CPU,
     GOLDEN,
     MANIFEST,
     PRIOR,
@@ -33,24 +30,24 @@ from poyo_edge.errors import UsageError
 from poyo_edge.export.adapt import build_adapt
 from poyo_edge.export.adapt_parity import GradientParity, compare_gradients
 from poyo_edge.export.fold import FoldedWeights, fold
+from poyo_edge.export.fusion import fuse_for_ort_cpu
 from poyo_edge.export.graph import build_core
 from poyo_edge.export.health import WeightHealth, weight_health
-from poyo_edge.export.parity import Parity, Reference, compare
+from poyo_edge.export.parity import Parity, Reference, compare, compare_variant
 from poyo_edge.export.prior import prior_tensors
+from poyo_edge.export.provenance import TABLES, core_hash, source_record, tool_versions
 from poyo_edge.export.report import write_report
 from poyo_edge.export.windows import Window, recorded_windows, synthetic_windows
 from poyo_edge.files import atomic_folder, require_free, safe_name, sha256_file
 from poyo_edge.recording import Recording
-from poyo_edge.runtime.backends import open_backend
+from poyo_edge.runtime.backends import OrtCpuBackend
 from poyo_edge.runtime.constants import session_constants
 from poyo_edge.runtime.decoder import Decoder
 from poyo_edge.runtime.replay import draw, replay
 from poyo_edge.session import Session, SessionHeader
-from poyo_edge.spec import ModelSpec
 from poyo_edge.tensors import to_bytes
 
 MAX_SPIKES = 8192
-_TABLES = ("unit_emb.weight", "session_emb.weight")
 _GOLDEN_SPIKES = 1000
 Step = Callable[[str], None]
 Float32 = npt.NDArray[np.float32]
@@ -165,10 +162,12 @@ def export_checkpoint(
     say("folding the weights and building the core")
     weights = {name: tensor.numpy() for name, tensor in checkpoint.weights.items()}
     exporter = _Exporter(checkpoint, weights, options)
-    core = build_core(exporter.folded).SerializeToString()
+    graph = build_core(exporter.folded)
+    core = graph.SerializeToString()
+    fused = fuse_for_ort_cpu(graph, exporter.spec).SerializeToString()
     adapt = build_adapt(exporter.folded).SerializeToString()
     say("comparing with the checkpoint's own model")
-    parity, gradients, golden = exporter.compare(core, adapt, recording)
+    parity, gradients, golden = exporter.compare(core, fused, adapt, recording)
     parity.require()
     gradients.require()
     report = ExportReport(
@@ -187,7 +186,8 @@ def export_checkpoint(
         return report
     with atomic_folder(out, overwrite=options.overwrite) as folder:
         say("writing the artifact")
-        exporter.write(folder, {CORE: core, ADAPT: adapt, GOLDEN: golden.to_bytes()})
+        files = {CORE: core, CORE_ORT_CPU: fused, ADAPT: adapt, GOLDEN: golden.to_bytes()}
+        exporter.write(folder, files)
         return exporter.finish(folder, report, recording, say)
 
 
@@ -215,7 +215,7 @@ class _Exporter:
         )
 
     def compare(
-        self, core: bytes, adapt: bytes, recording: Recording | None
+        self, core: bytes, fused: bytes, adapt: bytes, recording: Recording | None
     ) -> tuple[Parity, GradientParity, Golden]:
         """Parity on the session of the recording, or on the one with most units."""
         session_id, units = self._session_to_compare(recording)
@@ -232,8 +232,10 @@ class _Exporter:
         windows = synthetic_windows(self.spec, len(units))
         if recording is not None:
             windows += recorded_windows(recording, self.spec)
-        backend = open_backend("ort-cpu", core)
-        parity, expected = compare(reference, backend, constants, windows)
+        plain = OrtCpuBackend(core, threads=1)
+        parity, expected = compare(reference, plain, constants, windows)
+        variant = OrtCpuBackend(fused, threads=1)
+        parity = compare_variant(parity, variant, constants, windows, expected)
         short = [len(w.time) <= _GOLDEN_SPIKES and w.kind == "synthetic" for w in windows]
         labelled = [window for window, kept in zip(windows, short, strict=True) if kept]
         gradients, golden_gradients = compare_gradients(reference, adapt, labelled)
@@ -254,7 +256,7 @@ class _Exporter:
         """Everything but reports and manifest."""
         for name, data in files.items():
             (folder / name).write_bytes(data)
-        tables = [self.weights[name][1:] for name in _TABLES]
+        tables = [self.weights[name][1:] for name in TABLES]
         (folder / PRIOR).write_bytes(to_bytes(prior_tensors(*tables), {}))
         (folder / WEIGHTS).write_bytes(to_bytes(self.folded.session, {}))
         (folder / SESSIONS).mkdir()
@@ -324,40 +326,6 @@ class _Exporter:
         if self.sessions:
             return max(self.sessions.items(), key=lambda item: len(item[1]))
         return None, [unit for unit in self.checkpoint.unit_vocab if unit != "NA"][:200] or ["NA"]
-
-
-def core_hash(weights: dict[str, Float32], spec: ModelSpec) -> str:
-    """SHA-256 of everything that a session's embeddings depend on: all weights but the tables.
-
-    It does not change when the graph is built differently, so sessions outlive new exporters.
-    """
-    digest = hashlib.sha256(json.dumps(spec.to_json(), sort_keys=True).encode())
-    for name in sorted(set(weights) - set(_TABLES)):
-        array = np.ascontiguousarray(weights[name], dtype="<f4")
-        digest.update(f"{name}{array.shape}".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()
-
-
-def source_record(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What the manifest and the report say about the checkpoint."""
-    return {
-        "file": checkpoint.path.name,
-        "sha256": checkpoint.sha256,
-        "layout": checkpoint.layout,
-        "container": checkpoint.container,
-        "prefix": checkpoint.prefix,
-        "omega": checkpoint.omega_formula,
-        "scaled": checkpoint.scaled,
-        "notes": list(checkpoint.notes),
-    }
-
-
-def tool_versions() -> dict[str, str]:
-    """Versions of what takes part in an export."""
-    packages = ("numpy", "torch", "onnx", "onnx-ir", "onnxruntime", "safetensors")
-    versions = {name: importlib.metadata.version(name) for name in packages}
-    return {"poyo-edge": __version__, "python": platform.python_version(), **versions}
 
 
 def _kept_sessions(checkpoint: Checkpoint, keep: Sequence[str]) -> dict[str, tuple[str, ...]]:

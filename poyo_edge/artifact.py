@@ -2,6 +2,7 @@
 
 manifest.json        what this is, and SHA-256 and size of every file
 core.onnx            the folded core
+core.ort-cpu.onnx    the same with ONNX Runtime's own operators, for its CPU provider
 adapt.onnx           loss and gradients, to fit new sessions
 weights.safetensors  what the session constants need
 prior.safetensors    what trained embeddings look like
@@ -32,6 +33,8 @@ SCHEMA = "poyo-edge/artifact"
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 CORE = "core.onnx"
+CORE_ORT_CPU = "core.ort-cpu.onnx"
+"""Optional: artifacts without it run the core itself there."""
 ADAPT = "adapt.onnx"
 WEIGHTS = "weights.safetensors"
 PRIOR = "prior.safetensors"

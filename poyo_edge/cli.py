@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from poyo_edge import __version__, cli_build, cli_calibrate, cli_convert, cli_run
+from poyo_edge import __version__, cli_bench, cli_build, cli_calibrate, cli_convert, cli_run
 from poyo_edge.commands import (
     DEPLOY,
     DEVICE,
@@ -29,7 +29,6 @@ from poyo_edge.commands import (
 )
 from poyo_edge.console import Console, program
 from poyo_edge.console_text import (
-    bench_text,
     demo_text,
     doctor_text,
     export_text,
@@ -39,7 +38,7 @@ from poyo_edge.console_text import (
 )
 from poyo_edge.errors import ArtifactError, CheckFailedError, UsageError
 
-__all__ = ["app", "cli_build", "cli_calibrate", "cli_convert", "cli_run", "main"]
+__all__ = ["app", "cli_bench", "cli_build", "cli_calibrate", "cli_convert", "cli_run", "main"]
 
 
 def main() -> None:
@@ -217,38 +216,6 @@ def verify(artifact: ArtifactPath, threads: Threads = 1, as_json: Json = False) 
     Console(as_json=as_json).result(values, verify_text(values))
     if not ok:
         raise typer.Exit(3)
-
-
-@command(DEVICE, example="poyo-edge bench model.poyo --spikes 0 --spikes 1000")
-def bench(
-    artifact: ArtifactPath,
-    session: SessionName = None,
-    spikes: Annotated[
-        list[int] | None, typer.Option(min=0, help="Spikes in a window; may be repeated.")
-    ] = None,
-    repeats: Annotated[int, typer.Option(min=1, max=1_000_000, help="Windows of each kind.")] = 50,
-    backend: BackendName = "auto",
-    threads: Threads = 1,
-    as_json: Json = False,
-) -> None:
-    """Time one window against its number of spikes."""
-    from poyo_edge.artifact import Artifact
-    from poyo_edge.runtime.bench import bench as run_bench
-    from poyo_edge.runtime.core import Core
-
-    opened = Artifact.open(artifact)
-    core = Core.open(opened, backend=backend, threads=threads)
-    chosen = opened.session(session or next(iter(opened.session_files()), None))
-    constants = core.constants(chosen.unit_embedding, chosen.session_embedding)
-    timed = run_bench(core, constants, spike_counts=spikes or None, repeats=repeats)
-    lines = [line.to_json() for line in timed]
-    values = {
-        "backend": core.backend.name,
-        "threads": threads,
-        "n_units": len(constants.unit_kv),
-        "latency_ms": lines,
-    }
-    Console(as_json=as_json).result(values, bench_text(values))
 
 
 @command(LOOK, example="poyo-edge doctor")

@@ -27,7 +27,10 @@ def build(
         ),
     ] = None,
     precision: Annotated[
-        str | None, typer.Option(help="fp16 (with FP32 islands; engines' default), fp32 or bf16.")
+        str | None,
+        typer.Option(
+            help="fp16 (engines' default), fp32 or bf16; on the CPU fp32, or bf16 with a recording."
+        ),
     ] = None,
     max_spikes: Annotated[
         int | None,

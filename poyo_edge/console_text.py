@@ -63,6 +63,31 @@ def bench_text(values: Values) -> str:
     return f"{title}; milliseconds\n{table(['window', *names], rows)}"
 
 
+def load_text(values: Values) -> str:
+    """Latencies of a stream, what was late, and memory."""
+    load, rss = values["load"], values["rss_mb"]
+    names = ("p50", "p90", "p99", "p999", "max")
+    rows = [
+        [label, *(f"{values[key][name]:.2f}" for name in names)]
+        for label, key in (("due to there", "latency_ms"), ("decode alone", "decode_ms"))
+    ]
+    period_ms = 1e3 / load["rate_hz"]
+    counted = {name: count for name, count in values["counters"].items() if count}
+    lines = [
+        f"{values['backend']}, threads {values['threads']}, units {values['n_units']}; "
+        f"{load['spikes_per_s']:g} spikes/s, {load['rate_hz']:g} values/s, "
+        f"{load['seconds']:g} s; milliseconds",
+        table(["", *names], rows),
+        f"deadlines  {values['missed']} of {values['n_decodes'] + values['skipped']} missed "
+        f"({period_ms:g} ms), {values['skipped']} of them never decoded",
+        f"windows    {values['spikes_per_window']:g} spikes in the mean",
+        f"memory     {rss['start']:g} MB at the start, {rss['end']:g} MB at the end",
+        f"statuses   {', '.join(f'{k} {v}' for k, v in values['statuses'].items() if v)}",
+        f"counters   {', '.join(f'{name} {count}' for name, count in counted.items())}",
+    ]
+    return "\n".join(lines)
+
+
 def calibrate_text(values: Values, artifact: Path, recording: Path, program: str) -> str:
     """The learning curve, R² with its interval, what was noticed, and what to type next."""
     best = values["steps"]

@@ -22,6 +22,7 @@ _EXTRAS = {
     "train": ("torch", "lightning", "torch_brain"),
     "all": ("torch", "lightning", "torch_brain", "onnx", "onnx-ir", "onnxruntime", "matplotlib"),
     "plot": ("matplotlib",),
+    "openvino": ("openvino",),
 }
 _NEEDED_FOR = {
     "ort": "decode on this machine: replay, verify, bench",
@@ -29,6 +30,7 @@ _NEEDED_FOR = {
     "train": "pretrain",
     "all": "do all of it, and run the demo",
     "plot": "draw pictures",
+    "openvino": "decode in BF16 on processors that compute it",
 }
 
 

@@ -64,6 +64,7 @@ def draw_latency(
     summary_ms: dict[str, float],
     *,
     title: str,
+    what: str = "milliseconds from the call of decode to its result",
 ) -> None:
     """Histogram of latencies with its percentiles.
 
@@ -73,6 +74,7 @@ def draw_latency(
         counts: (K,) decodes in each bin.
         summary_ms: percentile name → milliseconds.
         title: above the picture.
+        what: below it.
     """
     plt = _pyplot("drawing the latency histogram")
     used = np.flatnonzero(counts)
@@ -89,7 +91,7 @@ def draw_latency(
     axis.xaxis.set_major_formatter(plt.FuncFormatter(lambda x, _: f"{x:g}"))
     axis.xaxis.set_minor_formatter(plt.FuncFormatter(lambda x, _: f"{x:g}"))
     axis.tick_params(axis="x", which="both", labelsize=9)
-    axis.set_xlabel("milliseconds from the call of decode to its result")
+    axis.set_xlabel(what)
     axis.set_ylabel("decodes")
     axis.spines[["top", "right"]].set_visible(False)
     _save(plt, figure, path, title)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.metadata
 import importlib.util
 import logging
 from collections.abc import Mapping
@@ -54,18 +55,39 @@ class EngineSource:
     max_spikes: int
 
 
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class CpuSource:
+    """What an artifact has for the CPU beside its core."""
+
+    fused: bytes | None = None
+    """The bytes of ``core.ort-cpu.onnx``, already checked."""
+    precision: str = "fp32"
+    """What OpenVINO may compute in: below FP32 only what ``build`` has measured."""
+    faster: bool = False
+    """Whether it was faster so than ONNX Runtime in FP32."""
+
+
 def list_backends() -> list[BackendInfo]:
-    """All backends that this version knows, best first."""
+    """All backends that this version knows, best first.
+
+    ``auto`` takes OpenVINO before ONNX Runtime where BF16 is approved, and was faster.
+    """
     machine = this_machine()
     return [
         _engine_info("tensorrt", machine.tensorrt, machine.sm, "tensorrt"),
         _engine_info("tensorrt-rtx", machine.rtx, machine.sm, "rtx"),
         *_onnxruntime_infos(machine.sm),
+        _openvino_info(),
     ]
 
 
 def open_backend(
-    name: str, core: bytes, *, threads: int = 1, engines: EngineSource | None = None
+    name: str,
+    core: bytes,
+    *,
+    threads: int = 1,
+    engines: EngineSource | None = None,
+    cpu: CpuSource | None = None,
 ) -> Backend:
     """Open the core on a backend; behind each but ``ort-cpu``, that one stands ready.
 
@@ -74,6 +96,7 @@ def open_backend(
         core: the bytes of ``core.onnx``, already checked against the manifest.
         threads: threads for one window on the CPU.
         engines: where engines are; None leaves the TensorRT backends out.
+        cpu: what there is for the CPU beside the core.
 
     Raises:
         UsageError: unknown name, or threads out of range.
@@ -87,39 +110,68 @@ def open_backend(
         raise UsageError(f"backend: expected 'auto' or one of {known}, got {name!r}")
     if not isinstance(threads, int) or not 1 <= threads <= MOST_THREADS:
         raise UsageError(f"threads: expected an integer from 1 to {MOST_THREADS}, got {threads!r}")
-    if name in ("auto", "ort-cpu"):
-        cpu = OrtCpuBackend(core, threads=threads)
-        return cpu if name == "ort-cpu" else _best(infos, core, cpu, engines)
-    first = _accelerated(name, core, engines)
-    return _with_fallback(first, OrtCpuBackend(core, threads=threads))
+    opening = _Opening(core, threads, engines, cpu or CpuSource())
+    if name == "ort-cpu":
+        return opening.ort_cpu()
+    if name == "auto":
+        return opening.best(infos)
+    return _with_fallback(opening.open(name), opening.ort_cpu())
 
 
-def _best(
-    infos: list[BackendInfo], core: bytes, cpu: Backend, engines: EngineSource | None
-) -> Backend:
-    """The first accelerated backend that is present and opens, or the CPU; says why."""
-    for info in infos:
-        if not info.present or info.name == cpu.name:
-            continue
-        try:
-            return _with_fallback(_accelerated(info.name, core, engines), cpu)
-        except PoyoEdgeError as problem:
-            _log.info("auto: not %s: %s", info.name, problem)
-    return cpu
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Opening:
+    """One core about to be opened."""
 
+    core: bytes
+    threads: int
+    engines: EngineSource | None
+    cpu: CpuSource
 
-def _accelerated(name: str, core: bytes, engines: EngineSource | None) -> Backend:
-    if name == "ort-cuda":
-        from poyo_edge.runtime.ort_cuda import OrtCudaBackend
+    def best(self, infos: list[BackendInfo]) -> Backend:
+        """The first other backend that is present and opens, or ONNX Runtime; says why."""
+        last = self.ort_cpu()
+        for info in infos:
+            if not info.present or info.name == last.name:
+                continue
+            if info.name == "openvino" and not self.cpu.faster:
+                continue  # in FP32 ONNX Runtime is
+            try:
+                return _with_fallback(self.open(info.name), last)
+            except PoyoEdgeError as problem:
+                _log.info("auto: not %s: %s", info.name, problem)
+        return last
 
-        most = engines.max_spikes if engines is not None else SMALLEST
-        return OrtCudaBackend(core, token_buckets(most))
-    if engines is None:
-        raise BackendError(f"{name}: expected an artifact with engines, got a core alone")
-    from poyo_edge.runtime.engines import EngineStore
-    from poyo_edge.runtime.tensorrt_backend import open_engines
+    def ort_cpu(self) -> Backend:
+        """ONNX Runtime on the graph made for it, or on the core where that does not open."""
+        if self.cpu.fused is not None:
+            try:
+                return OrtCpuBackend(self.cpu.fused, threads=self.threads)
+            except BackendError as problem:
+                _log.warning(
+                    "ort-cpu: the graph made for it does not open, using the core: %s", problem
+                )
+        return OrtCpuBackend(self.core, threads=self.threads)
 
-    return open_engines(name, EngineStore(engines.folder), engines.core_sha256, this_machine())
+    def open(self, name: str) -> Backend:
+        """Any of the others."""
+        engines = self.engines
+        if name == "openvino":
+            from poyo_edge.runtime.openvino_backend import OpenVinoBackend
+
+            precision = self.cpu.precision
+            return OpenVinoBackend(self.core, threads=self.threads, precision=precision)
+        if name == "ort-cuda":
+            from poyo_edge.runtime.ort_cuda import OrtCudaBackend
+
+            most = engines.max_spikes if engines is not None else SMALLEST
+            return OrtCudaBackend(self.core, token_buckets(most))
+        if engines is None:
+            raise BackendError(f"{name}: expected an artifact with engines, got a core alone")
+        from poyo_edge.runtime.engines import EngineStore
+        from poyo_edge.runtime.tensorrt_backend import open_engines
+
+        store = EngineStore(engines.folder)
+        return open_engines(name, store, engines.core_sha256, this_machine())
 
 
 def _with_fallback(first: Backend, second: Backend) -> Backend:
@@ -137,6 +189,22 @@ def _engine_info(name: str, version: str, sm: str, extra: str) -> BackendInfo:
         reason = f"{title} {version} is installed, but the driver shows no GPU"
         return BackendInfo(name=name, present=False, reason=reason)
     return BackendInfo(name=name, present=True, reason=f"{title} {version}, GPU of SM {sm}")
+
+
+def _openvino_info() -> BackendInfo:
+    version = openvino_version()
+    if version:
+        return BackendInfo(name="openvino", present=True, reason=f"openvino {version}")
+    reason = 'openvino is not installed; run: pip install "poyo-edge[openvino]"'
+    return BackendInfo(name="openvino", present=False, reason=reason)
+
+
+def openvino_version() -> str:
+    """The version of the package, or "" where it is not installed."""
+    try:
+        return importlib.metadata.version("openvino")
+    except importlib.metadata.PackageNotFoundError:
+        return ""
 
 
 def _onnxruntime_infos(sm: str) -> list[BackendInfo]:
@@ -199,6 +267,8 @@ def open_ort_cpu(model: bytes, *, threads: int, what: str) -> Any:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    # It keeps a plan for each new number of spikes: memory grows, and nothing gets faster.
+    options.enable_mem_pattern = False
     try:
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as problem:

@@ -7,9 +7,16 @@ import dataclasses
 import numpy as np
 import numpy.typing as npt
 
-from poyo_edge.artifact import CORE, Artifact
-from poyo_edge.runtime.backends import Backend, EngineSource, open_backend
+from poyo_edge.artifact import CORE, CORE_ORT_CPU, Artifact
+from poyo_edge.runtime.backends import (
+    Backend,
+    CpuSource,
+    EngineSource,
+    open_backend,
+    openvino_version,
+)
 from poyo_edge.runtime.constants import SessionConstants, constant_shapes, session_constants
+from poyo_edge.runtime.cpu_precision import approved_precision
 from poyo_edge.runtime.engines import ENGINES
 from poyo_edge.tensors import Tensors
 
@@ -37,9 +44,23 @@ class Core:
             core_sha256=artifact.manifest.files[CORE].sha256,
             max_spikes=artifact.manifest.max_spikes,
         )
+        fused = artifact.read(CORE_ORT_CPU) if CORE_ORT_CPU in artifact.manifest.files else None
+        cpu = CpuSource(fused=fused)
+        version = openvino_version()
+        if version and backend in ("auto", "openvino"):
+            approved = approved_precision(artifact.path, engines.core_sha256, version)
+            if approved is not None:
+                faster = approved.speedup > 1.0
+                cpu = CpuSource(fused=fused, precision=approved.precision, faster=faster)
         return cls(
             artifact=artifact,
-            backend=open_backend(backend, artifact.read(CORE), threads=threads, engines=engines),
+            backend=open_backend(
+                backend,
+                artifact.read(CORE),
+                threads=threads,
+                engines=engines,
+                cpu=cpu,
+            ),
             weights=artifact.weights(constant_shapes(artifact.manifest.spec)),
         )
 

@@ -97,7 +97,8 @@ def _tolerance(golden: Golden, core: Core, backend: str) -> float:
     """The export's on the CPU; elsewhere what its precision is allowed, in sd of the output."""
     if backend == "ort-cpu":
         return golden.tolerance
-    spread = np.concatenate([window["prediction"] for window in golden.windows]).std(0).mean()
+    with np.errstate(invalid="ignore"):  # golden windows that are not finite fail all the same
+        spread = np.concatenate([window["prediction"] for window in golden.windows]).std(0).mean()
     precision = getattr(core.backend, "precision", "fp32")
     return max(golden.tolerance, WORST_SD[precision] * float(spread))
 

@@ -1,0 +1,93 @@
+"""``build --target cpu``: does the graph for ONNX Runtime agree, and may OpenVINO use BF16?"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+
+from poyo_edge.errors import CheckFailedError, MissingExtraError, UsageError
+from poyo_edge.export.engine_parity import EngineParity, Trial
+from poyo_edge.export.windows import feeds
+from poyo_edge.runtime.backends import Backend, openvino_version
+from poyo_edge.runtime.cpu_precision import LIMIT_R2, CpuPrecision
+from poyo_edge.runtime.openvino_backend import OpenVinoBackend
+
+BACKEND = "openvino"
+_TIMED = 40
+"""Windows to time, of those that were compared just before."""
+
+
+def approve_precision(
+    artifact: Path,
+    core: bytes,
+    core_sha256: str,
+    trial: Trial,
+    precision: str,
+    recording: Path | None,
+    exact: Backend,
+) -> tuple[CpuPrecision, EngineParity]:
+    """Measure a precision on a recording and write the record that allows it.
+
+    Args:
+        artifact: the folder to write the record into.
+        core: the bytes of ``core.onnx``.
+        core_sha256: their hash.
+        trial: with the recording's windows.
+        precision: "bf16".
+        recording: where the windows are from.
+        exact: what decodes in FP32 on this machine.
+
+    Raises:
+        UsageError: no recording to measure on.
+        MissingExtraError: OpenVINO is not installed.
+        BackendError: this processor does not compute in that precision.
+        CheckFailedError: it costs too much R²; nothing is written.
+    """
+    if recording is None:
+        raise UsageError(
+            f"precision: expected --recording beside --precision {precision}, got none; a lower "
+            f"precision is used only after R² was compared on a recording"
+        )
+    version = openvino_version()
+    if not version:
+        raise MissingExtraError("openvino", "openvino", f"{precision} on the CPU")
+    lower = OpenVinoBackend(core, threads=1, precision=precision)
+    parity = trial.compare(exact, lower, precision)
+    r2, lost = parity.r2_core, parity.r2_lost
+    assert r2 is not None and lost is not None
+    if not lost <= LIMIT_R2:
+        raise CheckFailedError(
+            f"{precision} on {BACKEND}: expected R² lower by at most {LIMIT_R2} on "
+            f"{recording.name}, got {lost:.5f} ({r2:.4f} in fp32, {r2 - lost:.4f} in "
+            f"{precision}, error {parity.rms / parity.output_sd:.1e} sd of the output); stay "
+            f"with fp32"
+        )
+    record = CpuPrecision(
+        core_sha256=core_sha256,
+        backend=BACKEND,
+        version=version,
+        precision=precision,
+        recording=recording.name,
+        n_windows=len(trial.recorded),
+        r2_fp32=r2,
+        r2=r2 - lost,
+        speedup=_speedup(exact, lower, trial),
+    )
+    record.save(artifact)
+    return record, parity
+
+
+def _speedup(exact: Backend, lower: Backend, trial: Trial) -> float:
+    """How many times faster the second one decodes recorded windows; they take turns."""
+    windows = trial.recorded[:: max(1, len(trial.recorded) // _TIMED)]
+    taken = np.empty((len(windows), 2))
+    for i, window in enumerate(windows):
+        ready = feeds(trial.constants, [window])
+        for j, backend in enumerate((exact, lower)):
+            started = time.perf_counter_ns()
+            backend.run(ready)
+            taken[i, j] = time.perf_counter_ns() - started
+    first, second = np.median(taken, axis=0).tolist()
+    return round(float(first / second), 3)
