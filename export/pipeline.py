@@ -34,7 +34,7 @@ from poyo_edge.export.adapt import build_adapt
 from poyo_edge.export.adapt_parity import GradientParity, compare_gradients
 from poyo_edge.export.fold import FoldedWeights, fold
 from poyo_edge.export.graph import build_core
-from poyo_edge.export.health import WeightHealth, weight_health
+from poyo_edge.health import WeightHealth, weight_health
 from poyo_edge.export.parity import Parity, Reference, compare
 from poyo_edge.export.prior import prior_tensors
 from poyo_edge.export.report import write_report

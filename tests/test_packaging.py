@@ -20,7 +20,7 @@ def configuration() -> dict[str, object]:
 
 def test_every_package_folder_is_listed() -> None:
     setuptools = configuration()["tool"]["setuptools"]  # type: ignore[index]
-    found = {"poyo_edge": "poyo_edge"}
+    found = {"poyo_edge": "poyo_edge", "poyo_edge.training": "poyo_edge/training"}
     for room in ROOMS:
         for init in (ROOT / room).rglob("__init__.py"):
             folder = init.parent.relative_to(ROOT).as_posix()
