@@ -141,6 +141,7 @@ def make_trainer(plan: Plan, callbacks: list[Callback], loggers: Any = False) ->
         gradient_clip_val=recipe.clip_norm or None,
         callbacks=callbacks,
         logger=loggers,
+        log_every_n_steps=1,
         use_distributed_sampler=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -188,11 +189,11 @@ def _loggers(folder: str | Path | None, done: int) -> Any:
     """CSV always, TensorBoard where it is installed; a resumed run gets a folder of its own."""
     if folder is None:
         return False
-    place = {"save_dir": Path(folder), "name": "", "version": f"from_step_{done:07d}"}
-    (place["save_dir"] / place["version"] / "metrics.csv").unlink(missing_ok=True)
-    loggers: list[Any] = [CSVLogger(**place)]
+    version = f"from_step_{done:07d}"
+    Path(folder, version, "metrics.csv").unlink(missing_ok=True)
+    loggers: list[Any] = [CSVLogger(folder, name="", version=version)]
     if importlib.util.find_spec("tensorboard") is not None:
-        loggers.append(TensorBoardLogger(**place))
+        loggers.append(TensorBoardLogger(folder, name="", version=version))
     return loggers
 
 

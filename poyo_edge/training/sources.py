@@ -287,9 +287,7 @@ def _scaled(
 def _measured(sessions: Sequence[TrainingSession]) -> OutputScale:
     share = np.array([s.n_samples for s in sessions]) / sum(s.n_samples for s in sessions)
     mean = sum(w * s.mean for w, s in zip(share, sessions, strict=True))
-    square = sum(
-        w * (s.sd**2 + (s.mean - mean) ** 2) for w, s in zip(share, sessions, strict=True)
-    )
+    square = sum(w * (s.sd**2 + (s.mean - mean) ** 2) for w, s in zip(share, sessions, strict=True))
     return OutputScale(
         scale=tuple(math.sqrt(x) for x in np.atleast_1d(square)),
         offset=tuple(float(x) for x in np.atleast_1d(mean)),

@@ -78,4 +78,4 @@ def predict(model: POYO, batch: Mapping[str, Any], device: torch.device) -> Floa
     """Predictions of a batch, (B, Q, O) in the model's scale."""
     with torch.inference_mode():
         found = model(**{name: value.to(device) for name, value in batch.items()})
-    return found.double().cpu().numpy()
+    return np.asarray(found.double().cpu())

@@ -93,6 +93,7 @@ class Watch(Callback):
         if self._stop.is_set() and trainer.world_size == 1:
             if self._state is not None:
                 save(trainer, self._state)
+                self._note(f"stopped at step {step} of {steps}; --resume goes on from there")
             raise KeyboardInterrupt
 
     def _due(self, trainer: Trainer, step: int) -> bool:
