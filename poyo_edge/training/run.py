@@ -99,7 +99,7 @@ def train(
     plan = prepare(data, recipe, start_from=start_from)
     done = check_resume(state_path, plan) if resume and state_path is not None else 0
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    with _quiet_lightning(), _threads(recipe.threads), stop_signals(state is not None) as stop:
+    with quiet_lightning(), _threads(recipe.threads), stop_signals(state is not None) as stop:
         watch = Watch(plan, state=state_path, stop=stop, on_progress=on_progress, on_note=on_note)
         trainer = make_trainer(plan, [watch], _loggers(logs, done))
         fit(trainer, plan, done, state_path if resume else None)
@@ -208,7 +208,7 @@ def _threads(count: int | None) -> Iterator[None]:
 
 
 @contextmanager
-def _quiet_lightning() -> Iterator[None]:
+def quiet_lightning() -> Iterator[None]:
     """Hide Lightning's remarks about devices, torch's tree types and loaders without workers.
 
     How many workers cut windows is the recipe's affair.
