@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from poyo_edge import __version__, cli_build, cli_calibrate, cli_train
+from poyo_edge import __version__, cli_build, cli_calibrate, cli_evaluate, cli_train
 from poyo_edge.commands import (
     DEPLOY,
     DEVICE,
@@ -39,7 +39,7 @@ from poyo_edge.console_text import (
 )
 from poyo_edge.errors import ArtifactError, CheckFailedError, UsageError
 
-__all__ = ["app", "cli_build", "cli_calibrate", "cli_train", "main"]
+__all__ = ["app", "cli_build", "cli_calibrate", "cli_evaluate", "cli_train", "main"]
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,59 @@ def train_text(values: Values, data: Path, program: str) -> str:
         f"{pairs(lines)}\n\nNext:\n  {program} evaluate {checkpoint} --data {data}\n"
         f"  {program} export {checkpoint}"
     )
+
+
+def evaluation_markdown(values: Values) -> str:
+    """A table for each protocol, with a row for each session and each animal."""
+    tables = []
+    for protocol in values["sessions"][0]["r2"]:
+        rows = [(s["session"], s["r2"][protocol]) for s in values["sessions"]]
+        if len(values["sessions"]) > 1:
+            rows += [
+                (f"mean of {s['subject'] or 'all'} ({s['n_sessions']})", s["r2"][protocol])
+                for s in values["subjects"]
+            ]
+        names = list(dict.fromkeys(name for _, r2 in rows for name in r2))
+        body = [
+            [label, *(f"{r2[name]:.3f}" if name in r2 else "–" for name in names)]
+            for label, r2 in rows
+        ]
+        tables.append(f"{protocol} R²\n\n{markdown([protocol, *names], body)}")
+    return "\n\n".join(tables)
+
+
+def evaluation_text(values: Values) -> str:
+    """The tables, and what was written."""
+    left = values["left_out"]
+    notes = f"\nnot in the model, left out: {', '.join(left[:6])}" if left else ""
+    files = f"\n\nwrote {'  '.join(values['files'])}" if values.get("files") else ""
+    return f"{evaluation_markdown(values)}{notes}{files}"
+
+
+def scaling_markdown(cells: Sequence[Values]) -> str:
+    """A row for each model."""
+    head = ["sessions", "size", "units", "parameters", "train s", "R² held out", "lowest, highest"]
+    rows = []
+    for cell in cells:
+        r2 = [h["r2"] for h in cell["heldout"]]
+        rows.append(
+            [
+                cell["n_sessions"],
+                cell["size"],
+                cell["n_units"],
+                f"{cell['parameters']:,}",
+                f"{cell['train_s']:.0f}",
+                f"{cell['r2']:.3f}",
+                f"{min(r2):.3f}, {max(r2):.3f}",
+            ]
+        )
+    return markdown(head, rows)
+
+
+def markdown(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A Markdown table; the first column is text, all others are numbers."""
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 
 
 def _time(seconds: float) -> str:

@@ -25,7 +25,7 @@ from poyo_edge.runtime.core import Core
 from poyo_edge.spec import ModelSpec
 from poyo_edge.tokens import relative_times
 from poyo_edge.training.baselines import BASELINES, Labelled
-from poyo_edge.training.lazy import LazyRecording
+from poyo_edge.training.lazy import LazyRecording, unit_names
 from poyo_edge.training.torch_decoder import TorchDecoder
 
 Float64 = npt.NDArray[np.float64]
@@ -85,14 +85,6 @@ class ArtifactDecoder:
                 (queries - start).astype(np.float32),
             )
             yield found.astype(np.float64) * scale + offset
-
-
-def unit_names(recording: LazyRecording, known: Any) -> list[str]:
-    """The recording's units as a model names them: with the session before them, or without."""
-    names = list(recording.unit_ids)
-    if any(name in known for name in names):
-        return names
-    return [name.removeprefix(f"{recording.session_id}/") for name in names]
 
 
 def open_decoder(path: Path) -> WindowDecoder:
@@ -307,10 +299,11 @@ def _by_subject(sessions: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         own = [s for s in sessions if s["subject"] == subject]
         r2: dict[str, dict[str, float]] = {}
         for protocol in own[0]["r2"]:
-            names = dict.fromkeys(name for s in own for name in s["r2"][protocol])
+            tables = [s["r2"][protocol] for s in own]
+            names = dict.fromkeys(name for table in tables for name in table)
             r2[protocol] = {
-                name: float(np.mean([s["r2"][protocol][name] for s in own if name in s["r2"][protocol]]))
+                name: float(np.mean([table[name] for table in tables if name in table]))
                 for name in names
-            }  # fmt: skip
+            }
         found.append({"subject": subject, "n_sessions": len(own), "r2": r2})
     return found

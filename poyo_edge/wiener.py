@@ -47,7 +47,7 @@ def bin_counts(
 
 
 def fit_ridge(x: Float64, y: Float64) -> tuple[Float64, Float64, float]:
-    """``(weights, bias, ridge)``: (F, O), (O,), and the one of ``RIDGES`` that held-out blocks chose.
+    """``(weights, bias, ridge)``: (F, O), (O,), and which of ``RIDGES`` held-out blocks chose.
 
     Args:
         x: (S, F) features of consecutive samples.

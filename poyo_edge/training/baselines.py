@@ -127,7 +127,7 @@ def _fitted(
         judged = inputs(valid), torch.from_numpy((valid.values - level) / spread).float()
         network = _trained(build(train.n_units, y.shape[1]), x, y, *judged)
     with torch.inference_mode():
-        decoded = torch.cat([network(piece) for piece in inputs(test).split(1024)])
+        decoded = torch.cat([network(piece) for piece in torch.split(inputs(test), 1024)])
     return np.asarray(decoded.double() * torch.from_numpy(spread) + torch.from_numpy(level))
 
 
@@ -139,7 +139,7 @@ def _trained(
     best, best_state, waited = np.inf, copy.deepcopy(network.state_dict()), 0
     for _ in range(EPOCHS):
         network.train()
-        for rows in torch.randperm(len(x)).split(BATCH):
+        for rows in torch.split(torch.randperm(len(x)), BATCH):
             loss = (network(x[rows]) - y[rows]).square().mean()
             optimizer.zero_grad()
             loss.backward()

@@ -10,7 +10,7 @@ Legend: U units, M spikes, S behaviour samples, O outputs, K intervals.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -161,6 +161,14 @@ def unit_name(session_id: str, prefix: str, name: str) -> str:
     """A unit's name with its session before it, once."""
     own = prefix + name
     return own if own.startswith(f"{session_id}/") else f"{session_id}/{name}"
+
+
+def unit_names(recording: LazyRecording, known: Container[str]) -> list[str]:
+    """The recording's units as a model names them: with the session before them, or without."""
+    names = list(recording.unit_ids)
+    if any(name in known for name in names):
+        return names
+    return [name.removeprefix(f"{recording.session_id}/") for name in names]
 
 
 def _checked_spikes(path: Path, file: Any, n_units: int) -> tuple[IntArray, FloatArray]:

@@ -15,7 +15,7 @@ from poyo_edge.checkpoint import load_checkpoint
 from poyo_edge.checkpoint_file import read_torch_file
 from poyo_edge.spec import OutputScale
 from poyo_edge.tokens import latent_tokens, window_tokens
-from poyo_edge.training.lazy import LazyRecording
+from poyo_edge.training.lazy import LazyRecording, unit_names
 from poyo_edge.training.validation import predict
 
 Float64 = npt.NDArray[np.float64]
@@ -62,9 +62,7 @@ class TorchDecoder:
                 yield values[: len(queries)] * scale + offset
 
     def _rows(self, recording: LazyRecording) -> npt.NDArray[np.int64]:
-        names = list(recording.unit_ids)
-        if not any(name in self._units for name in names):
-            names = [name.removeprefix(f"{recording.session_id}/") for name in names]
+        names = unit_names(recording, self._units)
         return np.array([self._units.get(name, 0) for name in names], dtype=np.int64)
 
     def _inputs(
@@ -93,7 +91,7 @@ def _readouts(path: Path) -> dict[str, tuple[OutputScale, str]]:
     content, _ = read_torch_file(path)
     hyper = content.get("hyper_parameters") if isinstance(content, Mapping) else None
     datasets = hyper.get("dataset") if isinstance(hyper, Mapping) else None
-    found = {}
+    found: dict[str, tuple[OutputScale, str]] = {}
     for dataset in datasets if isinstance(datasets, list) else ():
         try:
             readout = dataset["config"]["readout"]
