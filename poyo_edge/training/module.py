@@ -5,6 +5,8 @@ Legend: B batch, Q queries, O outputs.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -49,6 +51,8 @@ class TrainingModule(LightningModule):
             name: thaw_step(name, model.spec.depth, recipe, steps_per_epoch)
             for name, _ in model.named_parameters()
         }
+        self.average: dict[str, Tensor] = {}
+        """Moving average of each parameter, once the first step is done; see ``averaged``."""
         self.save_hyperparameters(hyper_parameters)
 
     def on_train_batch_start(self, batch: dict[str, Tensor], batch_index: int) -> None:
@@ -77,6 +81,47 @@ class TrainingModule(LightningModule):
         for name, parameter in self.model.named_parameters():
             if self.global_step < self._thaw[name]:
                 parameter.grad = None
+
+    def follow(self) -> None:
+        """Let the average follow a step that is done.
+
+        It starts fast, so that the first weights are soon forgotten. ``Watch`` calls it before it
+        saves anything: Lightning would call a hook of this module afterwards.
+        """
+        if not self.recipe.average:
+            return
+        decay = min(self.recipe.average, self.global_step / (self.global_step + 9))
+        with torch.no_grad():
+            for name, parameter in self.model.named_parameters():
+                if name not in self.average:
+                    self.average[name] = parameter.detach().clone()
+                self.average[name].lerp_(parameter, 1 - decay)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within the block the model has its averaged weights, if the recipe wants them."""
+        own = {name: p.detach().clone() for name, p in self.model.named_parameters()}
+        try:
+            self._set(self.average)
+            yield
+        finally:
+            self._set(own)
+
+    @torch.no_grad()
+    def _set(self, weights: dict[str, Tensor]) -> None:
+        for name, parameter in self.model.named_parameters():
+            if name in weights:
+                parameter.copy_(weights[name])
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """States to resume from hold the average too; finished checkpoints are it."""
+        if "optimizer_states" in checkpoint and self.average:
+            checkpoint["average"] = self.average
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on with the average of the interrupted run."""
+        average = checkpoint.get("average", {})
+        self.average = {name: value.to(self.device) for name, value in average.items()}
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The recipe's optimiser and its schedule, stepped after each batch."""

@@ -82,19 +82,20 @@ def optimizer_and_schedule(
     model: nn.Module, recipe: Recipe, steps: int
 ) -> tuple[Optimizer, OneCycleLR]:
     """A recipe's optimiser over a model, and its one-cycle schedule over so many steps."""
+    named = list(model.named_parameters())
+    tables = [p for name, p in named if name.startswith(_TABLES)]
+    others = [p for name, p in named if not name.startswith(_TABLES)]
+    rates = [recipe.peak_lr * recipe.table_lr, recipe.peak_lr]
     optimizer: Optimizer
     if recipe.optimizer == "adamw":
-        optimizer = AdamW(model.parameters(), lr=recipe.peak_lr, weight_decay=recipe.weight_decay)
+        groups: list[dict[str, Any]] = [{"params": tables}, {"params": others}]
+        optimizer = AdamW(groups, lr=recipe.peak_lr, weight_decay=recipe.weight_decay)
     else:
-        named = list(model.named_parameters())
-        groups = [
-            {"params": [p for name, p in named if name.startswith(_TABLES)], "sparse": True},
-            {"params": [p for name, p in named if not name.startswith(_TABLES)]},
-        ]
+        groups = [{"params": tables, "sparse": True}, {"params": others}]
         optimizer = SparseLamb(groups, lr=recipe.peak_lr, weight_decay=recipe.weight_decay)
     schedule = OneCycleLR(
         optimizer,
-        recipe.peak_lr,
+        rates,
         total_steps=steps + 1,  # Lightning steps it behind the last batch too
         pct_start=recipe.warmup_share,
         div_factor=recipe.div_factor,

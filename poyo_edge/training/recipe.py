@@ -82,12 +82,18 @@ class Recipe:
     """Part of the steps in which the learning rate rises (or is flat: ``div_factor`` 1)."""
     div_factor: float = 25.0
     """The peak divided by the first learning rate."""
+    table_lr: float = 1.0
+    """Learning rate of the unit and session tables, as a multiple of the others'."""
+    average: float = 0.0
+    """Decay of a moving average of the weights, which is what is judged and kept; 0 for none."""
     weight_decay: float = 1e-4
     clip_norm: float = 0.0
     """Longest gradient; 0 clips none."""
     ffn_dropout: float = 0.2
     lin_dropout: float = 0.4
     atn_dropout: float = 0.0
+    t_min: float = 1e-4
+    """Shortest period of the rotary time embeddings, in seconds."""
     unit_dropout: tuple[int, int, int] | None = None
     """Fewest, most frequent and largest number of units kept in a window; None keeps all."""
     unit_dropout_peak: float = 4.0
@@ -159,10 +165,18 @@ class Recipe:
         ):  # fmt: skip
             if not 0 <= getattr(self, name) < math.inf:
                 raise UsageError(f"{name}: expected a number >= 0, got {getattr(self, name)}")
-        for name in ("tail_weight", "tail_s", "div_factor", "unfreeze_epochs", "unit_dropout_peak"):
+        for name in (
+            "tail_weight",
+            "tail_s",
+            "div_factor",
+            "unfreeze_epochs",
+            "unit_dropout_peak",
+            "t_min",
+            "table_lr",
+        ):
             if not 0 < getattr(self, name) < math.inf:
                 raise UsageError(f"{name}: expected a number > 0, got {getattr(self, name)}")
-        for name in ("ffn_dropout", "lin_dropout", "atn_dropout", "warmup_share"):
+        for name in ("ffn_dropout", "lin_dropout", "atn_dropout", "warmup_share", "average"):
             if not 0 <= getattr(self, name) < 1:
                 raise UsageError(f"{name}: expected 0 <= number < 1, got {getattr(self, name)}")
 

@@ -102,8 +102,9 @@ def train(
     with quiet_lightning(), _threads(recipe.threads), stop_signals(state is not None) as stop:
         watch = Watch(plan, state=state_path, stop=stop, on_progress=on_progress, on_note=on_note)
         trainer = make_trainer(plan, [watch], _loggers(logs, done))
-        fit(trainer, plan, done, state_path if resume else None)
-        save(trainer, checkpoint, weights_only=True)
+        module = fit(trainer, plan, done, state_path if resume else None)
+        with module.averaged():
+            save(trainer, checkpoint, weights_only=True)
     if state_path is not None and trainer.is_global_zero:
         state_path.unlink(missing_ok=True)
     return TrainingResult(

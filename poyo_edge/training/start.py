@@ -22,6 +22,8 @@ from poyo_edge.training.windows import StepBatches, WindowDataset
 
 _READOUT_IDS = {"cursor.vel": "cursor_velocity_2d", "cursor.pos": "cursor_position_2d"}
 """Names of behaviours in torch_brain 0.1's list of modalities."""
+_T_MIN = 1e-4
+"""torch_brain's default."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -59,6 +61,7 @@ class Plan:
                 "ffn_dropout": recipe.ffn_dropout,
                 "lin_dropout": recipe.lin_dropout,
                 "atn_dropout": recipe.atn_dropout,
+                **({} if recipe.t_min == _T_MIN else {"t_min": recipe.t_min}),
             },
             "dataset": [self._source(name) for name in sources],
             "recipe": recipe.to_json(),
@@ -121,6 +124,7 @@ def prepare(
         ffn_dropout=recipe.ffn_dropout,
         lin_dropout=recipe.lin_dropout,
         atn_dropout=recipe.atn_dropout,
+        t_min=recipe.t_min,
     )
     if source is not None:
         _begin_with(model, source)

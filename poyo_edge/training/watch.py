@@ -73,6 +73,7 @@ class Watch(Callback):
     def on_train_batch_end(self, trainer: Trainer, module: Any, outputs: Any, *_: Any) -> None:
         """Everything that happens after a step."""
         step, steps, recipe = trainer.global_step, self._plan.steps, self._plan.recipe
+        module.follow()
         loss = float(outputs["loss"])
         self.losses.append(loss)
         if not math.isfinite(loss):
@@ -86,7 +87,8 @@ class Watch(Callback):
             rate = trainer.optimizers[0].param_groups[0]["lr"]
             self._log(trainer, {"loss": loss, "lr": rate})
         if recipe.validate_every and (step % recipe.validate_every == 0 or step == steps):
-            self._measure(trainer, module.model)
+            with module.averaged():
+                self._measure(trainer, module.model)
         if self._state is not None and step < steps and self._due(trainer, step):
             save(trainer, self._state)
             self._saved_at = time.monotonic()

@@ -22,7 +22,7 @@ from tiny_run import TINY, tiny_study  # noqa: E402
 from poyo_edge.errors import CheckpointError, UsageError  # noqa: E402
 from poyo_edge.training import train  # noqa: E402
 
-LAMB = dataclasses.replace(TINY, optimizer="sparse-lamb", checkpoint_every=2)
+LAMB = dataclasses.replace(TINY, optimizer="sparse-lamb", checkpoint_every=2, average=0.9)
 ADAMW = dataclasses.replace(TINY, checkpoint_every=3, clip_norm=0.5)
 
 
@@ -141,7 +141,7 @@ def test_another_recipe_size_or_study_is_refused_and_the_state_kept(
     ):
         with pytest.raises(CheckpointError, match=message):
             train(study, recipe, tmp_path / "run.ckpt", state=state, resume=True)
-    with pytest.raises(CheckpointError, match="sessions: expected the 2 sessions .*, got 1, apart"):
+    with pytest.raises(CheckpointError, match=r"expected the 2 sessions .*, got 1, apart"):
         train([study / "sim_00.h5"], LAMB, tmp_path / "run.ckpt", state=state, resume=True)
     assert state.read_bytes() == before
 
