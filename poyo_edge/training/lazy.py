@@ -50,6 +50,22 @@ class Cut(NamedTuple):
     """(S, O)."""
 
 
+@dataclass(slots=True, eq=False, kw_only=True)
+class _Opened:
+    """Datasets of an open file, found once."""
+
+    process: int
+    spike_times: Any
+    spike_units: Any
+    n_spikes: int
+    times: Any
+    """Of the behaviour; None when it is sampled regularly."""
+    values: Any
+    n_samples: int
+    grid: tuple[FloatArray, npt.NDArray[np.bool_]] | None
+    """Times of regular samples, and which of them were measured."""
+
+
 @dataclass(eq=False, kw_only=True)
 class LazyRecording:
     """One session in its file, with the behaviour to decode."""
@@ -67,8 +83,7 @@ class LazyRecording:
     sample_index: FloatArray
     weights: dict[str, tuple[FloatArray, float]]
     """Interval → its (K, 2) seconds and the weight of samples in it."""
-    _file: Any = field(default=None, repr=False)
-    _opened_by: int = 0
+    _file: _Opened | None = field(default=None, repr=False)
 
     @classmethod
     def open(
@@ -117,13 +132,12 @@ class LazyRecording:
 
     def cut(self, start: float, end: float) -> Cut:
         """Spikes and behaviour in [start, end), read from the file."""
-        file = self._opened()
-        spikes = file["spikes"]
-        first, last = _rows(self.spike_index, len(spikes["timestamps"]), start, end)
-        times = spikes["timestamps"][first:last]
+        opened = self._opened()
+        first, last = _rows(self.spike_index, opened.n_spikes, start, end)
+        times = opened.spike_times[first:last]
         lo, hi = np.searchsorted(times, [start, end])
-        units = spikes["unit_index"][first + lo : first + hi].astype(np.int64, copy=False)
-        return Cut(times[lo:hi], units, *self._behavior(file, start, end))
+        units = opened.spike_units[first + lo : first + hi].astype(np.int64, copy=False)
+        return Cut(times[lo:hi], units, *self._behavior(opened, start, end))
 
     def sample_weights(self, times: FloatArray) -> npt.NDArray[np.float32]:
         """Weight of behaviour samples at the times (S,), (S,) float32."""
@@ -132,29 +146,43 @@ class LazyRecording:
             weights[within(times, intervals)] *= weight
         return weights
 
-    def _behavior(self, file: Any, start: float, end: float) -> tuple[FloatArray, FloatArray]:
-        name, _, key = self.behavior.partition(".")
-        group, values = file[name], file[name][key]
-        if "timestamps" in group:
-            first, last = _rows(self.sample_index, len(values), start, end)
-            times = group["timestamps"][first:last]
+    def _behavior(self, opened: _Opened, start: float, end: float) -> tuple[FloatArray, FloatArray]:
+        if opened.grid is None:
+            first, last = _rows(self.sample_index, opened.n_samples, start, end)
+            times = opened.times[first:last]
             keep = np.ones(len(times), dtype=bool)
         else:
-            times = sample_times(self.path, group, len(values))
-            first, last = np.searchsorted(times, [start, end])
-            times, keep = times[first:last], sample_mask(group, len(values))[first:last]
-        keep &= (times >= start) & (times < end)
-        found = values[first:last].astype(np.float64)
-        return times[keep].astype(np.float64), found.reshape(len(found), -1)[keep]
+            first, last = np.searchsorted(opened.grid[0], [start, end])
+            times, keep = (part[first:last] for part in opened.grid)
+        keep = keep & (times >= start) & (times < end)
+        found = opened.values[first:last].astype(np.float64)
+        found = found.reshape(len(found), *found.shape[1:2] or (1,))
+        return times[keep].astype(np.float64), found[keep]
 
-    def _opened(self) -> Any:
+    def _opened(self) -> _Opened:
         """The file, opened by this very process: workers must not share a handle."""
-        if self._file is None or self._opened_by != os.getpid():
-            self._file, self._opened_by = h5py.File(self.path, "r"), os.getpid()
+        if self._file is None or self._file.process != os.getpid():
+            file = h5py.File(self.path, "r")
+            name, _, key = self.behavior.partition(".")
+            group, spikes = file[name], file["spikes"]
+            regular = "timestamps" not in group
+            n_samples = len(group[key])
+            self._file = _Opened(
+                process=os.getpid(),
+                spike_times=spikes["timestamps"],
+                spike_units=spikes["unit_index"],
+                n_spikes=len(spikes["timestamps"]),
+                times=None if regular else group["timestamps"],
+                values=group[key],
+                n_samples=n_samples,
+                grid=(sample_times(self.path, group, n_samples), sample_mask(group, n_samples))
+                if regular
+                else None,
+            )
         return self._file
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_file": None, "_opened_by": 0}
+        return {**self.__dict__, "_file": None}
 
 
 def unit_name(session_id: str, prefix: str, name: str) -> str:
