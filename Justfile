@@ -35,14 +35,14 @@ lint: setup
     "{{ bin }}/ruff" format --check .
     "{{ bin }}/mypy"
 
-# The device side without torch, on another Python: just test-device python3.12
-test-device interpreter="python3.12":
+# The device side without torch, on another Python: just test-device python3.12 [poyo_edge.whl]
+test-device interpreter="python3.12" package=".":
     #!/usr/bin/env bash
     set -euo pipefail
     venv="$(mktemp -d)"
     trap 'rm -rf "$venv"' EXIT
     "{{ interpreter }}" -m venv "$venv"
-    "$venv/bin/python" -m pip install --quiet ".[ort]" pytest hypothesis
+    "$venv/bin/python" -m pip install --quiet "{{ package }}[ort]" pytest hypothesis
     "$venv/bin/python" -c "import importlib.util as u; assert not u.find_spec('torch')"
     "$venv/bin/pytest" --quiet
 

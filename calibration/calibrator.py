@@ -17,7 +17,7 @@ from poyo_edge.calibration.adapter import Adapter
 from poyo_edge.calibration.background import BackgroundFit
 from poyo_edge.calibration.calibrated import CalibratedSession, Quality
 from poyo_edge.calibration.checks import remarks, require_usable
-from poyo_edge.calibration.examining import Examination, alike, unit_parts
+from poyo_edge.calibration.examining import Examination, UnitPart, alike, unit_parts
 from poyo_edge.calibration.fitting import FitSettings
 from poyo_edge.calibration.judging import Point
 from poyo_edge.calibration.labels import LabelCollector
@@ -226,7 +226,12 @@ class Calibrator:
 
         return BackgroundFit(run, on_done)
 
-    def examine(self, *, shares: Sequence[float] = (0.25, 0.5)) -> Examination:
+    def examine(
+        self,
+        *,
+        shares: Sequence[float] = (0.25, 0.5),
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> Examination:
         """Look behind the last fit: each unit's part, units alike, R² against labelled seconds.
 
         Takes some times as long as the fit: all units are taken away in turn, and the fit is
@@ -235,6 +240,7 @@ class Calibrator:
         Args:
             shares: of the labels that a fold learns from, judged on the same blocks; the whole
                 is known.
+            on_progress: called after each part with how many are done and how many there are.
 
         Raises:
             UsageError: nothing was fitted yet, or a share is not between 0 and 1.
@@ -244,6 +250,8 @@ class Calibrator:
             raise UsageError("examine: expected a fit before it, got none; call fit first")
         if not all(0 < share < 1 for share in shares):
             raise UsageError(f"shares: expected numbers between 0 and 1, got {list(shares)}")
+        total = len(shares) + len(self.unit_ids)
+        report = on_progress or (lambda done, total: None)
         points = [(search.learned_s, search.chosen.point.r2)]
         for share in sorted(shares, reverse=True):
             part = Search(
@@ -257,8 +265,13 @@ class Calibrator:
             )
             part.run(math.inf, threading.Event(), lambda _: None)
             points.append((part.learned_s, part.chosen.point.r2))
+            report(len(points) - 1, total)
+        parts = list[UnitPart]()
+        for part_of_unit in unit_parts(self._adapter, self._prior, search, self.unit_ids):
+            parts.append(part_of_unit)
+            report(len(shares) + len(parts), total)
         return Examination(
-            units=unit_parts(self._adapter, self._prior, search, self.unit_ids),
+            units=tuple(sorted(parts, key=lambda part: -part.part)),
             alike=alike(search.labels, self.unit_ids),
             r2_by_seconds=tuple(reversed(points)),
         )

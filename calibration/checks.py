@@ -77,7 +77,7 @@ def _require_spikes(labels: Labels, window_s: float) -> None:
     starts = np.searchsorted(labels.spike_times, labels.times - window_s)
     silent = float((ends == starts).mean())
     if silent > _MOST_SILENT:
-        span = "no spikes at all"
+        span = "no spikes of its units during these labels"
         if len(labels.spike_times):
             first, last = labels.spike_times[[0, -1]]
             span = f"spikes from {first:.3f} to {last:.3f} s"

@@ -6,7 +6,7 @@ Legend: U units.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -59,26 +59,22 @@ class Examination:
 
 def unit_parts(
     adapter: Adapter, prior: Prior, search: Search, unit_ids: Sequence[str]
-) -> tuple[UnitPart, ...]:
-    """Each unit's rate, part and distance, the largest part first."""
+) -> Iterator[UnitPart]:
+    """Each unit's rate, part and distance, in order of their rows, as they are found."""
     labels = search.labels
     counts = np.bincount(labels.spike_rows, minlength=labels.n_units)
     heard = float((labels.stretches[:, 1] - labels.stretches[:, 0]).sum())
     distance = prior.distance(search.chosen.tables[-1].units)
     everyone = np.arange(labels.n_units)
     whole = _r2_of_units(adapter, search, everyone)
-    parts = [
-        UnitPart(
+    for i, unit in enumerate(unit_ids):
+        others = np.delete(everyone, i)
+        yield UnitPart(
             unit=unit,
             rate_hz=round(float(counts[i] / heard), 3),
-            part=round(whole - _r2_of_units(adapter, search, np.delete(everyone, i)), 5)
-            if labels.n_units > 1
-            else round(whole, 5),
+            part=round(whole - (_r2_of_units(adapter, search, others) if len(others) else 0.0), 5),
             distance=round(float(distance[i]), 3),
         )
-        for i, unit in enumerate(unit_ids)
-    ]
-    return tuple(sorted(parts, key=lambda part: -part.part))
 
 
 def alike(labels: Labels, unit_ids: Sequence[str]) -> tuple[tuple[str, str, float], ...]:

@@ -16,10 +16,13 @@ def add_recording(
     *,
     split: str = "train",
     seconds: float | None = None,
-) -> None:
+) -> int:
     """Add the first ``seconds`` of a split, interval by interval; None adds all of it.
 
     Nothing outside of the split is used: no spike before an interval, no label after it.
+
+    Returns:
+        How many samples were left out because they are NaN.
 
     Raises:
         RecordingError: no such behaviour or split, another number of dimensions than the model
@@ -38,11 +41,13 @@ def add_recording(
             do="name the behaviour that the model was trained on",
         )
     finite = np.isfinite(series.values).all(1)
-    left, added = np.inf if seconds is None else seconds, 0
+    left, added, left_out = np.inf if seconds is None else seconds, 0, 0
     for start, end in recording.intervals(split):
         end = min(end, start + left)
         left -= end - start
-        samples = (series.times >= start) & (series.times < end) & finite
+        inside = (series.times >= start) & (series.times < end)
+        left_out += int((inside & ~finite).sum())
+        samples = inside & finite
         spikes = slice(*np.searchsorted(recording.spike_times, [start, end]))
         if samples.any():
             calibrator.add(
@@ -62,3 +67,4 @@ def add_recording(
             got="none",
             do="choose another split or behaviour",
         )
+    return left_out

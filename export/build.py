@@ -6,6 +6,7 @@ were made ready on a workstation, by this same command.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from poyo_edge.artifact import CORE, Artifact
 from poyo_edge.errors import BackendError, MissingExtraError, UsageError
 from poyo_edge.export.build_options import (
     BuildOptions,
+    choose_max_spikes,
     choose_precision,
     choose_session,
     choose_target,
@@ -26,10 +28,12 @@ from poyo_edge.export.build_plan import (
     graph_name,
     read_plan,
     read_prepared,
+    replaced,
     service_unit,
 )
 from poyo_edge.export.engine_build import EngineBuild, Progress
 from poyo_edge.export.engine_parity import Trial
+from poyo_edge.export.operator_table import TABLES, VERSIONS, TableSource
 from poyo_edge.export.static_shapes import fix_axes
 from poyo_edge.files import sha256_bytes, write_bytes
 from poyo_edge.recording import Recording
@@ -38,7 +42,7 @@ from poyo_edge.runtime.buckets import token_buckets, unit_capacity
 from poyo_edge.runtime.constants import constant_shapes, session_constants
 from poyo_edge.runtime.intake import UnitTable
 from poyo_edge.runtime.machine import Machine, this_machine
-from poyo_edge.targets import TARGETS, known_faults
+from poyo_edge.targets import TARGETS, Target, build_command, known_faults
 
 Say = Callable[[str], None]
 if TYPE_CHECKING:
@@ -81,10 +85,12 @@ class _Job:
         self.here = self.target.built_on_device and bool(self.machine.l4t)
         self.precision = choose_precision(options.precision, self.target)
         manifest = artifact.manifest
-        most = options.max_spikes or manifest.max_spikes
-        self.most_spikes = min(most, manifest.max_spikes)
+        self.most_spikes = choose_max_spikes(options.max_spikes, manifest.max_spikes)
         self.buckets = token_buckets(self.most_spikes)
-        self.session = choose_session(artifact, options)
+        given = options.recording
+        self.recording = None if given is None else Recording.open(given)
+        recorded = None if self.recording is None else self.recording.session_id
+        self.session = choose_session(artifact, options, recorded)
         sizes = [
             len(artifact.session(p).header.unit_ids) for p in artifact.session_files().values()
         ]
@@ -125,13 +131,10 @@ class _Job:
             settled=self.settled,
             unsettled=self.unsettled,
         )
+        if lost := replaced(self.artifact.path, plan):
+            self.warnings.append(lost)
         plan.save(self.artifact.path, graph)
-        name = self.artifact.path.name
-        flags = f"--target {self.target.name}"
-        if self.precision != "fp16":
-            flags += f" --precision {self.precision}"
-        if self.most_spikes < self.artifact.manifest.max_spikes:
-            flags += f" --max-spikes {self.most_spikes}"
+        name, flags = self.artifact.path.name, self._flags()
         steps = [f"copy the folder {name} to the Jetson, and there run:"]
         steps.append(f"  poyo-edge build {name} {flags}")
         if self.options.systemd:
@@ -227,11 +230,20 @@ class _Job:
             package = (problem.name or "").partition(".")[0]
             raise MissingExtraError(package, "export", "making a graph ready") from problem
         self.say(f"checking operators, and rounding to {self.precision} emulated on the CPU")
-        prepared = prepare_graph(self.core, self.precision, self.trial)
-        self.settled.append(
-            f"every operator, type and attribute is one that TensorRT {', '.join(_versions())} "
-            "takes"
+        plain = build_command(self.artifact.path, self.target.backend, "--precision fp32")
+        prepared = prepare_graph(
+            self.core, self.precision, self.trial, instead=f"build in FP32: {plain}"
         )
+        *versions, rtx = VERSIONS
+        self.settled.append(
+            f"every operator, type and attribute is one that TensorRT {', '.join(versions)} and "
+            f"TensorRT-RTX {rtx.removeprefix('rtx-')} take, by their operator tables"
+        )
+        self.unsettled += [
+            f"that TensorRT {source.tensorrt} takes every operator: {source.why}"
+            for source in self._tables()
+            if not source.settles
+        ]
         if self.precision != "fp32":
             lost = prepared.parity.r2_lost if prepared.parity is not None else None
             on = "" if lost is None else f", R² lower by {lost:.5f} on the recording"
@@ -249,7 +261,7 @@ class _Job:
                 'pip install "poyo-edge[rtx]" compiles them on any CPU'
             )
             return []
-        engines = EngineBuild(TARGETS["rtx"], self.machine, self.say, None)
+        engines = self._builder(TARGETS["rtx"], None)
         lines = [engines.compile_only(self._fix(graph, size), size) for size in self.buckets]
         self.settled.append(
             f"NVIDIA's parser and builder (TensorRT-RTX {engines.version}) compiled the graph of "
@@ -270,20 +282,39 @@ class _Job:
                 f"{self.artifact.path / FOLDER / graph_name(self.precision)}: expected a graph "
                 f"made ready on a workstation, got none; run there: poyo-edge build "
                 f"{self.artifact.path.name} --target {self.target.name} --precision "
-                f"{self.precision}, and copy the artifact again, or build with --precision fp32"
+                f"{self.precision}, and copy the artifact again; or, in FP32, here: "
+                + build_command(self.artifact.path, "tensorrt", "--precision fp32")
             )
         return self._prepare().graph, None
 
     def _engine_build(self, progress: Progress | None) -> EngineBuild:
-        build = EngineBuild(self.target, self.machine, self.say, progress)
+        build = self._builder(self.target, progress)
         build.open_store(
-            self.artifact.path,
             core_sha256=self.core_sha256,
             precision=self.precision,
             n_units=self.n_units,
             buckets=self.buckets,
         )
         return build
+
+    def _builder(self, target: Target, progress: Progress | None) -> EngineBuild:
+        path = self.artifact.path
+        again = f"poyo-edge build {path} {self._flags()}"
+        return EngineBuild(target, self.machine, self.say, progress, artifact=path, again=again)
+
+    def _flags(self) -> str:
+        """What this build was told, as it would be typed."""
+        flags = f"--target {self.target.name}"
+        if self.precision != "fp16" and self.target.backend.startswith("tensorrt"):
+            flags += f" --precision {self.precision}"
+        if self.most_spikes < self.artifact.manifest.max_spikes:
+            flags += f" --max-spikes {self.most_spikes}"
+        return flags
+
+    def _tables(self) -> list[TableSource]:
+        """By which table each TensorRT that the target may have was checked."""
+        found = {v for r in self.target.releases for v in (r.tensorrt, *r.upgrades)}
+        return [source for source in TABLES if source.tensorrt in found]
 
     def _fix(self, graph: bytes, size: int) -> bytes:
         axes = {"batch": 1, "n_spikes": size, "n_units": self.n_units, "n_queries": 1}
@@ -298,9 +329,9 @@ class _Job:
         trial = Trial.prepare(
             manifest.spec, manifest.output, constants, self.buckets, self.most_spikes
         )
-        if self.options.recording is None:
+        recording = self.recording
+        if recording is None:
             return trial
-        recording = Recording.open(self.options.recording)
         behavior = self.options.behavior or manifest.behavior
         if not behavior:
             raise UsageError(
@@ -327,20 +358,16 @@ class _Job:
             "buckets": list(self.buckets),
             "n_units": self.n_units,
             "session": self.session.header.session_id,
+            "recording": None if self.recording is None else str(self.recording.path),
             "install": list(self.target.install),
             "releases": [
                 f"{r.name}: TensorRT {r.tensorrt}, CUDA {r.cuda}, Python {r.python}"
                 + (f" ({r.note})" if r.note else "")
                 for r in self.target.releases
             ],
+            "operator_tables": [dataclasses.asdict(source) for source in self._tables()],
             "settled": self.settled,
             "unsettled": self.unsettled,
             "warnings": self.warnings,
             **{"parity": None, "gate": [], "rounding": None, "layers": None, "notes": [], **more},
         }
-
-
-def _versions() -> tuple[str, ...]:
-    from poyo_edge.export.operator_table import VERSIONS
-
-    return VERSIONS

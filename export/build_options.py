@@ -41,15 +41,19 @@ def choose_target(name: str | None, machine: Machine) -> Target:
         BackendError: a Jetson that is too old.
     """
     if name is None and not machine.l4t:
-        raise UsageError(f"target: expected one of {list(TARGETS)}, got none; name it: --target")
+        raise UsageError(
+            f"target: expected one of {list(TARGETS)}, got none; name it with --target, which may "
+            f"be left out on a Jetson only"
+        )
     target = find_target(name or "jetson")
     if not machine.l4t or not target.built_on_device:
         return target
     here = find_jetson(machine.sm)
     if here is None:
         raise BackendError(
-            f"{target.name}: expected a Jetson Orin or Thor, got a GPU of SM "
-            f"{machine.sm or 'unknown'}; run poyo-edge doctor"
+            f"{target.name}: expected a Jetson Orin or Thor, got "
+            f"{f'a GPU of SM {machine.sm}' if machine.sm else 'no GPU that the driver shows'}; "
+            f"run poyo-edge doctor"
         )
     if target.name not in ("jetson", here.name):
         raise UsageError(
@@ -78,9 +82,39 @@ def choose_precision(name: str | None, target: Target) -> str:
     return name
 
 
-def choose_session(artifact: Artifact, options: BuildOptions) -> Session:
-    """The session named, or the one with most units."""
+def choose_max_spikes(most: int | None, allowed: int) -> int:
+    """The largest window to build for.
+
+    Raises:
+        UsageError: the artifact never decodes that many.
+    """
+    if most is not None and most > allowed:
+        raise UsageError(
+            f"max_spikes: expected at most {allowed}, the artifact's largest window, got {most}; "
+            f"leave --max-spikes out, or export again with --max-spikes {most}"
+        )
+    return most or allowed
+
+
+def choose_session(artifact: Artifact, options: BuildOptions, recorded: str | None) -> Session:
+    """The session named; else the recording's own, or the only one; else the one with most units.
+
+    Args:
+        artifact: whose sessions.
+        options: may name one.
+        recorded: session id of the recording to compare on; None without one.
+
+    Raises:
+        UsageError: no such session, or none that goes with the recording.
+    """
     known = artifact.session_files()
+    if options.session is None and recorded is not None and len(known) > 1:
+        if recorded not in known:
+            raise UsageError(
+                f"{options.recording}: session: expected one of {list(known)}, which the artifact "
+                f"has, got {recorded!r}; name the one to decode it with: --session"
+            )
+        return artifact.session(known[recorded])
     if options.session is None and len(known) > 1:
         sizes = {name: len(artifact.session(p).header.unit_ids) for name, p in known.items()}
         return artifact.session(max(sizes, key=lambda name: sizes[name]))

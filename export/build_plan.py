@@ -49,6 +49,31 @@ class BuildPlan:
         write_bytes(folder / PLAN, (text + "\n").encode())
 
 
+def replaced(artifact: Path, plan: BuildPlan) -> str:
+    """What is lost when a plan takes the place of the one that is there; "" when nothing is."""
+    try:
+        old = read_plan(artifact)
+    except ArtifactError:
+        return f"{FOLDER}/{PLAN} was damaged and has been replaced"
+    if old is None:
+        return ""
+    facts = {
+        "target": (old.target, plan.target),
+        "precision": (old.precision, plan.precision),
+        "token buckets": (", ".join(old.graphs), ", ".join(plan.graphs)),
+        "most units": (old.n_units, plan.n_units),
+        "core": (old.core_sha256[:12], plan.core_sha256[:12]),
+        "graph": (old.graph_sha256[:12], plan.graph_sha256[:12]),
+    }
+    changed = {name: pair for name, pair in facts.items() if pair[0] != pair[1]}
+    if len(changed) > 1:
+        changed.pop("graph", None)  # it follows from the others
+    words = "; ".join(f"{name} was {old}, is {new}" for name, (old, new) in changed.items())
+    if not words:
+        return ""
+    return f"{FOLDER}/{PLAN} replaces an earlier plan ({words}): an artifact holds one, the last"
+
+
 def read_plan(artifact: Path) -> BuildPlan | None:
     """The plan of an artifact; None when nothing was made ready.
 

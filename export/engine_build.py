@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from poyo_edge.errors import BackendError, CheckFailedError, PoyoEdgeError
+from poyo_edge.errors import ArtifactError, BackendError, CheckFailedError
 from poyo_edge.export.engine_builder import (
     BuildSettings,
     BuiltEngine,
@@ -20,9 +21,9 @@ from poyo_edge.export.static_shapes import fix_axes
 from poyo_edge.files import sha256_bytes
 from poyo_edge.runtime.backends import OrtCpuBackend
 from poyo_edge.runtime.cuda import Cuda
+from poyo_edge.runtime.engine_key import EngineKey
 from poyo_edge.runtime.engines import (
     ENGINES,
-    EngineKey,
     EngineRecord,
     EngineStore,
 )
@@ -33,6 +34,7 @@ from poyo_edge.targets import (
     OLDEST_TENSORRT,
     RTX_CAPABILITIES,
     Target,
+    build_command,
     supported_tensorrt,
     version_numbers,
 )
@@ -55,9 +57,24 @@ class EngineBuild:
     """Builds for one target with the TensorRT of this machine."""
 
     def __init__(
-        self, target: Target, machine: Machine, say: Say, progress: Progress | None
+        self,
+        target: Target,
+        machine: Machine,
+        say: Say,
+        progress: Progress | None,
+        *,
+        artifact: Path,
+        again: str,
     ) -> None:
         """Import TensorRT and look at its version.
+
+        Args:
+            target: what to build for.
+            machine: this one.
+            say: told what happens next.
+            progress: told how far the builder is.
+            artifact: whose engines they are, for errors.
+            again: the whole command of this build, for errors; flags may be put behind it.
 
         Raises:
             MissingExtraError: it is not installed.
@@ -65,6 +82,7 @@ class EngineBuild:
         """
         self.flavour = target.backend
         self.machine, self.say, self.progress = machine, say, progress
+        self.artifact, self.again = artifact, again
         self.trt = import_tensorrt(self.flavour)
         self.version = str(self.trt.__version__)
         self.layers: dict[int, str] | None = None
@@ -75,12 +93,12 @@ class EngineBuild:
         oldest = version_numbers(OLDEST_TENSORRT)
         if self.flavour == "tensorrt" and version_numbers(self.version)[:2] < oldest:
             raise BackendError(
-                f"TensorRT: expected {OLDEST_TENSORRT} or newer, got {self.version}; update JetPack"
+                f"TensorRT: expected {OLDEST_TENSORRT} or newer, got {self.version}; update "
+                f"JetPack, then run: {again}"
             )
 
     def open_store(
         self,
-        artifact: Path,
         *,
         core_sha256: str,
         precision: str,
@@ -88,7 +106,7 @@ class EngineBuild:
         buckets: tuple[int, ...],
     ) -> None:
         """Say what is wanted, and where it goes."""
-        self.store = EngineStore(artifact / ENGINES)
+        self.store = EngineStore(self.artifact / ENGINES)
         self.wanted = _Wanted(
             core_sha256=core_sha256, precision=precision, n_units=n_units, buckets=buckets
         )
@@ -105,7 +123,8 @@ class EngineBuild:
     def compile_only(self, graph: bytes, n_spikes: int) -> dict[str, Any]:
         """Build a graph of fixed shape and keep nothing of it but figures."""
         self.say(f"compiling the graph for {n_spikes} spikes")
-        built = build_engine(self.trt, graph, self.settings, progress=self.progress)
+        with self._named(n_spikes):
+            built = build_engine(self.trt, graph, self.settings, progress=self.progress)
         return {
             "n_spikes": n_spikes,
             "size": len(built.data),
@@ -137,7 +156,7 @@ class EngineBuild:
             weak = self.version.startswith("10.3") and self.wanted.precision == "fp16"
             if not weak or self.settings.weak_fp16:
                 raise
-            self.notes.append(f"strongly typed FP16 failed ({problem}); built with weak typing")
+            self.notes.append(f"strongly typed FP16 failed ({problem}): built with weak typing")
             self.say("building once more, with precision left to TensorRT 10.3")
             self.settings = dataclasses.replace(self.settings, weak_fp16=True)
             return self._build_and_check(core, core, trial, rebuild)
@@ -150,7 +169,9 @@ class EngineBuild:
             axes = {"batch": 1, "n_spikes": size, "n_units": self.wanted.n_units, "n_queries": 1}
             graphs[size] = fix_axes(graph, axes)
             keys[size] = self._key(size, sha256_bytes(graphs[size]))
-        kept = {} if rebuild else self._kept(keys)
+        damaged = self.store.drop_damaged()
+        self.notes += [f"removed, and built again if wanted: {problem}" for problem in damaged]
+        kept, why = self._kept(keys, rebuild)
         built = {
             size: self._build(size, graphs[size])
             for size in self.wanted.buckets
@@ -168,39 +189,71 @@ class EngineBuild:
         if not built and kept:
             parity = next(iter(kept.values()))[0].parity
         lines = [
-            self._line(keys[size], kept.get(size), built.get(size)) for size in self.wanted.buckets
+            self._line(keys[size], kept.get(size), built.get(size), why.get(size, ""))
+            for size in self.wanted.buckets
         ]
         return lines, parity
 
-    def _kept(self, keys: Mapping[int, EngineKey]) -> dict[int, tuple[EngineRecord, bytes]]:
-        """Engines that are there and sound; what is not is built again."""
-        try:
-            records = {record.key.name: record for record in self.store.records()}
-        except PoyoEdgeError as problem:
-            self.notes.append(f"engines are built again: {problem}")
-            return {}
-        kept = {}
+    def _kept(
+        self, keys: Mapping[int, EngineKey], rebuild: bool
+    ) -> tuple[dict[int, tuple[EngineRecord, bytes]], dict[int, str]]:
+        """Engines that are there and sound; and why each of the others is built."""
+        records = self.store.records()
+        kept, why = {}, {}
         for size, key in keys.items():
-            record = records.get(key.name)
-            if record is None:
+            same = next((record for record in records if record.key == key), None)
+            if same is None:
+                why[size] = self._why_not(key, records)
+                continue
+            if rebuild:
+                why[size] = "--rebuild was given"
                 continue
             try:
                 # Engines made ahead of time are for other machines than this one.
                 here = self.machine if self.flavour == "tensorrt" else None
-                kept[size] = record, self.store.read(record, here)
-            except PoyoEdgeError as problem:
-                self.notes.append(f"built again: {problem}")
-        return kept
+                kept[size] = same, self.store.read(same, here)
+            except ArtifactError as problem:
+                changed = "bytes changed: " if problem.field in ("size", "sha256") else ""
+                why[size] = (
+                    f"{changed}the {problem.field} of {Path(problem.path).name} was expected to be "
+                    f"{problem.expected}, but is {problem.got}"
+                )
+        return kept, why
+
+    def _why_not(self, key: EngineKey, records: Sequence[EngineRecord]) -> str:
+        """What has changed since the engine that is most like the one wanted."""
+        changes = [
+            key.changes(record.key)
+            for record in records
+            if (record.key.flavour, record.key.n_spikes) == (key.flavour, key.n_spikes)
+        ]
+        if not changes:
+            return "there was none"
+        fewest = min(changes, key=len)
+        # A graph follows from the core, the precision and the sizes: it is news only by itself.
+        return "; ".join(c for c in fewest if len(fewest) == 1 or not c.startswith("the graph"))
+
+    @contextlib.contextmanager
+    def _named(self, n_spikes: int) -> Iterator[None]:
+        """TensorRT's complaints, with what was built and what to type."""
+        try:
+            yield
+        except BackendError as problem:
+            raise BackendError(
+                f"{self.artifact}: engine for {n_spikes} spikes: {problem}; "
+                f"to try again: {self.again}"
+            ) from problem
 
     def _build(self, size: int, graph: bytes) -> BuiltEngine:
         self.say(f"building the engine for {size} spikes, {self.wanted.precision}")
-        built = build_engine(
-            self.trt,
-            graph,
-            self.settings,
-            timing_cache=self.store.read_timing_cache(),
-            progress=self.progress,
-        )
+        with self._named(size):
+            built = build_engine(
+                self.trt,
+                graph,
+                self.settings,
+                timing_cache=self.store.read_timing_cache(),
+                progress=self.progress,
+            )
         if built.timing_cache:
             self.store.write_timing_cache(built.timing_cache)
         self.notes += [f"{size} spikes: TensorRT warns: {words}" for words in built.warnings[:3]]
@@ -209,7 +262,9 @@ class EngineBuild:
     def _compare(self, engines: Mapping[int, bytes], core: bytes, trial: Trial) -> dict[str, Any]:
         self.say("comparing the engines with the FP32 core on this device")
         precision = self.wanted.precision
-        backend = TensorRTBackend(self.flavour, self.trt, Cuda.open(), engines, precision)
+        backend = TensorRTBackend(
+            self.flavour, self.trt, Cuda.open(), engines, precision, again=self.again
+        )
         try:
             parity = trial.compare(OrtCpuBackend(core, threads=1), backend, precision)
             self.layers = backend.layers()
@@ -217,10 +272,18 @@ class EngineBuild:
         finally:
             backend.close()
         parity.require(
-            f"TensorRT {self.version}, {precision}",
-            "no engine was installed; build with --precision fp32, and report this with --report",
+            f"{self.artifact}: TensorRT {self.version}, {precision}",
+            "no engine was installed; " + self._instead(precision),
         )
         return parity.to_json()
+
+    def _instead(self, precision: str) -> str:
+        """What to type when an engine is wrong."""
+        report = "--report report.json"
+        if precision == "fp32":
+            return f"decode on the CPU, and report this: {self.again} {report}"
+        plain = build_command(self.artifact, self.flavour, "--precision fp32")
+        return f"build in FP32: {plain}; and report this: {self.again} {report}"
 
     def _install(self, key: EngineKey, engine: BuiltEngine, parity: dict[str, Any] | None) -> None:
         record = EngineRecord(
@@ -255,6 +318,7 @@ class EngineBuild:
         key: EngineKey,
         kept: tuple[EngineRecord, bytes] | None,
         built: BuiltEngine | None,
+        why: str,
     ) -> dict[str, Any]:
         size = len(built.data) if built is not None else kept[0].size if kept is not None else 0
         seconds = built.seconds if built is not None else 0.0
@@ -264,4 +328,5 @@ class EngineBuild:
             "size": size,
             "build_s": round(seconds, 2),
             "kept": built is None,
+            "why": why,
         }

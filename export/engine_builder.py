@@ -147,7 +147,7 @@ def _made(what: str, thing: Any, log: Any) -> Any:
     if thing is None:
         words = _last(log.errors)
         hint = (
-            "; there may be too little memory: close other programs, or lower --max-spikes"
+            "; there may be too little memory: close other programs, or add a lower --max-spikes"
             if "memory" in words.lower() or "any implementation" in words.lower()
             else ""
         )

@@ -40,7 +40,7 @@ RESIDUAL = Island(
 READOUT = Island(
     name="readout",
     patterns=("readout",),
-    why="its rounding is the output's: a tenth of the remaining error, for one small product",
+    why="its rounding is the output's: up to a tenth of the error, for one small product",
 )
 ISLANDS = (TIME, NORM, RESIDUAL, READOUT)
 

@@ -1,8 +1,8 @@
 """Which ONNX operators each TensorRT accepts: only those that our graphs use, or tempt to.
 
 Derived from onnx-tensorrt's ``operators.md`` at the versions named, and for TensorRT-RTX from
-asking its own parser. The tables for 10.3 and 10.13 are derived from their neighbours and the
-change logs, because none was published for exactly these versions.
+asking its own parser. Not every TensorRT has a published table; ``TABLES`` says which one stands
+for it, and whether that settles anything.
 """
 
 from __future__ import annotations
@@ -12,6 +12,57 @@ import dataclasses
 VERSIONS = ("10.3", "10.13", "10.15", "11.1", "rtx-1.7.1")
 NEWEST_OPSET = {"10.3": 20, "10.13": 22, "10.15": 24, "11.1": 24, "rtx-1.7.1": 26}
 """The newest opset that is documented; for 10.3 and 10.13 that of their neighbours."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class TableSource:
+    """By which table the operators of a TensorRT are checked."""
+
+    tensorrt: str
+    table: str
+    """One of ``VERSIONS``."""
+    settles: bool
+    """Whether passing the table means that this TensorRT has the operators."""
+    why: str
+
+
+TABLES = (
+    TableSource(
+        tensorrt="10.3",
+        table="10.3",
+        settles=True,
+        why="no table of its own is published: made from the table of 10.1 and the "
+        "change logs since",
+    ),
+    TableSource(
+        tensorrt="10.7",
+        table="10.3",
+        settles=True,
+        why="the rows that we use are the same in 10.3 and 10.13 on either side of it, or stricter "
+        "in 10.3",
+    ),
+    TableSource(
+        tensorrt="10.13",
+        table="10.13",
+        settles=True,
+        why="no table of its own is published: made from the table of 10.14, less what 10.14 added",
+    ),
+    TableSource(
+        tensorrt="10.16",
+        table="10.15",
+        settles=True,
+        why="no table of its own is published: the rows that we use are the same in 10.15 and "
+        "11.1, on either side of it",
+    ),
+    TableSource(
+        tensorrt="11.4",
+        table="11.1",
+        settles=False,
+        why="no table after 11.1 is published: the rows that we use did not change from 10.13 to "
+        "11.1, and the parser of TensorRT-RTX 1.7.1, whose interface is that of 11, takes them; "
+        "what 11.2 to 11.4 changed is not known, so the parser on the Jetson decides",
+    ),
+)
 
 _FLOATS = frozenset({"FLOAT", "FLOAT16", "BFLOAT16"})
 _NUMBERS = _FLOATS | {"INT32", "INT64"}

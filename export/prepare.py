@@ -71,13 +71,14 @@ class Prepared:
         }
 
 
-def prepare_graph(core: bytes, precision: str, trial: Trial) -> Prepared:
+def prepare_graph(core: bytes, precision: str, trial: Trial, *, instead: str) -> Prepared:
     """Make the graph of a precision and check it.
 
     Args:
         core: the bytes of ``core.onnx``, already checked.
         precision: "fp32", "fp16" or "bf16".
         trial: what rounding is measured on.
+        instead: what to do when rounding costs too much, for the error.
 
     Raises:
         CheckFailedError: an operator that some TensorRT lacks, or rounding costs too much.
@@ -99,7 +100,7 @@ def prepare_graph(core: bytes, precision: str, trial: Trial) -> Prepared:
     mixed = mixed_precision(proto, islands, precision)
     require_operators(mixed)
     parity = trial.compare(OrtCpuBackend(core, threads=1), EmulatedBackend(mixed), precision)
-    parity.require(f"emulated {precision}", "build with --precision fp32")
+    parity.require(f"emulated {precision}", instead)
     return Prepared(
         precision=precision,
         graph=mixed.SerializeToString(),

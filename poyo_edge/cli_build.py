@@ -21,14 +21,17 @@ def build(
     artifact: ArtifactPath,
     target: Annotated[
         str | None,
-        typer.Option(help="jetson, jetson-orin, jetson-thor, rtx, cuda or cpu; default this one."),
+        typer.Option(
+            help="jetson, jetson-orin, jetson-thor, rtx, cuda or cpu. On a Jetson it may be left "
+            "out: the target is that Jetson. Anywhere else it must be named."
+        ),
     ] = None,
     precision: Annotated[
         str | None, typer.Option(help="fp16 (with FP32 islands; engines' default), fp32 or bf16.")
     ] = None,
     max_spikes: Annotated[
         int | None,
-        typer.Option(min=1, max=1_048_576, help="Largest window to build for."),
+        typer.Option(min=1, help="Largest window to build for; default the artifact's own."),
     ] = None,
     recording: Annotated[
         Path | None, typer.Option(help="Also compare R² on this recording's test split.")

@@ -95,7 +95,9 @@ def calibrate(
             f"behavior: expected one of {list(source.behaviors)}, got none, and the artifact does "
             f"not say what it decodes; name it with --behavior"
         )
-    add_recording(calibrator, source, wanted, split=split, seconds=seconds)
+    left_out = add_recording(calibrator, source, wanted, split=split, seconds=seconds)
+    if left_out:
+        console.step(f"{left_out} samples of {wanted} are NaN and were left out")
     console.step(
         f"fitting {len(source.unit_ids)} units to {calibrator.labelled_s:.1f} labelled s of "
         f"{wanted} in the {split} split; Ctrl-C ends it with the best so far"
@@ -112,12 +114,14 @@ def calibrate(
     values: dict[str, Any] = {
         "session": None if refused else str(target),
         "behavior": wanted,
+        "nan_samples": left_out,
         **session.quality.to_json(),
         "peak_memory_mb": round(_peak_memory_mb(), 1),
     }
     if report is not None:
         console.step("taking each unit away, and fitting to fewer seconds, for the report")
-        values |= calibrator.examine().to_json()
+        examined = calibrator.examine(on_progress=lambda n, total: console.progress(n, total, ""))
+        values |= examined.to_json()
         values["report"] = [str(path) for path in _write_report(report, values)]
     console.result(values, calibrate_text(values, artifact, recording, program()))
     if refused:

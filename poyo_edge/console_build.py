@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,6 +22,9 @@ def build_text(values: Values, program: str) -> str:
     if engines:
         sizes = ", ".join(map(str, values["buckets"]))
         about["token buckets"] = f"{sizes} spikes, up to {values['n_units']} units"
+    about["tried on"] = f"windows of every size, units of session {values['session']}"
+    if values["recording"] is not None:
+        about["tried on"] += f", and the test split of {values['recording']}"
     parts = [pairs(about)]
     if engines and values["target"].startswith("jetson") and not values["on_device"]:
         parts.append(
@@ -59,7 +63,13 @@ def _engines(lines: Sequence[Values]) -> str:
         ]
         for line in lines
     ]
-    return table(["engine", "size", "built in", "file"], rows) if rows else ""
+    text = table(["engine", "size", "built in", "file"], rows) if rows else ""
+    reasons: dict[str, list[str]] = {}
+    for line in lines:
+        if not line["kept"]:
+            reasons.setdefault(line["why"], []).append(str(line["n_spikes"]))
+    told = [f"built {', '.join(sizes)}: {why}" for why, sizes in reasons.items()]
+    return "\n".join([text, *(["", *told] if told else [])])
 
 
 def _gate(lines: Sequence[Values]) -> str:
@@ -86,16 +96,42 @@ def _rounding(values: Values | None) -> str:
         for layer in _few(values["layers"])
     ]
     head = ["rounding, emulated", "error", "worst", "worst node", "overflow", "to zero"]
-    islands = [
+    return f"{table(head, rows)}\n\n{_islands(values)}"
+
+
+def _islands(values: Values) -> str:
+    """What stays in FP32, what it would cost alone to give it up, and why it stays."""
+    total = values["error"]
+    rows = [
         [
             island["name"],
             island["n_nodes"],
             _number(island["error_without"]),
+            _times(island["error_without"], total),
         ]
         for island in values["islands"]
     ]
-    kept = table(["kept in FP32", "nodes", "error without"], islands)
-    return f"{table(head, rows)}\n\n{kept}"
+    low = values["precision"].upper()
+    head = ["kept in FP32", "nodes", f"error if it were in {low} too", "so many times as much"]
+    told = (
+        f"The error with all of these in FP32 is {_number(total)}, in sd of the output. Where the "
+        "last column is near 1 this model gives no reason to keep them: larger models do, or what "
+        "emulation cannot see:"
+    )
+    reasons = [f"{island['name']}: {island['why']}" for island in values["islands"]]
+    lines = [_wrap(told), *(_wrap(reason, "  ") for reason in reasons)]
+    return "\n".join([table(head, rows), *lines])
+
+
+def _times(value: float | None, total: float | None) -> str:
+    return f"{value / total:.2f}" if value is not None and total else "infinite"
+
+
+def _wrap(text: str, indent: str = "") -> str:
+    return textwrap.fill(
+        text, 98, initial_indent=indent, subsequent_indent=f"{indent}  " if indent else "",
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
 
 
 def _few(layers: Sequence[Values]) -> list[Values]:
@@ -128,6 +164,13 @@ def _next(values: Values, program: str) -> str:
         install = "\n".join(f"  {line}" for line in values["install"])
         text += f"\n\nOn a Jetson without poyo-edge, before that:\n{install}"
         text += "\n\nIt may run\n" + "\n".join(f"  {line}" for line in values["releases"])
+        tables = [
+            f"  TensorRT {source['tensorrt']}: table {source['table']}"
+            + ("" if source["settles"] else ", which does not settle it")
+            + f"; {source['why']}"
+            for source in values["operator_tables"]
+        ]
+        text += "\n\nIts operators were checked by\n" + "\n".join(tables)
     return text
 
 

@@ -170,7 +170,9 @@ def export_text(values: Values, target: Path, program: str, recording: Path | No
         "dry run: nothing was written"
         if values["artifact"] is None
         else f"wrote {target}\n\nNext:\n  {program} verify {target}\n"
-        f"  {program} replay {target} {source}{behavior}"
+        f"  {program} replay {target} {source}{behavior}\n"
+        f"  {program} calibrate {target} NEW.h5{behavior} -o new.session  # units it has not seen\n"
+        f"  {program} build {target} --target jetson  # or rtx, cuda; see docs/jetson.md"
     )
     if not values["source"]["scaled"]:
         end += (
@@ -212,7 +214,9 @@ def doctor_text(values: Values) -> str:
         "machine": f"{values['machine']}, {values['cores']} cores",
         "jetson": values["jetson"] or "no",
     }
-    install = values["install"] or ["nothing: everything that this version can use is there"]
+    install = values["install"] or ["nothing more that this machine could use"]
+    if values["missing_backends"]:
+        install = [*install, f"note: {values['missing_backends']}"]
     machine = [pairs(about), *accelerator_lines(values)]
     return "\n".join(
         [*machine, "", pairs(packages), "", "backends", *backends, "", "to install", *install]

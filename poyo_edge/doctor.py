@@ -6,13 +6,15 @@ import dataclasses
 import importlib.metadata
 import os
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from poyo_edge import __version__
 from poyo_edge.doctor_jetson import examine_jetson, remarks
-from poyo_edge.runtime.backends import list_backends
-from poyo_edge.runtime.machine import this_machine
+from poyo_edge.runtime.backends import BackendInfo, list_backends
+from poyo_edge.runtime.machine import Machine, this_machine
+from poyo_edge.targets import TARGETS
 
 _EXTRAS = {
     "ort": ("onnxruntime",),
@@ -59,8 +61,32 @@ def examine() -> dict[str, Any]:
             f'pip install "poyo-edge[{extra}]"  # to {_NEEDED_FOR[extra]}; lacks {", ".join(names)}'
             for extra, names in missing.items()
             if names
-        ],
+        ]
+        + _for_the_gpu(machine, backends),
+        "missing_backends": _about_missing(machine, backends),
     }
+
+
+def _for_the_gpu(machine: Machine, backends: Sequence[BackendInfo]) -> list[str]:
+    """What to install for backends that this GPU could run; a Jetson has a list of its own."""
+    if not machine.sm or machine.l4t:
+        return []
+    return [
+        f"{command}  # for the backend {target.backend}"
+        for target in (TARGETS["rtx"], TARGETS["cuda"])
+        if not target.sm or machine.sm in target.sm
+        for info in backends
+        if info.name == target.backend and not info.present
+        for command in target.install
+    ]
+
+
+def _about_missing(machine: Machine, backends: Sequence[BackendInfo]) -> str:
+    """Why backends may stay missing though there is nothing to install; "" when that is clear."""
+    missing = [info.name for info in backends if not info.present and info.name != "ort-cpu"]
+    if machine.sm or not missing:
+        return ""
+    return f"{', '.join(missing)} need an NVIDIA GPU, and the driver shows none here"
 
 
 def _version(package: str) -> str | None:

@@ -15,7 +15,15 @@ from pathlib import Path
 
 from poyo_edge.runtime.machine import Machine, l4t_version
 from poyo_edge.spec import JsonRecord
-from poyo_edge.targets import find_jetson, find_release, known_faults, supported_tensorrt
+from poyo_edge.targets import (
+    INSTALL_CUDA_PYTHON,
+    NEWEST_TENSORRT,
+    OLDEST_TENSORRT,
+    find_jetson,
+    find_release,
+    known_faults,
+    supported_tensorrt,
+)
 
 _PACKAGES = ("nvidia-jetpack", "libnvinfer10", "libnvinfer11", "python3-libnvinfer")
 _GPU_CLOCKS = ("*gpu*", "*ga10b*", "*gb10b*")
@@ -112,19 +120,19 @@ def installed(text: str, names: tuple[str, ...]) -> dict[str, str]:
 def what_to_fix(jetson: Jetson, machine: Machine) -> list[str]:
     """Commands, most important first."""
     fix = []
+    release = find_release(jetson.l4t)
     if not jetson.release:
         fix.append(f"update JetPack to 6.1 or newer  # L4T {jetson.l4t} is none that we know")
     if not machine.tensorrt:
         fix.append("sudo apt install nvidia-jetpack  # Python finds no TensorRT; a virtual "
                    "environment needs --system-site-packages")  # fmt: skip
     elif not supported_tensorrt(machine.tensorrt):
-        fix.append(f"install TensorRT 10.1 to 11.4  # {machine.tensorrt} was never looked at")
+        fix.append(f"install TensorRT {OLDEST_TENSORRT} to {NEWEST_TENSORRT}  "
+                   f"# {machine.tensorrt} was never looked at")  # fmt: skip
     if not machine.sm:
         fix.append("sudo usermod -aG video $USER, then log in again  # the driver shows no GPU")
     if importlib.util.find_spec("cuda") is None:
-        bound = "<13" if jetson.cuda.startswith("12.") else ">=13,<14"
-        fix.append(f'pip install "cuda-python{bound}"  # TensorRT\'s buffers need it')
-    release = find_release(jetson.l4t)
+        fix.append(f"{INSTALL_CUDA_PYTHON}  # cuda-python, which TensorRT's buffers need")
     python = f"{sys.version_info[0]}.{sys.version_info[1]}"
     if release is not None and machine.tensorrt == "" and python != release.python:
         fix.append(f"use python{release.python}  # JetPack's TensorRT is for it, this is {python}")

@@ -76,11 +76,6 @@ def require_free(target: Path, *, overwrite: bool, marker: str = "manifest.json"
             false; or its parent does not exist or cannot be written.
     """
     require_folder(target)
-    if not os.access(target.parent, os.W_OK):
-        raise UsageError(
-            f"{target}: expected a parent folder that can be written, got {target.parent}, which "
-            f"cannot; choose another with -o"
-        )
     if not os.path.lexists(target):
         return
     ours = target.is_dir() and not target.is_symlink() and (target / marker).is_file()
@@ -93,15 +88,20 @@ def require_free(target: Path, *, overwrite: bool, marker: str = "manifest.json"
 
 
 def require_folder(target: Path) -> None:
-    """Refuse a name in a folder that does not exist.
+    """Refuse a name in a folder that does not exist or cannot be written.
 
     Raises:
-        UsageError: its parent is no folder.
+        UsageError: its parent is no folder, or one that cannot be written.
     """
     if not target.parent.is_dir():
         raise UsageError(
             f"{target}: expected an existing folder to write into, got {str(target.parent)!r}, "
             f"which is none; create it or choose another"
+        )
+    if not os.access(target.parent, os.W_OK):
+        raise UsageError(
+            f"{target}: expected a parent folder that can be written, got {target.parent}, which "
+            f"cannot; choose another with -o"
         )
 
 

@@ -7,6 +7,7 @@ numbers: ``10.3`` covers 10.3.0 and 10.3.0.30.
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import re
 
 from poyo_edge.errors import UsageError
@@ -31,6 +32,8 @@ class Release:
     python: str
     cuda: str
     tensorrt: str
+    upgrades: tuple[str, ...] = ()
+    """Other versions of TensorRT that NVIDIA lets one install there."""
     note: str = ""
 
 
@@ -77,6 +80,7 @@ JETPACK_6 = Release(
     python="3.10",
     cuda="12.6",
     tensorrt="10.3",
+    upgrades=("10.7",),
     note="10.7 is the newest TensorRT that NVIDIA lists for JetPack 6",
 )
 JETPACK_7_0 = Release(
@@ -92,18 +96,22 @@ JETPACK_7_2 = Release(
     python="3.12",
     cuda="13.2",
     tensorrt="10.16",
+    upgrades=("11.4",),
     note="from 7.2.2 on, TensorRT 11.4.1 can be installed through the SBSA packages",
 )
 
+CUDA_PYTHON = (
+    "cuda-python>=12.6,<13; python_version < '3.12'",
+    "cuda-python>=13,<14; python_version >= '3.12'",
+)
+"""What the extra ``tensorrt`` brings, for TensorRT's buffers. Python tells the JetPack: 3.10 is
+JetPack 6 with CUDA 12, 3.12 is JetPack 7 with CUDA 13."""
+INSTALL_CUDA_PYTHON = 'pip install "poyo-edge[tensorrt]"'
 _JETSON_INSTALL = (
     "sudo apt install nvidia-jetpack  # TensorRT, CUDA and their Python packages",
     "python3 -m venv --system-site-packages ~/poyo && . ~/poyo/bin/activate",
+    'pip install "poyo-edge[ort,tensorrt]"  # with cuda-python: 12 on JetPack 6, 13 on 7',
 )
-_ORIN_INSTALL = (
-    *_JETSON_INSTALL,
-    'pip install "poyo-edge[ort]" "cuda-python>=12.6,<13"  # JetPack 7: ">=13,<14"',
-)
-_THOR_INSTALL = (*_JETSON_INSTALL, 'pip install "poyo-edge[ort]" "cuda-python>=13,<14"')
 
 _TARGETS = (
     Target(
@@ -113,10 +121,7 @@ _TARGETS = (
         sm=("87", "110", "101"),
         releases=(JETPACK_6, JETPACK_7_0, JETPACK_7_2),
         built_on_device=True,
-        install=(
-            *_JETSON_INSTALL,
-            'pip install "poyo-edge[ort]" "cuda-python>=12.6"  # below 13 on JetPack 6',
-        ),
+        install=_JETSON_INSTALL,
     ),
     Target(
         name="jetson-orin",
@@ -125,7 +130,7 @@ _TARGETS = (
         sm=("87",),
         releases=(JETPACK_6, JETPACK_7_2),
         built_on_device=True,
-        install=_ORIN_INSTALL,
+        install=_JETSON_INSTALL,
     ),
     Target(
         name="jetson-thor",
@@ -134,14 +139,14 @@ _TARGETS = (
         sm=("110", "101"),
         releases=(JETPACK_7_0, JETPACK_7_2),
         built_on_device=True,
-        install=_THOR_INSTALL,
+        install=_JETSON_INSTALL,
     ),
     Target(
         name="rtx",
         title="a workstation with an NVIDIA RTX GPU, compiled ahead of time on any CPU",
         backend="tensorrt-rtx",
         sm=tuple(name.removeprefix("SM") for name in RTX_CAPABILITIES),
-        install=('pip install "poyo-edge[ort,rtx]" "cuda-python>=13,<14"',),
+        install=('pip install "poyo-edge[ort,rtx]"',),
     ),
     Target(
         name="cuda",
@@ -191,8 +196,22 @@ def find_target(name: str) -> Target:
         UsageError: there is none.
     """
     if name not in TARGETS:
-        raise UsageError(f"target: expected one of {list(TARGETS)}, got {name!r}")
+        near = _near(name)
+        hint = f"; did you mean {near!r}?" if near else ""
+        raise UsageError(f"target: expected one of {list(TARGETS)}, got {name!r}{hint}")
     return TARGETS[name]
+
+
+def build_command(artifact: object, backend: str, *flags: str) -> str:
+    """What to type to make the engines of a backend again.
+
+    Args:
+        artifact: its path.
+        backend: "tensorrt" or "tensorrt-rtx".
+        flags: to add, like "--precision fp32".
+    """
+    target = next(target.name for target in _TARGETS if target.backend == backend)
+    return " ".join(["poyo-edge build", str(artifact), "--target", target, *flags])
 
 
 def known_faults(tensorrt: str) -> list[KnownBad]:
@@ -216,6 +235,16 @@ def find_jetson(sm: str) -> Target | None:
         if sm in TARGETS[name].sm:
             return TARGETS[name]
     return None
+
+
+def _near(name: str) -> str:
+    """The target that a mistyped one, or the name of a board, most likely means; or ""."""
+    words = name.lower().replace("_", "-")
+    boards = [
+        target.name for target in _TARGETS if words in re.findall(r"\w+", target.title.lower())
+    ]
+    close = difflib.get_close_matches(words, TARGETS, n=1, cutoff=0.5)
+    return (boards if len(boards) == 1 else close or [""])[0]
 
 
 def supported_tensorrt(version: str) -> bool:

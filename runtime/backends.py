@@ -152,7 +152,9 @@ def _onnxruntime_infos(sm: str) -> list[BackendInfo]:
     reason = f"onnxruntime {onnxruntime.__version__}"
     cuda = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
     if not cuda:
-        gpu = f'{reason} is the CPU build; run: pip install "poyo-edge[gpu]"'
+        gpu = f"{reason} is the CPU build" + (
+            '; run: pip install "poyo-edge[gpu]"' if sm else ", and the driver shows no GPU"
+        )
     else:
         gpu = reason if sm else f"{reason} has CUDA, but the driver shows no GPU"
     return [

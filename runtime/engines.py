@@ -17,64 +17,27 @@ from typing import Any
 
 from poyo_edge.errors import ArtifactError, BackendError, UsageError
 from poyo_edge.files import sha256_bytes, write_bytes
+from poyo_edge.runtime.engine_key import EngineKey
 from poyo_edge.runtime.machine import Machine
-from poyo_edge.spec import JsonRecord
+from poyo_edge.targets import build_command
 
 ENGINES = "engines"
 """The folder in an artifact; its manifest does not list it, since engines are made later."""
 TIMING_CACHE = "timing.cache"
 SCHEMA = "poyo-edge/engine/1"
 FLAVOURS = ("tensorrt", "tensorrt-rtx")
-_REBUILD = "build it again on this machine: poyo-edge build"
 _MOST_BYTES = 4 << 30
 _DIGEST = 64
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class EngineKey(JsonRecord):
-    """Everything that an engine depends on."""
+class EngineState:
+    """What is found of an installed engine without running it."""
 
-    flavour: str
-    """"tensorrt" or "tensorrt-rtx"."""
-    core_sha256: str
-    """Of ``core.onnx``."""
-    graph_sha256: str
-    """Of the graph of fixed shape that was built."""
-    precision: str
-    n_spikes: int
-    """The token bucket."""
-    n_units: int
-    """Most units of a session."""
-    version: str
-    """Of TensorRT, in full."""
-    sm: tuple[str, ...]
-    """Compute capabilities that it runs on."""
-    driver: str
-    """CUDA version of the driver, and Jetson Linux release; "" for engines made ahead of time."""
-    l4t: str
-    flags: tuple[str, ...]
-
-    @property
-    def name(self) -> str:
-        """The file name without its ending."""
-        digest = sha256_bytes(json.dumps(self.to_json(), sort_keys=True).encode())
-        return f"{self.precision}-{self.n_spikes:07d}-{digest[:16]}"
-
-    def differences(self, machine: Machine) -> list[str]:
-        """Why the engine does not fit a machine; nothing when it does."""
-        version = machine.tensorrt if self.flavour == "tensorrt" else machine.rtx
-        pairs = [("version", self.version, version)]
-        if self.flavour == "tensorrt":
-            pairs += [("driver", self.driver, machine.driver), ("l4t", self.l4t, machine.l4t)]
-        found = [
-            f"{name}: expected {here or 'none'}, got an engine for {built}"
-            for name, built, here in pairs
-            if built != here
-        ]
-        if machine.sm not in self.sm:
-            built = ", ".join(self.sm)
-            found.append(f"GPU: expected SM {machine.sm or 'unknown'}, got an engine for {built}")
-        return found
+    file: str
+    sound: bool
+    """Its record holds, and its bytes are those that were built."""
+    detail: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +64,11 @@ class EngineStore:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
 
+    def build_command(self, flavour: str, precision: str = "fp16") -> str:
+        """What to type to make the engines of the artifact that the folder belongs to."""
+        flags = () if precision == "fp16" else (f"--precision {precision}",)
+        return build_command(self.folder.parent, flavour, *flags)
+
     def write(self, record: EngineRecord, data: bytes) -> Path:
         """Put an engine in place: first its bytes, then the record that makes it count.
 
@@ -119,8 +87,19 @@ class EngineStore:
         """Remove engines of a flavour that this machine, which built them, can never run again."""
         for record in self.records():
             if record.key.flavour == flavour and record.key.differences(machine):
-                for ending in (".json", ".engine"):  # the record first: without it nothing counts
-                    (self.folder / f"{record.key.name}{ending}").unlink(missing_ok=True)
+                self._remove(self.folder / f"{record.key.name}.json")
+
+    def drop_damaged(self) -> list[ArtifactError]:
+        """Remove engines whose records cannot be read: nothing may run them. Says what was wrong
+        with each."""
+        problems = self._look()[1]
+        for problem in problems:
+            self._remove(Path(problem.path))
+        return problems
+
+    def _remove(self, record: Path) -> None:
+        record.unlink(missing_ok=True)  # first: without it the engine does not count
+        record.with_suffix(".engine").unlink(missing_ok=True)
 
     def write_timing_cache(self, data: bytes) -> None:
         """Keep what TensorRT measured, behind its checksum."""
@@ -131,7 +110,7 @@ class EngineStore:
         path = self.folder / TIMING_CACHE
         try:
             for item in (self.folder, path):
-                _require_private(item)
+                _require_private(item, "build again")
         except ArtifactError:
             return b""
         stored = path.read_bytes()
@@ -154,8 +133,54 @@ class EngineStore:
         Raises:
             ArtifactError: one is damaged.
         """
-        found = [_read_record(path) for path in sorted(self.folder.glob("*.json"))]
-        return sorted(found, key=lambda record: record.key.n_spikes)
+        found, problems = self._look()
+        if problems:
+            raise problems[0]
+        return found
+
+    def holds(self, flavour: str) -> bool:
+        """Whether there are engines of a flavour, or records that cannot be read."""
+        records, problems = self._look()
+        return bool(problems) or any(record.key.flavour == flavour for record in records)
+
+    def _look(self) -> tuple[list[EngineRecord], list[ArtifactError]]:
+        """The records that can be read, and what is wrong with the others."""
+        found, problems = [], []
+        for path in sorted(self.folder.glob("*.json")):
+            try:
+                found.append(_read_record(path))
+            except ArtifactError as problem:
+                problems.append(problem)
+        return sorted(found, key=lambda record: record.key.n_spikes), problems
+
+    def examine(self, core_sha256: str, machine: Machine) -> list[EngineState]:
+        """Every installed engine: are its bytes those that were built, and is it for this machine?
+
+        TensorRT is neither imported nor given anything.
+        """
+        records, problems = self._look()
+        states = [
+            EngineState(file=Path(p.path).name, sound=False, detail=str(p)) for p in problems
+        ] + [self._state(record, core_sha256, machine) for record in records]
+        recorded = {path.stem for path in self.folder.glob("*.json")}
+        return states + [
+            EngineState(file=path.name, sound=True, detail="no record of it, so nothing runs it")
+            for path in sorted(self.folder.glob("*.engine"))
+            if path.stem not in recorded
+        ]
+
+    def _state(self, record: EngineRecord, core_sha256: str, machine: Machine) -> EngineState:
+        key, file = record.key, f"{record.key.name}.engine"
+        try:
+            self.read(record, None)
+        except ArtifactError as problem:
+            changed = "changed bytes: " if problem.field in ("size", "sha256") else ""
+            return EngineState(file=file, sound=False, detail=f"{changed}{problem}")
+        other = ["core: of another one"] if key.core_sha256 != core_sha256 else []
+        other += key.differences(machine)
+        fits = "built for something else: " + "; ".join(other) if other else "fits this machine"
+        about = f"{key.flavour}, {key.precision}, {key.n_spikes} spikes, bytes unchanged"
+        return EngineState(file=file, sound=True, detail=f"{about}; {fits}")
 
     def fitting(self, flavour: str, core_sha256: str, machine: Machine) -> list[EngineRecord]:
         """Engines of one flavour for this core that fit a machine, smallest bucket first.
@@ -173,7 +198,7 @@ class EngineStore:
             why = why or "; ".join(ours[0].key.differences(machine)) if records else "none built"
             raise BackendError(
                 f"{flavour}: expected an engine for this machine in {self.folder}, got {why}; "
-                f"{_REBUILD}"
+                f"{_rebuild(self.folder, flavour)}"
             )
         newest = max(fit, key=lambda r: r.created).key
         same = (newest.precision, newest.n_units, newest.flags)
@@ -192,21 +217,33 @@ class EngineStore:
         """
         differences = record.key.differences(machine) if machine is not None else []
         if differences:
-            raise BackendError(f"engine {record.key.name}: {'; '.join(differences)}; {_REBUILD}")
+            raise BackendError(
+                f"{self.folder.parent}: engine {record.key.name}: {'; '.join(differences)}; "
+                f"{_rebuild(self.folder, record.key.flavour, record.key.precision)}"
+            )
         path = self.folder / f"{record.key.name}.engine"
+        do = _rebuild(self.folder, record.key.flavour, record.key.precision)
         for item in (self.folder, path):
-            _require_private(item)
+            _require_private(item, do)
         size = path.stat().st_size
         if size != record.size or size > _MOST_BYTES:
-            _refuse(path, "size", f"{record.size} bytes", f"{size}")
+            _refuse(path, "size", f"{record.size} bytes", f"{size}", do)
         data = path.read_bytes()
         digest = sha256_bytes(data)
         if digest != record.sha256:
-            _refuse(path, "sha256", record.sha256[:12], digest[:12])
+            _refuse(path, "sha256", record.sha256[:12], digest[:12], do)
         return data
 
 
+def _rebuild(folder: Path, flavour: str, precision: str = "fp16") -> str:
+    """What to do about an engine of a folder."""
+    where = " on this machine" if flavour == "tensorrt" else ""
+    command = EngineStore(folder).build_command(flavour, precision)
+    return f"build it again{where}: {command}"
+
+
 def _read_record(path: Path) -> EngineRecord:
+    do = f"remove it, then {_rebuild(path.parent, FLAVOURS[0])} (or --target rtx)"
     try:
         values = json.loads(path.read_bytes())
         if values.pop("schema") != SCHEMA:
@@ -218,26 +255,26 @@ def _read_record(path: Path) -> EngineRecord:
         record = EngineRecord(key=key, **values)
     except (ValueError, KeyError, TypeError, AttributeError) as problem:
         raise ArtifactError(
-            path, "contents", expected="the record of an engine", got=str(problem), do=_REBUILD
+            path, "contents", expected="the record of an engine", got=str(problem), do=do
         ) from problem
     if key.flavour not in FLAVOURS:
-        _refuse(path, "flavour", f"one of {list(FLAVOURS)}", repr(key.flavour))
+        _refuse(path, "flavour", f"one of {list(FLAVOURS)}", repr(key.flavour), do)
     if path.stem != key.name:
-        _refuse(path, "name", key.name, path.stem)
+        _refuse(path, "name", key.name, path.stem, do)
     return record
 
 
-def _require_private(path: Path) -> None:
+def _require_private(path: Path, do: str) -> None:
     try:
         status = path.lstat()
     except OSError as problem:
         raise ArtifactError(
-            path, "file", expected="an engine", got="nothing there", do=_REBUILD
+            path, "file", expected="an engine", got="nothing there", do=do
         ) from problem
     if stat.S_ISLNK(status.st_mode):
-        _refuse(path, "kind", "a file of its own", "a link")
+        _refuse(path, "kind", "a file of its own", "a link", do)
     if status.st_uid not in (os.getuid(), 0):
-        _refuse(path, "owner", f"user {os.getuid()} or root", f"user {status.st_uid}")
+        _refuse(path, "owner", f"user {os.getuid()} or root", f"user {status.st_uid}", do)
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         mode = oct(stat.S_IMODE(status.st_mode))
         _refuse(
@@ -245,11 +282,11 @@ def _require_private(path: Path) -> None:
             "permissions",
             "one that its owner alone may write",
             mode,
-            do=f"if you copied it here, run: chmod go-w {path}; else {_REBUILD}",
+            do=f"if you copied it here, run: chmod go-w {path}; else {do}",
         )
 
 
-def _refuse(path: Path, field: str, expected: str, got: str, do: str = _REBUILD) -> None:
+def _refuse(path: Path, field: str, expected: str, got: str, do: str) -> None:
     raise ArtifactError(path, field, expected=expected, got=got, do=do)
 
 

@@ -46,7 +46,14 @@ class TensorRTBackend:
     """Runs the core with engines of fixed shapes."""
 
     def __init__(
-        self, name: str, trt: Any, cuda: Cuda, engines: Mapping[int, bytes], precision: str
+        self,
+        name: str,
+        trt: Any,
+        cuda: Cuda,
+        engines: Mapping[int, bytes],
+        precision: str,
+        *,
+        again: str,
     ) -> None:
         """Deserialise, allocate, warm up and capture.
 
@@ -56,12 +63,14 @@ class TensorRTBackend:
             cuda: a device to run on.
             engines: token bucket → bytes of an engine that have been checked.
             precision: of the engines.
+            again: the command that builds them, for errors.
 
         Raises:
             BackendError: an engine cannot be opened or run.
         """
         self.name = name
         self.precision = precision
+        self._again = again
         self.notes: list[str] = []
         """What did not go as planned, for reports."""
         self._trt = trt
@@ -144,7 +153,7 @@ class TensorRTBackend:
             if size is None:
                 raise WindowTooLargeError(
                     f"{self.name}: expected at most {self.buckets[-1]} spikes in a window, "
-                    f"got {n_spikes}; build with a larger --max-spikes"
+                    f"got {n_spikes}; for larger engines run: {self._again} --max-spikes N"
                 )
             lane = self._lanes[size]
             for name, values in (("spike_time", time), ("spike_unit", unit)):
@@ -179,7 +188,7 @@ class TensorRTBackend:
             if values.shape[1:] != host.shape[1:] or len(values) > len(host):
                 raise WindowTooLargeError(
                     f"{self.name}: {name}: expected shape {host.shape} at most, "
-                    f"got {values.shape}; build again for this session"
+                    f"got {values.shape}; to build for this session run: {self._again}"
                 )
             host[: len(values)] = values
             self._cuda.to_device(self._session_device[name], host)
@@ -191,10 +200,16 @@ class TensorRTBackend:
     def _open(self, runtime: Any, data: bytes) -> _Lane:
         engine = runtime.deserialize_cuda_engine(data)
         if engine is None:
-            raise BackendError(f"{self.name}: the engine cannot be opened: {_last(self._log)}")
+            raise BackendError(
+                f"{self.name}: the engine cannot be opened: {_last(self._log)}; "
+                f"build it again: {self._again} --rebuild"
+            )
         context = engine.create_execution_context()
         if context is None:
-            raise BackendError(f"{self.name}: no memory for the engine: {_last(self._log)}")
+            raise BackendError(
+                f"{self.name}: no memory for the engine: {_last(self._log)}; close other programs, "
+                f"or build smaller ones: {self._again} --max-spikes N"
+            )
         lane = _Lane(engine, context, {}, {})
         for i in range(engine.num_io_tensors):
             name = engine.get_tensor_name(i)
@@ -255,8 +270,10 @@ def open_engines(
     """
     records = store.fitting(name, core_sha256, machine)
     engines = {record.key.n_spikes: store.read(record, machine) for record in records}
+    precision = records[0].key.precision
+    again = store.build_command(name, precision)
     return TensorRTBackend(
-        name, import_tensorrt(name), Cuda.open(), engines, records[0].key.precision
+        name, import_tensorrt(name), Cuda.open(), engines, precision, again=again
     )
 
 

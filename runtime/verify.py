@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from poyo_edge.artifact import ADAPT, SESSIONS, Artifact, Golden
+from poyo_edge.artifact import ADAPT, CORE, SESSIONS, Artifact, Golden
 from poyo_edge.errors import PoyoEdgeError
 from poyo_edge.runtime.backends import list_backends, open_ort_cpu
 from poyo_edge.runtime.core import Core
-from poyo_edge.runtime.engines import ENGINES, FLAVOURS
+from poyo_edge.runtime.engines import ENGINES, FLAVOURS, EngineStore
+from poyo_edge.runtime.machine import this_machine
 from poyo_edge.spec import JsonRecord
 
 WORST_SD = {"fp32": 1e-2, "fp16": 0.3, "bf16": 2.0}
@@ -28,7 +29,8 @@ class Check(JsonRecord):
 
 
 def verify(path: str | Path, *, threads: int = 1) -> list[Check]:
-    """Check every file's hash, every session, and the golden windows on each backend present.
+    """Check every file's hash, every session, the golden windows on each backend present, and
+    the bytes of every installed engine, whatever machine it was built for.
 
     Raises:
         ArtifactError: a file is missing or damaged; nothing else can be checked then.
@@ -39,13 +41,21 @@ def verify(path: str | Path, *, threads: int = 1) -> list[Check]:
     sessions = sorted((artifact.path / SESSIONS).glob("*.session"))
     checks += [_session_check(artifact, file) for file in sessions]
     checks.append(_gradient_check(artifact, threads))
+    store = EngineStore(artifact.path / ENGINES)
+    checks += _engine_checks(artifact, store)
     for info in list_backends():
-        engine = info.name in FLAVOURS
-        if info.present and (not engine or (artifact.path / ENGINES).is_dir()):
+        built = info.name not in FLAVOURS or store.holds(info.name)
+        if info.present and built:
             checks.append(_golden_check(artifact, info.name, threads))
         elif info.name == "ort-cpu":  # the one that every device needs, if only to fall back to
             checks.append(Check(name=f"backend {info.name}", ok=False, detail=info.reason))
     return checks
+
+
+def _engine_checks(artifact: Artifact, store: EngineStore) -> list[Check]:
+    """An engine for another machine is no fault; one whose bytes changed is."""
+    states = store.examine(artifact.manifest.files[CORE].sha256, this_machine())
+    return [Check(name=f"engine {s.file}", ok=s.sound, detail=s.detail) for s in states]
 
 
 def _session_check(artifact: Artifact, file: Path) -> Check:

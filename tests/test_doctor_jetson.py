@@ -105,7 +105,7 @@ def test_it_says_what_to_fix_and_with_which_command(
     assert jetson is not None
     commands = [words.partition("  #")[0] for words in jetson.fix]
     assert commands[0] == "sudo apt install nvidia-jetpack"
-    assert 'pip install "cuda-python<13"' in commands
+    assert 'pip install "poyo-edge[tensorrt]"' in commands  # which knows the versions
     assert commands[-2:] == ["sudo nvpmodel -m 0", "sudo jetson_clocks"]
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
 from poyo_edge.errors import UsageError
 from poyo_edge.targets import (
+    CUDA_PYTHON,
     KNOWN_BAD,
     TARGETS,
+    build_command,
     find_jetson,
     find_release,
     find_target,
@@ -21,8 +24,34 @@ from poyo_edge.targets import (
 
 def test_the_names_are_the_ones_that_build_takes() -> None:
     assert set(TARGETS) == {"jetson", "jetson-orin", "jetson-thor", "rtx", "cuda", "cpu"}
-    with pytest.raises(UsageError, match=r"^target: expected one of \['jetson', .* got 'nano'$"):
-        find_target("nano")
+    with pytest.raises(UsageError, match=r"^target: expected one of \['jetson', .* got 'windows'$"):
+        find_target("windows")
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [("jetson-oren", "jetson-orin"), ("Jetson_Orin", "jetson-orin"), ("orin", "jetson-orin"),
+     ("nano", "jetson-orin"), ("thor", "jetson-thor"), ("jetsn", "jetson"), ("rtx4090", "rtx")],
+)  # fmt: skip
+def test_a_mistyped_target_is_told_which_one_was_meant(typed: str, meant: str) -> None:
+    with pytest.raises(UsageError, match=f"got {typed!r}; did you mean {meant!r}\\?$"):
+        find_target(typed)
+
+
+def test_cuda_python_is_asked_for_in_one_way() -> None:
+    """The extra, and what each target says to install."""
+    tomllib = pytest.importorskip("tomllib", reason="Python 3.10 cannot read pyproject.toml")
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    assert tuple(project["optional-dependencies"]["tensorrt"]) == CUDA_PYTHON
+    jetsons = [target for target in TARGETS.values() if target.built_on_device]
+    assert len({target.install for target in jetsons}) == 1
+    assert all("[ort,tensorrt]" in target.install[-1] for target in jetsons)
+
+
+def test_the_command_that_builds_again_is_whole() -> None:
+    assert build_command("m.poyo", "tensorrt") == "poyo-edge build m.poyo --target jetson"
+    words = build_command("m.poyo", "tensorrt-rtx", "--precision fp32")
+    assert words == "poyo-edge build m.poyo --target rtx --precision fp32"
 
 
 @pytest.mark.parametrize(

@@ -16,12 +16,14 @@ import numpy as np
 import numpy.typing as npt
 
 from poyo_edge.artifact import Artifact
-from poyo_edge.calibration import Calibrator, FitSettings
+from poyo_edge.calibration import CalibratedSession, Calibrator, FitSettings
 from poyo_edge.calibration.adapter import Adapter
 from poyo_edge.calibration.fitting import Tables
 from poyo_edge.calibration.labels import LabelCollector, Labels
 from poyo_edge.calibration.prior import Prior
 from poyo_edge.calibration.search import Progress, Search
+from poyo_edge.metrics import r2_per_dim
+from poyo_edge.runtime import Decoder
 from poyo_edge.session import Session, SessionHeader
 
 Float32 = npt.NDArray[np.float32]
@@ -181,3 +183,49 @@ def run(searching: Search, *, max_seconds: float = 1e9) -> Search:
 
 def quiet(_: Progress) -> None:
     """No progress."""
+
+
+MINUTE_S = 60.0
+THOROUGH = dataclasses.replace(LEARN, steps=80)
+
+
+@functools.cache
+def fitted() -> CalibratedSession:
+    """Six new units, learned from a minute of labels. Read only."""
+    return lesson(duration_s=MINUTE_S).calibrator(THOROUGH).fit()
+
+
+@functools.cache
+def misled() -> CalibratedSession:
+    """Fitted to the movements of another minute. Read only."""
+    return wrong_labels().calibrator(QUICK).fit()
+
+
+def wrong_labels() -> Lesson:
+    return dataclasses.replace(lesson(), values=lesson(5).values)
+
+
+def bits(session: Session) -> bytes:
+    return session.unit_embedding.tobytes() + session.session_embedding.tobytes()
+
+
+def streamed(session: Session | Path, given: Lesson) -> Float64:
+    """What a decoder makes of a lesson's spikes at each of its samples."""
+    decoder, pushed, out = Decoder.open(TINY, session), 0, []
+    rows = decoder.rows(given.unit_ids)[given.spike_rows]
+    for t in given.times:
+        heard = int(np.searchsorted(given.spike_times, t))
+        decoder.push(given.spike_times[pushed:heard], rows[pushed:heard])
+        pushed = heard
+        out.append(decoder.decode(float(t)).value)
+    return np.array(out)
+
+
+def r2_of(session: Session | Path, given: Lesson) -> float:
+    whole = given.times >= T
+    return float(r2_per_dim(given.values[whole], streamed(session, given)[whole]).mean())
+
+
+def of_another_core() -> Session:
+    truth = lesson().truth
+    return dataclasses.replace(truth, header=dataclasses.replace(truth.header, core_hash="0" * 64))

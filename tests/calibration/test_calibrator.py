@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import datetime
-import functools
 import json
 import math
-import os
-import pickle
 import re
-import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -23,71 +18,31 @@ import numpy.typing as npt
 import pytest
 
 from poyo_edge.artifact import Artifact
-from poyo_edge.calibration import CalibratedSession, Calibrator, Progress
-from poyo_edge.calibration.examining import alike
-from poyo_edge.calibration.labels import Labels
-from poyo_edge.errors import CheckFailedError, PoyoEdgeError, SessionError, UsageError
-from poyo_edge.metrics import r2_per_dim
-from poyo_edge.runtime import Decoder
+from poyo_edge.calibration import Calibrator, Progress
+from poyo_edge.errors import PoyoEdgeError, UsageError
 from poyo_edge.session import Session
 
 sys.path.append(str(Path(__file__).parent))
 from teacher import (
     LEARN,
+    MINUTE_S,
     QUICK,
     TINY,
     Lesson,
     T,
     adapter,
+    bits,
     drifted,
+    fitted,
     lesson,
-    new_session,
+    of_another_core,
     prior,
+    r2_of,
     run,
     search,
-    session_of,
 )
 
 Float64 = npt.NDArray[np.float64]
-MINUTE_S = 60.0
-THOROUGH = dataclasses.replace(LEARN, steps=80)
-
-
-@functools.cache
-def fitted() -> CalibratedSession:
-    """Six new units, learned from a minute of labels. Read only."""
-    return lesson(duration_s=MINUTE_S).calibrator(THOROUGH).fit()
-
-
-@functools.cache
-def misled() -> CalibratedSession:
-    """Fitted to the movements of another minute. Read only."""
-    return wrong_labels().calibrator(QUICK).fit()
-
-
-def wrong_labels() -> Lesson:
-    return dataclasses.replace(lesson(), values=lesson(5).values)
-
-
-def bits(session: Session) -> bytes:
-    return session.unit_embedding.tobytes() + session.session_embedding.tobytes()
-
-
-def streamed(session: Session | Path, given: Lesson) -> Float64:
-    """What a decoder makes of a lesson's spikes at each of its samples."""
-    decoder, pushed, out = Decoder.open(TINY, session), 0, []
-    rows = decoder.rows(given.unit_ids)[given.spike_rows]
-    for t in given.times:
-        heard = int(np.searchsorted(given.spike_times, t))
-        decoder.push(given.spike_times[pushed:heard], rows[pushed:heard])
-        pushed = heard
-        out.append(decoder.decode(float(t)).value)
-    return np.array(out)
-
-
-def r2_of(session: Session | Path, given: Lesson) -> float:
-    whole = given.times >= T
-    return float(r2_per_dim(given.values[whole], streamed(session, given)[whole]).mean())
 
 
 def test_new_units_are_learned_from_a_minute() -> None:
@@ -285,11 +240,6 @@ def test_from_yesterdays_session_it_takes_fewer_steps() -> None:
     assert quality.r2_heldout > 0.9
 
 
-def of_another_core() -> Session:
-    truth = lesson().truth
-    return dataclasses.replace(truth, header=dataclasses.replace(truth.header, core_hash="0" * 64))
-
-
 @pytest.mark.parametrize("name", ["start", "in_use"])
 def test_a_session_for_another_core_is_refused_before_the_fit(name: str) -> None:
     steps, core = list[Progress](), adapter().artifact.manifest.core_hash
@@ -301,144 +251,6 @@ def test_a_session_for_another_core_is_refused_before_the_fit(name: str) -> None
     with pytest.raises(UsageError, match=f"^{message}$"):
         lesson().calibrator(QUICK).fit(on_progress=steps.append, **session)
     assert not steps
-
-
-def require_refused(session: CalibratedSession, message: str, tmp_path: Path) -> None:
-    """Neither saved nor swapped in, with its figures; and what was there stays."""
-    quality = session.quality
-    dims = ", ".join(f"{r2:.3f}" for r2 in quality.r2_per_dim)
-    path = tmp_path / "day.session"
-    lesson().truth.save(path)
-    before = path.read_bytes()
-    decoder = Decoder.open(TINY, "tiny_a")
-    takes: list[Callable[[], None]] = [
-        functools.partial(session.save, path),
-        functools.partial(session.swap_into, decoder),
-        session.require_good,
-    ]
-    for take in takes:
-        with pytest.raises(CheckFailedError, match=f"^{re.escape(message)}") as refused:
-            take()
-        assert f"got {quality.r2_heldout:.3f} (per dimension {dims}) on held-out" in str(
-            refused.value
-        )
-        assert f"{quality.labelled_s:.0f} labelled s" in str(refused.value)
-        assert str(refused.value).endswith(
-            "check that labels and spikes are of the same time and in the same order, give more "
-            "labelled data, or force it (force=True, --force)"
-        )
-        assert refused.value.exit_code == 3
-    assert path.read_bytes() == before
-    assert [file.name for file in tmp_path.iterdir()] == ["day.session"]
-    assert decoder.session_id == "tiny_a"
-    with pytest.raises(UsageError, match=r"^revert: "):
-        decoder.revert()
-
-
-def test_a_session_worse_than_the_mean_is_refused_with_its_figures(tmp_path: Path) -> None:
-    assert misled().quality.r2_heldout < 0
-    message = (
-        "session 'day': expected an R² above 0, which holding the mean has, got "
-        f"{misled().quality.r2_heldout:.3f} (per dimension "
-    )
-    require_refused(misled(), message, tmp_path)
-
-
-def test_a_session_worse_than_the_one_in_use_is_refused_with_both_figures(tmp_path: Path) -> None:
-    fit = lesson().calibrator(QUICK).fit
-    session = fit(start=drifted(lesson().truth, 0.1), in_use=lesson().truth, max_seconds=1e-9)
-    assert session.quality.r2_in_use == pytest.approx(1.0)
-    assert 0 < session.quality.r2_heldout < 1
-    message = (
-        "session 'day': expected an R² of at least 1.000, which the session in use has on the "
-        f"same samples, got {session.quality.r2_heldout:.3f} (per dimension "
-    )
-    require_refused(session, message, tmp_path)
-
-
-def test_as_good_as_the_session_in_use_is_good_enough(tmp_path: Path) -> None:
-    fit = lesson().calibrator(QUICK).fit
-    same = fit(start=lesson().truth, in_use=lesson().truth, max_seconds=1e-9)
-    assert same.quality.r2_in_use == same.quality.r2_heldout
-    same.save(tmp_path / "day.session")
-    better = fit(start=lesson().truth, in_use=drifted(lesson().truth, 0.1), max_seconds=1e-9)
-    assert better.quality.r2_in_use is not None
-    assert better.quality.r2_in_use < better.quality.r2_heldout
-    better.require_good()
-
-
-def test_the_session_in_use_is_judged_by_the_units_it_knows() -> None:
-    """As the decoder would: spikes of others are left out."""
-    truth = lesson().truth
-    keep = [5, 0, 2]
-    part = Session(
-        header=dataclasses.replace(
-            truth.header, unit_ids=tuple(truth.header.unit_ids[i] for i in keep)
-        ),
-        unit_embedding=truth.unit_embedding[keep],
-        session_embedding=truth.session_embedding,
-    )
-    quality = lesson().calibrator(QUICK).fit(in_use=part, max_seconds=1e-9).quality
-    assert quality.r2_in_use == pytest.approx(r2_of(part, lesson()), abs=0.15)
-    assert quality.r2_in_use != pytest.approx(1.0, abs=0.2)
-
-
-def test_a_session_in_use_without_any_of_the_units_is_no_rival() -> None:
-    fit = lesson().calibrator(QUICK).fit
-    other = adapter().artifact.session("tiny_b")
-    session = fit(start=lesson().truth, in_use=other, max_seconds=1e-9)
-    session.require_good()
-    assert session.quality.r2_in_use is None
-    notes = session.quality.notes
-    assert notes[0] == "the session in use has none of these units: it is no rival"
-    json.dumps(session.quality.to_json(), allow_nan=False)
-
-
-def test_nan_is_not_good() -> None:
-    quality = dataclasses.replace(fitted().quality, r2_heldout=math.nan)
-    with pytest.raises(CheckFailedError, match="expected an R² above 0"):
-        dataclasses.replace(fitted(), quality=quality).require_good()
-
-
-def test_the_older_file_stays_beside_the_new_one(tmp_path: Path) -> None:
-    path, previous = tmp_path / "day.session", tmp_path / "day.session.previous"
-    fitted().save(path)
-    assert not previous.exists()
-    first = path.read_bytes()
-    dataclasses.replace(
-        fitted(), header=dataclasses.replace(fitted().header, created="later")
-    ).save(path)
-    assert previous.read_bytes() == first
-    assert Session.open(path).header.created == "later"
-    second = path.read_bytes()
-    with pytest.raises(CheckFailedError):
-        misled().save(path)
-    assert (path.read_bytes(), previous.read_bytes()) == (second, first)
-    misled().save(path, force=True)
-    assert previous.read_bytes() == second
-    assert len(list(tmp_path.iterdir())) == 2
-
-
-def test_force_takes_what_is_bad(tmp_path: Path) -> None:
-    path, decoder = tmp_path / "day.session", Decoder.open(TINY, "tiny_a")
-    misled().save(path, force=True)
-    assert bits(Session.open(path)) == bits(misled())
-    assert Session.open(path).header.r2_heldout == round(misled().quality.r2_heldout, 6)
-    misled().swap_into(decoder, force=True)
-    assert decoder.session_id == "day"
-
-
-def test_force_does_not_take_what_cannot_be_used(tmp_path: Path) -> None:
-    broken = dataclasses.replace(fitted(), unit_embedding=fitted().unit_embedding * np.nan)
-    decoder = Decoder.open(TINY, "tiny_a")
-    with pytest.raises(UsageError, match="expected finite values"):
-        broken.swap_into(decoder, force=True)
-    foreign = dataclasses.replace(fitted(), header=of_another_core().header)
-    with pytest.raises(UsageError, match="made for core"):
-        foreign.swap_into(decoder, force=True)
-    assert decoder.session_id == "tiny_a"
-    with pytest.raises(UsageError, match="expected an existing folder to write into"):
-        fitted().save(tmp_path / "none" / "day.session", force=True)
 
 
 def still(given: Lesson) -> Lesson:
@@ -536,200 +348,6 @@ def test_remarks_are_kept_with_the_quality() -> None:
     left_out, nothing, *_ = quality.notes
     assert left_out == "2 spikes of units that are not in unit_ids were left out"
     assert nothing == "nothing was learned: this is the first guess; give it more time"
-
-
-SAVER = """
-import os, pickle, signal, sys, time
-sessions, target = pickle.loads(open(sys.argv[1], "rb").read()), sys.argv[2]
-for line in sys.stdin:
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.write(writing, b"!")
-        while True:
-            for session in sessions:
-                session.save(target)
-    os.read(reading, 1)
-    time.sleep(float(line))
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    os.close(reading)
-    os.close(writing)
-    print("killed", flush=True)
-"""
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that fork")
-def test_a_kill_at_any_moment_of_saving_leaves_a_whole_session(
-    tiny_copy: Path, tmp_path: Path
-) -> None:
-    """One that was there, or the new one; what is half written is never taken for a session."""
-    folder = tiny_copy / "sessions"
-    path = folder / "day.session"
-    new = dataclasses.replace(
-        fitted(), header=dataclasses.replace(fitted().header, created="later")
-    )
-    old = dataclasses.replace(fitted(), unit_embedding=np.negative(fitted().unit_embedding))
-    whole = {bits(old), bits(new)}
-    (tmp_path / "sessions.pickle").write_bytes(pickle.dumps([new, old]))
-    rng, seen, unfinished, absent = np.random.default_rng(0), set[bytes](), 0, 0
-    command = [sys.executable, "-c", SAVER, str(tmp_path / "sessions.pickle"), str(path)]
-    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
-    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, env=environment, **pipes) as saver:
-        assert saver.stdin is not None
-        assert saver.stdout is not None
-        old.save(path)
-        for kill in range(240):
-            if kill >= 200:
-                path.unlink()  # from here on there is no old session
-            saver.stdin.write(f"{rng.uniform(0, 4e-3)}\n")
-            saver.stdin.flush()
-            assert saver.stdout.readline() == "killed\n"
-            if kill >= 200 and not path.exists():
-                absent += 1
-                old.save(path)
-            session = Session.open(path, core_hash=fitted().header.core_hash)
-            assert bits(session) in whole
-            seen.add(bits(session))
-            previous = path.with_name("day.session.previous")
-            if previous.exists():
-                assert bits(Session.open(previous)) in whole
-            left = [file for file in folder.iterdir() if file.suffix == ".tmp"]
-            unfinished += len(left)
-            known = Artifact.open(tiny_copy).session_files()
-            assert sorted(known) == ["day", "tiny_a", "tiny_b"]
-            for file in left:
-                with contextlib.suppress(SessionError):
-                    assert bits(Session.open(file)) in whole
-                file.unlink()
-        saver.stdin.close()
-    assert seen == whole
-    assert unfinished > 20, "most kills struck while a file was being written"
-
-
-def with_a_silent_and_a_doubled_unit() -> Lesson:
-    given = lesson()
-    truth = new_session(8)
-    copied = given.spike_rows == 0
-    order = np.argsort(np.concatenate([given.spike_times, given.spike_times[copied]]))
-    times = np.concatenate([given.spike_times, given.spike_times[copied]])[order]
-    rows = np.concatenate([given.spike_rows, np.full(copied.sum(), 7)])[order]
-    return dataclasses.replace(given, truth=truth, spike_times=times, spike_rows=rows)
-
-
-def test_examining_comes_after_a_fit() -> None:
-    with pytest.raises(UsageError, match=r"^examine: expected a fit before it, got none; "):
-        lesson().calibrator(QUICK).examine()
-
-
-def test_each_unit_is_examined() -> None:
-    given = with_a_silent_and_a_doubled_unit()
-    calibrator = given.calibrator(QUICK)
-    session = calibrator.fit(start=given.truth, max_seconds=1e-9)
-    assert session.quality.silent_units == ("day/new_6",)
-    examined = calibrator.examine(shares=())
-    assert examined.alike == (("day/new_0", "day/new_7", 1.0),)
-    by_name = {unit.unit: unit for unit in examined.units}
-    assert set(by_name) == set(given.unit_ids)
-    parts = [unit.part for unit in examined.units]
-    assert parts == sorted(parts, reverse=True)
-    counts = np.bincount(given.spike_rows, minlength=8)
-    distances = prior().distance(session.unit_embedding)
-    heard_s = given.spike_times[-1] - given.times[0]
-    for i, name in enumerate(given.unit_ids):
-        assert by_name[name].rate_hz == pytest.approx(counts[i] / heard_s, rel=1e-2)
-        assert by_name[name].distance == pytest.approx(float(distances[i]), abs=1e-3)
-    assert by_name["day/new_6"].rate_hz == 0.0
-    values = examined.to_json()
-    assert json.loads(json.dumps(values, allow_nan=False)) == values
-    assert set(values) == {"units", "alike", "r2_by_seconds"}
-    assert set(values["units"][0]) == {"unit", "rate_hz", "part", "distance"}
-
-
-def fast_units(hole_s: float) -> Labels:
-    """Two units of 500 spikes/s that have nothing in common, in pieces of ten seconds."""
-    rng = np.random.default_rng(0)
-    starts = np.arange(4, dtype=np.float64) * (10.0 + hole_s)
-    times = np.concatenate([start + 10 * rng.random(10_000) for start in starts])
-    return Labels(
-        n_units=2,
-        spike_times=np.sort(times),
-        spike_rows=rng.integers(0, 2, len(times)).astype(np.int32),
-        times=starts,
-        values=np.zeros((len(starts), 2)),
-        stretches=np.stack([starts, starts + 10.0], axis=1),
-    )
-
-
-def test_units_are_alike_by_spikes_at_the_same_time() -> None:
-    given = fast_units(0.0)
-    assert alike(given, ("a", "b")) == ()
-    both = np.sort(np.concatenate([given.spike_times, given.spike_times + 1e-4]))
-    rows = np.tile([0, 1], len(given.spike_times)).astype(np.int32)
-    doubled = dataclasses.replace(given, spike_times=both, spike_rows=rows)
-    ((one, other, correlation),) = alike(doubled, ("a", "b"))
-    assert (one, other) == ("a", "b")
-    assert correlation > 0.9
-
-
-def test_holes_make_no_units_alike() -> None:
-    assert alike(fast_units(60.0), ("a", "b")) == ()
-
-
-def test_a_units_part_is_what_is_lost_without_it() -> None:
-    given = lesson()
-    calibrator = given.calibrator(QUICK)
-    session = calibrator.fit(start=given.truth, max_seconds=1e-9)
-    assert session.quality.r2_heldout == pytest.approx(1.0)
-    for unit in calibrator.examine(shares=()).units:
-        row = given.unit_ids.index(unit.unit)
-        kept = np.delete(np.arange(6), row)
-        part = session_of(given.truth.unit_embedding[kept], given.truth.session_embedding)
-        named = dataclasses.replace(
-            part,
-            header=dataclasses.replace(
-                part.header, unit_ids=tuple(np.array(given.unit_ids)[kept].tolist())
-            ),
-        )
-        assert unit.part == pytest.approx(1 - r2_of(named, given), abs=0.35)
-        assert unit.part > 0.1
-
-
-def test_a_unit_far_from_the_trained_ones_is_seen() -> None:
-    given = lesson()
-    far = given.truth.unit_embedding.copy()
-    far[2] = prior().unit_mean + 3 * prior().unit_root.sum(1)
-    start = dataclasses.replace(given.truth, unit_embedding=far)
-    calibrator = given.calibrator(QUICK)
-    calibrator.fit(start=start, max_seconds=1e-9)
-    distances = {unit.unit: unit.distance for unit in calibrator.examine(shares=()).units}
-    assert distances["day/new_2"] == pytest.approx(3.0, rel=1e-3)
-    assert max(d for name, d in distances.items() if name != "day/new_2") < 1.0
-
-
-def test_r2_by_seconds_ends_with_the_whole() -> None:
-    calibrator = lesson().calibrator(QUICK)
-    quality = calibrator.fit().quality
-    points = calibrator.examine(shares=(0.3, 0.6)).r2_by_seconds
-    seconds = [point[0] for point in points]
-    assert len(seconds) == 3
-    assert seconds == sorted(seconds)
-    assert seconds[-1] < quality.labelled_s, "a fold learns from a part of the labels"
-    assert seconds[0] == pytest.approx(0.3 * seconds[-1], abs=0.2)
-    assert points[-1][1] == quality.r2_heldout
-    assert len({r2 for _, r2 in points}) == 3
-    for share in (0.0, 1.0, 1.5, math.nan):
-        with pytest.raises(UsageError, match=r"^shares: expected numbers between 0 and 1, got "):
-            calibrator.examine(shares=(0.5, share))
-
-
-def test_a_single_unit_can_be_calibrated_and_examined() -> None:
-    given = lesson(n_units=1)
-    calibrator = given.calibrator(QUICK)
-    session = calibrator.fit(start=given.truth, max_seconds=1e-9)
-    (unit,) = calibrator.examine(shares=()).units
-    assert unit.part == pytest.approx(session.quality.r2_heldout, abs=0.01)
 
 
 def test_every_refusal_is_one_of_ours() -> None:

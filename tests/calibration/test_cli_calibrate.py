@@ -155,7 +155,9 @@ def test_one_object_says_all_and_a_report_shows_it(desk: Desk) -> None:
     assert done.code == 0, done.stderr
     values = done.json()
     examined = {"units", "alike", "r2_by_seconds"}
-    assert set(values) == QUALITY | examined | {"session", "behavior", "peak_memory_mb", "report"}
+    rest = {"session", "behavior", "nan_samples", "peak_memory_mb", "report"}
+    assert set(values) == QUALITY | examined | rest
+    assert values["nan_samples"] == 0
     assert values["session"] == str(desk.out)
     assert 0.8 < values["r2_heldout"] <= 1.0
     assert values["labelled_s"] == pytest.approx(TRAIN_S - 1.0, abs=0.15)
@@ -169,6 +171,7 @@ def test_one_object_says_all_and_a_report_shows_it(desk: Desk) -> None:
     assert {**reported, "report": values["report"]} == values
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert "held-out R²" in done.stderr
+    assert "  8/8\n" in done.stderr, "two shares of the labels and six units"
     assert done.stderr.startswith("· fitting 6 units to 19.")
     header = Session.open(desk.out).header
     assert (header.session_id, header.method) == ("day", "calibration")
@@ -488,7 +491,7 @@ def test_the_first_seconds_are_of_the_split(
     assert all(piece[0][-1] < end for piece, end in zip(pieces, ends, strict=True))
 
 
-def test_samples_that_are_nan_are_left_out(tmp_path: Path) -> None:
+def test_samples_that_are_nan_are_left_out_and_counted(desk: Desk, tmp_path: Path) -> None:
     given = lesson(duration_s=TRAIN_S + TEST_S)
     values = given.values.copy()
     values[30:40, 1] = np.nan
@@ -496,6 +499,9 @@ def test_samples_that_are_nan_are_left_out(tmp_path: Path) -> None:
     (piece,) = handed_over(path, seconds=10.0)
     assert np.array_equal(piece[2], np.delete(given.times[:100], np.arange(30, 40)))
     assert np.isfinite(piece[3]).all()
+    done = desk.run("--start", desk.truth, "--json", "--max-wall", 1e-6, recording=path)
+    assert done.json()["nan_samples"] == 10
+    assert "· 10 samples of cursor.vel are NaN and were left out\n" in done.stderr
 
 
 def values_of(**changes: Any) -> dict[str, Any]:

@@ -26,12 +26,14 @@ from poyo_edge.errors import (
 from poyo_edge.export import build as build_module
 from poyo_edge.export.build import build
 from poyo_edge.export.build_options import BuildOptions
+from poyo_edge.export.operator_table import VERSIONS
 from poyo_edge.recording import Recording, write_recording
 from poyo_edge.runtime import backends
 from poyo_edge.runtime.cuda import Cuda
 from poyo_edge.runtime.decoder import Decoder
 from poyo_edge.runtime.machine import Machine
 from poyo_edge.simulate import Simulation, simulate_study
+from poyo_edge.targets import TARGETS
 
 HERE = Machine()
 ORIN = Machine(sm="87", driver="12.6", l4t="36.4.3", tensorrt="10.3.0")
@@ -118,23 +120,92 @@ def test_engines_that_fit_are_kept_until_something_differs(
     on(ORIN, Double(), monkeypatch)
     build(prepared)
 
-    def kept(options: BuildOptions | None = None) -> list[bool]:
-        return [line["kept"] for line in build(prepared, options)["engines"]]
+    def why(options: BuildOptions | None = None) -> list[str]:
+        """Of each engine, why it was built; "" where it was kept."""
+        values = build(prepared, options)
+        for line in values["engines"]:
+            assert line["kept"] == (line["why"] == "")
+            assert line["why"] in build_text(values, "poyo-edge")
+        return [line["why"] for line in values["engines"]]
 
-    assert kept() == [True, True]
-    assert kept(BuildOptions(rebuild=True)) == [False, False]
-    assert kept(BuildOptions(precision="fp32")) == [False, False]
-    for change in ({"driver": "12.8"}, {"l4t": "36.4.4"}, {"tensorrt": "10.7.0"}):
+    assert why() == ["", ""]
+    assert why(BuildOptions(rebuild=True)) == ["--rebuild was given"] * 2
+    assert why(BuildOptions(precision="fp32")) == ["the precision was fp16, is fp32"] * 2
+    for change, words in (
+        ({"driver": "12.8"}, "the driver's CUDA was 12.6, is 12.8"),
+        ({"l4t": "36.4.4"}, "the driver's CUDA was 12.8, is 12.6; L4T was 36.4.3, is 36.4.4"),
+        ({"tensorrt": "10.7.0"}, "TensorRT was 10.3.0, is 10.7.0; L4T was 36.4.4, is 36.4.3"),
+    ):
         on(dataclasses.replace(ORIN, **change), Double(), monkeypatch)
-        assert kept() == [False, False]
+        assert why() == [words] * 2
         assert len(list((prepared / "engines").glob("*.engine"))) == 2  # the old ones are gone
     on(ORIN, Double(), monkeypatch)
-    assert kept() == [False, False]
+    assert why() == ["TensorRT was 10.7.0, is 10.3.0"] * 2
     engine = next((prepared / "engines").glob("fp16-0000512*.engine"))
     engine.write_bytes(b"tampered")
+    changed, other = why()
+    assert changed.startswith(f"bytes changed: the size of {engine.name} was expected to be ")
+    assert other == ""
+
+
+def test_a_record_that_cannot_be_read_is_removed_and_stops_nothing(
+    prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on(ORIN, Double(), monkeypatch)
+    build(prepared)
+    strange = prepared / "engines" / "strange.json"
+    strange.write_text("{}")
     values = build(prepared)
-    assert [line["kept"] for line in values["engines"]] == [False, True]
-    assert any("built again" in note for note in values["notes"])
+    assert [line["kept"] for line in values["engines"]] == [True, True]
+    assert any("removed" in note and "strange.json" in note for note in values["notes"])
+    assert not strange.exists()
+
+
+def test_a_second_plan_says_what_it_replaces(
+    prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on(HERE, None, monkeypatch)
+    assert build(prepared, BuildOptions(target="jetson"))["warnings"] == []
+    (told,) = build(prepared, BuildOptions(target="jetson-thor", precision="fp32"))["warnings"]
+    assert told == (
+        "build/plan.json replaces an earlier plan (target was jetson, is jetson-thor; precision "
+        "was fp16, is fp32): an artifact holds one, the last"
+    )
+    (prepared / "build" / "plan.json").write_text("{}")
+    (told,) = build(prepared, BuildOptions(target="jetson", precision="fp32"))["warnings"]
+    assert told == "build/plan.json was damaged and has been replaced"
+
+
+def test_every_tensorrt_of_a_jetson_has_a_table_that_stands_for_it(prepared: Path) -> None:
+    values = build(prepared, BuildOptions(target="jetson", precision="fp32"))
+    found = {source["tensorrt"]: source for source in values["operator_tables"]}
+    assert set(found) == {
+        version
+        for release in TARGETS["jetson"].releases
+        for version in (release.tensorrt, *release.upgrades)
+    }
+    assert {source["table"] for source in found.values()} <= set(VERSIONS)
+    assert [version for version, source in found.items() if not source["settles"]] == ["11.4"]
+    assert any(words.startswith("that TensorRT 11.4 takes") for words in values["unsettled"])
+    text = build_text(values, "poyo-edge")
+    assert "  TensorRT 10.16: table 10.15; no table of its own is published: " in text
+    assert "  TensorRT 11.4: table 11.1, which does not settle it; no table after 11.1" in text
+
+
+def test_the_table_of_islands_says_why_each_stays(
+    tiny_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnx_ir")
+    on(HERE, None, monkeypatch)
+    text = build_text(build(tiny_copy, BuildOptions(target="jetson")), "poyo-edge")
+    assert "error if it were in FP16 too" in text
+    for name, words in (
+        ("time", "angles reach 62,832 rad"),
+        ("norm", "sums of squares overflow inside the operator"),
+        ("residual", "errors add up along the layers"),
+        ("readout", "its rounding is the output's"),
+    ):
+        assert f"  {name}: {words}" in text
 
 
 @pytest.mark.parametrize("noise", [1.0, float("nan")])
@@ -144,8 +215,12 @@ def test_an_engine_that_is_wrong_is_not_installed(
     double = Double("10.13.3.9")
     double.noise = noise
     on(dataclasses.replace(ORIN, tensorrt="10.13.3.9"), double, monkeypatch)
-    with pytest.raises(CheckFailedError, match=r"rms error: expected at most .*; no engine was in"):
+    with pytest.raises(
+        CheckFailedError, match=r"rms error: expected at most .*; no engine was in"
+    ) as failed:
         build(prepared)
+    assert str(failed.value).startswith(f"{prepared}: TensorRT 10.13.3.9, fp16: ")
+    assert f"poyo-edge build {prepared} --target jetson --precision fp32" in str(failed.value)
     assert not list((prepared / "engines").glob("*.engine"))
 
 
@@ -185,6 +260,8 @@ def test_each_failure_on_the_device_leaves_no_engine(
     with pytest.raises(BackendError) as failed:
         build(prepared)
     assert failed.value.exit_code == 4
+    if failure != "malloc":  # which is CUDA's own
+        assert f"poyo-edge build {prepared} --target jetson-orin" in str(failed.value)
     assert not list((prepared / "engines").glob("*.engine"))
 
 
@@ -214,8 +291,10 @@ def test_a_prepared_graph_that_was_changed_is_refused(
 @pytest.mark.parametrize(
     ("machine", "options", "error", "words"),
     [
-        (HERE, BuildOptions(), UsageError, r"^target: expected one of .* got none; name it: --ta"),
-        (HERE, BuildOptions(target="nano"), UsageError, r"^target: expected one of .* got 'nano'$"),
+        (HERE, BuildOptions(), UsageError,
+         r"^target: expected one of .* got none; name it with --target"),
+        (HERE, BuildOptions(target="nano"), UsageError,
+         r"^target: expected one of .* got 'nano'; did you mean 'jetson-orin'"),
         (HERE, BuildOptions(target="cpu", precision="fp16"), UsageError,
          r"^precision: expected one of \['fp32'\] for cpu, got 'fp16'$"),
         (HERE, BuildOptions(target="rtx", precision="int8"), UsageError,
@@ -227,7 +306,10 @@ def test_a_prepared_graph_that_was_changed_is_refused(
         (dataclasses.replace(ORIN, l4t="35.4.1"), BuildOptions(), BackendError,
          r"expected JetPack 6\.1 or newer, got L4T 35\.4\.1; update JetPack"),
         (HERE, BuildOptions(target="cuda"), BackendError, r"CUDAExecutionProvider"),
-        (HERE, BuildOptions(target="cpu", max_spikes=2**21), UsageError, r"max_spikes|expected"),
+        (dataclasses.replace(ORIN, sm=""), BuildOptions(), BackendError,
+         r"expected a Jetson Orin or Thor, got no GPU that the driver shows; run"),
+        (HERE, BuildOptions(target="cpu", max_spikes=2000), UsageError,
+         r"^max_spikes: expected at most 600, the artifact's largest window, got 2000; leave"),
     ],
 )  # fmt: skip
 def test_what_makes_no_sense_is_refused(
@@ -239,9 +321,6 @@ def test_what_makes_no_sense_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     on(machine, Double(), monkeypatch)
-    if options.max_spikes:  # more than the artifact allows is cut to that, silently right
-        assert build(tiny_copy, options)["buckets"] == [512, 1024]
-        return
     with pytest.raises(error, match=words):
         build(tiny_copy, options)
 
@@ -291,8 +370,19 @@ def test_a_recording_adds_its_r2(
     parity = build(prepared, options)["parity"]
     assert parity["r2_engine"] == pytest.approx(parity["r2_core"], abs=1e-4)
     assert parity["r2_core"] != 0.0
+    assert build(prepared, options)["session"] == "tiny_a"  # of two, the recording's own
+    with pytest.raises(UsageError, match=r"strange.*expected one of \['tiny_a', 'tiny_b'\]"):
+        build(
+            prepared,
+            dataclasses.replace(options, recording=strange.rename(tmp_path / "strange.h5")),
+        )
+    strange = tmp_path / "strange.h5"
+    with pytest.raises(UsageError, match=r"units/id: expected units of session 'tiny_b', got none"):
+        build(prepared, dataclasses.replace(options, recording=strange, session="tiny_b"))
+    only = {"tiny_a": prepared / "sessions" / "tiny_a.session"}
+    monkeypatch.setattr(Artifact, "session_files", lambda self: only)
     with pytest.raises(UsageError, match=r"units/id: expected units of session 'tiny_a', got none"):
-        build(prepared, dataclasses.replace(options, recording=strange))
+        build(prepared, dataclasses.replace(options, recording=strange))  # the only one there is
 
 
 def test_rtx_engines_are_compiled_without_a_gpu(

@@ -16,7 +16,8 @@ import pytest
 
 from poyo_edge.errors import ArtifactError, BackendError, UsageError
 from poyo_edge.files import sha256_bytes
-from poyo_edge.runtime.engines import EngineKey, EngineRecord, EngineStore
+from poyo_edge.runtime.engine_key import EngineKey
+from poyo_edge.runtime.engines import EngineRecord, EngineState, EngineStore
 from poyo_edge.runtime.machine import Machine
 
 ORIN = Machine(sm="87", driver="12.6", l4t="36.4.3", tensorrt="10.3.0")
@@ -122,12 +123,12 @@ def test_an_engine_of_someone_else_is_refused(store: EngineStore) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"tensorrt": "10.7.0"}, "version: expected 10.7.0, got an engine for 10.3.0"),
-        ({"sm": "110"}, "GPU: expected SM 110, got an engine for 87"),
-        ({"sm": ""}, "GPU: expected SM unknown, got an engine for 87"),
-        ({"driver": "13.0"}, "driver: expected 13.0, got an engine for 12.6"),
-        ({"l4t": "36.4.4"}, "l4t: expected 36.4.4, got an engine for 36.4.3"),
-        ({"tensorrt": ""}, "version: expected none, got an engine for 10.3.0"),
+        ({"tensorrt": "10.7.0"}, "TensorRT: expected 10.7.0, got an engine for 10.3.0"),
+        ({"sm": "110"}, "GPU: expected SM 110, got an engine for SM 87"),
+        ({"sm": ""}, "GPU: expected SM 87, which the engine is for, got none on this machine"),
+        ({"driver": "13.0"}, "CUDA of the driver: expected 13.0, got an engine for 12.6"),
+        ({"l4t": "36.4.4"}, "L4T: expected 36.4.4, got an engine for 36.4.3"),
+        ({"tensorrt": ""}, "TensorRT: expected 10.3.0, which the engine is for, got none on this"),
     ],
 )
 def test_a_foreign_engine_is_refused_by_what_differs(
@@ -139,7 +140,8 @@ def test_a_foreign_engine_is_refused_by_what_differs(
     with pytest.raises(BackendError, match=words) as refused:
         store.fitting("tensorrt", "c" * 64, machine)
     assert refused.value.exit_code == 4
-    assert "poyo-edge build" in str(refused.value)
+    command = f"poyo-edge build {store.folder.parent} --target jetson"
+    assert str(refused.value).endswith(f"build it again on this machine: {command}")
 
 
 def test_engines_made_ahead_of_time_depend_on_gpu_and_version_only(tmp_path: Path) -> None:
@@ -150,7 +152,7 @@ def test_engines_made_ahead_of_time_depend_on_gpu_and_version_only(tmp_path: Pat
     store.write(record(key), DATA)
     rig = Machine(sm="89", driver="13.1", rtx="1.7.1")
     assert store.fitting("tensorrt-rtx", "c" * 64, rig) == [record(key)]
-    with pytest.raises(BackendError, match="GPU: expected SM 75, got an engine for 86, 89"):
+    with pytest.raises(BackendError, match="GPU: expected SM 75, got an engine for SM 86, 89"):
         store.fitting("tensorrt-rtx", "c" * 64, dataclasses.replace(rig, sm="75"))
 
 
@@ -240,6 +242,48 @@ def test_engines_can_be_copied_by_a_machine_that_cannot_run_them(store: EngineSt
     assert store.read(record(), None) == DATA
 
 
+def states(store: EngineStore, machine: Machine = ORIN) -> dict[str, EngineState]:
+    return {state.file: state for state in store.examine("c" * 64, machine)}
+
+
+def test_each_engine_is_said_to_fit_or_to_be_for_something_else(store: EngineStore) -> None:
+    name = engine(store).name
+    about = "tensorrt, fp16, 512 spikes, bytes unchanged"
+    fits = EngineState(file=name, sound=True, detail=f"{about}; fits this machine")
+    assert states(store) == {name: fits}
+    other = "TensorRT: expected 10.7.0, got an engine for 10.3.0"
+    foreign = states(store, dataclasses.replace(ORIN, tensorrt="10.7.0"))[name]
+    assert foreign == EngineState(
+        file=name, sound=True, detail=f"{about}; built for something else: {other}"
+    )
+    (state,) = store.examine("e" * 64, ORIN)
+    assert state.detail.endswith("built for something else: core: of another one")
+
+
+@pytest.mark.parametrize("damage", [truncated, flipped, removed, opened_to_the_group, linked])
+def test_an_engine_that_changed_is_not_sound_on_any_machine(
+    store: EngineStore, damage: Callable[[Path], None]
+) -> None:
+    damage(engine(store))
+    for machine in (ORIN, Machine()):
+        state = states(store, machine)[engine(store).name]
+        assert not state.sound
+        assert ("changed bytes" in state.detail) == (damage in (truncated, flipped))
+        assert "build it again" in state.detail
+
+
+def test_a_damaged_record_hides_no_other_engine(store: EngineStore) -> None:
+    other = dataclasses.replace(KEY, n_spikes=1024)
+    store.write(record(other), DATA)
+    engine(store).with_suffix(".json").write_text("{}")
+    found = states(store)
+    assert {name: state.sound for name, state in found.items()} == {
+        f"{KEY.name}.json": False, f"{other.name}.engine": True
+    }  # fmt: skip
+    engine(store).with_suffix(".json").unlink()
+    assert states(store)[engine(store).name].detail == "no record of it, so nothing runs it"
+
+
 def test_all_checks_happen_without_tensorrt(store: EngineStore) -> None:
     flipped(engine(store))
     code = (
@@ -248,10 +292,11 @@ def test_all_checks_happen_without_tensorrt(store: EngineStore) -> None:
         "from poyo_edge.runtime.machine import Machine\n"
         f"store = EngineStore({str(store.folder)!r})\n"
         f"machine = Machine(**{ORIN.to_json()!r})\n"
+        "print(store.examine('c' * 64, machine)[0].sound)\n"
         "try:\n    store.read(store.records()[0], machine)\n"
         "except ValueError as error:\n    print(error.field)\n"
         "print(sorted({'tensorrt', 'tensorrt_rtx_bindings', 'cuda', 'onnx', 'torch'} "
         "& set(sys.modules)))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.stdout.split() == ["sha256", "[]"], done.stderr
+    assert done.stdout.split() == ["False", "sha256", "[]"], done.stderr

@@ -25,7 +25,8 @@ from poyo_edge.runtime.backends import OrtCpuBackend, open_backend
 from poyo_edge.runtime.core import Core
 from poyo_edge.runtime.cuda import Cuda
 from poyo_edge.runtime.decoder import Decoder
-from poyo_edge.runtime.engines import ENGINES, EngineKey, EngineRecord, EngineStore
+from poyo_edge.runtime.engine_key import EngineKey
+from poyo_edge.runtime.engines import ENGINES, EngineRecord, EngineStore
 from poyo_edge.runtime.failsafe import Status
 from poyo_edge.runtime.machine import Machine
 from poyo_edge.runtime.tensorrt_backend import TensorRTBackend, import_tensorrt
@@ -33,6 +34,7 @@ from poyo_edge.runtime.verify import verify
 
 ORIN = Machine(sm="87", driver="12.6", l4t="36.4.3", tensorrt="10.3.0")
 BUCKETS = (64, 1024)
+AGAIN = "poyo-edge build tiny.poyo --target jetson"
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +52,9 @@ def engines(core: bytes, n_units: int = 16) -> dict[int, bytes]:
 
 def backend(core: bytes, double: Double | None = None) -> TensorRTBackend:
     double = double or Double()
-    return TensorRTBackend("tensorrt", double.trt, Cuda(double.cuda), engines(core), "fp32")
+    return TensorRTBackend(
+        "tensorrt", double.trt, Cuda(double.cuda), engines(core), "fp32", again=AGAIN
+    )
 
 
 @pytest.fixture
@@ -141,7 +145,10 @@ def test_more_spikes_or_units_than_any_engine_holds_are_refused(
     opened = backend(core)
     many = {name: np.zeros((1, 2000), feeds[name].dtype) for name in ("spike_unit", "spike_time")}
     many |= {"spike_mask": np.ones((1, 2000), np.bool_), "query_time": feeds["query_time"][:1]}
-    with pytest.raises(BackendError, match=r"at most 1024 spikes in a window, got 2000; build"):
+    with pytest.raises(
+        BackendError,
+        match=f"at most 1024 spikes in a window, got 2000; for larger .*: {AGAIN} --max-spikes N",
+    ):
         opened.run({**feeds, **many})
     wide = np.zeros((17, feeds["unit_kv"].shape[1]), np.float32)
     with pytest.raises(BackendError, match=r"unit_kv: expected shape \(16, 64\) at most, got \(17"):
@@ -165,7 +172,9 @@ def test_another_session_is_uploaded_and_the_same_one_is_not(
 def test_an_engine_of_something_else_is_refused(core: bytes) -> None:
     double, renamed = Double(), engines(core)[64].replace(b"query_time", b"query_tide")
     with pytest.raises(BackendError, match=r"expected an engine of a core, with .* 'query_tide'"):
-        TensorRTBackend("tensorrt", double.trt, Cuda(double.cuda), {64: renamed}, "fp32")
+        TensorRTBackend(
+            "tensorrt", double.trt, Cuda(double.cuda), {64: renamed}, "fp32", again=AGAIN
+        )
 
 
 def test_closing_gives_all_memory_back(core: bytes) -> None:
