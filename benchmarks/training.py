@@ -150,7 +150,7 @@ def theirs(data: Path, recipe: Recipe, clock: Callable[[], float]) -> list[float
     sampler = RandomFixedWindowSampler(
         sampling_intervals=dataset.get_sampling_intervals(), window_length=spec.window_seconds
     )
-    loader = DataLoader(
+    loader: DataLoader[Any] = DataLoader(
         dataset,
         sampler=sampler,
         drop_last=True,

@@ -100,6 +100,8 @@ class Recipe:
     tail_s: float = 0.1
     """The end of the window in which samples weigh ``tail_weight`` instead of 1."""
     tail_weight: float = 1.0
+    recency_s: float = 0.0
+    """Time constant with which samples weigh less the farther they are from the window's end."""
     identify_epochs: int = 0
     """First rounds, in which only the unit and session embeddings are trained."""
     unfreeze_epochs: float = 1.0
@@ -162,6 +164,7 @@ class Recipe:
         for name in (
             "steps", "epochs", "lr", "base_lr", "weight_decay", "clip_norm", "identify_epochs",
             "seed", "workers", "validate_every", "checkpoint_every",
+            "recency_s",
         ):  # fmt: skip
             if not 0 <= getattr(self, name) < math.inf:
                 raise UsageError(f"{name}: expected a number >= 0, got {getattr(self, name)}")

@@ -180,6 +180,8 @@ class WindowDataset(Dataset[dict[str, Any]]):
         scale, offset = session.scale.arrays(recipe.spec.dim_out)
         times = (cut.times - start).astype(np.float32)
         weights = session.recording.sample_weights(cut.times)
+        if recipe.recency_s:
+            weights = weights * np.exp((times - recipe.spec.window_seconds) / recipe.recency_s)
         tail = times >= recipe.spec.window_seconds - recipe.tail_s
         return {
             "output_timestamps": pad8(times),

@@ -76,7 +76,7 @@ def test_steps_take_the_place_of_epochs_and_lr_that_of_base_lr() -> None:
         ("unit_dropout=[1,2]", r"unit_dropout: expected 3 values, got \[1, 2\]"),
         ("optimizer=sgd", "optimizer: expected one of .*'adamw', 'sparse-lamb'.* got 'sgd'"),
         ("data.recordings.behavior=vel", r"behavior: expected GROUP\.KEY, got 'vel'"),
-        ("devices=3", "batch_size: expected a multiple of the 3 devices, got 32"),
+        ("devices=7", "batch_size: expected a multiple of the 7 devices, got 240"),
         ("lr", "--set: expected KEY=VALUE, got 'lr'"),
         ("lr.x=1", "--set: expected a table at 'lr', got a value"),
         ("model.depth=-1", "small: depth: expected an integer >= 0, got -1"),
