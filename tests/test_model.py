@@ -16,7 +16,7 @@ from oracle import make_oracle  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 from poyo_edge.errors import UsageError  # noqa: E402
-from poyo_edge.model import POYO, RotaryTimeEmbedding, VocabEmbedding  # noqa: E402
+from poyo_edge.model import POYO, RotaryTimeEmbedding, VocabEmbedding, rotate, rotate_complex  # noqa: E402
 from poyo_edge.spec import POYO_1_3M, POYO_11_8M, ModelSpec  # noqa: E402
 from poyo_edge.tokens import TOKEN_SPIKE, latent_tokens, window_tokens  # noqa: E402
 
@@ -232,6 +232,15 @@ def test_training_mode_drops_out_and_reaches_every_parameter() -> None:
     assert not torch.equal(first, second)
     found = gradients(ours, inputs, torch.zeros_like(first))
     assert all(gradient.abs().max() > 0 for gradient in found.values())
+
+
+def test_complex_products_turn_as_rotations_do() -> None:
+    torch.manual_seed(0)
+    x, angle = torch.randn(2, 3, 5, 12), torch.randn(2, 5, 4)
+    expected = rotate(x, angle.cos(), angle.sin())
+    got = rotate_complex(x, angle.cos(), angle.sin())
+    torch.testing.assert_close(got, expected, rtol=0, atol=1e-6)
+    assert torch.equal(got[..., 8:], x[..., 8:]) and not torch.equal(got[..., :8], x[..., :8])
 
 
 def test_training_without_dropout_equals_eval() -> None:

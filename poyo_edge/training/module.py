@@ -65,16 +65,12 @@ class TrainingModule(LightningModule):
         prediction = self.model(**batch)
         error = (prediction.float() - target).square().mean(dim=-1)
         # DDP averages gradients over devices: each one's share of the sum, times their number.
-        world = self.trainer.world_size
-        total = weight.sum() if world == 1 else self._summed(weight.sum()) / world
+        world, total = self.trainer.world_size, weight.sum()
+        if world > 1:
+            torch.distributed.all_reduce(total)
+            total = total / world
         loss: Tensor = (error * weight).sum() / total.clamp(min=1e-6)
         return loss
-
-    def _summed(self, value: Tensor) -> Tensor:
-        """The sum of a number over all devices."""
-        gathered = self.all_gather(value)
-        assert isinstance(gathered, Tensor)
-        return gathered.sum()
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Take away the gradients of weights that are frozen in this step."""
