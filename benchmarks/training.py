@@ -33,6 +33,7 @@ from poyo_edge.training.start import prepare
 
 OURS, TORCH_BRAIN = "poyo-edge", "torch_brain"
 WARM_UP = 2
+DROPOUTS = ("ffn", "lin", "atn")
 CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
@@ -144,7 +145,8 @@ def theirs(data: Path, recipe: Recipe, clock: Callable[[], float]) -> list[float
     """The clock at the end of each step of torch_brain's example loop."""
     dataset = Recordings(data, recipe)
     spec = recipe.spec
-    model = torch_brain_model(spec).train()
+    dropouts = {f"{name}_dropout": getattr(recipe, f"{name}_dropout") for name in DROPOUTS}
+    model = torch_brain_model(spec, **dropouts).train()
     model.init_vocabs(dataset)
     dataset.model = model
     sampler = RandomFixedWindowSampler(

@@ -313,6 +313,8 @@ def _own_behavior(decoder: Any, recording: Any) -> str:
 
 def _remarks(decoder: Any, recording: Any, behavior: str) -> list[str]:
     """What a reader of the R² should know before it is printed."""
+    from poyo_edge.runtime.replay import rows_of
+
     manifest, remarks = decoder.artifact.manifest, []
     if manifest.behavior and behavior != manifest.behavior:
         remarks.append(f"the model decodes {manifest.behavior}; it is compared with {behavior}")
@@ -321,7 +323,7 @@ def _remarks(decoder: Any, recording: Any, behavior: str) -> list[str]:
             "no output scale is known, so decoded values are in the model's scale and R² means "
             "little; export again with --output-scale"
         )
-    unknown = int((decoder.rows(recording.unit_ids) < 0).sum())
+    unknown = int((rows_of(decoder, recording) < 0).sum())
     if unknown:
         n_units = len(recording.unit_ids)
         remarks.append(

@@ -172,6 +172,25 @@ def test_sessions_that_the_model_does_not_know_are_left_out_or_refused(
     assert done.exit_code == 2 and "expected some of wiener, mlp, gru" in done.stderr
 
 
+def test_units_that_are_named_alike_in_all_sessions_work_to_the_end(tmp_path: Path) -> None:
+    import h5py
+
+    for path in tiny_study(tmp_path / "recordings"):
+        with h5py.File(path, "a") as file:
+            names = [name.decode().partition("/")[2] for name in file["units/id"][()]]
+            del file["units/id"]
+            file["units"].create_dataset("id", data=[name.encode() for name in names])
+    (tmp_path / "tiny.toml").write_text(RECIPE)
+    for words in (
+        ("train", tmp_path / "tiny.toml", "--data", tmp_path / "recordings", "-o", tmp_path / "a"),
+        ("export", tmp_path / "a", "-o", tmp_path / "a.poyo", "--behavior", "cursor.vel"),
+        ("replay", tmp_path / "a.poyo", tmp_path / "recordings" / "sim_01.h5"),
+    ):
+        done = run(*words)
+        assert done.exit_code == 0, done.output
+    assert "units are not in the session" not in done.stderr
+
+
 @pytest.mark.slow
 def test_scaling_goes_on_where_it_was_killed(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
