@@ -158,6 +158,7 @@ def draw_evaluation(path: str | Path, values: Mapping[str, Any]) -> None:
             r2 = [max(-0.2, s["r2"][protocol].get(name, np.nan)) for s in sessions]
             axis.plot(r2, rows, marker, color=color, ms=7, mew=1.6, label=name)
         axis.set_yticks(rows, [s["session"] for s in sessions])
+        axis.set_ylim(-0.6, len(sessions) - 0.4)
         axis.set_title(protocol, loc="left", fontsize=10)
         axis.set_xlabel("R², mean of outputs")
         axis.grid(axis="x", lw=0.4, alpha=0.5)
@@ -200,7 +201,10 @@ def draw_scaling(path: str | Path, cells: Sequence[Mapping[str, Any]]) -> None:
         axis.minorticks_off()
         axis.set_xlabel(label)
         axis.spines[["top", "right"]].set_visible(False)
-        axis.legend(frameon=False, fontsize=8)
+        if by == "size":
+            axis.legend(frameon=False, fontsize=8)
+        else:
+            axis.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, fontsize=8)
     axes[0].set_ylabel("causal R² of held-out sessions")
     _save(plt, figure, path, "held-out sessions after calibration")
 
