@@ -33,14 +33,10 @@ from poyo_edge.metrics import r2_per_dim
 from poyo_edge.recording import Behavior, Recording
 from poyo_edge.runtime import Decoder
 from poyo_edge.runtime.replay import replay
+from poyo_edge.wiener import BIN_S, BINS, bin_counts, fit_ridge
 
 TORCH_BRAIN, WIENER, OURS = "torch_brain", "wiener", "poyo-edge"
 BATCH = 32
-BINS, BIN_S = 10, 0.05
-SD_FLOOR = 0.5
-"""Spikes a bin, added to each feature's sd: rare spikes must not become loud features."""
-RIDGES = 10.0 ** np.arange(1, 5.01, 0.5)
-FOLDS = 5
 MOST_WALL_S = 600.0
 """What one fit of ours may take."""
 
@@ -118,13 +114,12 @@ class NewSession:
     @cached_property
     def counts(self) -> npt.NDArray[np.float32]:
         """Spikes of each unit in the ``BINS`` bins that end at each behaviour sample, (S, F)."""
-        edges = self.behavior.times[:, None] - BIN_S * np.arange(BINS, -1, -1)
-        times, units = self.recording.spike_times, self.recording.spike_units
-        counts = [
-            np.diff(np.searchsorted(times[units == unit], edges), axis=1)
-            for unit in range(len(self.recording.unit_ids))
-        ]
-        return np.concatenate(counts, axis=1).astype(np.float32)
+        recording = self.recording
+        n_units = len(recording.unit_ids)
+        counts = bin_counts(
+            recording.spike_times, recording.spike_units, n_units, self.behavior.times
+        )
+        return counts.reshape(len(counts), -1)
 
     def labels(self, seconds: float) -> Float64:
         """Intervals (K, 2) of the first seconds of the train split.
@@ -243,26 +238,8 @@ def fit_wiener(session: NewSession, job: Job) -> list[Point]:
     """Ridge regression on binned spikes; its strength by cross-validation on blocks of time."""
     inside = starts_within(session.labels(job.seconds), session.behavior.times, BINS * BIN_S)
     x, y = session.counts[inside].astype(np.float64), session.behavior.values[inside]
-    errors = np.zeros(len(RIDGES))
-    for block in np.array_split(np.arange(len(x)), FOLDS):
-        # Samples beside the block share bins with it.
-        apart = np.r_[: max(0, block[0] - BINS), block[-1] + 1 + BINS : len(x)]
-        for i, (weights, bias) in enumerate(ridge_path(x[apart], y[apart])):
-            errors[i] += ((y[block] - x[block] @ weights - bias) ** 2).sum()
-    chosen = int(errors.argmin())
-    weights, bias = ridge_path(x, y)[chosen]
-    return [session.point(session.counts[session.judged] @ weights + bias, ridge=RIDGES[chosen])]
-
-
-def ridge_path(x: Float64, y: Float64) -> list[tuple[Float64, Float64]]:
-    """Weights (F, O) and bias (O,) for each of ``RIDGES``; x (S, F) is scaled by its sd."""
-    mean, size = x.mean(0), x.std(0) + SD_FLOOR
-    scaled = (x - mean) / size
-    values, vectors = np.linalg.eigh(scaled.T @ scaled)
-    projected = vectors.T @ (scaled.T @ (y - y.mean(0)))
-    shrunk = [projected / (np.maximum(values, 0.0) + ridge)[:, None] for ridge in RIDGES]
-    weights = [(vectors @ one) / size[:, None] for one in shrunk]
-    return [(one, y.mean(0) - mean @ one) for one in weights]
+    weights, bias, ridge = fit_ridge(x, y)
+    return [session.point(session.counts[session.judged] @ weights + bias, ridge=ridge)]
 
 
 def fit_ours(session: NewSession, job: Job) -> list[Point]:

@@ -32,13 +32,13 @@ from poyo_edge.export.adapt_parity import GradientParity, compare_gradients
 from poyo_edge.export.fold import FoldedWeights, fold
 from poyo_edge.export.fusion import fuse_for_ort_cpu
 from poyo_edge.export.graph import build_core
-from poyo_edge.export.health import WeightHealth, weight_health
 from poyo_edge.export.parity import Parity, Reference, compare, compare_variant
 from poyo_edge.export.prior import prior_tensors
 from poyo_edge.export.provenance import TABLES, core_hash, source_record, tool_versions
 from poyo_edge.export.report import write_report
 from poyo_edge.export.windows import Window, recorded_windows, synthetic_windows
 from poyo_edge.files import atomic_folder, require_free, safe_name, sha256_file
+from poyo_edge.health import WeightHealth, weight_health
 from poyo_edge.recording import Recording
 from poyo_edge.runtime.backends import OrtCpuBackend
 from poyo_edge.runtime.constants import session_constants

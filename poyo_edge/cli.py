@@ -9,7 +9,16 @@ from typing import Annotated, Any
 
 import typer
 
-from poyo_edge import __version__, cli_bench, cli_build, cli_calibrate, cli_convert, cli_run
+from poyo_edge import (
+    __version__,
+    cli_bench,
+    cli_build,
+    cli_calibrate,
+    cli_convert,
+    cli_evaluate,
+    cli_run,
+    cli_train,
+)
 from poyo_edge.commands import (
     DEPLOY,
     DEVICE,
@@ -38,7 +47,17 @@ from poyo_edge.console_text import (
 )
 from poyo_edge.errors import ArtifactError, CheckFailedError, UsageError
 
-__all__ = ["app", "cli_bench", "cli_build", "cli_calibrate", "cli_convert", "cli_run", "main"]
+__all__ = [
+    "app",
+    "cli_bench",
+    "cli_build",
+    "cli_calibrate",
+    "cli_convert",
+    "cli_evaluate",
+    "cli_run",
+    "cli_train",
+    "main",
+]
 
 
 def main() -> None:
@@ -280,6 +299,8 @@ def _own_behavior(decoder: Any, recording: Any) -> str:
 
 def _remarks(decoder: Any, recording: Any, behavior: str) -> list[str]:
     """What a reader of the R² should know before it is printed."""
+    from poyo_edge.runtime.replay import rows_of
+
     manifest, remarks = decoder.artifact.manifest, []
     if manifest.behavior and behavior != manifest.behavior:
         remarks.append(f"the model decodes {manifest.behavior}; it is compared with {behavior}")
@@ -288,7 +309,7 @@ def _remarks(decoder: Any, recording: Any, behavior: str) -> list[str]:
             "no output scale is known, so decoded values are in the model's scale and R² means "
             "little; export again with --output-scale"
         )
-    unknown = int((decoder.rows(recording.unit_ids) < 0).sum())
+    unknown = int((rows_of(decoder, recording) < 0).sum())
     if unknown:
         n_units = len(recording.unit_ids)
         remarks.append(

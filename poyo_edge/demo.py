@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from poyo_edge.runtime.decoder import Decoder
 from poyo_edge.runtime.replay import Replay, draw, replay
 from poyo_edge.runtime.verify import verify
 from poyo_edge.simulate import simulate_study
-from poyo_edge.training import DEMO_RECIPE, train
+from poyo_edge.training import load_recipe, train
 
 LABELLED_S = 60.0
 """Labelled seconds of the session that is calibrated."""
@@ -40,7 +39,8 @@ def run_demo(
     folder = Path(folder)
     say("simulating five sessions of motor cortex, each with other units")
     *known, unseen = simulate_study(folder / "recordings", n_sessions=5, seed=seed)
-    recipe = dataclasses.replace(DEMO_RECIPE, seed=seed, steps=steps or DEMO_RECIPE.steps)
+    recipe = load_recipe("demo", [f"seed={seed}", *([f"steps={steps}"] if steps else [])])
+    behavior = recipe.data["recordings"].behavior
     say(f"pretraining one small POYO on the train splits of four of them, {recipe.steps} steps")
     trained = train(
         known,
@@ -49,11 +49,11 @@ def run_demo(
         on_progress=lambda done, total, loss: bar(done, total, f"loss {loss:.3f}"),
     )
     artifact = folder / "demo.poyo"
-    options = ExportOptions(recording=known[-1], behavior=recipe.behavior, overwrite=True)
+    options = ExportOptions(recording=known[-1], behavior=behavior, overwrite=True)
     report = export_checkpoint(trained.checkpoint, artifact, options, on_step=say).to_json()
     say("verifying the artifact on this machine")
     checks = verify(artifact)
-    session, played = _new_session(artifact, unseen, recipe.behavior, seed, say, bar)
+    session, played = _new_session(artifact, unseen, behavior, seed, say, bar)
     pictures = draw(folder, played, title=f"{unseen.stem}, calibrated", unit="cm/s")
     path = folder / f"{unseen.stem}.session"
     session.save(path)

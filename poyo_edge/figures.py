@@ -139,6 +139,78 @@ def _save(plt: Any, figure: Any, path: str | Path, title: str) -> None:
     plt.close(figure)
 
 
+def draw_evaluation(path: str | Path, values: Mapping[str, Any]) -> None:
+    """R² of each session, a panel for each protocol, a mark for each decoder.
+
+    Args:
+        path: the PNG to write.
+        values: what ``poyo-edge evaluate --json`` prints.
+    """
+    plt = _pyplot("drawing an evaluation")
+    sessions = values["sessions"]
+    protocols = list(sessions[0]["r2"])
+    names = list(dict.fromkeys(n for s in sessions for p in protocols for n in s["r2"][p]))
+    height = 1.4 + 0.3 * len(sessions)
+    figure, axes = plt.subplots(
+        1, len(protocols), figsize=(1.5 + 4.5 * len(protocols), height), squeeze=False, sharey=True
+    )
+    rows = np.arange(len(sessions))[::-1]
+    for axis, protocol in zip(axes[0], protocols, strict=True):
+        for name, (color, marker) in zip(names, _marks(), strict=False):
+            r2 = [max(-0.2, s["r2"][protocol].get(name, np.nan)) for s in sessions]
+            axis.plot(r2, rows, marker, color=color, ms=7, mew=1.6, label=name)
+        axis.set_yticks(rows, [s["session"] for s in sessions])
+        axis.set_ylim(-0.6, len(sessions) - 0.4)
+        axis.set_title(protocol, loc="left", fontsize=10)
+        axis.set_xlabel("R², mean of outputs")
+        axis.grid(axis="x", lw=0.4, alpha=0.5)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0, -1].legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, fontsize=9)
+    _save(plt, figure, path, f"{Path(values['model']).name}: {values['behavior']}")
+
+
+def _marks() -> list[tuple[str, str]]:
+    return [(_DECODED, "o"), ("#7c3aed", "D"), ("#2563eb", "+"), ("#059669", "x"), (_TRUE, "_")]
+
+
+def draw_scaling(path: str | Path, cells: Sequence[Mapping[str, Any]]) -> None:
+    """R² of held-out sessions against sessions, units and parameters, a line for each size.
+
+    Args:
+        path: the PNG to write.
+        cells: what ``poyo-edge scaling --json`` prints of each model.
+    """
+    plt = _pyplot("drawing how a model scales")
+    axes_of = {"n_sessions": "sessions", "n_units": "units", "parameters": "parameters"}
+    figure, axes = plt.subplots(1, 3, figsize=(13, 3.8), sharey=True)
+    colors = [_DECODED, "#2563eb", "#059669", "#7c3aed", _TRUE]
+    groups = {
+        key: list(dict.fromkeys(cell[key] for cell in cells)) for key in ("size", "n_sessions")
+    }
+    for axis, (key, label) in zip(axes, axes_of.items(), strict=True):
+        by = "n_sessions" if key == "parameters" else "size"
+        for color, group in zip(colors * 4, groups[by], strict=False):
+            own = sorted((c for c in cells if c[by] == group), key=lambda c: float(c[key]))
+            name = f"{group} sessions" if by == "n_sessions" else f"{group}"
+            x = [c[key] for c in own]
+            axis.plot(x, [c["r2"] for c in own], "o-", color=color, lw=1.6, ms=4, label=name)
+            for cell in own:
+                dots = [h["r2"] for h in cell["heldout"]]
+                axis.plot([cell[key]] * len(dots), dots, ".", color=color, alpha=0.4, ms=4)
+        axis.set_xscale("log")
+        ticks = sorted({c[key] for c in cells})
+        axis.set_xticks(ticks, [f"{tick:,}" for tick in ticks], fontsize=8)
+        axis.minorticks_off()
+        axis.set_xlabel(label)
+        axis.spines[["top", "right"]].set_visible(False)
+        if by == "size":
+            axis.legend(frameon=False, fontsize=8)
+        else:
+            axis.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, fontsize=8)
+    axes[0].set_ylabel("causal R² of held-out sessions")
+    _save(plt, figure, path, "held-out sessions after calibration")
+
+
 def _pyplot(purpose: str) -> Any:
     try:
         import matplotlib

@@ -105,21 +105,36 @@ class RotaryTimeEmbedding(nn.Module):
         omega = torch.zeros(dim_head // 2)
         omega[:rotating_pairs] = 2 * torch.pi / torch.exp(torch.lerp(lo, hi, exponents))
         self.register_buffer("omega", omega)
+        self.rotating_pairs = rotating_pairs
 
     def forward(self, time: Tensor) -> tuple[Tensor, Tensor]:
-        """``(cos, sin)`` of the angles for ``time`` (..., ) seconds, each (..., P).
+        """``(cos, sin)`` of the angles for ``time`` (..., ) seconds, each (..., rotating pairs).
 
         Angles have the dtype of ``time * omega``: float64 times give float64 angles.
         """
-        angle = time[..., None] * self.omega
+        angle = time[..., None] * self.omega[: self.rotating_pairs]
         return angle.cos().to(self.omega.dtype), angle.sin().to(self.omega.dtype)
 
 
 def rotate(x_BHNK: Tensor, cos_BNP: Tensor, sin_BNP: Tensor) -> Tensor:
-    """Turn each pair of neighbouring head dimensions (2i, 2i+1) by its angle. Shape unchanged."""
-    even, odd = x_BHNK[..., 0::2], x_BHNK[..., 1::2]
+    """Turn neighbouring head dimensions (2i, 2i+1) by their angle. Shape unchanged.
+
+    The first pairs turn, as many as there are angles; the dimensions behind them stay.
+    """
+    width = 2 * cos_BNP.shape[-1]
+    even, odd = x_BHNK[..., 0:width:2], x_BHNK[..., 1:width:2]
     cos, sin = cos_BNP.unsqueeze(1), sin_BNP.unsqueeze(1)
-    return torch.stack((even * cos - odd * sin, odd * cos + even * sin), dim=-1).flatten(-2)
+    turned = torch.stack((even * cos - odd * sin, odd * cos + even * sin), dim=-1).flatten(-2)
+    return torch.cat((turned, x_BHNK[..., width:]), dim=-1)
+
+
+def rotate_complex(x_BHNK: Tensor, cos_BNP: Tensor, sin_BNP: Tensor) -> Tensor:
+    """As ``rotate``, by complex products: half the time of a training step's rotations."""
+    width = 2 * cos_BNP.shape[-1]
+    turning = x_BHNK[..., :width]
+    pairs = torch.view_as_complex(turning.reshape(*turning.shape[:-1], -1, 2))
+    turned = pairs * torch.complex(cos_BNP, sin_BNP).unsqueeze(1)
+    return torch.cat((torch.view_as_real(turned).flatten(-2), x_BHNK[..., width:]), dim=-1)
 
 
 Rotation = tuple[Tensor, Tensor]
@@ -149,20 +164,30 @@ class _Attention(nn.Module):
         mask_BN: Tensor | None,
     ) -> Tensor:
         q, k, v = self._split(q_BLC), self._split(k_BNC), self._split(v_BNC)
-        q = rotate(q, *query_rotation) * self.scale
-        k = rotate(k, *context_rotation)
+        turn = rotate_complex if self.training and q.dtype == torch.float32 else rotate
+        q = turn(q, *query_rotation) * self.scale
+        k = turn(k, *context_rotation)
         if self.rotate_value:
-            v = rotate(v, *context_rotation)
+            v = turn(v, *context_rotation)
+        out_BHLK = self._weighed(q, k, v, mask_BN)
+        if self.rotate_value:
+            cos, sin = query_rotation
+            out_BHLK = turn(out_BHLK, cos, -sin)
+        out: Tensor = self.to_out(out_BHLK.transpose(1, 2).flatten(-2))
+        return out
+
+    def _weighed(self, q: Tensor, k: Tensor, v: Tensor, mask_BN: Tensor | None) -> Tensor:
+        """(B, H, L, K): values weighed by softmax; fused while training, written out otherwise."""
+        if self.training:
+            mask = None if mask_BN is None else mask_BN[:, None, None, :]
+            fused: Tensor = functional.scaled_dot_product_attention(
+                q, k, v, attn_mask=mask, dropout_p=self.dropout, scale=1.0
+            )
+            return fused
         score_BHLN = q @ k.transpose(-1, -2)
         if mask_BN is not None:
             score_BHLN = score_BHLN.masked_fill(~mask_BN[:, None, None, :], -math.inf)
-        weight = functional.dropout(score_BHLN.softmax(-1), self.dropout, self.training)
-        out_BHLK = weight @ v
-        if self.rotate_value:
-            cos, sin = query_rotation
-            out_BHLK = rotate(out_BHLK, cos, -sin)
-        out: Tensor = self.to_out(out_BHLK.transpose(1, 2).flatten(-2))
-        return out
+        return score_BHLN.softmax(-1) @ v
 
 
 class CrossAttention(_Attention):
@@ -248,6 +273,7 @@ class POYO(nn.Module):
         session_ids: names of the sessions, in the order of their rows.
         ffn_dropout, lin_dropout, atn_dropout: dropout rates while training.
         emb_init_std: standard deviation of newly drawn embeddings.
+        t_min: shortest period of the rotary time embeddings, seconds.
     """
 
     def __init__(
@@ -260,6 +286,7 @@ class POYO(nn.Module):
         lin_dropout: float = 0.4,
         atn_dropout: float = 0.0,
         emb_init_std: float = 0.02,
+        t_min: float = 1e-4,
     ) -> None:
         super().__init__()
         self.spec = spec
@@ -269,7 +296,7 @@ class POYO(nn.Module):
         self.latent_emb = nn.Embedding(spec.latents_per_step, spec.dim)
         nn.init.normal_(self.token_type_emb.weight, std=emb_init_std)
         nn.init.normal_(self.latent_emb.weight, std=emb_init_std)
-        self.rotary_emb = RotaryTimeEmbedding(spec.dim_head, spec.rotating_pairs)
+        self.rotary_emb = RotaryTimeEmbedding(spec.dim_head, spec.rotating_pairs, t_min)
         self.dropout = nn.Dropout(lin_dropout)
         self.enc_atn = CrossAttention(spec, atn_dropout, rotate_value=True)
         self.enc_ffn = _feed_forward(spec, ffn_dropout)

@@ -9,32 +9,34 @@ Legend: M spikes, U units, S behaviour samples, D behaviour dimensions, K interv
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import h5py
 import numpy as np
 import numpy.typing as npt
 
+from poyo_edge.recording_reading import (
+    behavior_names,
+    find_behavior,
+    listing,
+    read_domains,
+    read_session_id,
+    read_spikes,
+    read_unit_ids,
+    reading,
+    sample_mask,
+    sample_times,
+)
 from poyo_edge.recording_rules import (
-    NOT_KEYS,
     FloatArray,
     IntArray,
     check_ascending,
-    check_spikes,
-    checked_intervals,
-    checked_unit_ids,
     refuse,
 )
 from poyo_edge.recording_writing import write_recording
 
 __all__ = ["Behavior", "Recording", "write_recording"]
-
-
-_CONVERT = "convert the recording to the torch_brain layout"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,17 +72,17 @@ class Recording:
             RecordingError: the file is absent, unreadable, or breaks the layout.
         """
         path = Path(path)
-        with _reading(path) as file:
-            unit_ids = _read_unit_ids(path, file)
-            times, units = _read_spikes(path, file, len(unit_ids))
+        with reading(path) as file:
+            unit_ids = read_unit_ids(path, file)
+            times, units = read_spikes(path, file, len(unit_ids))
             return cls(
                 path=path,
-                session_id=_read_session_id(path, file),
+                session_id=read_session_id(path, file),
                 unit_ids=unit_ids,
                 spike_times=times,
                 spike_units=units,
-                domains=_read_domains(path, file),
-                behaviors=_behavior_names(file),
+                domains=read_domains(path, file),
+                behaviors=behavior_names(file),
             )
 
     def behavior(self, key: str, *, allow_nan: bool = False) -> Behavior:
@@ -96,18 +98,7 @@ class Recording:
             RecordingError: the behaviour is absent, unsorted, of another length than its times,
                 or not finite.
         """
-        with _reading(self.path) as file:
-            group, dataset = _find_behavior(self.path, file, key, self.behaviors)
-            times = _sample_times(self.path, group, len(dataset))
-            values = np.asarray(dataset[()], dtype=np.float64)
-            mask = _sample_mask(group, len(dataset))
-        check_ascending(self.path, f"{key} timestamps", times)
-        if len(values) != len(times):
-            expected = f"one value for each of {len(times)} timestamps"
-            refuse(self.path, key, expected, f"{len(values)} values", "write the group again")
-        behavior = Behavior(times[mask], values.reshape(len(values), -1)[mask])
-        _check_finite(self.path, key, behavior, allow_nan)
-        return behavior
+        return read_behavior(self.path, key, self.behaviors, allow_nan=allow_nan)
 
     def intervals(self, split: str) -> FloatArray:
         """(K, 2) float64 seconds: start and end of the intervals of a split, like "train".
@@ -116,7 +107,7 @@ class Recording:
             RecordingError: the recording has no such split.
         """
         if split not in self.domains:
-            expected = f"one of the splits {_listing(self.domains)}"
+            expected = f"one of the splits {listing(self.domains)}"
             do = "choose one of them or add the split to the recording"
             refuse(self.path, f"{split}_domain", expected, repr(split), do)
         return self.domains[split]
@@ -131,136 +122,33 @@ class Recording:
         Returns:
             (S,) bool.
         """
-        inside = np.zeros(len(times), dtype=bool)
-        for start, end in self.intervals(split):
-            inside |= (times >= start) & (times < end)
-        return inside
+        return within(times, self.intervals(split))
 
 
-@contextmanager
-def _reading(path: Path) -> Iterator[Any]:
-    if not path.is_file():
-        got = "a folder" if path.is_dir() else "no such file"
-        refuse(path, "file", "an HDF5 recording", got, "check the path")
-    if not h5py.is_hdf5(path):
-        do = "give the *.h5 file of the session"
-        refuse(path, "file", "an HDF5 recording", "a file of another format", do)
-    try:
-        with h5py.File(path, "r") as file:
-            yield file
-    except (OSError, RuntimeError, KeyError) as error:
-        got = f"a truncated or damaged one ({error})"
-        refuse(path, "file", "a complete HDF5 file", got, "copy it again from its source")
+def within(times: FloatArray, intervals: FloatArray) -> npt.NDArray[np.bool_]:
+    """Which times (S,) lie in one of the intervals (K, 2), ends left out: (S,) bool."""
+    inside = np.zeros(len(times), dtype=bool)
+    for start, end in intervals:
+        inside |= (times >= start) & (times < end)
+    return inside
 
 
-def _dataset(path: Path, file: Any, name: str) -> Any:
-    dataset = file.get(name)
-    if not isinstance(dataset, h5py.Dataset):
-        parent = name.rpartition("/")[0]
-        inside = isinstance(file.get(parent), h5py.Group)
-        where = f"group {parent}" if inside else "file"
-        got = f"a {where} that holds only {_listing(file[parent] if inside else file)}"
-        refuse(path, name, "a dataset", got, _CONVERT)
-    return dataset
-
-
-def _read_session_id(path: Path, file: Any) -> str:
-    value = file["session"].attrs.get("id") if "session" in file else None
-    text = value.decode() if isinstance(value, bytes) else value
-    if not isinstance(text, str) or not text:
-        got = "no such group" if "session" not in file else f"id {value!r}"
-        refuse(path, "session", "a group with the attribute 'id'", got, _CONVERT)
-    return text
-
-
-def _read_unit_ids(path: Path, file: Any) -> tuple[str, ...]:
-    values = _dataset(path, file, "units/id")[()]
-    if values.ndim != 1 or values.dtype.kind not in "SO":
-        got = f"shape {values.shape}, dtype {values.dtype}"
-        refuse(path, "units/id", "a list of names", got, "convert the ids to strings")
-    names = [v.decode(errors="replace") if isinstance(v, bytes) else str(v) for v in values]
-    return checked_unit_ids(path, names, ascii_only=False)
-
-
-def _read_spikes(path: Path, file: Any, n_units: int) -> tuple[FloatArray, IntArray]:
-    times = _dataset(path, file, "spikes/timestamps")[()]
-    units = _dataset(path, file, "spikes/unit_index")[()]
-    check_spikes(path, times, units, n_units)
-    return times.astype(np.float64, copy=False), units.astype(np.int64, copy=False)
-
-
-def _read_domains(path: Path, file: Any) -> dict[str, FloatArray]:
-    domains = {}
-    for name in file:
-        if name != "domain" and not name.endswith("_domain"):
-            continue
-        split = "all" if name == "domain" else name.removesuffix("_domain")
-        start, end = (_dataset(path, file, f"{name}/{edge}")[()] for edge in ("start", "end"))
-        if start.shape != end.shape or start.ndim != 1:
-            got = f"shapes {start.shape} and {end.shape}"
-            refuse(path, name, "one end for each start", got, "write the intervals again")
-        domains[split] = checked_intervals(path, split, np.stack([start, end], axis=-1))
-    return domains
-
-
-def _behavior_names(file: Any) -> tuple[str, ...]:
-    return tuple(
-        f"{name}.{key}"
-        for name, group in file.items()
-        if name not in ("spikes", "units") and isinstance(group, h5py.Group)
-        for key, dataset in group.items()
-        if _is_behavior(group, key, dataset) and len(dataset) == _n_samples(group, len(dataset))
-    )
-
-
-def _is_behavior(group: Any, key: str, dataset: Any) -> bool:
-    return (
-        isinstance(dataset, h5py.Dataset)
-        and ("timestamps" in group or group.attrs.get("object") == "RegularTimeSeries")
-        and key not in NOT_KEYS
-        and dataset.dtype.kind in "biuf"
-        and dataset.ndim in (1, 2)
-    )
-
-
-def _n_samples(group: Any, length: int) -> int:
-    return len(group["timestamps"]) if "timestamps" in group else length
-
-
-def _find_behavior(path: Path, file: Any, key: str, known: Sequence[str]) -> tuple[Any, Any]:
-    name, _, dataset_name = key.partition(".")
-    group = file.get(name) if name and dataset_name else None
-    dataset = group.get(dataset_name) if isinstance(group, h5py.Group) else None
-    if name in ("spikes", "units") or not _is_behavior(group, dataset_name, dataset):
-        expected, got = f"one of the behaviours {_listing(known)}", "a name that is not there"
-        refuse(path, key, expected, got, "choose one of them")
-    return group, dataset
-
-
-def _sample_times(path: Path, group: Any, length: int) -> FloatArray:
-    if "timestamps" in group:
-        times: FloatArray = group["timestamps"][()]
-        return times.astype(np.float64) if times.dtype.kind == "f" else times
-    starts = _dataset(path, group, "domain/start")[()]
-    rate = float(group.attrs.get("sampling_rate", np.nan))
-    if not len(starts) or not 0 < rate < np.inf:
-        expected, got = "a start and a sampling rate > 0 Hz", f"{len(starts)} starts, {rate} Hz"
-        refuse(path, group.name, expected, got, "write the group again")
-    return float(starts[0]) + np.arange(length, dtype=np.float64) / rate
-
-
-def _sample_mask(group: Any, length: int) -> npt.NDArray[np.bool_]:
-    """True for measured samples; torch_brain ``RegularTimeSeries.index_mask``."""
-    if "timestamps" in group or len(group["domain/start"]) == 1:
-        return np.ones(_n_samples(group, length), dtype=bool)
-    rate, origin = float(group.attrs["sampling_rate"]), group["domain/start"][0]
-    edges = [
-        np.rint((group[f"domain/{e}"][()] - origin) * rate).astype(int) for e in ("start", "end")
-    ]
-    mask = np.zeros(length, dtype=bool)
-    for first, last in zip(*edges, strict=True):
-        mask[first:last] = True
-    return mask
+def read_behavior(
+    path: Path, key: str, known: Sequence[str], *, allow_nan: bool = False
+) -> Behavior:
+    """Read one behaviour of a file that holds the behaviours ``known``; see Recording.behavior."""
+    with reading(path) as file:
+        group, dataset = find_behavior(path, file, key, known)
+        times = sample_times(path, group, len(dataset))
+        values = np.asarray(dataset[()], dtype=np.float64)
+        mask = sample_mask(group, len(dataset))
+    check_ascending(path, f"{key} timestamps", times)
+    if len(values) != len(times):
+        expected = f"one value for each of {len(times)} timestamps"
+        refuse(path, key, expected, f"{len(values)} values", "write the group again")
+    behavior = Behavior(times[mask], values.reshape(len(values), -1)[mask])
+    _check_finite(path, key, behavior, allow_nan)
+    return behavior
 
 
 def _check_finite(path: Path, key: str, behavior: Behavior, allow_nan: bool) -> None:
@@ -270,7 +158,3 @@ def _check_finite(path: Path, key: str, behavior: Behavior, allow_nan: bool) -> 
         first = behavior.times[bad[0]]
         got = f"{len(bad)} NaN or infinite samples, the first at {first:.6f} s"
         refuse(path, key, "finite values", got, "remove or interpolate these samples")
-
-
-def _listing(names: Any) -> str:
-    return ", ".join(sorted(map(str, names))) or "(none)"

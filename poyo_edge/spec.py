@@ -35,7 +35,11 @@ class JsonRecord:
             raise UsageError(f"{cls.__name__}: expected a mapping, got {type(values).__name__}")
         fields = dataclasses.fields(cls)  # type: ignore[arg-type]
         names = {f.name for f in fields}
-        required = {f.name for f in fields if f.default is dataclasses.MISSING}
+        required = {
+            f.name
+            for f in fields
+            if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+        }
         unknown = sorted(set(values) - names)
         missing = sorted(required - set(values))
         if unknown or missing:

@@ -89,7 +89,7 @@ def replay(
     """
     if chunk_s is not None and not 1e-4 <= chunk_s < math.inf:
         raise UsageError(f"chunk_s: expected finite seconds >= 0.0001 (0.1 ms), got {chunk_s!r}")
-    rows = _rows(decoder, recording)
+    rows = rows_of(decoder, recording)
     times, truth = _samples(decoder, recording, behavior, split)
     decoded = np.empty_like(truth)
     spike_times, spike_rows = recording.spike_times, rows[recording.spike_units]
@@ -153,8 +153,15 @@ def _chunks(times: Float64, first: int, end: int, chunk_s: float | None) -> list
     return [(lo, hi) for lo, hi in itertools.pairwise(cuts) if hi > lo]
 
 
-def _rows(decoder: Decoder, recording: Recording) -> npt.NDArray[np.int32]:
+def rows_of(decoder: Decoder, recording: Recording) -> npt.NDArray[np.int32]:
+    """Rows of the recording's units in the decoder's session, (U,) int32; -1 for unknown ones.
+
+    Raises:
+        RecordingError: all of them are unknown.
+    """
     rows = decoder.rows(recording.unit_ids)
+    if (rows < 0).all():  # models put the session before units whose names do not hold it
+        rows = decoder.rows([f"{recording.session_id}/{name}" for name in recording.unit_ids])
     if (rows < 0).all():
         raise RecordingError(
             recording.path,

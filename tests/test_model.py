@@ -16,7 +16,7 @@ from oracle import make_oracle  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 from poyo_edge.errors import UsageError  # noqa: E402
-from poyo_edge.model import POYO, RotaryTimeEmbedding, VocabEmbedding  # noqa: E402
+from poyo_edge.model import POYO, RotaryTimeEmbedding, VocabEmbedding, rotate, rotate_complex  # noqa: E402
 from poyo_edge.spec import POYO_1_3M, POYO_11_8M, ModelSpec  # noqa: E402
 from poyo_edge.tokens import TOKEN_SPIKE, latent_tokens, window_tokens  # noqa: E402
 
@@ -234,10 +234,20 @@ def test_training_mode_drops_out_and_reaches_every_parameter() -> None:
     assert all(gradient.abs().max() > 0 for gradient in found.values())
 
 
+def test_complex_products_turn_as_rotations_do() -> None:
+    torch.manual_seed(0)
+    x, angle = torch.randn(2, 3, 5, 12), torch.randn(2, 5, 4)
+    expected = rotate(x, angle.cos(), angle.sin())
+    got = rotate_complex(x, angle.cos(), angle.sin())
+    torch.testing.assert_close(got, expected, rtol=0, atol=1e-6)
+    assert torch.equal(got[..., 8:], x[..., 8:]) and not torch.equal(got[..., :8], x[..., :8])
+
+
 def test_training_without_dropout_equals_eval() -> None:
     ours = POYO(SMALL, UNIT_IDS, SESSION_IDS, ffn_dropout=0.0, lin_dropout=0.0, atn_dropout=0.0)
     inputs = make_inputs(SMALL)
-    assert torch.equal(ours.train()(**inputs), ours.eval()(**inputs))
+    trained, judged = ours.train()(**inputs), ours.eval()(**inputs)
+    torch.testing.assert_close(trained, judged, rtol=0, atol=2e-6)  # fused, and written out
 
 
 @pytest.mark.parametrize(("dim_head", "pairs"), [(64, 16), (16, 4), (128, 32)])

@@ -20,9 +20,12 @@ def configuration() -> dict[str, object]:
 
 def test_every_package_folder_is_listed() -> None:
     setuptools = configuration()["tool"]["setuptools"]  # type: ignore[index]
-    found = {"poyo_edge": "poyo_edge", "poyo_edge.converting": "poyo_edge/converting"}
-    inner = {path.parent.name for path in (ROOT / "poyo_edge").glob("*/__init__.py")}
-    assert inner == {"converting", *ROOMS}
+    inner = ("converting", "training")
+    found = {"poyo_edge": "poyo_edge"} | {
+        f"poyo_edge.{name}": f"poyo_edge/{name}" for name in inner
+    }
+    seen = {path.parent.name for path in (ROOT / "poyo_edge").glob("*/__init__.py")}
+    assert seen == {*inner, *ROOMS}
     for room in ROOMS:
         for init in (ROOT / room).rglob("__init__.py"):
             folder = init.parent.relative_to(ROOT).as_posix()

@@ -209,11 +209,11 @@ def test_published_sizes_with_random_weights(name: str, spec: ModelSpec) -> None
 def test_simulated_recordings_decode_as_well(tmp_path: Path) -> None:
     pytest.importorskip("torch_brain")
     pytest.importorskip("lightning")
-    from poyo_edge.training import DEMO_RECIPE, train
+    from poyo_edge.training import load_recipe, train
 
     simulation = Simulation(duration_s=120.0, n_units=30)
     (path,) = simulate_study(tmp_path, n_sessions=1, simulation=simulation)
-    recipe = dataclasses.replace(DEMO_RECIPE, steps=80, unit_dropout=None)
+    recipe = dataclasses.replace(load_recipe("demo"), steps=80, unit_dropout=None)
     checkpoint = train([path], recipe, tmp_path / "sim.ckpt").checkpoint
     export_checkpoint(checkpoint, tmp_path / "sim.poyo", ExportOptions(behavior="cursor.vel"))
     artifact, recording = Artifact.open(tmp_path / "sim.poyo"), Recording.open(path)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from poyo_edge.export.health import weight_health
+from poyo_edge.health import weight_health
 
 
 def test_dead_degenerate_and_healthy_matrices_are_told_apart() -> None:

@@ -1,0 +1,236 @@
+"""Recordings that stay in their files: checked in pieces, then read a window at a time.
+
+torch_brain's lazy ``Data.slice`` takes several milliseconds for a window, most of them for
+attributes that nobody asked for. Here every 1024th time is kept in memory, so that a window is
+four short reads; transforms, samplers and batches are torch_brain's all the same.
+
+Legend: U units, M spikes, S behaviour samples, O outputs, K intervals.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Container, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from poyo_edge.errors import RecordingError
+from poyo_edge.recording import read_behavior, within
+from poyo_edge.recording_reading import (
+    behavior_names,
+    dataset_of,
+    read_domains,
+    read_session_id,
+    read_unit_ids,
+    reading,
+    sample_mask,
+    sample_times,
+)
+from poyo_edge.recording_rules import FloatArray, IntArray, check_spikes, refuse
+
+STRIDE = 1024
+"""One of so many times is kept in memory."""
+CHUNK = 1 << 20
+"""Spikes that are checked at once."""
+
+
+class Cut(NamedTuple):
+    """What a window of a recording holds; times in seconds on the clock of the recording."""
+
+    spike_times: FloatArray
+    spike_units: IntArray
+    times: FloatArray
+    """(S,) of the behaviour."""
+    values: FloatArray
+    """(S, O)."""
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class _Opened:
+    """Datasets of an open file, found once."""
+
+    process: int
+    spike_times: Any
+    spike_units: Any
+    n_spikes: int
+    times: Any
+    """Of the behaviour; None when it is sampled regularly."""
+    values: Any
+    n_samples: int
+    grid: tuple[FloatArray, npt.NDArray[np.bool_]] | None
+    """Times of regular samples, and which of them were measured."""
+
+
+@dataclass(eq=False, kw_only=True)
+class LazyRecording:
+    """One session in its file, with the behaviour to decode."""
+
+    path: Path
+    session_id: str
+    subject_id: str
+    unit_ids: tuple[str, ...]
+    """(U,), each beginning with the session id, so that no two sessions share one."""
+    domains: dict[str, FloatArray]
+    behavior: str
+    spike_counts: IntArray
+    """(U,)."""
+    spike_index: FloatArray
+    sample_index: FloatArray
+    weights: dict[str, tuple[FloatArray, float]]
+    """Interval → its (K, 2) seconds and the weight of samples in it."""
+    _file: _Opened | None = field(default=None, repr=False)
+
+    @classmethod
+    def open(
+        cls, path: Path, behavior: str, weights: Mapping[str, float], prefix: str = ""
+    ) -> LazyRecording:
+        """Check a recording from end to end, a piece at a time.
+
+        Args:
+            path: the file.
+            behavior: GROUP.KEY.
+            weights: interval of the recording, like "movement_phases.reach_period" → weight.
+            prefix: put before the session id.
+
+        Raises:
+            RecordingError: the file is absent, unreadable, or breaks the layout; the behaviour or
+                an interval is absent; a value is not finite.
+        """
+        with reading(path) as file:
+            session_id = prefix + read_session_id(path, file)
+            names = read_unit_ids(path, file)
+            counts, spike_index = _checked_spikes(path, file, len(names))
+            domains, behaviors = read_domains(path, file), behavior_names(file)
+            subject = file["subject"].attrs.get("id", "") if "subject" in file else ""
+            intervals = {name: (_intervals(path, file, name), w) for name, w in weights.items()}
+        times = read_behavior(path, behavior, behaviors).times
+        return cls(
+            path=path,
+            session_id=session_id,
+            subject_id=subject.decode() if isinstance(subject, bytes) else str(subject),
+            unit_ids=tuple(unit_name(session_id, prefix, name) for name in names),
+            domains=domains,
+            behavior=behavior,
+            spike_counts=counts,
+            spike_index=spike_index,
+            sample_index=times[::STRIDE].copy(),
+            weights=intervals,
+        )
+
+    def samples(self, split: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """All behaviour in the intervals (K, 2): times (S,) seconds and values (S, O)."""
+        with reading(self.path) as file:
+            known = behavior_names(file)
+        found = read_behavior(self.path, self.behavior, known)
+        inside = within(found.times, split)
+        return found.times[inside], found.values[inside]
+
+    def cut(self, start: float, end: float) -> Cut:
+        """Spikes and behaviour in [start, end), read from the file."""
+        opened = self._opened()
+        first, last = _rows(self.spike_index, opened.n_spikes, start, end)
+        times = opened.spike_times[first:last]
+        lo, hi = np.searchsorted(times, [start, end])
+        units = opened.spike_units[first + lo : first + hi].astype(np.int64, copy=False)
+        return Cut(times[lo:hi], units, *self._behavior(opened, start, end))
+
+    def sample_weights(self, times: FloatArray) -> npt.NDArray[np.float32]:
+        """Weight of behaviour samples at the times (S,), (S,) float32."""
+        weights = np.ones(len(times), dtype=np.float32)
+        for intervals, weight in self.weights.values():
+            weights[within(times, intervals)] *= weight
+        return weights
+
+    def _behavior(self, opened: _Opened, start: float, end: float) -> tuple[FloatArray, FloatArray]:
+        if opened.grid is None:
+            first, last = _rows(self.sample_index, opened.n_samples, start, end)
+            times = opened.times[first:last]
+            keep = np.ones(len(times), dtype=bool)
+        else:
+            first, last = np.searchsorted(opened.grid[0], [start, end])
+            times, keep = (part[first:last] for part in opened.grid)
+        keep = keep & (times >= start) & (times < end)
+        found = opened.values[first:last].astype(np.float64)
+        found = found.reshape(len(found), *found.shape[1:2] or (1,))
+        return times[keep].astype(np.float64), found[keep]
+
+    def _opened(self) -> _Opened:
+        """The file, opened by this very process: workers must not share a handle."""
+        if self._file is None or self._file.process != os.getpid():
+            file = h5py.File(self.path, "r")
+            name, _, key = self.behavior.partition(".")
+            group, spikes = file[name], file["spikes"]
+            regular = "timestamps" not in group
+            n_samples = len(group[key])
+            self._file = _Opened(
+                process=os.getpid(),
+                spike_times=spikes["timestamps"],
+                spike_units=spikes["unit_index"],
+                n_spikes=len(spikes["timestamps"]),
+                times=None if regular else group["timestamps"],
+                values=group[key],
+                n_samples=n_samples,
+                grid=(sample_times(self.path, group, n_samples), sample_mask(group, n_samples))
+                if regular
+                else None,
+            )
+        return self._file
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_file": None}
+
+
+def unit_name(session_id: str, prefix: str, name: str) -> str:
+    """A unit's name with its session before it, once."""
+    own = prefix + name
+    return own if own.startswith(f"{session_id}/") else f"{session_id}/{name}"
+
+
+def unit_names(recording: LazyRecording, known: Container[str]) -> list[str]:
+    """The recording's units as a model names them: with the session before them, or without."""
+    names = list(recording.unit_ids)
+    if any(name in known for name in names):
+        return names
+    return [name.removeprefix(f"{recording.session_id}/") for name in names]
+
+
+def _checked_spikes(path: Path, file: Any, n_units: int) -> tuple[IntArray, FloatArray]:
+    """Spikes of each unit (U,), and every ``STRIDE``th time."""
+    times, units = (dataset_of(path, file, f"spikes/{x}") for x in ("timestamps", "unit_index"))
+    counts, index, previous = np.zeros(n_units, dtype=np.int64), [], -np.inf
+    if times.shape != units.shape or not len(times):
+        check_spikes(path, times[()], units[()], n_units)
+    for first in range(0, len(times), CHUNK):
+        piece, rows = times[first : first + CHUNK], units[first : first + CHUNK]
+        check_spikes(path, piece, rows, n_units)
+        if piece[0] < previous:
+            got = f"{piece[0]:.6f} s after {previous:.6f} s at index {first}"
+            refuse(path, "spikes/timestamps", "ascending seconds", got, "sort the spikes by time")
+        previous = float(piece[-1])
+        counts += np.bincount(rows, minlength=n_units)
+        index.append(piece[::STRIDE].astype(np.float64))
+    return counts, np.concatenate(index)
+
+
+def _intervals(path: Path, file: Any, name: str) -> FloatArray:
+    group = file.get(name.replace(".", "/"))
+    if not isinstance(group, h5py.Group) or not {"start", "end"} <= set(group):
+        raise RecordingError(
+            path,
+            f"weights.{name}",
+            expected="an interval of the recording with start and end",
+            got="none of that name",
+            do="correct the recipe's weights for this source",
+        )
+    return np.stack([group["start"][()], group["end"][()]], axis=-1).astype(np.float64)
+
+
+def _rows(index: FloatArray, length: int, start: float, end: float) -> tuple[int, int]:
+    """Rows that surely hold all times in [start, end), found through every ``STRIDE``th time."""
+    first = max(0, int(np.searchsorted(index, start)) - 1) * STRIDE
+    return first, min(length, int(np.searchsorted(index, end)) * STRIDE)

@@ -1,0 +1,146 @@
+"""The Lightning module: loss, optimiser, and which weights are frozen when.
+
+Legend: B batch, Q queries, O outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
+from torch.optim import Optimizer
+
+from poyo_edge.model import POYO
+from poyo_edge.training.optim import optimizer_and_schedule
+from poyo_edge.training.recipe import Recipe
+from poyo_edge.training.windows import mixed
+
+_TABLES = ("unit_emb.", "session_emb.")
+_DECODER = ("dec_atn.", "dec_ffn.", "readout.")
+
+
+class TrainingModule(LightningModule):
+    """POYO and how a recipe trains it.
+
+    Args:
+        model: the model.
+        recipe: optimiser, seed, freezing.
+        hyper_parameters: what the checkpoint says beside the weights.
+        steps: of the whole run.
+        steps_per_epoch: to turn the recipe's epochs into steps.
+    """
+
+    def __init__(
+        self,
+        model: POYO,
+        recipe: Recipe,
+        hyper_parameters: dict[str, Any],
+        steps: int,
+        steps_per_epoch: int,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.recipe = recipe
+        self.steps = steps
+        self._thaw = {
+            name: thaw_step(name, model.spec.depth, recipe, steps_per_epoch)
+            for name, _ in model.named_parameters()
+        }
+        self.average: dict[str, Tensor] = {}
+        """Moving average of each parameter, once the first step is done; see ``averaged``."""
+        self.save_hyperparameters(hyper_parameters)
+
+    def on_train_batch_start(self, batch: dict[str, Tensor], batch_index: int) -> None:
+        """Make dropout a function of seed, step and device: a resumed run draws the same."""
+        torch.manual_seed(mixed(self.recipe.seed, self.global_step, self.global_rank))
+
+    def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
+        """The weighted mean square error over the windows of all devices, in the model's scale."""
+        target, weight = batch.pop("target"), batch.pop("target_weight")
+        prediction = self.model(**batch)
+        error = (prediction.float() - target).square().mean(dim=-1)
+        # DDP averages gradients over devices: each one's share of the sum, times their number.
+        world, total = self.trainer.world_size, weight.sum()
+        if world > 1:
+            torch.distributed.all_reduce(total)
+            total = total / world
+        loss: Tensor = (error * weight).sum() / total.clamp(min=1e-6)
+        return loss
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Take away the gradients of weights that are frozen in this step."""
+        for name, parameter in self.model.named_parameters():
+            if self.global_step < self._thaw[name]:
+                parameter.grad = None
+
+    def follow(self) -> None:
+        """Let the average follow a step that is done.
+
+        It starts fast, so that the first weights are soon forgotten. ``Watch`` calls it before it
+        saves anything: Lightning would call a hook of this module afterwards.
+        """
+        if not self.recipe.average:
+            return
+        decay = min(self.recipe.average, self.global_step / (self.global_step + 9))
+        with torch.no_grad():
+            for name, parameter in self.model.named_parameters():
+                if name not in self.average:
+                    self.average[name] = parameter.detach().clone()
+                self.average[name].lerp_(parameter, 1 - decay)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within the block the model has its averaged weights, if the recipe wants them."""
+        own = {name: p.detach().clone() for name, p in self.model.named_parameters()}
+        try:
+            self._set(self.average)
+            yield
+        finally:
+            self._set(own)
+
+    @torch.no_grad()
+    def _set(self, weights: dict[str, Tensor]) -> None:
+        for name, parameter in self.model.named_parameters():
+            if name in weights:
+                parameter.copy_(weights[name])
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """States to resume from hold the average too; finished checkpoints are it."""
+        if "optimizer_states" in checkpoint and self.average:
+            checkpoint["average"] = self.average
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on with the average of the interrupted run."""
+        average = checkpoint.get("average", {})
+        self.average = {name: value.to(self.device) for name, value in average.items()}
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """The recipe's optimiser and its schedule, stepped after each batch."""
+        optimizer, schedule = optimizer_and_schedule(self.model, self.recipe, self.steps)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+
+def thaw_step(name: str, depth: int, recipe: Recipe, steps_per_epoch: int) -> int:
+    """The first step in which a parameter is trained.
+
+    The two tables always are. After ``identify_epochs`` follow the decoder, then the processing
+    layers from the last to the first, then the encoder with its latents and token types, one each
+    ``unfreeze_epochs``.
+    """
+    if recipe.identify_epochs == 0 or name.startswith(_TABLES):
+        return 0
+    if name.startswith(_DECODER):
+        place = 0
+    elif name.startswith("proc_layers."):
+        place = depth - int(name.split(".")[1])
+    else:
+        place = depth + 1
+    return round((recipe.identify_epochs + place * recipe.unfreeze_epochs) * steps_per_epoch)

@@ -1,0 +1,214 @@
+"""How a model is trained: sizes, data, optimiser and run, as plain data."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from poyo_edge.errors import UsageError
+from poyo_edge.spec import JsonRecord, ModelSpec, OutputScale
+
+OPTIMIZERS = ("adamw", "sparse-lamb")
+PRECISIONS = ("32-true", "bf16-mixed")
+ACCELERATORS = ("auto", "cpu", "gpu")
+RUN_KEYS = ("about", "threads", "workers", "devices", "nodes", "accelerator", "checkpoint_every",
+            "validate_every", "validate_samples")  # fmt: skip
+"""What may differ between a run and its continuation: nothing of it touches the weights."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source(JsonRecord):
+    """Recordings that are read alike."""
+
+    dataset: str = ""
+    """A dataset class of torch_brain, like "PerichMillerPopulation2018"; empty for a folder."""
+    folder: str = "."
+    """Folder of the files below the data folder, when no class is named."""
+    recordings: tuple[str, ...] = ("*",)
+    """Patterns of file names without ``.h5``."""
+    behavior: str = "cursor.vel"
+    scale: tuple[float, ...] = ()
+    """Behaviour units per model unit; empty takes the standard deviation in the split."""
+    offset: tuple[float, ...] = (0.0,)
+    """Behaviour at the model's 0; taken from the data when the scale is."""
+    unit: str = ""
+    split: str = "train"
+    weights: Mapping[str, float] = field(default_factory=dict)
+    """Interval of the recording → weight of the samples in it; they multiply where they overlap."""
+    prefix: str = ""
+    """Put before session and unit ids, for sources whose ids would collide."""
+
+    def __post_init__(self) -> None:
+        if not self.recordings:
+            raise UsageError("recordings: expected at least one pattern, got none")
+        group, _, key = self.behavior.partition(".")
+        if not group or not key:
+            raise UsageError(f"behavior: expected GROUP.KEY, got {self.behavior!r}")
+        for name, weight in self.weights.items():
+            if not isinstance(weight, (int, float)) or not 0 <= weight < math.inf:
+                raise UsageError(f"weights.{name}: expected a number >= 0, got {weight!r}")
+        _ = self.output
+
+    @property
+    def output(self) -> OutputScale | None:
+        """The scale, or None when it is to be measured."""
+        if not self.scale:
+            return None
+        return OutputScale(scale=self.scale, offset=self.offset, unit=self.unit)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """How a model is trained."""
+
+    about: str = ""
+    spec: ModelSpec
+    data: Mapping[str, Source] = field(default_factory=lambda: {"recordings": Source()})
+    steps: int = 0
+    """Optimiser steps; or give ``epochs``."""
+    epochs: int = 0
+    """Rounds through all windows; or give ``steps``."""
+    batch_size: int = 32
+    """Windows in a step, of all devices together."""
+    optimizer: str = "adamw"
+    lr: float = 0.0
+    """Peak of the one-cycle schedule; or give ``base_lr``."""
+    base_lr: float = 0.0
+    """The peak divided by ``batch_size``."""
+    warmup_share: float = 0.1
+    """Part of the steps in which the learning rate rises (or is flat: ``div_factor`` 1)."""
+    div_factor: float = 25.0
+    """The peak divided by the first learning rate."""
+    table_lr: float = 1.0
+    """Learning rate of the unit and session tables, as a multiple of the others'."""
+    average: float = 0.0
+    """Decay of a moving average of the weights, which is what is judged and kept; 0 for none."""
+    weight_decay: float = 1e-4
+    clip_norm: float = 0.0
+    """Longest gradient; 0 clips none."""
+    ffn_dropout: float = 0.2
+    lin_dropout: float = 0.4
+    atn_dropout: float = 0.0
+    t_min: float = 1e-4
+    """Shortest period of the rotary time embeddings, in seconds."""
+    unit_dropout: tuple[int, int, int] | None = None
+    """Fewest, most frequent and largest number of units kept in a window; None keeps all."""
+    unit_dropout_peak: float = 4.0
+    tail_s: float = 0.1
+    """The end of the window in which samples weigh ``tail_weight`` instead of 1."""
+    tail_weight: float = 1.0
+    recency_s: float = 0.0
+    """Time constant with which samples weigh less the farther they are from the window's end."""
+    identify_epochs: int = 0
+    """First rounds, in which only the unit and session embeddings are trained."""
+    unfreeze_epochs: float = 1.0
+    """Rounds between thawing the decoder, each processing layer, and the encoder, after those."""
+    seed: int = 0
+    precision: str = "32-true"
+    validate_every: int = 0
+    """Steps between measurements of R² on the valid split; 0 measures none."""
+    validate_samples: int = 256
+    """Samples of each session that a measurement decodes."""
+    checkpoint_every: int = 0
+    """Steps between states to resume from; 0 writes one every ten minutes."""
+    accelerator: str = "auto"
+    devices: int = 1
+    nodes: int = 1
+    workers: int = 0
+    """Processes that cut windows, for each device."""
+    threads: int | None = None
+    """Threads of torch while training on a CPU; None leaves them as they are."""
+
+    def __post_init__(self) -> None:
+        check_spec(self.spec)
+        self._check_numbers()
+        if (self.steps > 0) == (self.epochs > 0):
+            raise UsageError(
+                f"steps, epochs: expected one of them > 0, got {self.steps} and {self.epochs}"
+            )
+        if (self.lr > 0) == (self.base_lr > 0):
+            raise UsageError(
+                f"lr, base_lr: expected one of them > 0, got {self.lr} and {self.base_lr}"
+            )
+        for name, allowed in (
+            ("optimizer", OPTIMIZERS),
+            ("precision", PRECISIONS),
+            ("accelerator", ACCELERATORS),
+        ):
+            if getattr(self, name) not in allowed:
+                raise UsageError(
+                    f"{name}: expected one of {list(allowed)}, got {getattr(self, name)!r}"
+                )
+        fewest, mode, most = self.unit_dropout or (1, 2, 2)
+        if not 0 < fewest < mode <= most:
+            raise UsageError(
+                f"unit_dropout: expected 0 < fewest < most frequent <= largest, "
+                f"got {self.unit_dropout}"
+            )
+        if self.batch_size % (self.devices * self.nodes):
+            raise UsageError(
+                f"batch_size: expected a multiple of the {self.devices * self.nodes} devices, "
+                f"got {self.batch_size}"
+            )
+        if not self.data:
+            raise UsageError("data: expected at least one source, got none")
+
+    def _check_numbers(self) -> None:
+        for name in ("batch_size", "threads", "devices", "nodes", "validate_samples"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"{name}: expected an integer >= 1, got {value}")
+        for name in (
+            "steps", "epochs", "lr", "base_lr", "weight_decay", "clip_norm", "identify_epochs",
+            "seed", "workers", "validate_every", "checkpoint_every",
+            "recency_s",
+        ):  # fmt: skip
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UsageError(f"{name}: expected a number >= 0, got {getattr(self, name)}")
+        for name in (
+            "tail_weight",
+            "tail_s",
+            "div_factor",
+            "unfreeze_epochs",
+            "unit_dropout_peak",
+            "t_min",
+            "table_lr",
+        ):
+            if not 0 < getattr(self, name) < math.inf:
+                raise UsageError(f"{name}: expected a number > 0, got {getattr(self, name)}")
+        for name in ("ffn_dropout", "lin_dropout", "atn_dropout", "warmup_share", "average"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UsageError(f"{name}: expected 0 <= number < 1, got {getattr(self, name)}")
+
+    @property
+    def peak_lr(self) -> float:
+        """The highest learning rate."""
+        return self.lr or self.base_lr * self.batch_size
+
+    @property
+    def world_size(self) -> int:
+        """Processes that train together."""
+        return self.devices * self.nodes
+
+    def to_json(self) -> dict[str, Any]:
+        """All values as JSON values."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        values["spec"] = self.spec.to_json()
+        values["data"] = {name: source.to_json() for name, source in self.data.items()}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+
+
+def check_spec(spec: ModelSpec) -> None:
+    """Refuse sizes that torch_brain cannot build.
+
+    Raises:
+        UsageError: another feed-forward width or number of rotating pairs.
+    """
+    if spec.ffn_mult != 4 or spec.rotating_pairs * 4 != spec.dim_head:
+        raise UsageError(
+            f"spec: expected ffn_mult 4 and rotating_pairs = dim_head / 4, as torch_brain "
+            f"builds its models, got {spec.ffn_mult}, {spec.rotating_pairs}, {spec.dim_head}"
+        )

@@ -1,0 +1,212 @@
+"""Recipes as files: TOML, by name or by path, each value replaceable.
+
+TOML has real numbers (YAML 1.1 reads 4e-3 as text), comments, and a reader in Python itself.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import difflib
+import sys
+import types
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from poyo_edge.errors import MissingExtraError, UsageError
+from poyo_edge.spec import ModelSpec
+from poyo_edge.training.recipe import Recipe, Source
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    try:
+        import tomli as tomllib
+    except ImportError as error:
+        raise MissingExtraError("tomli", "train", "reading recipes") from error
+
+_SIZES = ("spec", "data")
+_INSTEAD_OF = {"steps": "epochs", "epochs": "steps", "lr": "base_lr", "base_lr": "lr"}
+"""Setting the first takes the second away: a recipe has one of them."""
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that come with the package."""
+    files = resources.files("poyo_edge.training").joinpath("recipes").iterdir()
+    return sorted(file.name.removesuffix(".toml") for file in files if file.name.endswith(".toml"))
+
+
+def load_recipe(name: str | Path, overrides: Iterable[str] = ()) -> Recipe:
+    """Read a recipe and replace some of its values.
+
+    Args:
+        name: a name of ``recipe_names``, or a TOML file.
+        overrides: "key=value" each; keys of tables are joined by dots, like "model.dim=64" or
+            "data.recordings.behavior=hand.vel"; values are TOML, or plain text.
+
+    Raises:
+        UsageError: no such recipe, no TOML, a key that does not exist (with what was meant,
+            perhaps), or a value of another kind.
+    """
+    where, text = _text(str(name))
+    values = _parsed(where, text)
+    for override in overrides:
+        _replace(values, override)
+    return recipe_from(values, where)
+
+
+def recipe_from(values: Mapping[str, Any], where: str) -> Recipe:
+    """A recipe from the tables of a TOML file.
+
+    Raises:
+        UsageError: see ``load_recipe``.
+    """
+    values = dict(values)
+    model = _table(where, "model", values.pop("model", {}))
+    data = _table(where, "data", values.pop("data", {}))
+    checked = _checked(Recipe, values, where, "", extra=("model", "data"), without=_SIZES)
+    try:
+        model = {"dim_out": 2, **_checked(ModelSpec, model, where, "model.")}
+        model.setdefault("rotating_pairs", int(model.get("dim_head", 4)) // 4)
+        sources = {
+            name: Source.from_json(_source(_table(where, f"data.{name}", table), where, name))
+            for name, table in data.items()
+        }
+        return Recipe(
+            spec=ModelSpec.from_json(model),
+            **({"data": sources} if sources else {}),  # type: ignore[arg-type]
+            **checked,
+        )
+    except UsageError as error:
+        if str(error).startswith(where):
+            raise
+        raise UsageError(f"{where}: {error}") from None
+
+
+def _text(name: str) -> tuple[str, str]:
+    path = Path(name)
+    if path.suffix == ".toml" or path.is_file():
+        try:
+            return name, path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is no text"
+            raise UsageError(
+                f"{name}: expected a recipe in TOML, got a file that cannot be read ({reason}); "
+                f"check the path"
+            ) from None
+    if name not in recipe_names():
+        raise UsageError(
+            f"recipe: expected a TOML file or one of {', '.join(recipe_names())}, got {name!r}"
+            f"{_meant(name, recipe_names())}"
+        )
+    file = resources.files("poyo_edge.training").joinpath("recipes", f"{name}.toml")
+    return name, file.read_text(encoding="utf-8")
+
+
+def _parsed(where: str, text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{where}: expected TOML, got a line that is none: {error}") from None
+
+
+def _replace(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise UsageError(f"--set: expected KEY=VALUE, got {override!r}")
+    *tables, last = (_unquoted(part) for part in _parts(key.strip()))
+    if not tables:
+        values.pop(_INSTEAD_OF.get(last, ""), None)
+    for table in tables:
+        values = values.setdefault(table, {})
+        if not isinstance(values, dict):
+            raise UsageError(f"--set: expected a table at {table!r}, got a value: {override!r}")
+    try:
+        values[last] = tomllib.loads(f"value = {text.strip()}")["value"]
+    except tomllib.TOMLDecodeError:
+        values[last] = text.strip()
+
+
+def _parts(key: str) -> list[str]:
+    """The parts of a dotted key; dots between quotes do not part."""
+    parts, quoted = [""], False
+    for letter in key:
+        quoted ^= letter == '"'
+        if letter == "." and not quoted:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return parts
+
+
+def _unquoted(part: str) -> str:
+    return part.strip().strip('"')
+
+
+def _table(where: str, name: str, value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise UsageError(f"{where}: {name}: expected a table, got {value!r}")
+    return copy.deepcopy(value)
+
+
+def _source(values: dict[str, Any], where: str, name: str) -> dict[str, Any]:
+    for key in ("scale", "offset", "recordings"):
+        if key in values and not isinstance(values[key], list):
+            values[key] = [values[key]]
+    return _checked(Source, values, where, f"data.{name}.")
+
+
+def _checked(
+    owner: type,
+    values: dict[str, Any],
+    where: str,
+    prefix: str,
+    extra: Sequence[str] = (),
+    without: Sequence[str] = (),
+) -> dict[str, Any]:
+    """The values of a table, with the types of the class that they are for."""
+    hints = typing.get_type_hints(owner)
+    names = [f.name for f in dataclasses.fields(owner) if f.name not in without]
+    for key in values:
+        if key not in names:
+            known = [prefix + name for name in [*names, *extra]]
+            raise UsageError(
+                f"{where}: {prefix}{key}: expected a key of a recipe, got an unknown one"
+                f"{_meant(prefix + key, known)}; known: {', '.join(known)}"
+            )
+    return {key: _converted(f"{where}: {prefix}{key}", value, hints[key])
+            for key, value in values.items()}  # fmt: skip
+
+
+def _converted(where: str, value: Any, hint: Any) -> Any:
+    kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if types.NoneType in kinds and value in ("none", "", []):
+        return None
+    for kind in kinds:
+        origin = typing.get_origin(kind)
+        if origin is tuple and isinstance(value, list):
+            inner = typing.get_args(kind)
+            if Ellipsis not in inner and len(inner) != len(value):
+                raise UsageError(f"{where}: expected {len(inner)} values, got {value!r}")
+            return tuple(_converted(where, item, inner[0]) for item in value)
+        if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+            return float(value)
+        if kind is int and isinstance(value, int) and not isinstance(value, bool):
+            return value
+        if (kind is str and isinstance(value, str)) or (
+            origin is not None and issubclass(origin, Mapping) and isinstance(value, dict)
+        ):
+            return value
+    name = getattr(kinds[0], "__name__", str(kinds[0]))
+    raise UsageError(f"{where}: expected {_KINDS.get(name, 'a list')}, got {value!r}")
+
+
+_KINDS = {"float": "a number", "int": "an integer", "str": "text", "Mapping": "a table"}
+
+
+def _meant(name: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return f"; did you mean {close[0]!r}?" if close else ""

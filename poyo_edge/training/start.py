@@ -1,0 +1,204 @@
+"""What a run begins with: the model, new or from a checkpoint, and what its checkpoint will say."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import seed_everything
+
+from poyo_edge.checkpoint import Checkpoint, load_checkpoint
+from poyo_edge.checkpoint_file import read_torch_file
+from poyo_edge.errors import CheckpointError
+from poyo_edge.model import POYO, VocabEmbedding
+from poyo_edge.spec import OutputScale
+from poyo_edge.training.recipe import RUN_KEYS, Recipe, check_spec
+from poyo_edge.training.sources import Told, TrainingSession, open_sessions
+from poyo_edge.training.windows import StepBatches, WindowDataset
+
+_READOUT_IDS = {"cursor.vel": "cursor_velocity_2d", "cursor.pos": "cursor_position_2d"}
+"""Names of behaviours in torch_brain 0.1's list of modalities."""
+_T_MIN = 1e-4
+"""torch_brain's default."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Plan:
+    """All that a run needs, checked."""
+
+    recipe: Recipe
+    sessions: list[TrainingSession]
+    model: POYO
+    steps: int
+    steps_per_epoch: int
+    n_windows: int
+    """Windows in an epoch."""
+
+    def dataset(self) -> WindowDataset:
+        """Windows of the sessions, with the rows of the model's tables."""
+        vocabs = self.model.unit_emb.vocab, self.model.session_emb.vocab
+        return WindowDataset(self.sessions, self.recipe, *vocabs)
+
+    def hyper_parameters(self) -> dict[str, Any]:
+        """The keys that torch_brain 0.1 wrote, its output scale, and the recipe."""
+        spec, recipe = self.model.spec, self.recipe
+        sources = dict.fromkeys(s.source for s in self.sessions)
+        return {
+            "model": {
+                "_target_": "torch_brain.models.POYO",
+                "sequence_length": spec.window_seconds,
+                "latent_step": float(spec.latent_step_s),
+                "num_latents_per_step": spec.latents_per_step,
+                "dim": spec.dim,
+                "dim_head": spec.dim_head,
+                "depth": spec.depth,
+                "cross_heads": spec.cross_heads,
+                "self_heads": spec.self_heads,
+                "ffn_dropout": recipe.ffn_dropout,
+                "lin_dropout": recipe.lin_dropout,
+                "atn_dropout": recipe.atn_dropout,
+                **({} if recipe.t_min == _T_MIN else {"t_min": recipe.t_min}),
+            },
+            "dataset": [self._source(name) for name in sources],
+            "recipe": recipe.to_json(),
+            "steps": self.steps,
+        }
+
+    def _source(self, name: str) -> dict[str, Any]:
+        sessions = [s for s in self.sessions if s.source == name]
+        behavior = self.recipe.data[name].behavior
+        scale: OutputScale = sessions[0].scale
+        readout = {
+            "readout_id": _READOUT_IDS.get(behavior, behavior.replace(".", "_")),
+            "normalize_mean": _number_or_list(scale.offset),
+            "normalize_std": _number_or_list(scale.scale),
+            "timestamp_key": f"{behavior.partition('.')[0]}.timestamps",
+            "value_key": behavior,
+            "unit": scale.unit,
+        }
+        return {
+            "selection": [{"sessions": [s.session_id for s in sessions]}],
+            "config": {"readout": readout},
+        }
+
+
+def _number_or_list(values: tuple[float, ...]) -> float | list[float]:
+    numbers = [float(v) for v in values]
+    return numbers[0] if len(numbers) == 1 else numbers
+
+
+def prepare(
+    data: str | Path | Sequence[str | Path],
+    recipe: Recipe,
+    *,
+    start_from: str | Path | None = None,
+    on_progress: Told | None = None,
+) -> Plan:
+    """Check recordings and recipe and make the model; seeds Python, numpy and torch.
+
+    Args:
+        data: see ``open_sessions``.
+        recipe: with the sizes of the model, unless a checkpoint brings them.
+        start_from: a checkpoint whose weights to begin with. Its sizes win over the recipe's;
+            units and sessions that it knows keep their embeddings, others get new ones.
+        on_progress: told after each recording.
+
+    Raises:
+        RecordingError, UsageError: see ``open_sessions``.
+        CheckpointError: ``start_from`` cannot be used.
+    """
+    source = None if start_from is None else load_checkpoint(start_from)
+    if source is not None:
+        check_spec(source.spec)
+        recipe = dataclasses.replace(recipe, spec=source.spec)
+    sessions = open_sessions(data, recipe, on_progress)
+    seed_everything(recipe.seed, verbose=False)
+    model = POYO(
+        recipe.spec,
+        [unit for s in sessions for unit in s.recording.unit_ids],
+        [s.session_id for s in sessions],
+        ffn_dropout=recipe.ffn_dropout,
+        lin_dropout=recipe.lin_dropout,
+        atn_dropout=recipe.atn_dropout,
+        t_min=recipe.t_min,
+    )
+    if source is not None:
+        _begin_with(model, source)
+    batches = StepBatches(sessions, recipe, steps=1)
+    return Plan(
+        recipe=recipe,
+        sessions=sessions,
+        model=model,
+        steps=recipe.steps or recipe.epochs * batches.steps_per_epoch,
+        steps_per_epoch=batches.steps_per_epoch,
+        n_windows=batches.n_windows,
+    )
+
+
+def _begin_with(model: POYO, source: Checkpoint) -> None:
+    """Give the model the weights of a checkpoint, and the rows of the ids that both know."""
+    tables = ("unit_emb.weight", "session_emb.weight")
+    shared = {key: value for key, value in source.weights.items() if key not in tables}
+    model.load_state_dict(shared, strict=False)
+    known = (source.unit_vocab, source.session_vocab)
+    for key, table, vocab in zip(tables, (model.unit_emb, model.session_emb), known, strict=True):
+        _copy_rows(table, source.weights[key], vocab)
+
+
+@torch.no_grad()
+def _copy_rows(table: VocabEmbedding, weight: torch.Tensor, vocab: Mapping[str, int]) -> None:
+    for word, row in table.vocab.items():
+        if row and word in vocab:
+            table.weight[row] = weight[vocab[word]]
+
+
+def check_resume(path: Path, plan: Plan) -> int:
+    """Steps that an interrupted run has done, if it is one of this plan.
+
+    Raises:
+        CheckpointError: the file cannot be read, or is of another recipe, size or set of sessions.
+    """
+    content, _ = read_torch_file(path)
+    hyper = content.get("hyper_parameters", {}) if isinstance(content, dict) else {}
+    do = "resume with the same recipe and recordings, or start anew without --resume"
+    if not isinstance(content, dict) or "optimizer_states" not in content or "recipe" not in hyper:
+        raise CheckpointError(
+            path, "content", expected="the state of an interrupted run", got="another file", do=do
+        )
+    saved, wanted = hyper["recipe"], plan.recipe.to_json()
+    for key in wanted:
+        if key not in RUN_KEYS and saved.get(key) != wanted[key]:
+            name, before, now = _first_difference(key, saved.get(key), wanted[key])
+            raise CheckpointError(
+                path, name, expected=f"{before!r}, as the run began", got=repr(now), do=do
+            )
+    then = [i for source in hyper["dataset"] for i in source["selection"][0]["sessions"]]
+    now = [i for s in plan.hyper_parameters()["dataset"] for i in s["selection"][0]["sessions"]]
+    if then != now:
+        apart = sorted(set(then) ^ set(now)) or now
+        raise CheckpointError(
+            path,
+            "sessions",
+            expected=f"the {len(then)} sessions of the run",
+            got=f"{len(now)}, apart in {', '.join(apart[:3])}",
+            do=do,
+        )
+    vocab = dict(content["state_dict"]["model.unit_emb.vocab"])
+    if vocab != plan.model.unit_emb.vocab:
+        raise CheckpointError(
+            path, "units", expected=f"the {len(vocab) - 1} units of the run",
+            got=f"{len(plan.model.unit_emb.vocab) - 1}, or others", do=do,
+        )  # fmt: skip
+    return int(content["global_step"])
+
+
+def _first_difference(name: str, before: Any, now: Any) -> tuple[str, Any, Any]:
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in [*now, *before]:
+            if before.get(key) != now.get(key):
+                return _first_difference(f"{name}.{key}", before.get(key), now.get(key))
+    return name, before, now

@@ -1,0 +1,108 @@
+"""A checkpoint as a decoder of windows, in batches, for evaluation on a workstation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch_brain.batching import collate, pad8, track_mask8
+
+from poyo_edge.checkpoint import load_checkpoint
+from poyo_edge.checkpoint_file import read_torch_file
+from poyo_edge.spec import OutputScale
+from poyo_edge.tokens import latent_tokens, window_tokens
+from poyo_edge.training.lazy import LazyRecording, unit_names
+from poyo_edge.training.validation import predict
+
+Float64 = npt.NDArray[np.float64]
+BATCH = 32
+
+
+class TorchDecoder:
+    """A checkpoint of torch_brain's layouts; sessions are scaled as the file says of each.
+
+    Raises:
+        CheckpointError: the file cannot be used.
+    """
+
+    def __init__(self, path: Path) -> None:
+        checkpoint = load_checkpoint(path)
+        self.spec = checkpoint.spec
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._model = checkpoint.model().to(self._device)
+        self._units, self._sessions = checkpoint.unit_vocab, checkpoint.session_vocab
+        self._scale = checkpoint.output
+        readouts = _readouts(path)
+        self._scales = {name: scale for name, (scale, _) in readouts.items()}
+        behaviors = {behavior for _, behavior in readouts.values() if behavior}
+        self.behavior = behaviors.pop() if len(behaviors) == 1 else ""
+        index, times = latent_tokens(self.spec)
+        self._latents = {"latent_index": index, "latent_timestamps": times.astype(np.float32)}
+
+    def knows(self, recording: LazyRecording) -> bool:
+        """Whether the session has a row in the checkpoint."""
+        return recording.session_id in self._sessions
+
+    def decode(
+        self, recording: LazyRecording, windows: Sequence[tuple[float, Float64]]
+    ) -> Iterator[Float64]:
+        """Behaviour (Q, O) of each window, given by its start and its queries (Q,) in seconds."""
+        output = self._scales.get(recording.session_id, self._scale)
+        scale, offset = output.arrays(self.spec.dim_out)
+        rows = self._rows(recording)
+        for first in range(0, len(windows), BATCH):
+            some = windows[first : first + BATCH]
+            batch = collate([self._inputs(recording, rows, *window) for window in some])
+            found = predict(self._model, batch, self._device)
+            for values, (_, queries) in zip(found, some, strict=True):
+                yield values[: len(queries)] * scale + offset
+
+    def _rows(self, recording: LazyRecording) -> npt.NDArray[np.int64]:
+        names = unit_names(recording, self._units)
+        return np.array([self._units.get(name, 0) for name in names], dtype=np.int64)
+
+    def _inputs(
+        self, recording: LazyRecording, rows: npt.NDArray[np.int64], start: float, queries: Float64
+    ) -> dict[str, Any]:
+        window_s = self.spec.window_seconds
+        cut = recording.cut(start, start + window_s)
+        known = rows > 0
+        place = np.cumsum(known) - 1
+        kept = known[cut.spike_units]
+        units = place[cut.spike_units[kept]]
+        tokens = window_tokens(cut.spike_times[kept] - start, units, int(known.sum()), window_s)
+        return {
+            "input_unit_index": pad8(rows[known][tokens.unit]),
+            "input_timestamps": pad8(tokens.time.astype(np.float32)),
+            "input_token_type": pad8(tokens.type),
+            "input_mask": track_mask8(tokens.unit),
+            **self._latents,
+            "session_index": self._sessions[recording.session_id],
+            "output_timestamps": pad8((queries - start).astype(np.float32)),
+        }
+
+
+def _readouts(path: Path) -> dict[str, tuple[OutputScale, str]]:
+    """Session → its output scale and behaviour, where the file says them session by session."""
+    content, _ = read_torch_file(path)
+    hyper = content.get("hyper_parameters") if isinstance(content, Mapping) else None
+    datasets = hyper.get("dataset") if isinstance(hyper, Mapping) else None
+    found: dict[str, tuple[OutputScale, str]] = {}
+    for dataset in datasets if isinstance(datasets, list) else ():
+        try:
+            readout = dataset["config"]["readout"]
+            std, mean = readout["normalize_std"], readout.get("normalize_mean", 0.0)
+            scale = OutputScale(scale=_numbers(std), offset=_numbers(mean))
+            names = [name for part in dataset["selection"] for name in part["sessions"]]
+        except (KeyError, TypeError, AttributeError):
+            continue
+        found |= {name: (scale, str(readout.get("value_key", ""))) for name in names}
+    return found
+
+
+def _numbers(value: Any) -> tuple[float, ...]:
+    return tuple(value) if isinstance(value, (list, tuple)) else (float(value),)

@@ -1,0 +1,75 @@
+"""The Wiener filter: ridge regression of behaviour on binned spikes, the baseline of the field.
+
+Legend: S samples, U units, K bins, F features (U·K), O outputs.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+Float64 = npt.NDArray[np.float64]
+
+BINS, BIN_S = 10, 0.05
+SD_FLOOR = 0.5
+"""Spikes a bin, added to each feature's sd: rare spikes must not become loud features."""
+RIDGES = 10.0 ** np.arange(1, 5.01, 0.5)
+FOLDS = 5
+
+
+def bin_counts(
+    spike_times: Float64,
+    spike_units: npt.NDArray[np.int64],
+    n_units: int,
+    times: Float64,
+    *,
+    before: int = BINS,
+    after: int = 0,
+    bin_s: float = BIN_S,
+) -> npt.NDArray[np.float32]:
+    """Spikes of each unit in the bins around each time, (S, U, before + after) float32.
+
+    Args:
+        spike_times: (M,) float64 seconds, ascending.
+        spike_units: (M,) rows of the units.
+        n_units: U.
+        times: (S,) float64 seconds.
+        before, after: bins that end, and that begin, at the time; with ``after`` 0 nothing at or
+            after it counts.
+        bin_s: seconds.
+    """
+    edges = times[:, None] - bin_s * np.arange(before, -after - 1, -1)
+    counts = np.empty((len(times), n_units, before + after), dtype=np.float32)
+    for unit in range(n_units):
+        found = np.searchsorted(spike_times[spike_units == unit], edges)
+        counts[:, unit] = np.diff(found, axis=1)
+    return counts
+
+
+def fit_ridge(x: Float64, y: Float64) -> tuple[Float64, Float64, float]:
+    """``(weights, bias, ridge)``: (F, O), (O,), and which of ``RIDGES`` held-out blocks chose.
+
+    Args:
+        x: (S, F) features of consecutive samples.
+        y: (S, O).
+    """
+    errors = np.zeros(len(RIDGES))
+    for block in np.array_split(np.arange(len(x)), FOLDS):
+        # Samples beside the block share bins with it.
+        apart = np.r_[: max(0, block[0] - BINS), block[-1] + 1 + BINS : len(x)]
+        for i, (weights, bias) in enumerate(_ridge_path(x[apart], y[apart])):
+            errors[i] += ((y[block] - x[block] @ weights - bias) ** 2).sum()
+    chosen = int(errors.argmin())
+    weights, bias = _ridge_path(x, y)[chosen]
+    return weights, bias, float(RIDGES[chosen])
+
+
+def _ridge_path(x: Float64, y: Float64) -> list[tuple[Float64, Float64]]:
+    """Weights (F, O) and bias (O,) for each of ``RIDGES``; x (S, F) is scaled by its sd."""
+    mean, size = x.mean(0), x.std(0) + SD_FLOOR
+    scaled = (x - mean) / size
+    values, vectors = np.linalg.eigh(scaled.T @ scaled)
+    projected = vectors.T @ (scaled.T @ (y - y.mean(0)))
+    shrunk = [projected / (np.maximum(values, 0.0) + ridge)[:, None] for ridge in RIDGES]
+    weights = [(vectors @ one) / size[:, None] for one in shrunk]
+    return [(one, y.mean(0) - mean @ one) for one in weights]
