@@ -17,7 +17,7 @@ setup:
     if [ ! "$stamp" -nt pyproject.toml ] || [ ! "$stamp" -nt constraints.txt ]; then
         echo "installing into .venv; this takes a few minutes the first time" >&2
         "{{ bin }}/python" -m pip install --quiet --upgrade pip
-        PYTHONWARNINGS=ignore "{{ bin }}/python" -m pip install --quiet -c constraints.txt -e ".[all,dev,rtx]"
+        PYTHONWARNINGS=ignore "{{ bin }}/python" -m pip install --quiet -c constraints.txt -e ".[all,dev,rtx,openvino]"
         touch "$stamp"
     fi
 
