@@ -16,7 +16,7 @@ import onnx
 from common import describe, environment, markdown, run, say, write_json
 
 from poyo_edge.artifact import CORE, Artifact
-from poyo_edge.errors import CheckFailedError
+from poyo_edge.errors import CheckFailedError, UsageError
 from poyo_edge.export.engine_parity import LIMIT_R2
 from poyo_edge.export.islands import ISLANDS, Rounding, survey
 from poyo_edge.export.precision import PRECISIONS
@@ -81,6 +81,11 @@ def measure(artifact: Artifact, recording: Recording, words: argparse.Namespace)
     core = Core.open(artifact, backend="ort-cpu")
     constants = core.constants(session.unit_embedding, session.session_embedding)
     behavior = words.behavior or manifest.behavior
+    if not behavior:
+        raise UsageError(
+            "behavior: expected GROUP.KEY, got none, and the artifact does not say what it "
+            "decodes; name it with --behavior"
+        )
     windows, truth = causal_windows(
         recording, rows, behavior, spec, split=words.split, most=words.most
     )
