@@ -15,6 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from poyo_edge.checkpoint_confined import Foreign
 from poyo_edge.errors import CheckpointError, UsageError
 from poyo_edge.model import NOT_AVAILABLE, RotaryTimeEmbedding
 from poyo_edge.spec import ModelSpec
@@ -65,13 +66,18 @@ def float_tensors(path: Path, state: Mapping[str, Any]) -> dict[str, Tensor]:
         if key in VOCAB_KEYS:
             continue
         if not _is_dense_float(value):
-            got = value.dtype if isinstance(value, Tensor) else type(value).__name__
-            raise _wrong(path, key, "a dense floating-point tensor", got)
+            raise _wrong(path, key, "a dense floating-point tensor", _kind(value))
         weights[key] = value.detach().to(torch.float32, copy=True).contiguous()
         n_bad = int((~torch.isfinite(weights[key])).sum())
         if n_bad:
             raise _wrong(path, key, "finite float32 numbers", f"{n_bad} that are not finite")
     return weights
+
+
+def _kind(value: object) -> object:
+    if isinstance(value, Foreign):
+        return value.name
+    return value.dtype if isinstance(value, Tensor) else type(value).__name__
 
 
 def _is_dense_float(value: object) -> bool:
