@@ -1,6 +1,7 @@
 """Opens a research checkpoint without running anything that is in it.
 
-The pickle in a torch file is read by a process of its own (``checkpoint_unpickling``), within limits.
+The pickle in a torch file is read by a process of its own, within limits: see
+``checkpoint_unpickling``.
 """
 
 from __future__ import annotations
