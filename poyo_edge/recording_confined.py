@@ -1,0 +1,64 @@
+"""Reads a recording that nobody vouches for in a process of its own first, within limits.
+
+A damaged HDF5 file can make the HDF5 library ask for gigabytes, run on, or crash, before any of our
+checks see a value. Here that ends a child and not the program: ``poyo-edge inspect`` looks at every
+recording in this way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+from poyo_edge.errors import RecordingError
+from poyo_edge.recording import Recording
+
+TIME_LIMIT_S = 60
+MEMORY_LIMIT = 1 << 30
+"""Bytes beyond eight times the size of the file."""
+_REFUSED = 5
+
+
+def require_readable(path: str | Path) -> None:
+    """Read everything in a recording once, in a confined process.
+
+    Raises:
+        RecordingError: it breaks the layout, or cannot be read within the limits.
+    """
+    command = [sys.executable, "-m", "poyo_edge.recording_confined", str(Path(path).absolute())]
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        done = subprocess.run(command, capture_output=True, timeout=2 * TIME_LIMIT_S)
+        if done.returncode in (0, _REFUSED):
+            return  # what is refused there is refused here, with the same words
+    raise RecordingError(
+        path,
+        "file",
+        expected="a recording that can be read within limits of memory and time",
+        got="one that makes the HDF5 library crash, run on, or ask for far more than its size",
+        do="do not use this file; copy it again from its source",
+    )
+
+
+def _read_all(path: Path) -> int:
+    try:
+        recording = Recording.open(path)
+        for key in recording.behaviors:
+            recording.behavior(key, allow_nan=True)
+    except RecordingError:
+        return _REFUSED
+    return 0
+
+
+def _confine(path: Path) -> None:
+    limit = MEMORY_LIMIT + 8 * path.stat().st_size
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_CPU, (TIME_LIMIT_S, TIME_LIMIT_S))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+if __name__ == "__main__":
+    _confine(Path(sys.argv[1]))
+    sys.exit(_read_all(Path(sys.argv[1])))
