@@ -8,6 +8,7 @@ recording in this way.
 from __future__ import annotations
 
 import contextlib
+import json
 import resource
 import subprocess
 import sys
@@ -31,8 +32,11 @@ def require_readable(path: str | Path) -> None:
     command = [sys.executable, "-m", "poyo_edge.recording_confined", str(Path(path).absolute())]
     with contextlib.suppress(subprocess.TimeoutExpired):
         done = subprocess.run(command, capture_output=True, timeout=2 * TIME_LIMIT_S)
-        if done.returncode in (0, _REFUSED):
-            return  # what is refused there is refused here, with the same words
+        if done.returncode == 0:
+            return
+        if done.returncode == _REFUSED:
+            said = json.loads(done.stdout)
+            raise RecordingError(path, said.pop("field"), **said)
     raise RecordingError(
         path,
         "file",
@@ -47,7 +51,9 @@ def _read_all(path: Path) -> int:
         recording = Recording.open(path)
         for key in recording.behaviors:
             recording.behavior(key, allow_nan=True)
-    except RecordingError:
+    except RecordingError as refused:
+        said = {"field": refused.field, "expected": str(refused.expected), "got": str(refused.got)}
+        print(json.dumps({**said, "do": refused.do}))
         return _REFUSED
     return 0
 
