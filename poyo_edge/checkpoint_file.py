@@ -13,8 +13,9 @@ import re
 import zipfile
 from pathlib import Path
 
+import safetensors.torch
+
 from poyo_edge.checkpoint_confined import UnreadableError, read_confined
-from poyo_edge.checkpoint_layout import foreign_layout
 from poyo_edge.checkpoint_unpickling import pickle_bytes, scan
 from poyo_edge.errors import CheckpointError
 
@@ -26,16 +27,32 @@ _PICKLE_MAGIC = b"\x80"
 _CHUNK_BYTES = 1 << 20
 
 
-def read_torch_file(path: Path) -> tuple[object, str]:
-    """What a torch file holds, tensors on the CPU, and the SHA-256 of its bytes.
+def read_checkpoint_file(path: Path) -> tuple[object, str, bool]:
+    """What a torch or safetensors file holds, tensors on the CPU; the SHA-256 of its bytes; and
+    whether it is a safetensors file, which holds tensors alone.
 
     Raises:
         CheckpointError: the file is absent, damaged, of another format, or its pickle asks for
             anything but tensors and plain values. Nothing that it asks for is ever called.
     """
     data = _read_bytes(path)
+    digest = hashlib.sha256(data).hexdigest()
+    if _is_safetensors(data):
+        return _load_safetensors(path, data), digest, True
     _require_torch_format(path, data)
-    return _unpickle(path, data), hashlib.sha256(data).hexdigest()
+    return _unpickle(path, data), digest, False
+
+
+def _is_safetensors(data: bytes) -> bool:
+    return data[8:10] == b'{"' and int.from_bytes(data[:8], "little") < len(data)
+
+
+def _load_safetensors(path: Path, data: bytes) -> object:
+    try:
+        return safetensors.torch.load(data)
+    except Exception as error:
+        logger.debug("reading %s failed", path, exc_info=error)
+        raise _damaged(path) from None
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -56,8 +73,6 @@ def _require_torch_format(path: Path, data: bytes) -> None:
         raise _not_torch(path, "an empty file", "copy or download it again")
     if data.startswith(_HDF5_MAGIC):
         raise _not_torch(path, "an HDF5 file", "pass the checkpoint, not a recording")
-    if data[8:10] == b'{"' and int.from_bytes(data[:8], "little") < len(data):
-        raise _not_torch(path, "a safetensors file, which holds no vocabulary", save_again)
     if data.startswith(_ZIP_MAGIC):
         _require_pickle_in_zip(path, data)
     elif not data.startswith(_PICKLE_MAGIC):
@@ -107,18 +122,17 @@ def _unpickle(path: Path, data: bytes) -> object:
 
 
 def _refused(path: Path, data: bytes, reason: str) -> CheckpointError:
-    globals_, strings = scan(pickle_bytes(data))
+    globals_, _ = scan(pickle_bytes(data))
     found = re.search(r"GLOBAL ([\w.<>]+)|got <class '([\w.]+)'>", reason)
     unknown = [g for g in globals_ if not g.startswith(("torch.", "collections.", "numpy."))]
     if found is None and not unknown:
         return _damaged(path)
     name = (found[1] or found[2]) if found else unknown[0]
-    layout = foreign_layout(strings)
     return CheckpointError(
         path,
         "pickle",
         expected="only tensors and plain values",
-        got=f"the global {name!r}" + (f" in {layout}" if layout else ""),
+        got=f"the global {name!r}",
         do="it was refused and did not run; where the file was made, save the weights alone with "
         "torch.save(model.state_dict(), PATH)",
     )

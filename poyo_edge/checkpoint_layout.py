@@ -26,13 +26,6 @@ OmegaFormula = Literal["v0.1.0", "v0.1.1+", "custom"]
 VOCAB_KEYS = ("unit_emb.vocab", "session_emb.vocab")
 
 _WRAPPERS = re.compile(r"(?:model\.|module\.|_orig_mod\.)*")
-_FOREIGN = (
-    (r"perceiver_io\.", "layout A (POYO before torch_brain 0.1.0, keys 'perceiver_io.*')"),
-    (r"backbone\.", "layout E (POSSM, a recurrent model)"),
-    (r"input_value_map\b", "layout D (CaPOYO, calcium traces instead of spikes)"),
-    (r"(task_emb\b|readout\.projections\.)", "layout C (POYO+, several tasks)"),
-    (r"(?:\w+_)?lora", "a LoRA checkpoint whose adapters are not merged into the weights"),
-)
 # The two published formulas differ by 1.1e-5 (relative, slowest pair), float32 noise is 1e-6.
 _OMEGA_TOLERANCE = 4e-6
 
@@ -43,16 +36,6 @@ def wrapper_prefix(keys: Iterable[str]) -> str:
     anchor = min((k for k in keys if k.endswith("unit_emb.weight")), key=len, default=keys[0])
     match = _WRAPPERS.match(anchor)
     return match.group() if match else ""
-
-
-def foreign_layout(keys: Iterable[str]) -> str | None:
-    """Name of the layout when the keys belong to a relative of POYO, else None."""
-    keys = list(keys)
-    for mark, name in _FOREIGN:
-        pattern = re.compile(rf"(?:^|\.){mark}", re.IGNORECASE)
-        if any(pattern.search(key) for key in keys):
-            return name
-    return None
 
 
 def float_tensors(path: Path, state: Mapping[str, Any]) -> dict[str, Tensor]:
