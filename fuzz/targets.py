@@ -140,7 +140,8 @@ class _Vouched(Artifact):
         return (self.path / name).read_bytes()
 
 
-_FOLDER = Path(tempfile.mkdtemp(prefix="poyo-fuzz-", dir="/dev/shm"))
+_MEMORY = Path("/dev/shm")
+_FOLDER = Path(tempfile.mkdtemp(prefix="poyo-fuzz-", dir=_MEMORY if _MEMORY.is_dir() else None))
 _TINY_MANIFEST = read_manifest(TINY)
 
 

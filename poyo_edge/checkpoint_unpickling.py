@@ -46,7 +46,7 @@ _DEEPEST = 100
 _INERT = re.compile(
     r"(kirby|poyo|torch_brain|omegaconf|hydra|lightning|pytorch_lightning|lightning_utilities"
     r"|torchtyping|temporaldata|brainsets|einops|typing|torch\.nn|torch\._C\._nn)\."
-    r"|(__builtin__|builtins)\.(dict|list|tuple|set|int|float|str|bool|object)$"
+    r"|builtins\.(dict|list|tuple|set|int|float|str|bool|object)$"
     r"|collections\.defaultdict$"
 )
 _NEEDED = ("state_dict", "model_state_dict")
@@ -120,7 +120,7 @@ def scan(pickled: bytes) -> tuple[list[str], list[str]]:
     try:
         for opcode, argument, _ in pickletools.genops(pickled):
             if opcode.name == "GLOBAL":
-                names.append(str(argument).replace(" ", "."))
+                names.append(_name_today(str(argument)))
             elif opcode.name == "STACK_GLOBAL":
                 names.append(".".join(texts[-2:]))
             elif isinstance(argument, str):
@@ -128,6 +128,15 @@ def scan(pickled: bytes) -> tuple[list[str], list[str]]:
     except (ValueError, OverflowError):
         pass
     return names, texts
+
+
+def _name_today(argument: str) -> str:
+    """Full name of a global; pickles of protocol 2 call builtins as Python 2 did."""
+    name = argument.replace(" ", ".")
+    name = (
+        "builtins." + name.removeprefix("__builtin__.") if name.startswith("__builtin__.") else name
+    )
+    return "builtins.int" if name == "builtins.long" else name
 
 
 def pickle_bytes(data: bytes) -> bytes:

@@ -19,6 +19,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from poyo_edge.errors import RecordingError
 from poyo_edge.recording_access import attribute, child, children, values
 from poyo_edge.recording_rules import (
     NOT_KEYS,
@@ -35,6 +36,8 @@ from poyo_edge.recording_writing import write_recording
 __all__ = ["Behavior", "Recording", "write_recording"]
 
 
+_DAMAGED = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError)
+"""What h5py raises for files that the HDF5 library or numpy can make nothing of."""
 _CONVERT = "convert the recording to the torch_brain layout"
 
 
@@ -149,7 +152,9 @@ def _reading(path: Path) -> Iterator[Any]:
     try:
         with h5py.File(path, "r") as file:
             yield file
-    except (OSError, RuntimeError, KeyError, MemoryError) as error:
+    except RecordingError:
+        raise
+    except _DAMAGED as error:
         got = f"a truncated or damaged one ({error})"
         refuse(path, "file", "a complete HDF5 file", got, "copy it again from its source")
 

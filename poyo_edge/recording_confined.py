@@ -17,7 +17,8 @@ from pathlib import Path
 from poyo_edge.errors import RecordingError
 from poyo_edge.recording import Recording
 
-TIME_LIMIT_S = 60
+TIME_LIMIT_S = 20
+"""And as much again for each gigabyte."""
 MEMORY_LIMIT = 1 << 30
 """Bytes beyond eight times the size of the file."""
 _REFUSED = 5
@@ -31,7 +32,8 @@ def require_readable(path: str | Path) -> None:
     """
     command = [sys.executable, "-m", "poyo_edge.recording_confined", str(Path(path).absolute())]
     with contextlib.suppress(subprocess.TimeoutExpired):
-        done = subprocess.run(command, capture_output=True, timeout=2 * TIME_LIMIT_S)
+        limit = 4 * _seconds(Path(path))
+        done = subprocess.run(command, capture_output=True, timeout=limit)
         if done.returncode == 0:
             return
         if done.returncode == _REFUSED:
@@ -58,10 +60,14 @@ def _read_all(path: Path) -> int:
     return 0
 
 
+def _seconds(path: Path) -> int:
+    return TIME_LIMIT_S * (1 + (path.stat().st_size >> 30))
+
+
 def _confine(path: Path) -> None:
     limit = MEMORY_LIMIT + 8 * path.stat().st_size
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    resource.setrlimit(resource.RLIMIT_CPU, (TIME_LIMIT_S, TIME_LIMIT_S))
+    resource.setrlimit(resource.RLIMIT_CPU, (_seconds(path), _seconds(path)))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 

@@ -20,7 +20,8 @@ NOT_GROUPS = ("spikes", "units", "session", "subject")
 
 
 def refuse(path: Path, field: str, expected: str, got: object, do: str) -> NoReturn:
-    raise RecordingError(path, field, expected=expected, got=got, do=do)
+    one_line = " ".join(str(got).split())  # arrays print on several
+    raise RecordingError(path, field, expected=expected, got=one_line, do=do)
 
 
 def checked_unit_ids(path: Path, ids: list[str], *, ascii_only: bool) -> tuple[str, ...]:
