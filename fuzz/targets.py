@@ -222,4 +222,4 @@ def read_pickles_here() -> None:
         tensors = safetensors.torch.load(reply[16 + n_text :])
         return checkpoint_confined._value(content["content"], tensors)
 
-    checkpoint_file.read_confined = read_here
+    vars(checkpoint_file)["read_confined"] = read_here

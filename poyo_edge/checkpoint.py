@@ -185,7 +185,8 @@ def open_checkpoint(path: str | Path, *, vocab: str | Path | None = None) -> Ope
     """
     path = Path(path)
     container = open_container(path, None if vocab is None else Path(vocab))
-    family = recognise(path, container.state)
+    counted = container.kind != "model_state_dict"  # the ibl-bwb trainers number tasks themselves
+    family = recognise(path, container.state, counted=counted)
     return OpenedCheckpoint(path=path, container=container, family=family)
 
 

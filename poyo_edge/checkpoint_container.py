@@ -57,24 +57,23 @@ def open_container(path: Path, vocab: Path | None = None) -> Container:
 
     Args:
         path: the file.
-        vocab: JSON with the vocabularies, for a file that has none; None looks for
+        vocab: JSON with the vocabularies that the file lacks; None looks for
             ``NAME.vocab.json`` beside it.
 
     Raises:
         CheckpointError: unreadable, unsafe, without weights, or keys that collide.
-        UsageError: ``vocab`` is named and the file has its own.
+        UsageError: ``vocab`` is named and the checkpoint has one of those itself.
     """
     content, sha256, safetensors = read_checkpoint_file(path)
     state, hyper, kind = _opened(path, content)
     prefix = wrapper_prefix(state)
     state = _stripped(path, state, prefix)
-    missing = [key for key in VOCAB_KEYS if key not in state]
-    if vocab is not None and not missing:
-        raise UsageError(f"{vocab}: expected a checkpoint without vocabularies, got one that has")
     beside = path.with_name(f"{path.stem}.vocab.json")
-    if missing and (vocab is not None or beside.is_file()):
-        state |= read_vocab(vocab or beside)
-    elif missing and safetensors:
+    if vocab is not None:
+        state |= _lacking(vocab, read_vocab(vocab), state)
+    elif beside.is_file():
+        state = {**read_vocab(beside), **state}
+    if safetensors and any(key not in state for key in VOCAB_KEYS):
         raise CheckpointError(
             path,
             "vocabulary",
@@ -87,8 +86,8 @@ def open_container(path: Path, vocab: Path | None = None) -> Container:
 
 
 def read_vocab(path: Path) -> dict[str, dict[str, int]]:
-    """The vocabularies in a JSON file: "unit_emb.vocab", "session_emb.vocab" and, for POYO+,
-    "task_emb.vocab", each id → row.
+    """The vocabularies in a JSON file: any of "unit_emb.vocab", "session_emb.vocab" and, for
+    POYO+, "task_emb.vocab", each id → row.
 
     Raises:
         CheckpointError: missing, no JSON, or no mapping of that kind.
@@ -98,18 +97,28 @@ def read_vocab(path: Path) -> dict[str, dict[str, int]]:
             raise ValueError("a file of more than 256 MiB")
         values = json.loads(path.read_text(encoding="utf-8"))
         known = (*VOCAB_KEYS, TASK_VOCAB)
-        if not isinstance(values, dict) or not set(VOCAB_KEYS) <= set(values) <= set(known):
+        if not isinstance(values, dict) or not values or not set(values) <= set(known):
             names = sorted(values) if isinstance(values, dict) else type(values).__name__
             raise ValueError(f"{names!s:.80}")
     except (OSError, ValueError, RecursionError) as problem:
         raise CheckpointError(
             path,
             "vocabulary",
-            expected=f"JSON with {' and '.join(VOCAB_KEYS)}",
+            expected=f"JSON with {', '.join(VOCAB_KEYS)} or {TASK_VOCAB}",
             got=str(problem),
             do="write it as docs/checkpoints.md says",
         ) from None
     return values
+
+
+def _lacking(path: Path, given: Mapping[str, Any], state: Mapping[str, Any]) -> Mapping[str, Any]:
+    for key in given:
+        if key in state:
+            raise UsageError(
+                f"{path}: expected vocabularies that the checkpoint lacks, got {key!r}, which it "
+                "has; leave that out, or leave --vocab out"
+            )
+    return given
 
 
 def no_weights(path: Path, got: str) -> CheckpointError:

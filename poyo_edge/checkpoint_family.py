@@ -64,8 +64,14 @@ def foreign_layout(keys: Iterable[str]) -> str | None:
     return found[0] if found else None
 
 
-def recognise(path: Path, state: Mapping[str, Any]) -> Family:
+def recognise(path: Path, state: Mapping[str, Any], *, counted: bool = True) -> Family:
     """Tell the layout from the keys and rename those of 2024.
+
+    Args:
+        path: of the file.
+        state: key → tensor or vocabulary.
+        counted: whether its writer counts the tasks in the order of their readouts, as
+            torch_brain does.
 
     Raises:
         CheckpointError: a model that is no POYO, or keys that make no sense together.
@@ -86,7 +92,7 @@ def recognise(path: Path, state: Mapping[str, Any]) -> Family:
         first = "perceiver_io.rotary_emb.inv_freq"
         layout, because = ("A1", first) if first in state else ("A2", old)
         state = _renamed(path, state)
-    tasks = _tasks(path, state)
+    tasks = _tasks(path, state, counted)
     if tasks and not layout:
         layout, because = "C", _TASK_TABLE
     return Family(layout=layout, because=because, state=dict(state), tasks=tasks)
@@ -143,7 +149,7 @@ def _renamed(path: Path, state: Mapping[str, Any]) -> dict[str, Any]:
     return renamed
 
 
-def _tasks(path: Path, state: Mapping[str, Any]) -> dict[str, int]:
+def _tasks(path: Path, state: Mapping[str, Any], counted: bool) -> dict[str, int]:
     """Task → row of the task table; nothing for a model with one readout."""
     heads = [m[1] for key in state if (m := _HEAD.match(key)) and m[2] == "weight"]
     if not heads and not any(key.startswith("task_emb.") for key in state):
@@ -152,7 +158,7 @@ def _tasks(path: Path, state: Mapping[str, Any]) -> dict[str, int]:
     if not isinstance(table, Tensor) or table.dim() != 2 or not heads:
         got = "no such key" if table is None else f"{len(heads)} readouts"
         raise _wrong(path, _TASK_TABLE, "a row for each readout of a POYO+", got)
-    rows = _rows(path, state, heads, len(table))
+    rows = _rows(path, state, heads, len(table) if counted else 0)
     if any(type(row) is not int or not 0 <= row < len(table) for row in rows.values()):
         raise _wrong(path, _TASK_TABLE, f"rows 0 to {len(table) - 1}", f"{rows!s:.120}")
     return rows
@@ -173,8 +179,8 @@ def _rows(path: Path, state: Mapping[str, Any], heads: list[str], n_rows: int) -
             path,
             _TASK_TABLE,
             f"{len(heads) + 1} rows, one for each of {len(heads)} readouts behind row 0",
-            f"{n_rows} rows, so that nothing says which belongs to which",
-            do="put the rows into the checkpoint under 'task_emb.vocab' (task → row)",
+            f"{n_rows} rows" if n_rows else "rows that its trainer numbers in a way of its own",
+            do="say which row is whose: --vocab FILE.json with 'task_emb.vocab' (task → row)",
         )
     return {head: i for i, head in enumerate(heads, start=1)}
 

@@ -18,22 +18,29 @@ from poyo_edge.errors import RecordingError
 from poyo_edge.recording import Recording
 
 TIME_LIMIT_S = 20
-"""And as much again for each gigabyte."""
+"""Of a processor, and as much again for each gigabyte."""
 MEMORY_LIMIT = 1 << 30
 """Bytes beyond eight times the size of the file."""
 _REFUSED = 5
 
 
-def require_readable(path: str | Path) -> None:
+def require_readable(path: str | Path, *, time_limit_s: int = TIME_LIMIT_S) -> None:
     """Read everything in a recording once, in a confined process.
+
+    Args:
+        path: the file.
+        time_limit_s: seconds of a processor for a file of less than a gigabyte.
 
     Raises:
         RecordingError: it breaks the layout, or cannot be read within the limits.
     """
-    command = [sys.executable, "-m", "poyo_edge.recording_confined", str(Path(path).absolute())]
+    file = Path(path).absolute()
+    size = file.stat().st_size if file.is_file() else 0
+    seconds = time_limit_s * (1 + (size >> 30))
+    limits = [str(seconds), str(MEMORY_LIMIT + 8 * size)]
+    command = [sys.executable, "-m", "poyo_edge.recording_confined", str(file), *limits]
     with contextlib.suppress(subprocess.TimeoutExpired):
-        limit = 4 * _seconds(Path(path))
-        done = subprocess.run(command, capture_output=True, timeout=limit)
+        done = subprocess.run(command, capture_output=True, timeout=10 * seconds)
         if done.returncode == 0:
             return
         if done.returncode == _REFUSED:
@@ -60,17 +67,12 @@ def _read_all(path: Path) -> int:
     return 0
 
 
-def _seconds(path: Path) -> int:
-    return TIME_LIMIT_S * (1 + (path.stat().st_size >> 30))
-
-
-def _confine(path: Path) -> None:
-    limit = MEMORY_LIMIT + 8 * path.stat().st_size
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    resource.setrlimit(resource.RLIMIT_CPU, (_seconds(path), _seconds(path)))
+def _confine(seconds: int, memory: int) -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 if __name__ == "__main__":
-    _confine(Path(sys.argv[1]))
+    _confine(*map(int, sys.argv[2:]))
     sys.exit(_read_all(Path(sys.argv[1])))

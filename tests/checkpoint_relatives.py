@@ -155,7 +155,10 @@ WRITERS: dict[str, Callable[[State, Path], Path]] = {
     "D": saved(lambda s: lightning({**s, "input_value_map.weight": EXTRA})),
     "E": saved(lambda s: lightning({**s, "backbone.net.weight_ih_l0": EXTRA})),
     "F": with_omegaconf,
-    "F, POYO+": lambda s, p: with_omegaconf(plus(s), p),
+    "F, POYO+": lambda s, p: with_omegaconf(
+        {**plus(s), "task_emb.vocab": {task: i for i, task in enumerate(TASKS, start=1)}}, p
+    ),
+    "F, POYO+ without a table of tasks": lambda s, p: with_omegaconf(plus(s), p),
     "G, DDP": saved(lambda s: lightning(s, prefix="model.module.")),
     "G, compiled": saved(lambda s: lightning(s, prefix="model._orig_mod.")),
     "G, LoRA": saved(lambda s: lightning({**s, "enc_atn.to_q.lora_A": EXTRA})),

@@ -225,7 +225,7 @@ def test_safetensors_without_a_vocabulary_are_refused(state: State, file: Path) 
         load_checkpoint(write_safetensors(state, file))
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"unit_emb.vocab": {}}', "[" * 100_000])
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"units": {}}', "[" * 100_000])
 def test_a_vocabulary_file_without_sense_is_refused(state: State, file: Path, text: str) -> None:
     vocab = file.with_name("model.vocab.json")
     vocab.write_text(text)
@@ -235,8 +235,22 @@ def test_a_vocabulary_file_without_sense_is_refused(state: State, file: Path, te
 
 
 def test_a_vocabulary_for_a_file_that_has_one_is_a_usage_error(state: State, file: Path) -> None:
-    with pytest.raises(UsageError, match="expected a checkpoint without vocabularies, got one"):
-        load_checkpoint(save(state, file), vocab=file)
+    vocab = write_vocab(state, file.with_name("words.json"))
+    with pytest.raises(UsageError, match="expected vocabularies that the checkpoint lacks, got 'u"):
+        load_checkpoint(save(state, file), vocab=vocab)
+
+
+@pytest.mark.parametrize("layout", ["C, task rows unclear", "F, POYO+ without a table of tasks"])
+def test_a_vocabulary_file_settles_the_rows_of_tasks(state: State, file: Path, layout: str) -> None:
+    WRITERS[layout](state, file)
+    with pytest.raises(CheckpointError, match=r"say which row is whose: --vocab FILE\.json with"):
+        load_checkpoint(file)
+    vocab = file.with_name("tasks.json")
+    vocab.write_text(json.dumps({"task_emb.vocab": dict(zip(TASKS, (2, 3, 1), strict=True))}))
+    checkpoint = load_checkpoint(file, vocab=vocab, task="gaze")
+    added = checkpoint.weights["session_emb.weight"] - state["session_emb.weight"]
+    row = plus(state, n_rows=20 if layout.startswith("C") else None)["task_emb.weight"][1]
+    torch.testing.assert_close(added, row.expand_as(added), rtol=0, atol=1e-5)
 
 
 def test_damaged_safetensors_are_refused(state: State, file: Path) -> None:
