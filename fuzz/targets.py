@@ -22,6 +22,7 @@ from poyo_edge.errors import (
     CheckpointError,
     RecordingError,
     SessionError,
+    UsageError,
 )
 from poyo_edge.onnx_guard import require_plain_onnx
 from poyo_edge.recording import Recording, write_recording
@@ -109,7 +110,7 @@ def checkpoint(data: bytes) -> None:
     """A torch file."""
     from poyo_edge.checkpoint import load_checkpoint
 
-    with contextlib.suppress(CheckpointError):
+    with contextlib.suppress(CheckpointError, UsageError):  # of a POYO+, which needs a task
         load_checkpoint(_file("x.ckpt", data))
 
 
