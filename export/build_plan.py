@@ -10,6 +10,7 @@ from typing import Any
 
 from poyo_edge.errors import ArtifactError
 from poyo_edge.files import sha256_bytes, write_bytes
+from poyo_edge.onnx_guard import require_plain_onnx
 
 FOLDER, PLAN, UNIT = "build", "plan.json", "poyo-edge-build.service"
 SCHEMA = "poyo-edge/build-plan/1"
@@ -99,7 +100,7 @@ def read_prepared(artifact: Path, plan: BuildPlan) -> bytes:
     """The graph that a plan vouches for.
 
     Raises:
-        ArtifactError: missing or changed.
+        ArtifactError: missing, changed, or a graph that ``require_plain_onnx`` refuses.
     """
     path = artifact / FOLDER / graph_name(plan.precision)
     if not path.is_file() or path.stat().st_size > _MOST_BYTES:
@@ -110,6 +111,7 @@ def read_prepared(artifact: Path, plan: BuildPlan) -> bytes:
         raise ArtifactError(
             path, "sha256", expected=plan.graph_sha256[:12], got=digest[:12], do=_REPEAT
         )
+    require_plain_onnx(data, path)
     return data
 
 

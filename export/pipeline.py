@@ -60,6 +60,10 @@ class ExportOptions:
     sequence_length: float | None = None
     latent_step: float | None = None
     output_scale: tuple[float, ...] | None = None
+    task: str | None = None
+    """The task of a POYO+ whose readout is exported; None for the only one."""
+    vocab: Path | None = None
+    """JSON with the vocabularies of a checkpoint that has none."""
     keep_sessions: tuple[str, ...] = ()
     """Ids of the sessions to put into the artifact; empty for all."""
     recording: Path | None = None
@@ -157,6 +161,8 @@ def export_checkpoint(
         sequence_length=options.sequence_length,
         latent_step=options.latent_step,
         output_scale=options.output_scale,
+        task=options.task,
+        vocab=options.vocab,
     )
     recording = Recording.open(options.recording) if options.recording else None
     say("folding the weights and building the core")

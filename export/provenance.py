@@ -43,6 +43,7 @@ def source_record(checkpoint: Checkpoint) -> dict[str, Any]:
         "prefix": checkpoint.prefix,
         "omega": checkpoint.omega_formula,
         "scaled": checkpoint.scaled,
+        "task": checkpoint.task,
         "notes": list(checkpoint.notes),
     }
 

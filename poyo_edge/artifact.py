@@ -26,6 +26,7 @@ import numpy.typing as npt
 from poyo_edge import tensors
 from poyo_edge.errors import ArtifactError, UsageError
 from poyo_edge.files import safe_name, sha256_bytes
+from poyo_edge.onnx_guard import require_plain_onnx
 from poyo_edge.session import Session, read_header
 from poyo_edge.spec import JsonRecord, ModelSpec, OutputScale
 
@@ -149,14 +150,17 @@ class Artifact:
 
     @classmethod
     def open(cls, path: str | Path) -> Artifact:
-        """Read the manifest and check size and SHA-256 of every file it lists.
+        """Read the manifest, check size and SHA-256 of every file it lists, and look into graphs.
 
         Raises:
-            ArtifactError: anything missing, damaged, of a newer schema or malformed.
+            ArtifactError: anything missing, damaged, of a newer schema or malformed, or a graph
+                that ``require_plain_onnx`` refuses.
         """
         artifact = cls(path=Path(path), manifest=read_manifest(path))
         for name in artifact.manifest.files:
-            artifact.read(name)
+            data = artifact.read(name)
+            if name.endswith(".onnx"):
+                require_plain_onnx(data, artifact.path / name)
         return artifact
 
     def read(self, name: str) -> bytes:

@@ -1,45 +1,45 @@
 """Reads a POYO checkpoint that torch_brain wrote: weights, vocabularies, sizes, output scale.
 
-Layouts, by the release that wrote them:
+Layouts, by what wrote them (docs/checkpoints.md has the whole table):
+    A1, A2  2024: keys under ``perceiver_io.``, a pickled module among the hyper-parameters
     B0  torch_brain before 0.1.0, Lightning, window at the top level of the hyper-parameters
     B1  0.1.0, Lightning, output scale in the hyper-parameters
     B2  0.1.1 and later, Lightning, no output scale
     B3  a bare ``state_dict``, or one without hyper-parameters
+    C   POYO+: one readout for each task, of which one is taken
+    F   the ibl-bwb trainers: ``model_state_dict`` beside an OmegaConf configuration
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container as Collection
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor
 
 from poyo_edge.checkpoint_config import (
-    Layout,
     contradictions,
     is_seconds,
     layout_of,
     output_of,
     time_window,
 )
-from poyo_edge.checkpoint_file import read_torch_file
+from poyo_edge.checkpoint_container import Container, ContainerKind, open_container
+from poyo_edge.checkpoint_family import Family, recognise, with_one_task
 from poyo_edge.checkpoint_layout import (
     VOCAB_KEYS,
     OmegaFormula,
     float_tensors,
-    foreign_layout,
     omega_formula,
     spec_from_weights,
     vocab_rows,
-    wrapper_prefix,
 )
-from poyo_edge.errors import CheckpointError, UsageError
+from poyo_edge.errors import UsageError
 from poyo_edge.model import NOT_AVAILABLE, POYO
 from poyo_edge.spec import ModelSpec, OutputScale
-
-ContainerKind = Literal["lightning", "state_dict"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -49,8 +49,8 @@ class Checkpoint:
     Attributes:
         path: the file.
         sha256: hash of its bytes, hexadecimal.
-        layout: "B0" to "B3" (see the module).
-        container: "lightning" when the weights sit under a "state_dict" key, else "state_dict".
+        layout: "A1" to "F" (see the module).
+        container: "lightning", "state_dict", "model_state_dict" or "safetensors".
         prefix: what training wrappers had put before every key, for example "model.".
         spec: sizes from the shapes, window from the hyper-parameters or arguments.
         weights: key → float32 CPU tensor, torch_brain's keys without the vocabularies.
@@ -58,13 +58,15 @@ class Checkpoint:
         session_vocab: session id → row of ``session_emb.weight``, likewise.
         output: from the model's scale to behaviour.
         scaled: whether the file or the caller said what the output scale is.
-        notes: what was recognised, assumed or overruled, one sentence each.
+        task: of a POYO+, the task whose readout was taken; "" for a POYO.
+        tasks: all tasks of a POYO+; empty for a POYO.
+        notes: what was recognised and why, assumed or overruled, one sentence each.
         omega_formula: which release computed ``rotary_emb.omega``.
     """
 
     path: Path
     sha256: str
-    layout: Layout
+    layout: str
     container: ContainerKind
     prefix: str
     spec: ModelSpec
@@ -73,6 +75,8 @@ class Checkpoint:
     session_vocab: dict[str, int]
     output: OutputScale
     scaled: bool
+    task: str
+    tasks: tuple[str, ...]
     notes: tuple[str, ...]
     omega_formula: OmegaFormula
 
@@ -92,99 +96,134 @@ class Checkpoint:
         return _session_units(_ids(self.unit_vocab), _ids(self.session_vocab))
 
 
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class OpenedCheckpoint:
+    """A checkpoint file whose layout is known, on the way to a model."""
+
+    path: Path
+    container: Container
+    family: Family
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks of a POYO+, of which one has to be named; empty for a POYO."""
+        return tuple(self.family.tasks)
+
+    @property
+    def layout(self) -> str:
+        """By what wrote it, "A1" to "F"."""
+        if self.container.kind == "model_state_dict":
+            return "F"
+        return self.family.layout or layout_of(self.container.hyper)[0]
+
+    @property
+    def why(self) -> str:
+        """One sentence: the layout, and what it was recognised by."""
+        family = self.family
+        because = f"the key {family.because!r}" if family.because else ""
+        if self.container.kind == "model_state_dict":
+            because = "the key 'model_state_dict'" + (f" and {because}" if because else "")
+        because = because or layout_of(self.container.hyper)[1]
+        plus = f", POYO+ with the tasks {', '.join(family.tasks)}" if family.tasks else ""
+        return f"Recognised layout {self.layout} by {because}{plus}: {self.container.where}."
+
+    def load(
+        self,
+        *,
+        sequence_length: float | None = None,
+        latent_step: float | None = None,
+        output_scale: float | Sequence[float] | None = None,
+        task: str | None = None,
+    ) -> Checkpoint:
+        """The model in the file: see ``load_checkpoint``."""
+        path, hyper = self.path, self.container.hyper
+        _require_seconds("sequence_length", sequence_length)
+        _require_seconds("latent_step", latent_step)
+        state, task = with_one_task(path, self.family, task)
+        notes = [self.why]
+        if task:
+            notes.append(
+                f"Took the readout of task {task!r} and added row {self.family.tasks[task]} of "
+                "the task table to every session's row."
+            )
+        weights = float_tensors(path, state)
+        window_s, step_s = time_window(path, hyper, sequence_length, latent_step, notes)
+        spec = spec_from_weights(path, weights, window_s, step_s)
+        n_rows = [len(weights[key]) for key in ("unit_emb.weight", "session_emb.weight")]
+        vocabs = [vocab_rows(path, state, k, n) for k, n in zip(VOCAB_KEYS, n_rows, strict=True)]
+        notes += _converted(self.family.state) + contradictions(hyper, spec)
+        notes += _orphans(*map(_ids, vocabs))
+        output = output_of(path, hyper, output_scale, spec.dim_out, notes, task)
+        return Checkpoint(
+            path=path,
+            sha256=self.container.sha256,
+            layout=self.layout,
+            container=self.container.kind,
+            prefix=self.container.prefix,
+            spec=spec,
+            weights=weights,
+            unit_vocab=vocabs[0],
+            session_vocab=vocabs[1],
+            output=output,
+            scaled=output_scale is not None or output != OutputScale(),
+            task=task,
+            tasks=self.tasks,
+            notes=tuple(notes),
+            omega_formula=omega_formula(weights["rotary_emb.omega"]),
+        )
+
+
+def open_checkpoint(path: str | Path, *, vocab: str | Path | None = None) -> OpenedCheckpoint:
+    """Open a checkpoint file and recognise its layout, without running anything that is in it.
+
+    Args:
+        path: the file.
+        vocab: JSON with the vocabularies of a file that has none; None looks beside the file.
+
+    Raises:
+        CheckpointError: unreadable, unsafe, or of a layout that cannot be exported.
+    """
+    path = Path(path)
+    container = open_container(path, None if vocab is None else Path(vocab))
+    counted = container.kind != "model_state_dict"  # the ibl-bwb trainers number tasks themselves
+    family = recognise(path, container.state, counted=counted)
+    return OpenedCheckpoint(path=path, container=container, family=family)
+
+
 def load_checkpoint(
     path: str | Path,
     *,
     sequence_length: float | None = None,
     latent_step: float | None = None,
     output_scale: float | Sequence[float] | None = None,
+    task: str | None = None,
+    vocab: str | Path | None = None,
 ) -> Checkpoint:
     """Read a checkpoint of torch_brain's POYO without running anything that is in it.
 
     Args:
-        path: the file, a Lightning checkpoint or a saved ``state_dict``.
+        path: the file, a Lightning checkpoint, a saved ``state_dict``, or safetensors.
         sequence_length: window in seconds; wins over the file. Bare files default to 1.0.
         latent_step: seconds between latents; wins over the file. Bare files default to 0.125.
         output_scale: behaviour units per model unit, one number or one per output; wins over
             the file.
+        task: the task of a POYO+; None takes the only one.
+        vocab: JSON with the vocabularies of a file that has none; None looks beside the file.
 
     Raises:
         CheckpointError: the file is unreadable, unsafe, of another layout, or inconsistent.
-        UsageError: an argument is no number > 0 s, or the scale does not fit the outputs.
+        UsageError: an argument is no number > 0 s, the scale does not fit the outputs, or the
+            task is not one of the file's.
     """
-    path = Path(path)
     _require_seconds("sequence_length", sequence_length)
     _require_seconds("latent_step", latent_step)
-    content, sha256 = read_torch_file(path)
-    state, hyper, container = _open(path, content)
-    prefix = wrapper_prefix(state)
-    state = _stripped(path, state, prefix)
-    _refuse_foreign(path, state)
-    layout = layout_of(hyper)
-    notes = [_recognised(layout, container, prefix)]
-
-    weights = float_tensors(path, state)
-    window_s, step_s = time_window(path, hyper, sequence_length, latent_step, notes)
-    spec = spec_from_weights(path, weights, window_s, step_s)
-    n_rows = [len(weights[key]) for key in ("unit_emb.weight", "session_emb.weight")]
-    vocabs = [vocab_rows(path, state, k, n) for k, n in zip(VOCAB_KEYS, n_rows, strict=True)]
-    notes += _converted(state) + contradictions(hyper, spec) + _orphans(*map(_ids, vocabs))
-    output = output_of(path, hyper, output_scale, spec.dim_out, notes)
-    return Checkpoint(
-        path=path,
-        sha256=sha256,
-        layout=layout,
-        container=container,
-        prefix=prefix,
-        spec=spec,
-        weights=weights,
-        unit_vocab=vocabs[0],
-        session_vocab=vocabs[1],
-        output=output,
-        scaled=output_scale is not None or output != OutputScale(),
-        notes=tuple(notes),
-        omega_formula=omega_formula(weights["rotary_emb.omega"]),
+    opened = open_checkpoint(path, vocab=vocab)
+    return opened.load(
+        sequence_length=sequence_length,
+        latent_step=latent_step,
+        output_scale=output_scale,
+        task=task,
     )
-
-
-def _open(path: Path, content: object) -> tuple[dict[str, Any], Mapping[str, Any], ContainerKind]:
-    """The ``state_dict``, the hyper-parameters (empty when there are none) and the container."""
-    if not isinstance(content, Mapping):
-        raise _no_weights(path, type(content).__name__)
-    if "model_state_dict" in content:
-        raise _foreign(path, "layout F (ibl-bwb trainers, weights under 'model_state_dict')")
-    wrapped = "state_dict" in content
-    state = content["state_dict"] if wrapped else content
-    hyper = content.get("hyper_parameters") if wrapped else None
-    if not isinstance(state, Mapping):
-        raise _no_weights(path, f"a state_dict that is a {type(state).__name__}")
-    if not any(isinstance(value, Tensor) for value in state.values()):
-        raise _no_weights(path, f"no tensor under the keys {[str(k) for k in state][:5]}")
-    if not all(isinstance(key, str) for key in state):
-        raise _no_weights(path, "keys that are not text")
-    container: ContainerKind = "lightning" if wrapped else "state_dict"
-    return dict(state), hyper if isinstance(hyper, Mapping) else {}, container
-
-
-def _stripped(path: Path, state: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    stripped = {key.removeprefix(prefix): value for key, value in state.items()}
-    if len(stripped) != len(state):
-        raise _no_weights(path, f"keys that occur both with and without the prefix {prefix!r}")
-    return stripped
-
-
-def _refuse_foreign(path: Path, state: Mapping[str, Any]) -> None:
-    layout = foreign_layout(state)
-    if layout is not None:
-        raise _foreign(path, layout)
-
-
-def _recognised(layout: Layout, container: ContainerKind, prefix: str) -> str:
-    where = {"lightning": "weights under 'state_dict'", "state_dict": "a bare state dict"}[
-        container
-    ]
-    stripped = f"the prefix {prefix!r} was stripped" if prefix else "keys carry no prefix"
-    return f"Recognised layout {layout}: {where}; {stripped}."
 
 
 def _converted(state: Mapping[str, Any]) -> list[str]:
@@ -209,7 +248,7 @@ def _session_units(units: Sequence[str], sessions: Sequence[str]) -> dict[str, t
     return {session: tuple(ids) for session, ids in found.items()}
 
 
-def _owner(unit: str, sessions: Container[str]) -> str | None:
+def _owner(unit: str, sessions: Collection[str]) -> str | None:
     head = unit
     while "/" in head:
         head = head.rpartition("/")[0]
@@ -229,23 +268,3 @@ def _orphans(units: Sequence[str], sessions: Sequence[str]) -> list[str]:
 def _require_seconds(name: str, value: float | None) -> None:
     if value is not None and not is_seconds(value):
         raise UsageError(f"{name}: expected seconds > 0, got {value!r}")
-
-
-def _no_weights(path: Path, got: str) -> CheckpointError:
-    return CheckpointError(
-        path,
-        "content",
-        expected="a POYO state dict or a Lightning checkpoint",
-        got=got,
-        do="pass a file written by Lightning or by torch.save(model.state_dict(), PATH)",
-    )
-
-
-def _foreign(path: Path, layout: str) -> CheckpointError:
-    return CheckpointError(
-        path,
-        "layout",
-        expected="a single-head POYO with torch_brain's keys (layouts B0 to B3)",
-        got=layout,
-        do="this layout is not supported yet; pass a POYO checkpoint",
-    )

@@ -15,6 +15,7 @@ from poyo_edge.errors import CheckpointError, UsageError
 from poyo_edge.spec import ModelSpec, OutputScale
 
 Layout = Literal["B0", "B1", "B2", "B3"]
+"""Of a flat POYO, by its hyper-parameters."""
 
 DEFAULT_SEQUENCE_LENGTH_S = 1.0
 DEFAULT_LATENT_STEP_S = 0.125
@@ -32,14 +33,19 @@ _SIZES = {
 }
 
 
-def layout_of(hyper: Mapping[str, Any]) -> Layout:
-    """The layout that the hyper-parameters of a flat POYO checkpoint (may be empty) imply."""
+def layout_of(hyper: Mapping[str, Any]) -> tuple[Layout, str]:
+    """The layout that the hyper-parameters of a flat POYO checkpoint (may be empty) imply, and
+    what implies it."""
     if not hyper:
-        return "B3"
+        return "B3", "the lack of hyper-parameters"
     model = _model_section(hyper)
-    if "num_latents" in model or ("sequence_length" in hyper and "sequence_length" not in model):
-        return "B0"
-    return "B1" if _readouts(hyper) else "B2"
+    if "num_latents" in model:
+        return "B0", "'num_latents' in hyper_parameters['model']"
+    if "sequence_length" in hyper and "sequence_length" not in model:
+        return "B0", "'sequence_length' beside hyper_parameters['model']"
+    if _readouts(hyper):
+        return "B1", "the output scale in hyper_parameters['dataset']"
+    return "B2", "hyper-parameters without an output scale"
 
 
 def contradictions(hyper: Mapping[str, Any], spec: ModelSpec) -> list[str]:
@@ -94,16 +100,18 @@ def output_of(
     argument: float | Sequence[float] | None,
     dim_out: int,
     notes: list[str],
+    task: str = "",
 ) -> OutputScale:
-    """From the model's scale to behaviour: the argument, else what all datasets agree on.
+    """From the model's scale to behaviour: the argument, else what all datasets agree on. Of
+    a POYO+ what they say of the task.
 
     Raises:
         CheckpointError: the file's scale is no usable number, or does not fit the outputs.
         UsageError: the same of the argument.
     """
     if argument is not None:
-        return _argument_scale(path, hyper, argument, dim_out, notes)
-    stated = _stated_scales(path, hyper, dim_out)
+        return _argument_scale(path, hyper, argument, dim_out, notes, task)
+    stated = _stated_scales(path, hyper, dim_out, task)
     if not stated:
         notes.append(
             "The file holds no output scale, so values stay in the model's scale; "
@@ -127,12 +135,13 @@ def _argument_scale(
     argument: float | Sequence[float],
     dim_out: int,
     notes: list[str],
+    task: str,
 ) -> OutputScale:
     scale = OutputScale(scale=_numbers(argument))
     scale.arrays(dim_out)
     notes.append(f"Output scale {list(scale.scale)} was set by the argument.")
     try:
-        stated = _stated_scales(path, hyper, dim_out)
+        stated = _stated_scales(path, hyper, dim_out, task)
     except CheckpointError:
         return scale
     if any(other.scale != scale.scale for other in stated):
@@ -142,8 +151,10 @@ def _argument_scale(
     return OutputScale(scale=scale.scale, offset=offsets.pop()) if len(offsets) == 1 else scale
 
 
-def _stated_scales(path: Path, hyper: Mapping[str, Any], dim_out: int) -> list[OutputScale]:
-    return [_scale_of_readout(path, readout, dim_out) for readout in _readouts(hyper)]
+def _stated_scales(
+    path: Path, hyper: Mapping[str, Any], dim_out: int, task: str
+) -> list[OutputScale]:
+    return [_scale_of_readout(path, readout, dim_out) for readout in _readouts(hyper, task)]
 
 
 def _scale_of_readout(path: Path, readout: Mapping[str, Any], dim_out: int) -> OutputScale:
@@ -167,16 +178,30 @@ def _scale_of_readout(path: Path, readout: Mapping[str, Any], dim_out: int) -> O
     return output
 
 
-def _readouts(hyper: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The ``config.readout`` of each dataset that states a scale."""
+def _readouts(hyper: Mapping[str, Any], task: str = "") -> list[Mapping[str, Any]]:
+    """What each dataset's ``config`` says of the readout (of the task), where it states a scale."""
     datasets = hyper.get("dataset")
     sections = []
     for dataset in datasets if isinstance(datasets, (list, tuple)) else ():
         config = dataset.get("config") if isinstance(dataset, Mapping) else None
-        readout = config.get("readout") if isinstance(config, Mapping) else None
-        if isinstance(readout, Mapping) and readout.get("normalize_std") is not None:
-            sections.append(readout)
+        for readout in _readouts_of(config, task):
+            if isinstance(readout, Mapping) and readout.get("normalize_std") is not None:
+                sections.append(readout)
     return sections
+
+
+def _readouts_of(config: object, task: str) -> list[Any]:
+    """``readout`` of a POYO; of a POYO+ those of ``multitask_readout`` that name the task."""
+    if not isinstance(config, Mapping):
+        return []
+    if not task:
+        return [config.get("readout")]
+    several = config.get("multitask_readout")
+    return [
+        readout
+        for readout in (several if isinstance(several, (list, tuple)) else ())
+        if isinstance(readout, Mapping) and readout.get("readout_id") == task
+    ]
 
 
 def _seconds(

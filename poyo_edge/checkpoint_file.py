@@ -1,8 +1,7 @@
 """Opens a research checkpoint without running anything that is in it.
 
-A torch file holds a pickle, and a pickle can call any function. Only torch's weights-only
-unpickler reads it here; beyond tensors and plain values it may build ``numpy.str_`` scalars,
-which torch_brain 0.1 uses as vocabulary words.
+The pickle in a torch file is read by a process of its own, within limits: see
+``checkpoint_unpickling``.
 """
 
 from __future__ import annotations
@@ -10,19 +9,14 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
-import pickle
-import pickletools
 import re
-import warnings
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import torch
+import safetensors.torch
 
-from poyo_edge.checkpoint_layout import foreign_layout
+from poyo_edge.checkpoint_confined import UnreadableError, read_confined
+from poyo_edge.checkpoint_unpickling import pickle_bytes, scan
 from poyo_edge.errors import CheckpointError
 
 logger = logging.getLogger(__name__)
@@ -33,16 +27,32 @@ _PICKLE_MAGIC = b"\x80"
 _CHUNK_BYTES = 1 << 20
 
 
-def read_torch_file(path: Path) -> tuple[object, str]:
-    """What a torch file holds, tensors on the CPU, and the SHA-256 of its bytes.
+def read_checkpoint_file(path: Path) -> tuple[object, str, bool]:
+    """What a torch or safetensors file holds, tensors on the CPU; the SHA-256 of its bytes; and
+    whether it is a safetensors file, which holds tensors alone.
 
     Raises:
         CheckpointError: the file is absent, damaged, of another format, or its pickle asks for
             anything but tensors and plain values. Nothing that it asks for is ever called.
     """
     data = _read_bytes(path)
+    digest = hashlib.sha256(data).hexdigest()
+    if _is_safetensors(data):
+        return _load_safetensors(path, data), digest, True
     _require_torch_format(path, data)
-    return _unpickle(path, data), hashlib.sha256(data).hexdigest()
+    return _unpickle(path, data), digest, False
+
+
+def _is_safetensors(data: bytes) -> bool:
+    return data[8:10] == b'{"' and int.from_bytes(data[:8], "little") < len(data)
+
+
+def _load_safetensors(path: Path, data: bytes) -> object:
+    try:
+        return safetensors.torch.load(data)
+    except Exception as error:
+        logger.debug("reading %s failed", path, exc_info=error)
+        raise _damaged(path) from None
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -63,8 +73,6 @@ def _require_torch_format(path: Path, data: bytes) -> None:
         raise _not_torch(path, "an empty file", "copy or download it again")
     if data.startswith(_HDF5_MAGIC):
         raise _not_torch(path, "an HDF5 file", "pass the checkpoint, not a recording")
-    if data[8:10] == b'{"' and int.from_bytes(data[:8], "little") < len(data):
-        raise _not_torch(path, "a safetensors file, which holds no vocabulary", save_again)
     if data.startswith(_ZIP_MAGIC):
         _require_pickle_in_zip(path, data)
     elif not data.startswith(_PICKLE_MAGIC):
@@ -75,11 +83,16 @@ def _require_pickle_in_zip(path: Path, data: bytes) -> None:
     # zipfile raises many kinds of errors for damaged archives; all mean the same here.
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            _require_checksums(archive)
+            unpacked = sum(info.file_size for info in archive.infolist())
+            if unpacked <= len(data):  # torch never compresses; more is a bomb
+                _require_checksums(archive)
             names = {name.rpartition("/")[2] for name in archive.namelist()}
     except Exception as error:
         logger.debug("reading the archive %s failed", path, exc_info=error)
         raise _damaged(path) from None
+    if unpacked > len(data):
+        got = f"an archive of {len(data)} bytes that unpacks to {unpacked}"
+        raise _not_torch(path, got, "save it again with torch.save")
     if "constants.pkl" in names:
         raise _not_torch(path, "a TorchScript archive", "pass the training checkpoint instead")
     if "data.pkl" not in names:
@@ -98,73 +111,42 @@ def _require_checksums(archive: zipfile.ZipFile) -> None:
 
 def _unpickle(path: Path, data: bytes) -> object:
     try:
-        with warnings.catch_warnings(), torch.serialization.safe_globals(_numpy_str_globals()):
-            warnings.simplefilter("ignore")
-            return torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
-    except pickle.UnpicklingError as error:
-        raise _refused(path, data, str(error)) from None
-    # torch raises nearly every builtin error for a damaged file (KeyError, AssertionError, ...).
-    except Exception as error:
-        logger.debug("torch.load of %s failed", path, exc_info=error)
+        return read_confined(data)
+    except UnreadableError as error:
+        logger.debug("reading %s failed: %s", path, error)
+        if error.kind == "pickle":
+            raise _refused(path, data, error.reason) from None
+        if error.kind == "limits":
+            raise _too_much(path) from None
         raise _damaged(path) from None
 
 
-def _numpy_str_globals() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
-    scalar: Any = np.str_("").__reduce__()[0]
-    return [
-        (scalar, "numpy._core.multiarray.scalar"),
-        (scalar, "numpy.core.multiarray.scalar"),  # as numpy 1 named it
-        np.dtype,
-        type(np.dtype("U1")),  # numpy.dtypes.StrDType
-    ]
-
-
 def _refused(path: Path, data: bytes, reason: str) -> CheckpointError:
-    globals_, strings = _scan(_pickle_bytes(data))
+    globals_, _ = scan(pickle_bytes(data))
     found = re.search(r"GLOBAL ([\w.<>]+)|got <class '([\w.]+)'>", reason)
     unknown = [g for g in globals_ if not g.startswith(("torch.", "collections.", "numpy."))]
     if found is None and not unknown:
         return _damaged(path)
     name = (found[1] or found[2]) if found else unknown[0]
-    layout = foreign_layout(strings)
-    if layout is None and name.startswith("omegaconf."):
-        layout = "layout F (ibl-bwb trainers, configuration pickled with OmegaConf)"
     return CheckpointError(
         path,
         "pickle",
         expected="only tensors and plain values",
-        got=f"the global {name!r}" + (f" in {layout}" if layout else ""),
+        got=f"the global {name!r}",
         do="it was refused and did not run; where the file was made, save the weights alone with "
         "torch.save(model.state_dict(), PATH)",
     )
 
 
-def _pickle_bytes(data: bytes) -> bytes:
-    if not data.startswith(_ZIP_MAGIC):
-        return data
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            return archive.read(next(n for n in archive.namelist() if n.endswith("data.pkl")))
-    except zipfile.BadZipFile:  # written without checksums
-        return b""
-
-
-def _scan(pickled: bytes) -> tuple[list[str], list[str]]:
-    """Globals that a pickle names and texts that it holds, read without executing it."""
-    names: list[str] = []
-    texts: list[str] = []
-    # The scan goes as far as the pickle is well formed; what it found until then is enough.
-    try:
-        for opcode, argument, _ in pickletools.genops(pickled):
-            if opcode.name == "GLOBAL":
-                names.append(str(argument).replace(" ", "."))
-            elif opcode.name == "STACK_GLOBAL":
-                names.append(".".join(texts[-2:]))
-            elif isinstance(argument, str):
-                texts.append(argument)
-    except ValueError:
-        pass
-    return names, texts
+def _too_much(path: Path) -> CheckpointError:
+    return CheckpointError(
+        path,
+        "file",
+        expected="a checkpoint that can be read within its limits of memory and time",
+        got="one that needs more than four times its size and 1 GiB, or more than two minutes",
+        do="where the file was made, save the weights alone with "
+        "torch.save(model.state_dict(), PATH)",
+    )
 
 
 def _not_torch(path: Path, got: str, do: str) -> CheckpointError:

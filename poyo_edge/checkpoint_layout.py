@@ -15,6 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from poyo_edge.checkpoint_confined import Foreign
 from poyo_edge.errors import CheckpointError, UsageError
 from poyo_edge.model import NOT_AVAILABLE, RotaryTimeEmbedding
 from poyo_edge.spec import ModelSpec
@@ -25,13 +26,6 @@ OmegaFormula = Literal["v0.1.0", "v0.1.1+", "custom"]
 VOCAB_KEYS = ("unit_emb.vocab", "session_emb.vocab")
 
 _WRAPPERS = re.compile(r"(?:model\.|module\.|_orig_mod\.)*")
-_FOREIGN = (
-    (r"perceiver_io\.", "layout A (POYO before torch_brain 0.1.0, keys 'perceiver_io.*')"),
-    (r"backbone\.", "layout E (POSSM, a recurrent model)"),
-    (r"input_value_map\b", "layout D (CaPOYO, calcium traces instead of spikes)"),
-    (r"(task_emb\b|readout\.projections\.)", "layout C (POYO+, several tasks)"),
-    (r"(?:\w+_)?lora", "a LoRA checkpoint whose adapters are not merged into the weights"),
-)
 # The two published formulas differ by 1.1e-5 (relative, slowest pair), float32 noise is 1e-6.
 _OMEGA_TOLERANCE = 4e-6
 
@@ -42,16 +36,6 @@ def wrapper_prefix(keys: Iterable[str]) -> str:
     anchor = min((k for k in keys if k.endswith("unit_emb.weight")), key=len, default=keys[0])
     match = _WRAPPERS.match(anchor)
     return match.group() if match else ""
-
-
-def foreign_layout(keys: Iterable[str]) -> str | None:
-    """Name of the layout when the keys belong to a relative of POYO, else None."""
-    keys = list(keys)
-    for mark, name in _FOREIGN:
-        pattern = re.compile(rf"(?:^|\.){mark}", re.IGNORECASE)
-        if any(pattern.search(key) for key in keys):
-            return name
-    return None
 
 
 def float_tensors(path: Path, state: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -65,13 +49,18 @@ def float_tensors(path: Path, state: Mapping[str, Any]) -> dict[str, Tensor]:
         if key in VOCAB_KEYS:
             continue
         if not _is_dense_float(value):
-            got = value.dtype if isinstance(value, Tensor) else type(value).__name__
-            raise _wrong(path, key, "a dense floating-point tensor", got)
+            raise _wrong(path, key, "a dense floating-point tensor", _kind(value))
         weights[key] = value.detach().to(torch.float32, copy=True).contiguous()
         n_bad = int((~torch.isfinite(weights[key])).sum())
         if n_bad:
             raise _wrong(path, key, "finite float32 numbers", f"{n_bad} that are not finite")
     return weights
+
+
+def _kind(value: object) -> object:
+    if isinstance(value, Foreign):
+        return value.name
+    return value.dtype if isinstance(value, Tensor) else type(value).__name__
 
 
 def _is_dense_float(value: object) -> bool:

@@ -120,6 +120,12 @@ def export(
         list[float] | None,
         typer.Option(help="Behaviour units per model unit; once, or once for each output."),
     ] = None,
+    task: Annotated[
+        str | None, typer.Option(help="The task of a POYO+; inspect lists them.")
+    ] = None,
+    vocab: Annotated[
+        Path | None, typer.Option(help="JSON with the vocabularies, if the checkpoint has none.")
+    ] = None,
     keep_session: Annotated[
         list[str] | None, typer.Option(help="Put only this session in; may be repeated.")
     ] = None,
@@ -144,6 +150,8 @@ def export(
         sequence_length=sequence_length,
         latent_step=latent_step,
         output_scale=tuple(output_scale) if output_scale else None,
+        task=task,
+        vocab=vocab,
         keep_sessions=tuple(keep_session or ()),
         recording=recording,
         behavior=behavior,

@@ -10,9 +10,11 @@ from poyo_edge.errors import FileProblemError, MissingExtraError
 from poyo_edge.journal import MAGIC as JOURNAL_MAGIC
 from poyo_edge.journal import Decoded, Journal, Labels, Spikes
 from poyo_edge.recording import Recording
+from poyo_edge.recording_confined import require_readable
 from poyo_edge.session import Session
 
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+_SAFETENSORS = ".safetensors"
 _TORCH_MAGIC = (b"PK\x03\x04", b"\x80")
 """A zip, as torch writes since 1.6, or a bare pickle."""
 
@@ -40,7 +42,7 @@ def inspect_path(path: str | Path) -> dict[str, Any]:
     if path.suffix == ".session":
         header = Session.open(path).header.to_json()
         return {"kind": "session", "path": str(path), **header}
-    if not start.startswith(_TORCH_MAGIC):
+    if not start.startswith(_TORCH_MAGIC) and path.suffix != _SAFETENSORS:
         raise FileProblemError(
             path,
             "file",
@@ -71,6 +73,7 @@ def _artifact(path: Path) -> dict[str, Any]:
 
 
 def _recording(path: Path) -> dict[str, Any]:
+    require_readable(path)
     recording = Recording.open(path)
     first, last = recording.spike_times[[0, -1]].tolist()
     seconds = max(last - first, 1e-9)
@@ -115,10 +118,11 @@ def _journal(path: Path) -> dict[str, Any]:
 
 def _checkpoint(path: Path) -> dict[str, Any]:
     try:
-        from poyo_edge.checkpoint import load_checkpoint
+        from poyo_edge.checkpoint import open_checkpoint
     except ImportError:
         raise MissingExtraError("torch", "export", "inspecting a checkpoint") from None
-    checkpoint = load_checkpoint(path)
+    opened = open_checkpoint(path)
+    checkpoint = opened.load(task=opened.tasks[0] if opened.tasks else None)
     sessions = {name: len(units) for name, units in checkpoint.session_units().items()}
     return {
         "kind": "checkpoint",
@@ -132,5 +136,12 @@ def _checkpoint(path: Path) -> dict[str, Any]:
         "omega": checkpoint.omega_formula,
         "n_units": len(checkpoint.unit_vocab) - 1,
         "sessions": sessions,
-        "notes": list(checkpoint.notes),
+        "tasks": list(opened.tasks),
+        "notes": [*checkpoint.notes, *_choose(opened.tasks)],
     }
+
+
+def _choose(tasks: tuple[str, ...]) -> list[str]:
+    if len(tasks) < 2:
+        return []
+    return [f"It has {len(tasks)} tasks; this is the first. Export one of them with --task."]

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from poyo_edge.recording_access import values
 from poyo_edge.recording_reading import (
     behavior_names,
     find_behavior,
@@ -82,7 +83,7 @@ class Recording:
                 spike_times=times,
                 spike_units=units,
                 domains=read_domains(path, file),
-                behaviors=behavior_names(file),
+                behaviors=behavior_names(path, file),
             )
 
     def behavior(self, key: str, *, allow_nan: bool = False) -> Behavior:
@@ -140,13 +141,13 @@ def read_behavior(
     with reading(path) as file:
         group, dataset = find_behavior(path, file, key, known)
         times = sample_times(path, group, len(dataset))
-        values = np.asarray(dataset[()], dtype=np.float64)
-        mask = sample_mask(group, len(dataset))
+        samples = values(path, dataset).astype(np.float64)
+        mask = sample_mask(path, group, len(dataset))
     check_ascending(path, f"{key} timestamps", times)
-    if len(values) != len(times):
+    if len(samples) != len(times):
         expected = f"one value for each of {len(times)} timestamps"
-        refuse(path, key, expected, f"{len(values)} values", "write the group again")
-    behavior = Behavior(times[mask], values.reshape(len(values), -1)[mask])
+        refuse(path, key, expected, f"{len(samples)} values", "write the group again")
+    behavior = Behavior(times[mask], samples.reshape(len(samples), -1)[mask])
     _check_finite(path, key, behavior, allow_nan)
     return behavior
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -19,11 +20,12 @@ NOT_GROUPS = ("spikes", "units", "session", "subject")
 
 
 def refuse(path: Path, field: str, expected: str, got: object, do: str) -> NoReturn:
-    raise RecordingError(path, field, expected=expected, got=got, do=do)
+    one_line = " ".join(str(got).split())  # arrays print on several
+    raise RecordingError(path, field, expected=expected, got=one_line, do=do)
 
 
 def checked_unit_ids(path: Path, ids: list[str], *, ascii_only: bool) -> tuple[str, ...]:
-    repeated = sorted({i for i in ids if ids.count(i) > 1}) if len(set(ids)) < len(ids) else []
+    repeated = sorted(i for i, n in Counter(ids).items() if n > 1)
     unusable = [i for i in ids if not i or (ascii_only and not i.isascii()) or "\0" in i]
     if not ids or repeated or unusable:
         got = f"{repeated[0]!r} twice" if repeated else repr(unusable[0]) if unusable else "none"

@@ -20,6 +20,7 @@ from poyo_edge.runtime.core import Core
 from poyo_edge.session import Session
 from poyo_edge.tokens import cut_window
 
+pytest_plugins = ["checkpoint_fixtures"]
 Times = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int32]
 TINY = Path(__file__).parent / "data" / "tiny.poyo"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shutil
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from vouched import Values, rewritten
 
 from poyo_edge.artifact import (
     ADAPT,
@@ -42,22 +42,6 @@ FILES = (
     "sessions/tiny_a.session",
     "sessions/tiny_b.session",
 )
-Values = dict[str, Any]
-
-
-def rewritten(folder: Path, change: Callable[[Values], Any], *, checksum: bool = True) -> Path:
-    """The artifact with a changed manifest; its checksum is made right again."""
-    file = folder / MANIFEST
-    values = json.loads(file.read_text())
-    change(values)
-    if checksum:
-        rest = {
-            k: v for k, v in values.items() if k not in ("schema", "schema_version", "checksum")
-        }
-        text = json.dumps(rest, sort_keys=True)
-        values["checksum"] = hashlib.sha256(text.encode()).hexdigest()
-    file.write_text(json.dumps(values))
-    return folder
 
 
 def refusal(folder: Path) -> str:

@@ -21,6 +21,8 @@ FLAGS = {
         "--sequence-length",
         "--latent-step",
         "--output-scale",
+        "--task",
+        "--vocab",
         "--keep-session",
         "--recording",
         "--behavior",

@@ -118,7 +118,7 @@ def test_all_four_folders_are_looked_at() -> None:
         ("poyo_edge/tokens.py", "from poyo_edge.runtime.ring import SpikeRing"),
         ("poyo_edge/tokens.py", "from poyo_edge import runtime"),
         ("poyo_edge/tokens.py", "import poyo_edge.export.fold as fold"),
-        ("poyo_edge/tokens.py", "from poyo_edge.checkpoint_file import read_torch_file"),
+        ("poyo_edge/tokens.py", "from poyo_edge.checkpoint_file import read_checkpoint_file"),
         ("poyo_edge/tokens.py", "def f():\n    import torch"),
         ("poyo_edge/tokens.py", "from . import runtime"),
         ("poyo_edge/tokens.py", "from poyo_edge.converting import convert"),

@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from poyo_edge.errors import RecordingError
 from poyo_edge.recording import read_behavior, within
+from poyo_edge.recording_access import attribute, child, values
 from poyo_edge.recording_reading import (
     behavior_names,
     dataset_of,
@@ -105,8 +106,9 @@ class LazyRecording:
             session_id = prefix + read_session_id(path, file)
             names = read_unit_ids(path, file)
             counts, spike_index = _checked_spikes(path, file, len(names))
-            domains, behaviors = read_domains(path, file), behavior_names(file)
-            subject = file["subject"].attrs.get("id", "") if "subject" in file else ""
+            domains, behaviors = read_domains(path, file), behavior_names(path, file)
+            about = child(path, file, "subject")
+            subject = (attribute(path, about, "id") or "") if about is not None else ""
             intervals = {name: (_intervals(path, file, name), w) for name, w in weights.items()}
         times = read_behavior(path, behavior, behaviors).times
         return cls(
@@ -125,7 +127,7 @@ class LazyRecording:
     def samples(self, split: FloatArray) -> tuple[FloatArray, FloatArray]:
         """All behaviour in the intervals (K, 2): times (S,) seconds and values (S, O)."""
         with reading(self.path) as file:
-            known = behavior_names(file)
+            known = behavior_names(self.path, file)
         found = read_behavior(self.path, self.behavior, known)
         inside = within(found.times, split)
         return found.times[inside], found.values[inside]
@@ -175,11 +177,18 @@ class LazyRecording:
                 times=None if regular else group["timestamps"],
                 values=group[key],
                 n_samples=n_samples,
-                grid=(sample_times(self.path, group, n_samples), sample_mask(group, n_samples))
+                grid=(
+                    sample_times(self.path, group, n_samples),
+                    sample_mask(self.path, group, n_samples),
+                )
                 if regular
                 else None,
             )
         return self._file
+
+    def _grid(self, group: Any, n_samples: int) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
+        path = self.path
+        return sample_times(path, group, n_samples), sample_mask(path, group, n_samples)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_file": None}
@@ -218,7 +227,7 @@ def _checked_spikes(path: Path, file: Any, n_units: int) -> tuple[IntArray, Floa
 
 
 def _intervals(path: Path, file: Any, name: str) -> FloatArray:
-    group = file.get(name.replace(".", "/"))
+    group = child(path, file, name.replace(".", "/"))
     if not isinstance(group, h5py.Group) or not {"start", "end"} <= set(group):
         raise RecordingError(
             path,
@@ -227,7 +236,9 @@ def _intervals(path: Path, file: Any, name: str) -> FloatArray:
             got="none of that name",
             do="correct the recipe's weights for this source",
         )
-    return np.stack([group["start"][()], group["end"][()]], axis=-1).astype(np.float64)
+    return np.stack([values(path, group[edge]) for edge in ("start", "end")], axis=-1).astype(
+        np.float64
+    )
 
 
 def _rows(index: FloatArray, length: int, start: float, end: float) -> tuple[int, int]:

@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch import seed_everything
 
 from poyo_edge.checkpoint import Checkpoint, load_checkpoint
-from poyo_edge.checkpoint_file import read_torch_file
+from poyo_edge.checkpoint_file import read_checkpoint_file
 from poyo_edge.errors import CheckpointError
 from poyo_edge.model import POYO, VocabEmbedding
 from poyo_edge.spec import OutputScale
@@ -162,7 +162,7 @@ def check_resume(path: Path, plan: Plan) -> int:
     Raises:
         CheckpointError: the file cannot be read, or is of another recipe, size or set of sessions.
     """
-    content, _ = read_torch_file(path)
+    content = read_checkpoint_file(path)[0]
     hyper = content.get("hyper_parameters", {}) if isinstance(content, dict) else {}
     do = "resume with the same recipe and recordings, or start anew without --resume"
     if not isinstance(content, dict) or "optimizer_states" not in content or "recipe" not in hyper:

@@ -12,7 +12,7 @@ import torch
 from torch_brain.batching import collate, pad8, track_mask8
 
 from poyo_edge.checkpoint import load_checkpoint
-from poyo_edge.checkpoint_file import read_torch_file
+from poyo_edge.checkpoint_file import read_checkpoint_file
 from poyo_edge.spec import OutputScale
 from poyo_edge.tokens import latent_tokens, window_tokens
 from poyo_edge.training.lazy import LazyRecording, unit_names
@@ -88,7 +88,7 @@ class TorchDecoder:
 
 def _readouts(path: Path) -> dict[str, tuple[OutputScale, str]]:
     """Session → its output scale and behaviour, where the file says them session by session."""
-    content, _ = read_torch_file(path)
+    content = read_checkpoint_file(path)[0]
     hyper = content.get("hyper_parameters") if isinstance(content, Mapping) else None
     datasets = hyper.get("dataset") if isinstance(hyper, Mapping) else None
     found: dict[str, tuple[OutputScale, str]] = {}

@@ -1,0 +1,226 @@
+"""What is fuzzed: one function for each reader of files, which raises nothing but a crash.
+
+Each takes the bytes of a file and gives them to the reader as a file. The errors that a reader
+raises on purpose are its answer; anything else is a crash.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from poyo_edge.artifact import GOLDEN, MANIFEST, WEIGHTS, Artifact, read_manifest
+from poyo_edge.errors import (
+    ArtifactError,
+    BackendError,
+    CheckpointError,
+    RecordingError,
+    SessionError,
+    UsageError,
+)
+from poyo_edge.onnx_guard import require_plain_onnx
+from poyo_edge.recording import Recording, write_recording
+from poyo_edge.runtime.engine_key import EngineKey
+from poyo_edge.runtime.engines import EngineRecord, EngineStore
+from poyo_edge.runtime.machine import Machine
+from poyo_edge.session import _HEADER_KEY as HEADER_KEY
+from poyo_edge.session import Session, read_header
+from poyo_edge.session import _header as header
+from poyo_edge.spec import ModelSpec
+
+ROOT = Path(__file__).parents[1]
+TINY = ROOT / "tests" / "data" / "tiny.poyo"
+Target = Callable[[bytes], object]
+
+
+def session(data: bytes) -> None:
+    """A ``.session`` file, and its JSON header as it stands behind a checksum that holds."""
+    path = _file("x.session", data)
+    for read in (read_header, Session.open):
+        with contextlib.suppress(SessionError):
+            read(path)
+    with contextlib.suppress(SessionError):
+        header(path, {HEADER_KEY: data.decode(errors="replace")})
+
+
+def manifest(data: bytes) -> None:
+    """``manifest.json``: with its own checksum, and with one that holds."""
+    for content in (data, _resealed(data, "schema", "schema_version")):
+        _file(MANIFEST, content)
+        with contextlib.suppress(ArtifactError):
+            read_manifest(_FOLDER)
+
+
+def golden(data: bytes) -> None:
+    """``golden.safetensors`` or ``weights.safetensors``, vouched for by a manifest."""
+    artifact = _Vouched(path=_FOLDER, manifest=_TINY_MANIFEST)
+    _file(GOLDEN, data)
+    _file(WEIGHTS, data)
+    with contextlib.suppress(ArtifactError):
+        artifact.golden()
+    with contextlib.suppress(ArtifactError):
+        artifact.weights({"token_type": (4, 16)})
+
+
+def engine(data: bytes) -> None:
+    """``KEY.json`` of an engine, with its own checksum and with one that holds, under the name
+    that its key asks for; and the engine beside it."""
+    folder = _FOLDER / "engines"
+    for content in (data, _resealed(data, "schema")):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(mode=0o700)
+        store, record = EngineStore(folder), folder / "x.json"
+        record.write_bytes(content)
+        try:
+            store.records()
+        except ArtifactError as problem:
+            wanted = folder / f"{str(problem.expected)[:100]}.json"
+            if problem.field == "name" and wanted.parent == folder and "\0" not in wanted.name:
+                record.rename(wanted)
+                wanted.with_suffix(".engine").write_bytes(data)
+        store.examine("0" * 64, Machine())
+        with contextlib.suppress(ArtifactError, BackendError):
+            store.fitting("tensorrt", "0" * 64, Machine())
+
+
+def onnx_guard(data: bytes) -> None:
+    """An ONNX file."""
+    with contextlib.suppress(ArtifactError):
+        require_plain_onnx(data, "core.onnx")
+
+
+def recording(data: bytes) -> None:
+    """An HDF5 file, with every behaviour in it."""
+    try:
+        opened = Recording.open(_file("x.h5", data))
+    except RecordingError:
+        return
+    for key in opened.behaviors:
+        with contextlib.suppress(RecordingError):
+            opened.behavior(key)
+
+
+def checkpoint(data: bytes) -> None:
+    """A torch file."""
+    from poyo_edge.checkpoint import load_checkpoint
+
+    with contextlib.suppress(CheckpointError, UsageError):  # of a POYO+, which needs a task
+        load_checkpoint(_file("x.ckpt", data))
+
+
+TARGETS: dict[str, Target] = {
+    f.__name__: f for f in (session, manifest, golden, engine, onnx_guard, recording, checkpoint)
+}
+
+
+def seeds(name: str) -> list[bytes]:
+    """Small files that the reader accepts, to begin with."""
+    if name == "session":
+        return [path.read_bytes() for path in sorted((TINY / "sessions").iterdir())]
+    if name == "manifest":
+        return [(TINY / MANIFEST).read_bytes()]
+    if name == "golden":
+        return [(TINY / f"{part}.safetensors").read_bytes() for part in ("golden", "weights")]
+    if name == "onnx_guard":
+        return [(TINY / f"{part}.onnx").read_bytes() for part in ("core", "adapt")]
+    if name == "engine":
+        return [_engine_record()]
+    return [_small_recording()] if name == "recording" else _small_checkpoints()
+
+
+class _Vouched(Artifact):
+    """An artifact whose manifest vouches for whatever its files are."""
+
+    def read(self, name: str) -> bytes:
+        return (self.path / name).read_bytes()
+
+
+_MEMORY = Path("/dev/shm")
+_FOLDER = Path(tempfile.mkdtemp(prefix="poyo-fuzz-", dir=_MEMORY if _MEMORY.is_dir() else None))
+_TINY_MANIFEST = read_manifest(TINY)
+
+
+def _file(name: str, data: bytes) -> Path:
+    path = _FOLDER / name
+    path.write_bytes(data)
+    return path
+
+
+def _resealed(data: bytes, *outside: str) -> bytes:
+    """JSON with a checksum that holds, so that what lies behind it is reached."""
+    try:
+        values = json.loads(data)
+        kept = {k: v for k, v in values.items() if k not in (*outside, "checksum")}
+        checksum = hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+        return json.dumps({**values, "checksum": checksum}).encode()
+    except (ValueError, AttributeError, RecursionError):
+        return data
+
+
+def _engine_record() -> bytes:
+    key = EngineKey(
+        flavour="tensorrt", core_sha256="0" * 64, graph_sha256="1" * 64, precision="fp16",
+        n_spikes=512, n_units=100, version="10.3.0", sm=("87",), driver="12.6", l4t="36.4.3",
+        flags=("detailed",),
+    )  # fmt: skip
+    record = EngineRecord(
+        key=key, sha256="2" * 64, size=3, build_s=1.5, parity=None, created="2025"
+    )
+    return json.dumps(record.to_json()).encode()
+
+
+def _small_recording() -> bytes:
+    path = write_recording(
+        _FOLDER / "seed.h5", session_id="s", subject_id="a", unit_ids=["u0", "u1"],
+        spike_times=[0.1, 0.2, 0.3], spike_units=[0, 1, 0],
+        behaviors={"cursor.vel": ([0.1, 0.2], [[1.0, 2.0], [3.0, 4.0]])},
+        domains={"train": [[0.0, 0.2]], "test": [[0.2, 0.3]]},
+    )  # fmt: skip
+    return path.read_bytes()
+
+
+def _small_checkpoints() -> list[bytes]:
+    """A bare file and one with a configuration, of a model of a few kilobytes."""
+    import torch
+
+    from poyo_edge.model import POYO
+
+    spec = ModelSpec(
+        dim=4, depth=1, dim_head=4, cross_heads=1, self_heads=1, latents_per_step=1, dim_out=1,
+        ffn_mult=1, rotating_pairs=1,
+    )  # fmt: skip
+    state = POYO(spec, ["a/u0"], ["a"]).state_dict()
+    wrapped = {f"model.{name}": value for name, value in state.items()}
+    hyper = {"model": {"dim": 4, "sequence_length": 1.0, "latent_step": 0.125}}
+    contents = [state, {"state_dict": wrapped, "hyper_parameters": hyper}]
+    files = []
+    for content in contents:
+        for new in (True, False):
+            file = io.BytesIO()
+            torch.save(content, file, _use_new_zipfile_serialization=new)
+            files.append(file.getvalue())
+    return files
+
+
+def read_pickles_here() -> None:
+    """Read the pickles of checkpoints in this process, so that the fuzzer sees the way."""
+    import safetensors.torch
+
+    from poyo_edge import checkpoint_confined, checkpoint_file, checkpoint_unpickling
+
+    def read_here(data: bytes) -> object:
+        reply = checkpoint_unpickling._reply(data)
+        n_text = int.from_bytes(reply[:8], "little")
+        content = json.loads(reply[16 : 16 + n_text])
+        if "error" in content:
+            raise checkpoint_confined.UnreadableError(content["error"], content.get("reason", ""))
+        tensors = safetensors.torch.load(reply[16 + n_text :])
+        return checkpoint_confined._value(content["content"], tensors)
+
+    vars(checkpoint_file)["read_confined"] = read_here
