@@ -106,6 +106,8 @@ class Recipe:
     tail_weight: float = 1.0
     recency_s: float = 0.0
     """Time constant with which samples weigh less the farther they are from the window's end."""
+    end_at_samples: bool = False
+    """Let windows end where a sample is, as a live decoder's do, and decode that sample too."""
     identify_epochs: int = 0
     """First rounds, in which only the unit and session embeddings are trained."""
     unfreeze_epochs: float = 1.0
