@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from poyo_edge.model import POYO
+from poyo_edge.training.loss import step_loss
 from poyo_edge.training.optim import optimizer_and_schedule
 from poyo_edge.training.recipe import Recipe
 from poyo_edge.training.windows import mixed
@@ -61,16 +62,12 @@ class TrainingModule(LightningModule):
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
         """The weighted mean square error over the windows of all devices, in the model's scale."""
-        target, weight = batch.pop("target"), batch.pop("target_weight")
-        prediction = self.model(**batch)
-        error = (prediction.float() - target).square().mean(dim=-1)
         # DDP averages gradients over devices: each one's share of the sum, times their number.
-        world, total = self.trainer.world_size, weight.sum()
+        world, total = self.trainer.world_size, batch["target_weight"].sum()
         if world > 1:
             torch.distributed.all_reduce(total)
             total = total / world
-        loss: Tensor = (error * weight).sum() / total.clamp(min=1e-6)
-        return loss
+        return step_loss(self.model, batch, total, self.recipe.at_once)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Take away the gradients of weights that are frozen in this step."""

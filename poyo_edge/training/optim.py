@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 from poyo_edge.training.recipe import Recipe
 
 _TABLES = ("unit_emb.", "session_emb.")
+_SMALL_TABLES = ("latent_emb.", "token_type_emb.")
 _LARGEST_NORM = 10.0
 
 
@@ -84,15 +85,22 @@ def optimizer_and_schedule(
     """A recipe's optimiser over a model, and its one-cycle schedule over so many steps."""
     named = list(model.named_parameters())
     tables = [p for name, p in named if name.startswith(_TABLES)]
-    others = [p for name, p in named if not name.startswith(_TABLES)]
-    rates = [recipe.peak_lr * recipe.table_lr, recipe.peak_lr]
+    small = [p for name, p in named if name.startswith(_SMALL_TABLES)]
+    others = [p for name, p in named if not name.startswith(_TABLES + _SMALL_TABLES)]
+    groups: list[dict[str, Any]] = [{"params": tables}, {"params": small}, {"params": others}]
+    high = recipe.peak_lr * recipe.table_lr
+    rates = [high, high, recipe.peak_lr]
+    settings: dict[str, Any] = {
+        "lr": recipe.peak_lr,
+        "betas": (0.9, recipe.beta2),
+        "weight_decay": recipe.weight_decay,
+    }
     optimizer: Optimizer
     if recipe.optimizer == "adamw":
-        groups: list[dict[str, Any]] = [{"params": tables}, {"params": others}]
-        optimizer = AdamW(groups, lr=recipe.peak_lr, weight_decay=recipe.weight_decay)
+        optimizer = AdamW(groups, **settings)
     else:
-        groups = [{"params": tables, "sparse": True}, {"params": others}]
-        optimizer = SparseLamb(groups, lr=recipe.peak_lr, weight_decay=recipe.weight_decay)
+        groups[0]["sparse"] = True
+        optimizer = SparseLamb(groups, **settings)
     schedule = OneCycleLR(
         optimizer,
         rates,

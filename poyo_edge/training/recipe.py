@@ -73,6 +73,8 @@ class Recipe:
     """Rounds through all windows; or give ``steps``."""
     batch_size: int = 32
     """Windows in a step, of all devices together."""
+    at_once: int = 0
+    """Windows that go through the model at once, on each device; 0 takes all of a step."""
     optimizer: str = "adamw"
     lr: float = 0.0
     """Peak of the one-cycle schedule; or give ``base_lr``."""
@@ -83,7 +85,9 @@ class Recipe:
     div_factor: float = 25.0
     """The peak divided by the first learning rate."""
     table_lr: float = 1.0
-    """Learning rate of the unit and session tables, as a multiple of the others'."""
+    """Learning rate of all embeddings (units, sessions, latents, token types), as a multiple."""
+    beta2: float = 0.999
+    """Decay of the mean square gradients that the optimiser divides by."""
     average: float = 0.0
     """Decay of a moving average of the weights, which is what is judged and kept; 0 for none."""
     weight_decay: float = 1e-4
@@ -102,6 +106,8 @@ class Recipe:
     tail_weight: float = 1.0
     recency_s: float = 0.0
     """Time constant with which samples weigh less the farther they are from the window's end."""
+    end_at_samples: bool = False
+    """Let windows end where a sample is, as a live decoder's do, and decode that sample too."""
     identify_epochs: int = 0
     """First rounds, in which only the unit and session embeddings are trained."""
     unfreeze_epochs: float = 1.0
@@ -164,7 +170,7 @@ class Recipe:
         for name in (
             "steps", "epochs", "lr", "base_lr", "weight_decay", "clip_norm", "identify_epochs",
             "seed", "workers", "validate_every", "checkpoint_every",
-            "recency_s",
+            "recency_s", "at_once",
         ):  # fmt: skip
             if not 0 <= getattr(self, name) < math.inf:
                 raise UsageError(f"{name}: expected a number >= 0, got {getattr(self, name)}")
@@ -179,7 +185,14 @@ class Recipe:
         ):
             if not 0 < getattr(self, name) < math.inf:
                 raise UsageError(f"{name}: expected a number > 0, got {getattr(self, name)}")
-        for name in ("ffn_dropout", "lin_dropout", "atn_dropout", "warmup_share", "average"):
+        for name in (
+            "ffn_dropout",
+            "lin_dropout",
+            "atn_dropout",
+            "warmup_share",
+            "average",
+            "beta2",
+        ):
             if not 0 <= getattr(self, name) < 1:
                 raise UsageError(f"{name}: expected 0 <= number < 1, got {getattr(self, name)}")
 

@@ -196,7 +196,7 @@ def _converted(where: str, value: Any, hint: Any) -> Any:
             return float(value)
         if kind is int and isinstance(value, int) and not isinstance(value, bool):
             return value
-        if (kind is str and isinstance(value, str)) or (
+        if (kind in (str, bool) and isinstance(value, kind)) or (
             origin is not None and issubclass(origin, Mapping) and isinstance(value, dict)
         ):
             return value
@@ -204,7 +204,10 @@ def _converted(where: str, value: Any, hint: Any) -> Any:
     raise UsageError(f"{where}: expected {_KINDS.get(name, 'a list')}, got {value!r}")
 
 
-_KINDS = {"float": "a number", "int": "an integer", "str": "text", "Mapping": "a table"}
+_KINDS = {
+    "float": "a number", "int": "an integer", "str": "text", "Mapping": "a table",
+    "bool": "true or false",
+}  # fmt: skip
 
 
 def _meant(name: str, known: Sequence[str]) -> str:

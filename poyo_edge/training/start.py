@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from poyo_edge.checkpoint_file import read_checkpoint_file
 from poyo_edge.errors import CheckpointError
 from poyo_edge.model import POYO, VocabEmbedding
 from poyo_edge.spec import OutputScale
+from poyo_edge.training.readouts import readouts_of
 from poyo_edge.training.recipe import RUN_KEYS, Recipe, check_spec
 from poyo_edge.training.sources import Told, TrainingSession, open_sessions
 from poyo_edge.training.windows import StepBatches, WindowDataset
@@ -103,8 +105,9 @@ def prepare(
     Args:
         data: see ``open_sessions``.
         recipe: with the sizes of the model, unless a checkpoint brings them.
-        start_from: a checkpoint whose weights to begin with. Its sizes win over the recipe's;
-            units and sessions that it knows keep their embeddings, others get new ones.
+        start_from: a checkpoint whose weights to begin with. Its sizes and periods win over the
+            recipe's, its scale serves sources without one; units and sessions that it knows keep
+            their embeddings, others get new ones.
         on_progress: told after each recording.
 
     Raises:
@@ -114,7 +117,7 @@ def prepare(
     source = None if start_from is None else load_checkpoint(start_from)
     if source is not None:
         check_spec(source.spec)
-        recipe = dataclasses.replace(recipe, spec=source.spec)
+        recipe = _continuing(recipe, source)
     sessions = open_sessions(data, recipe, on_progress)
     seed_everything(recipe.seed, verbose=False)
     model = POYO(
@@ -137,6 +140,19 @@ def prepare(
         steps_per_epoch=batches.steps_per_epoch,
         n_windows=batches.n_windows,
     )
+
+
+def _continuing(recipe: Recipe, source: Checkpoint) -> Recipe:
+    """The recipe with what belongs to the weights: sizes, periods, and the scale of behaviours."""
+    scales = {behavior: scale for scale, behavior in readouts_of(source.path).values()}
+    data = dict(recipe.data)
+    for name, one in recipe.data.items():
+        scale = scales.get(one.behavior)
+        if not one.scale and scale is not None:
+            data[name] = dataclasses.replace(one, scale=scale.scale, offset=scale.offset)
+    omega = float(source.weights["rotary_emb.omega"].max())
+    t_min = float(f"{2 * math.pi / omega:.6g}") if omega > 0 else recipe.t_min
+    return dataclasses.replace(recipe, spec=source.spec, data=data, t_min=t_min)
 
 
 def _begin_with(model: POYO, source: Checkpoint) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch_brain.batching import collate
 
+from poyo_edge.training.loss import step_loss
 from poyo_edge.training.optim import optimizer_and_schedule
 from poyo_edge.training.run import n_parameters
 from poyo_edge.training.sources import TrainingSession
@@ -111,12 +112,11 @@ def _measured(plan: Plan) -> dict[str, Any]:
             cut_s.append(time.perf_counter() - started)
             tokens += batch["input_mask"].sum(dim=1).tolist()
             batch = {name: value.to(device) for name, value in batch.items()}
-            target, weight = batch.pop("target"), batch.pop("target_weight")
             started = time.perf_counter()
             bf16 = recipe.precision == "bf16-mixed"
             with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
-                error = (model(**batch).float() - target).square().mean(dim=-1)
-            (error * weight).sum().div(weight.sum().clamp(min=1e-6)).backward()
+                loss = step_loss(model, batch, batch["target_weight"].sum(), recipe.at_once)
+            torch.autograd.backward(loss)
             optimizer.step()
             optimizer.zero_grad()
             if on_gpu:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,9 @@ import torch
 from torch_brain.batching import collate, pad8, track_mask8
 
 from poyo_edge.checkpoint import load_checkpoint
-from poyo_edge.checkpoint_file import read_checkpoint_file
-from poyo_edge.spec import OutputScale
 from poyo_edge.tokens import latent_tokens, window_tokens
 from poyo_edge.training.lazy import LazyRecording, unit_names
+from poyo_edge.training.readouts import readouts_of
 from poyo_edge.training.validation import predict
 
 Float64 = npt.NDArray[np.float64]
@@ -36,7 +35,7 @@ class TorchDecoder:
         self._model = checkpoint.model().to(self._device)
         self._units, self._sessions = checkpoint.unit_vocab, checkpoint.session_vocab
         self._scale = checkpoint.output
-        readouts = _readouts(path)
+        readouts = readouts_of(path)
         self._scales = {name: scale for name, (scale, _) in readouts.items()}
         behaviors = {behavior for _, behavior in readouts.values() if behavior}
         self.behavior = behaviors.pop() if len(behaviors) == 1 else ""
@@ -84,25 +83,3 @@ class TorchDecoder:
             "session_index": self._sessions[recording.session_id],
             "output_timestamps": pad8((queries - start).astype(np.float32)),
         }
-
-
-def _readouts(path: Path) -> dict[str, tuple[OutputScale, str]]:
-    """Session → its output scale and behaviour, where the file says them session by session."""
-    content = read_checkpoint_file(path)[0]
-    hyper = content.get("hyper_parameters") if isinstance(content, Mapping) else None
-    datasets = hyper.get("dataset") if isinstance(hyper, Mapping) else None
-    found: dict[str, tuple[OutputScale, str]] = {}
-    for dataset in datasets if isinstance(datasets, list) else ():
-        try:
-            readout = dataset["config"]["readout"]
-            std, mean = readout["normalize_std"], readout.get("normalize_mean", 0.0)
-            scale = OutputScale(scale=_numbers(std), offset=_numbers(mean))
-            names = [name for part in dataset["selection"] for name in part["sessions"]]
-        except (KeyError, TypeError, AttributeError):
-            continue
-        found |= {name: (scale, str(readout.get("value_key", ""))) for name in names}
-    return found
-
-
-def _numbers(value: Any) -> tuple[float, ...]:
-    return tuple(value) if isinstance(value, (list, tuple)) else (float(value),)

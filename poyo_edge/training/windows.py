@@ -143,8 +143,10 @@ class WindowDataset(Dataset[dict[str, Any]]):
     def __getitem__(self, draw: Draw) -> dict[str, Any]:
         """Inputs and targets of a training window."""
         session = self._sessions[draw.session]
-        cut = session.recording.cut(draw.start, draw.end)
-        spike_times, spike_units = cut.spike_times - draw.start, cut.spike_units
+        start, cut = draw.start, session.recording.cut(draw.start, draw.end)
+        if self._recipe.end_at_samples and len(cut.times):
+            start, cut = self._moved(session, cut)
+        spike_times, spike_units = cut.spike_times - start, cut.spike_units
         units = self._units[draw.session]
         if self._dropout is not None and len(units) > 1:
             spike_times, spike_units, units = self._dropped(
@@ -152,8 +154,19 @@ class WindowDataset(Dataset[dict[str, Any]]):
             )
         return {
             **self._tokens(spike_times, spike_units, units, draw.session),
-            **self._targets(session, cut, draw.start),
+            **self._targets(session, cut, start),
         }
+
+    def _moved(self, session: TrainingSession, cut: Cut) -> tuple[float, Cut]:
+        """The window that ends at the cut's last sample, queried there too, and its start.
+
+        It begins up to a sample earlier; behaviour from before the cut, which may be of another
+        split, stays out.
+        """
+        end = float(cut.times[-1])
+        start = end - self._recipe.spec.window_seconds
+        spikes = session.recording.cut(start, end)
+        return start, Cut(spikes.spike_times, spikes.spike_units, cut.times, cut.values)
 
     def causal(self, session_id: str, time: float) -> dict[str, Any]:
         """Inputs of the window [time - T, time), queried at its end; nothing is dropped."""

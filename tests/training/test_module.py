@@ -11,15 +11,19 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("lightning")
 models = pytest.importorskip("torch_brain.models")
+collate = pytest.importorskip("torch_brain.batching").collate
 
 from tiny_run import TINY, tiny_study  # noqa: E402
 
 from poyo_edge.errors import CheckpointError  # noqa: E402
 from poyo_edge.model import POYO  # noqa: E402
-from poyo_edge.training import train  # noqa: E402
+from poyo_edge.training import Source, train  # noqa: E402
+from poyo_edge.training.loss import pieces, step_loss  # noqa: E402
 from poyo_edge.training.module import thaw_step  # noqa: E402
 from poyo_edge.training.optim import SparseLamb  # noqa: E402
+from poyo_edge.training.start import prepare  # noqa: E402
 from poyo_edge.training.watch import warnings_of  # noqa: E402
+from poyo_edge.training.windows import StepBatches  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +107,22 @@ def test_the_checkpoint_brings_its_own_size(study: Path, tmp_path: Path) -> None
         train([study / "sim_02.h5"], wide, tmp_path / "u.ckpt", start_from=tmp_path / "bad.ckpt")
 
 
+def test_tuning_keeps_the_scale_and_the_periods_of_the_checkpoint(
+    study: Path, tmp_path: Path
+) -> None:
+    measured = dataclasses.replace(TINY, steps=1, t_min=0.2, data={"recordings": Source()})
+    base = train([study / "sim_00.h5"], measured, tmp_path / "base.ckpt")
+    plain = dataclasses.replace(measured, t_min=1e-4)
+    fresh = prepare([study / "sim_02.h5"], plain).sessions[0].scale
+    plan = prepare([study / "sim_02.h5"], plain, start_from=base.checkpoint)
+    assert plan.sessions[0].scale.scale == base.scale.scale != fresh.scale
+    assert plan.sessions[0].scale.offset == base.scale.offset
+    assert plan.hyper_parameters()["model"]["t_min"] == 0.2
+    own = dataclasses.replace(plain, data={"recordings": Source(scale=(10.0,))})
+    plan = prepare([study / "sim_02.h5"], own, start_from=base.checkpoint)
+    assert plan.sessions[0].scale.scale == (10.0,)
+
+
 def test_bf16_trains_and_keeps_float32_weights(study: Path, tmp_path: Path) -> None:
     recipe = dataclasses.replace(TINY, precision="bf16-mixed", accelerator="cpu")
     trained = train(study, recipe, tmp_path / "a.ckpt")
@@ -150,3 +170,21 @@ def test_another_shortest_period_reaches_torch_brain(study: Path, tmp_path: Path
     omega = theirs.rotary_emb.omega
     assert float(omega.max()) == pytest.approx(2 * torch.pi / 0.2, rel=1e-4)
     assert torch.equal(omega, state_of(path)["model.rotary_emb.omega"])
+
+
+def test_a_few_windows_at_once_give_the_gradients_of_all(study: Path) -> None:
+    recipe = dataclasses.replace(TINY, ffn_dropout=0.0, lin_dropout=0.0, batch_size=11)
+    plan = prepare(study, recipe)
+    dataset, draws = plan.dataset(), next(iter(StepBatches(plan.sessions, recipe, 1)))
+    batch = collate([dataset[draw] for draw in draws])
+    widths = [len(piece["input_mask"][0]) for piece in pieces(batch, 4)]
+    assert widths == sorted(widths) and widths[0] < batch["input_mask"].shape[1]
+    total, found = batch["target_weight"].sum(), []
+    for at_once in (0, 4):
+        plan.model.zero_grad(set_to_none=True)
+        loss = step_loss(plan.model, batch, total, at_once)
+        torch.autograd.backward(loss)
+        found.append((loss.item(), [p.grad for p in plan.model.parameters()]))
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-5)
+    for whole, added in zip(found[0][1], found[1][1], strict=True):
+        torch.testing.assert_close(added, whole, atol=1e-6, rtol=1e-4)

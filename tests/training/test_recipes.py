@@ -49,12 +49,14 @@ def test_every_value_can_be_replaced() -> None:
             "lr=1e-2",
             "model.dim=32",
             "unit_dropout=[1,2,3]",
+            "end_at_samples=false",
             "data.recordings.behavior=hand.vel",
             "data.recordings.scale=20",
             'data.recordings.weights."a.b"=5',
         ],
     )
     assert (recipe.lr, recipe.spec.dim, recipe.unit_dropout) == (1e-2, 32, (1, 2, 3))
+    assert recipe.end_at_samples is False
     source = recipe.data["recordings"]
     assert (source.behavior, source.scale, source.weights) == ("hand.vel", (20.0,), {"a.b": 5})
     assert load_recipe("small", ["unit_dropout=none"]).unit_dropout is None
@@ -72,6 +74,7 @@ def test_steps_take_the_place_of_epochs_and_lr_that_of_base_lr() -> None:
         ("model.dimm=3", r"model\.dimm: expected a key .* did you mean 'model\.dim'"),
         ("data.recordings.scal=3", r"did you mean 'data\.recordings\.scale'"),
         ("lr=fast", "lr: expected a number, got 'fast'"),
+        ("end_at_samples=1", "end_at_samples: expected true or false, got 1"),
         ("steps=1.5", r"steps: expected an integer, got 1\.5"),
         ("unit_dropout=[1,2]", r"unit_dropout: expected 3 values, got \[1, 2\]"),
         ("optimizer=sgd", "optimizer: expected one of .*'adamw', 'sparse-lamb'.* got 'sgd'"),

@@ -23,6 +23,7 @@ from poyo_edge.training.lazy import STRIDE, LazyRecording  # noqa: E402
 from poyo_edge.training.sources import open_sessions  # noqa: E402
 from poyo_edge.training.start import prepare  # noqa: E402
 from poyo_edge.training.survey import early_warnings, survey  # noqa: E402
+from poyo_edge.training.windows import Draw  # noqa: E402
 
 CENTER_OUT = "c_20131003_center_out_reaching"
 RANDOM_TARGET = "m_20140114_random_target_reaching"
@@ -144,6 +145,23 @@ def test_a_window_holds_what_the_whole_recording_does(tmp_path: Path) -> None:
         np.testing.assert_array_equal(cut.spike_units, whole.spike_units[spikes])
         np.testing.assert_array_equal(cut.times, behavior.times[samples])
         np.testing.assert_array_equal(cut.values, behavior.values[samples])
+
+
+def test_windows_can_end_where_samples_are(tmp_path: Path) -> None:
+    (path,) = tiny_study(tmp_path, n_sessions=1)
+    recipe = dataclasses.replace(TINY, unit_dropout=None, end_at_samples=True)
+    plan = prepare([path], recipe)
+    dataset, behavior = plan.dataset(), Recording.open(path).behavior("cursor.vel")
+    draw = Draw("sim_00", 3.301, 4.301, seed=0)
+    found = dataset[draw]
+    end = behavior.times[behavior.times < draw.end][-1]
+    inside = behavior.times[(behavior.times >= draw.start) & (behavior.times <= end)]
+    queries = found["output_timestamps"].obj
+    np.testing.assert_allclose(queries, inside - (end - 1.0), atol=1e-6)
+    assert queries[-1] == 1.0
+    live = dataset.causal("sim_00", end)
+    np.testing.assert_array_equal(found["input_timestamps"].obj, live["input_timestamps"].obj)
+    np.testing.assert_array_equal(found["input_unit_index"].obj, live["input_unit_index"].obj)
 
 
 def test_workers_cut_the_same_windows(tmp_path: Path) -> None:

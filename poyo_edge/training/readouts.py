@@ -1,0 +1,36 @@
+"""What a checkpoint says about the behaviour of each of its sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from poyo_edge.checkpoint_file import read_checkpoint_file
+from poyo_edge.spec import OutputScale
+
+
+def readouts_of(path: str | Path) -> dict[str, tuple[OutputScale, str]]:
+    """Session → its output scale and behaviour (GROUP.KEY, or empty), where the file says them.
+
+    Raises:
+        CheckpointError: the file cannot be read.
+    """
+    content = read_checkpoint_file(Path(path))[0]
+    hyper = content.get("hyper_parameters") if isinstance(content, Mapping) else None
+    datasets = hyper.get("dataset") if isinstance(hyper, Mapping) else None
+    found: dict[str, tuple[OutputScale, str]] = {}
+    for dataset in datasets if isinstance(datasets, list) else ():
+        try:
+            readout = dataset["config"]["readout"]
+            std, mean = readout["normalize_std"], readout.get("normalize_mean", 0.0)
+            scale = OutputScale(scale=_numbers(std), offset=_numbers(mean))
+            names = [name for part in dataset["selection"] for name in part["sessions"]]
+        except (KeyError, TypeError, AttributeError):
+            continue
+        found |= {name: (scale, str(readout.get("value_key", ""))) for name in names}
+    return found
+
+
+def _numbers(value: Any) -> tuple[float, ...]:
+    return tuple(value) if isinstance(value, (list, tuple)) else (float(value),)
