@@ -41,6 +41,7 @@ class OpenVinoBackend:
         threads: int,
         precision: str = "fp32",
         ranges: Mapping[str, float] | None = None,
+        counters: bool = False,
     ) -> None:
         """Compile the core.
 
@@ -50,6 +51,7 @@ class OpenVinoBackend:
             precision: "fp32", "bf16", or "int8": the layers' products in INT8, and everything
                 else in BF16 where the processor has it.
             ranges: of those products, for "int8"; see ``calibrate``.
+            counters: let the plugin time each node; see ``counters()``.
 
         Raises:
             MissingExtraError: openvino is not installed.
@@ -70,7 +72,8 @@ class OpenVinoBackend:
                 quantise(openvino, fitted.model, ranges or {})
             low = precision == "bf16" or (precision == "int8" and "BF16" in able)
             hint = "bf16" if low else "f32"
-            self._open(openvino, runtime, fitted.model, _settings(hint, threads))
+            settings = {**_settings(hint, threads), "PERF_COUNT": counters}
+            self._open(openvino, runtime, fitted.model, settings)
         except BackendError:
             raise
         except Exception as problem:
@@ -106,6 +109,10 @@ class OpenVinoBackend:
             largest = [float(np.abs(value).max()) for value in values]
             seen.append(dict(zip(names, largest, strict=True)))
         return widest(seen)
+
+    def counters(self) -> Any:
+        """OpenVINO's ``ProfilingInfo`` of each node: its mean time in all runs so far."""
+        return self._request.profiling_info
 
     def run(self, feeds: Feeds) -> npt.NDArray[np.float32]:
         """(B, Q, O) float32 predictions in the model's scale.
