@@ -18,27 +18,25 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch
 from common import describe, environment, markdown, require, run, say, write_json
-from latency import SIZES, random_model
+from intake import random_artifact
+from latency import SIZES
 
 from poyo_edge.errors import BackendError
-from poyo_edge.export.pipeline import ExportOptions, export_checkpoint
 from poyo_edge.runtime.backends import list_backends
-from poyo_edge.spec import ModelSpec
 
 _MEASURE = """
 import json, sys, time
 def mb(key):
     lines = open("/proc/self/status").read().splitlines()
     return int(next(line for line in lines if line.startswith(key)).split()[1]) / 1024
-started = time.perf_counter()
+started = time.{clock}()
 {imports}
-imported = time.perf_counter()
+imported = time.{clock}()
 {open}
-opened = time.perf_counter()
+opened = time.{clock}()
 {decode}
-decoded = time.perf_counter()
+decoded = time.{clock}()
 print(json.dumps({{"import_s": imported - started, "open_s": opened - imported,
     "first_s": decoded - opened, "resident_mb": mb("VmRSS"), "peak_mb": mb("VmHWM")}}))
 """
@@ -57,13 +55,11 @@ _TORCH_BRAIN = {
     "import numpy as np\nfrom poyo_edge.spec import ModelSpec",
     "open": """
 torch.set_num_threads(1)
-values = torch.load({path!r}, weights_only=True)
+values = torch.load({path!r}, weights_only=False)
 spec = ModelSpec.from_json(json.loads({spec!r}))
 from common import torch_brain_model
 model = torch_brain_model(spec)
-model.unit_emb.initialize_vocab([f"unit_{{i:04d}}" for i in range(100)])
-model.session_emb.initialize_vocab(["session"])
-model.load_state_dict(values, strict=False)
+model.load_state_dict(values)
 """,
     "decode": """
 window = random_window(spec, 100, 1000, np.random.default_rng(0))
@@ -72,6 +68,7 @@ with torch.inference_mode():
     model(**feeds)
 """,
 }
+CLOCKS = {"wall": "perf_counter", "cpu": "process_time"}
 _DEVICE = ("poyo-edge", "numpy", "h5py", "safetensors", "onnxruntime")
 _TORCH = ("torch", "torch_brain", "temporaldata", "numpy", "h5py")
 
@@ -80,6 +77,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
     parser.add_argument("--starts", type=int, default=5)
+    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu: processor time")
     parser.add_argument("--json", type=Path, help="also write the results to this file")
     words = parser.parse_args()
     require("torch_brain", "train", "the process to compare with")
@@ -87,7 +85,7 @@ def main() -> None:
     print(describe(where))
     for size in words.sizes:
         with tempfile.TemporaryDirectory() as folder:
-            results.append(measure(size, SIZES[size], Path(folder), words.starts))
+            results.append(measure(size, Path(folder), words.starts, words.clock))
     rows = [row for one in results for row in process_rows(one)]
     head = ["process", "import s", "open s", "first window s", "resident MB", "peak MB"]
     print(f"\n{markdown(head, rows)}\n")
@@ -99,29 +97,26 @@ def main() -> None:
     write_json(words.json, {**where, "results": results, "packages": packages()})
 
 
-def measure(size: str, spec: ModelSpec, folder: Path, starts: int) -> dict[str, Any]:
+def measure(size: str, folder: Path, starts: int, clock: str) -> dict[str, Any]:
     """One model size: export it, start the processes, weigh the files."""
-    checkpoint, artifact = folder / "random.pt", folder / "random.poyo"
-    torch.save(random_model(spec, 100, 0).state_dict(), checkpoint)
+    spec, now = SIZES[size], getattr(time, CLOCKS[clock])
     steps: list[tuple[str, float]] = []
 
     def on_step(text: str) -> None:
-        steps.append((text, time.perf_counter()))
+        steps.append((text, now()))
         say(f"{size}: {text}")
 
-    export_checkpoint(checkpoint, artifact, ExportOptions(output_scale=(1.0,)), on_step=on_step)
-    steps.append(("", time.perf_counter()))
+    artifact = random_artifact(folder, 100, spec, on_step)
+    checkpoint = folder / "random.pt"
+    steps.append(("", now()))
     taken = [(name, steps[i + 1][1] - at) for i, (name, at) in enumerate(steps[:-1])]
-    plain = folder / "weights.pt"  # weights_only opens no vocabularies
-    state = torch.load(checkpoint, weights_only=False)
-    torch.save({k: v for k, v in state.items() if isinstance(v, torch.Tensor)}, plain)
     here, spec_json = str(Path(__file__).resolve().parent), json.dumps(spec.to_json())
-    values = {"path": str(plain), "here": here, "spec": spec_json}
+    values = {"clock": CLOCKS[clock], "path": str(checkpoint), "here": here, "spec": spec_json}
     sides = {"torch_brain": script(_TORCH_BRAIN, values)}
     for info in list_backends():
         if info.present:
-            values = {"path": str(artifact), "backend": info.name}
-            sides[f"poyo-edge {info.name}"] = script(_OURS, values)
+            ours = values | {"path": str(artifact), "backend": info.name}
+            sides[f"poyo-edge {info.name}"] = script(_OURS, ours)
     processes = {}
     for name, source in sides.items():
         say(f"{size}: starting {name}")
@@ -135,7 +130,8 @@ def measure(size: str, spec: ModelSpec, folder: Path, starts: int) -> dict[str, 
 
 def script(side: dict[str, str], values: dict[str, str]) -> str:
     """The program of a side."""
-    return _MEASURE.format(**{name: part.format(**values) for name, part in side.items()})
+    parts = {name: part.format(**values) for name, part in side.items()}
+    return _MEASURE.format(clock=values["clock"], **parts)
 
 
 def start(source: str) -> dict[str, float]:

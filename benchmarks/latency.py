@@ -84,7 +84,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--spikes", type=int, nargs="+", default=[250, 1000, 4000])
     parser.add_argument("--units", type=int, nargs="+", default=[100])
     parser.add_argument(
-        "--peers", nargs="+", choices=PEERS, default=list(USUAL), help=f"besides {EAGER} and {OURS}"
+        "--peers",
+        nargs="+",
+        choices=[*PEERS, "all"],
+        default=list(USUAL),
+        help=f"besides {EAGER} and {OURS}",
     )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=50)
@@ -98,7 +102,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--json", type=Path, help="also write the results to this file")
     parser.add_argument("--png", type=Path, help="also draw the first size's latencies")
     options = parser.parse_args()
-    options.peers = [name for name in PEERS if name in {EAGER, OURS, *options.peers}]
+    if "all" not in options.peers:
+        options.peers = [name for name in PEERS if name in {EAGER, OURS, *options.peers}]
+    else:
+        options.peers = list(PEERS)
     if options.clock == "cpu" and options.threads > 1:
         parser.error("--clock cpu: expected --threads 1; it would add the time of all threads")
     for name, least in {"spikes": 0, "units": 1, "threads": 1, "repeats": 2}.items():

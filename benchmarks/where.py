@@ -1,7 +1,7 @@
 """Where does the time of one window go? By the profiles of ONNX Runtime and of OpenVINO.
 
 Nodes are named after what they compute, so their times add up to parts of the model. A node's time
-is the lower quartile of its runs, since other processes interrupt some of them. Draws a picture of
+is the 10th percentile of its runs, since other processes interrupt some of them. Draws a picture of
 the shares with ``--png``.
 """
 
@@ -124,12 +124,11 @@ def openvino(core: bytes, feeds: Feeds, precision: str, starts: int) -> dict[str
 
 
 def by_part(taken: Mapping[str, Sequence[float]], kinds: Mapping[str, str]) -> dict[str, float]:
-    """Lower quartiles of all nodes, added up by the part that each belongs to."""
+    """Times of all nodes, added up by the part that each belongs to."""
     parts: dict[str, Any] = dict.fromkeys([*PARTS, REST], 0.0)
     for name, values in taken.items():
-        parts[part_of(name.partition(" ")[2] or name, kinds[name])] += float(
-            np.percentile(values, 25)
-        )
+        plain = (name.partition(" ")[2] or name).partition("/")[0]
+        parts[part_of(plain, kinds[name])] += float(np.percentile(values, 10))
     return parts
 
 
