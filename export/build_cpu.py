@@ -89,7 +89,8 @@ def _ranges(core: bytes, trial: Trial) -> dict[str, float]:
 def _speedup(exact: Backend, lower: Backend, trial: Trial) -> float:
     """How many times faster the second one decodes recorded windows; they take turns.
 
-    Processor time, of one thread each: other processes on this machine do not count.
+    Lower quartiles of processor time, of one thread each: what other processes take does not
+    count, and how they cool the caches counts little.
     """
     windows = trial.recorded[:: max(1, len(trial.recorded) // _TIMED)]
     taken = np.empty((len(windows), 2))
@@ -100,5 +101,5 @@ def _speedup(exact: Backend, lower: Backend, trial: Trial) -> float:
             started = time.process_time_ns()
             backend.run(ready)
             taken[i, j] = time.process_time_ns() - started
-    first, second = taken.sum(axis=0).tolist()
+    first, second = np.percentile(taken, 25, axis=0).tolist()
     return round(float(first / max(second, 1.0)), 3)
