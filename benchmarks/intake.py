@@ -30,6 +30,7 @@ from poyo_edge.runtime import Decoder
 from poyo_edge.runtime.backends import Feeds
 from poyo_edge.runtime.constants import constant_shapes
 from poyo_edge.runtime.core import Core
+from poyo_edge.spec import POYO_1_3M, ModelSpec
 
 TICK_RATE_HZ = 30_000.0
 WARM_UP_S = 2
@@ -107,22 +108,26 @@ def parse() -> argparse.Namespace:
     return options
 
 
-def random_artifact(folder: Path, n_units: int) -> Path:
-    """Export a 1.3M model with random weights and one session of ``n_units`` units."""
+def random_artifact(
+    folder: Path,
+    n_units: int,
+    spec: ModelSpec = POYO_1_3M,
+    on_step: Callable[[str], None] = say,
+) -> Path:
+    """Export a model with random weights and one session of ``n_units`` units."""
     require("torch", "export", "a random model")
     import torch
     from common import torch_brain_model
 
     from poyo_edge.export.pipeline import ExportOptions, export_checkpoint
-    from poyo_edge.spec import POYO_1_3M
 
-    model = torch_brain_model(POYO_1_3M)
+    model = torch_brain_model(spec)
     model.unit_emb.initialize_vocab([f"session/unit_{i:04d}" for i in range(n_units)])
     model.session_emb.initialize_vocab(["session"])
     checkpoint = folder / "random.pt"
     torch.save(model.state_dict(), checkpoint)
     out = folder / "random.poyo"
-    export_checkpoint(checkpoint, out, ExportOptions(output_scale=(1.0,)), on_step=say)
+    export_checkpoint(checkpoint, out, ExportOptions(output_scale=(1.0,)), on_step=on_step)
     return out
 
 

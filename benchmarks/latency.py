@@ -43,6 +43,7 @@ from latency_peers import (
 )
 
 from poyo_edge.errors import CheckFailedError
+from poyo_edge.figures import draw_peers
 from poyo_edge.spec import POYO_1_3M, POYO_11_8M, ModelSpec
 
 Taken = npt.NDArray[np.float64]
@@ -70,6 +71,8 @@ def main() -> None:
     rate = product_rate(CLOCKS[options.clock])
     print(f"\nFP32 matrix products of this machine, 1 thread: {rate:.0f} Gflop/s")
     print("\n".join(limit_lines(measured, rate)))
+    if options.png:
+        draw(options.png, measured[0], options.units[0])
     settings = {"repeats": options.repeats, "clock": options.clock, "gflops_per_s": rate}
     write_json(options.json, {**where, **settings, "results": results})
 
@@ -81,7 +84,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--spikes", type=int, nargs="+", default=[250, 1000, 4000])
     parser.add_argument("--units", type=int, nargs="+", default=[100])
     parser.add_argument(
-        "--peers", nargs="+", choices=PEERS, default=list(USUAL), help=f"besides {EAGER} and {OURS}"
+        "--peers",
+        nargs="+",
+        choices=[*PEERS, "all"],
+        default=list(USUAL),
+        help=f"besides {EAGER} and {OURS}",
     )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=50)
@@ -93,8 +100,12 @@ def parse() -> argparse.Namespace:
         help="cpu: processor time, for one thread on a machine that others use too",
     )
     parser.add_argument("--json", type=Path, help="also write the results to this file")
+    parser.add_argument("--png", type=Path, help="also draw the first size's latencies")
     options = parser.parse_args()
-    options.peers = [name for name in PEERS if name in {EAGER, OURS, *options.peers}]
+    if "all" not in options.peers:
+        options.peers = [name for name in PEERS if name in {EAGER, OURS, *options.peers}]
+    else:
+        options.peers = list(PEERS)
     if options.clock == "cpu" and options.threads > 1:
         parser.error("--clock cpu: expected --threads 1; it would add the time of all threads")
     for name, least in {"spikes": 0, "units": 1, "threads": 1, "repeats": 2}.items():
@@ -274,6 +285,15 @@ def agreement_lines(measured: list[Measured]) -> str:
         lines.append(f"{one.size}: largest difference to {EAGER}: {apart}")
         lines += [f"{one.size}: {name}: {note}" for name, note in one.notes.items()]
     return "\n".join(lines)
+
+
+def draw(path: Path, one: Measured, n_units: int) -> None:
+    """Medians of the peers of one size against spikes; those for scale are left out."""
+    cases = sorted(case for case in one.taken if case[0] == n_units)
+    peers = [name for name in one.taken[cases[0]] if name not in FOR_SCALE]
+    medians = {name: [float(np.median(one.taken[case][name])) for case in cases] for name in peers}
+    title = f"One window, {one.size} model, {n_units} units, one thread"
+    draw_peers(path, [n_spikes for _, n_spikes in cases], medians, title=title)
 
 
 def product_rate(now_ns: Callable[[], int], size: int = 768) -> float:

@@ -33,10 +33,11 @@ EAGER, COMPILED = "torch_brain eager", "torch.compile"
 DIRECT, DIRECT_OPENVINO = "direct ONNX export", "direct export on OpenVINO"
 OURS, CORE = "poyo-edge ort-cpu", "poyo-edge core.onnx"
 OPENVINO, BF16 = "poyo-edge openvino", "poyo-edge openvino bf16"
+INT8 = "poyo-edge openvino int8"
 WIENER, GRU = "Wiener filter", "GRU"
 FOR_SCALE = (WIENER, GRU)
 """Other models: nothing to agree on."""
-TOLERANCES = {BF16: 0.1}
+TOLERANCES = {BF16: 0.1, INT8: 0.1}
 """Largest difference to torch_brain eager, in root mean squares of the outputs, where it is not
 ``TOLERANCE``."""
 TOLERANCE = 1e-5
@@ -202,8 +203,15 @@ def poyo_edge_core(setup: Setup) -> Peer:
 
 def poyo_edge_openvino(setup: Setup, name: str, precision: str) -> Peer:
     """The core on OpenVINO."""
-    core, folded = setup.core()
-    backend = OpenVinoBackend(core.SerializeToString(), threads=setup.threads, precision=precision)
+    proto, folded = setup.core()
+    core, ranges = proto.SerializeToString(), dict[str, float]()
+    if precision == "int8":
+        rng = np.random.default_rng(0)
+        n_units = len(setup.weights()["unit_emb.weight"]) - 1
+        windows = [random_window(setup.spec, n_units, n, rng) for n in (0, 250, 1000)]
+        ready = [core_feeds(setup, folded, window) for window in windows]
+        ranges = OpenVinoBackend.calibrate(core, ready)
+    backend = OpenVinoBackend(core, threads=setup.threads, precision=precision, ranges=ranges)
     setup.notes[name] = f"core.onnx on OpenVINO in {precision}, cosines and sines by numpy"
     return _backend_peer(setup, folded, backend)
 
@@ -223,6 +231,7 @@ PEERS: dict[str, Callable[[Setup], Peer]] = {
     CORE: poyo_edge_core,
     OPENVINO: functools.partial(poyo_edge_openvino, name=OPENVINO, precision="fp32"),
     BF16: functools.partial(poyo_edge_openvino, name=BF16, precision="bf16"),
+    INT8: functools.partial(poyo_edge_openvino, name=INT8, precision="int8"),
     COMPILED: torch_compiled,
     DIRECT_OPENVINO: openvino_on_direct_export,
     WIENER: wiener,

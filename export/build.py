@@ -382,6 +382,8 @@ class _Job:
                 f"{self.session.header.session_id!r}, got none of them; name its own session "
                 f"with --session"
             )
+        if self.precision == "int8":
+            trial = trial.with_calibration(recording, rows, behavior)
         return trial.with_recording(recording, rows, behavior, "test")
 
     def _report(self, **more: Any) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def choose_target(name: str | None, machine: Machine) -> Target:
 
 
 def choose_precision(name: str | None, target: Target) -> str:
-    """The precision meant: FP16 with islands for engines, FP32 elsewhere (on CPUs BF16 too).
+    """The precision meant: FP16 with islands for engines, else FP32 (CPUs: BF16, INT8 too).
 
     Raises:
         UsageError: the target has no such precision.
@@ -78,7 +78,7 @@ def choose_precision(name: str | None, target: Target) -> str:
         return "fp16" if engine else "fp32"
     allowed = list(PRECISIONS) if engine else ["fp32"]
     if target.backend == "ort-cpu":
-        allowed += ["bf16"]
+        allowed += ["bf16", "int8"]
     if name not in allowed:
         raise UsageError(f"precision: expected one of {allowed} for {target.name}, got {name!r}")
     return name

@@ -22,6 +22,7 @@ costs which has nothing to do with behaviour."""
 LIMIT_WORST_SD = {precision: 10 * limit for precision, limit in LIMIT_SD.items()}
 LIMIT_R2 = 0.001
 """Most R² that may be lost on a recording."""
+_CALIBRATION_WINDOWS = 64
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +85,8 @@ class Trial:
     recorded: tuple[Window, ...] = ()
     truth: npt.NDArray[np.float64] | None = None
     """(recorded windows, O) in behaviour units."""
+    calibration: tuple[Window, ...] = ()
+    """Of the same recording's train split, where a precision is calibrated."""
 
     @classmethod
     def prepare(
@@ -106,6 +109,15 @@ class Trial:
         """The same, with the samples of a split of a recording."""
         windows, truth = causal_windows(recording, rows, behavior, self.spec, split=split)
         return dataclasses.replace(self, recorded=tuple(windows), truth=truth)
+
+    def with_calibration(
+        self, recording: Recording, rows: npt.NDArray[np.int32], behavior: str
+    ) -> Trial:
+        """The same, with some windows of the recording's train split."""
+        windows, _ = causal_windows(
+            recording, rows, behavior, self.spec, split="train", most=_CALIBRATION_WINDOWS
+        )
+        return dataclasses.replace(self, calibration=tuple(windows))
 
     def compare(self, reference: Backend, candidate: Backend, precision: str) -> EngineParity:
         """Run every window through both."""

@@ -165,15 +165,15 @@ def export_checkpoint(
         vocab=options.vocab,
     )
     recording = Recording.open(options.recording) if options.recording else None
-    say("folding the weights and building the core")
+    say("folding the weights")
     weights = {name: tensor.numpy() for name, tensor in checkpoint.weights.items()}
     exporter = _Exporter(checkpoint, weights, options)
+    say("writing the graphs")
     graph = build_core(exporter.folded)
     core = graph.SerializeToString()
     fused = fuse_for_ort_cpu(graph, exporter.spec).SerializeToString()
     adapt = build_adapt(exporter.folded).SerializeToString()
-    say("comparing with the checkpoint's own model")
-    parity, gradients, golden = exporter.compare(core, fused, adapt, recording)
+    parity, gradients, golden = exporter.compare(core, fused, adapt, recording, say)
     parity.require()
     gradients.require()
     report = ExportReport(
@@ -221,7 +221,7 @@ class _Exporter:
         )
 
     def compare(
-        self, core: bytes, fused: bytes, adapt: bytes, recording: Recording | None
+        self, core: bytes, fused: bytes, adapt: bytes, recording: Recording | None, say: Step
     ) -> tuple[Parity, GradientParity, Golden]:
         """Parity on the session of the recording, or on the one with most units."""
         session_id, units = self._session_to_compare(recording)
@@ -238,12 +238,15 @@ class _Exporter:
         windows = synthetic_windows(self.spec, len(units))
         if recording is not None:
             windows += recorded_windows(recording, self.spec)
+        say("comparing predictions with the checkpoint's own model")
         plain = OrtCpuBackend(core, threads=1)
         parity, expected = compare(reference, plain, constants, windows)
+        say("comparing predictions of the graph for ONNX Runtime")
         variant = OrtCpuBackend(fused, threads=1)
         parity = compare_variant(parity, variant, constants, windows, expected)
         short = [len(w.time) <= _GOLDEN_SPIKES and w.kind == "synthetic" for w in windows]
         labelled = [window for window, kept in zip(windows, short, strict=True) if kept]
+        say("comparing gradients")
         gradients, golden_gradients = compare_gradients(reference, adapt, labelled)
         golden = Golden(
             unit_embedding=unit_embedding,

@@ -29,7 +29,8 @@ def build(
     precision: Annotated[
         str | None,
         typer.Option(
-            help="fp16 (engines' default), fp32 or bf16; on the CPU fp32, or bf16 with a recording."
+            help="fp16 (engines' default), fp32 or bf16; on the CPU fp32, or bf16 or int8 with a "
+            "recording."
         ),
     ] = None,
     max_spikes: Annotated[

@@ -211,6 +211,80 @@ def draw_scaling(path: str | Path, cells: Sequence[Mapping[str, Any]]) -> None:
     _save(plt, figure, path, "held-out sessions after calibration")
 
 
+def draw_shares(
+    path: str | Path, measured: Mapping[str, Mapping[str, float]], *, title: str
+) -> None:
+    """What share of the time each part takes, one bar for each side.
+
+    Args:
+        path: the PNG to write.
+        measured: side → part → milliseconds; all sides have the same parts.
+        title: above the picture.
+    """
+    plt = _pyplot("drawing shares")
+    figure, axis = plt.subplots(figsize=(10, 1.6 + 0.42 * len(measured)))
+    parts = list(next(iter(measured.values())))
+    colors = plt.get_cmap("tab10").colors
+    rows = range(len(measured), 0, -1)
+    left = np.zeros(len(measured))
+    totals = np.array([sum(one.values()) for one in measured.values()])
+    for part, color in zip(parts, colors, strict=False):
+        share = 100 * np.array([one[part] for one in measured.values()]) / totals
+        axis.barh(rows, share, left=left, color=color, height=0.7, label=part)
+        left += share
+    labels = [f"{side}\n{total:.1f} ms" for side, total in zip(measured, totals, strict=True)]
+    axis.set_yticks(rows, labels, fontsize=8)
+    axis.set_xlim(0, 100)
+    axis.set_xlabel("% of the time in nodes")
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(
+        loc="lower left", bbox_to_anchor=(0, 1), ncols=4, frameon=False, fontsize=8, borderaxespad=0
+    )
+    _save(plt, figure, path, title)
+
+
+def draw_peers(
+    path: str | Path, spikes: Sequence[int], taken_ms: Mapping[str, Sequence[float]], *, title: str
+) -> None:
+    """Milliseconds of a window against its spikes, one line for each peer, on log scales.
+
+    Args:
+        path: the PNG to write.
+        spikes: (N,) spikes in the window.
+        taken_ms: peer → (N,) median milliseconds; those of poyo-edge are drawn thick.
+        title: above the picture.
+    """
+    plt = _pyplot("drawing latencies")
+    figure, axis = plt.subplots(figsize=(9, 5))
+    colors = plt.get_cmap("tab10").colors
+    for i, (peer, values) in enumerate(taken_ms.items()):
+        ours = peer.startswith("poyo-edge")
+        axis.plot(
+            spikes,
+            values,
+            color=colors[i % len(colors)],
+            ls="-" if ours else "--",
+            lw=2.2 if ours else 1.3,
+            marker="o",
+            ms=4,
+            label=peer,
+        )
+    axis.set_xscale("log")
+    axis.set_yscale("log")
+    axis.set_xticks(spikes, [str(n) for n in spikes])
+    axis.minorticks_off()
+    ticks = [1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 100, 200, 500]
+    low, high = axis.get_ylim()
+    shown = [tick for tick in ticks if low <= tick <= high]
+    axis.set_yticks(shown, [str(tick) for tick in shown])
+    axis.set_xlabel("spikes in the window")
+    axis.set_ylabel("median milliseconds")
+    axis.grid(axis="y", color="#e5e7eb", lw=0.6)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=9)
+    _save(plt, figure, path, title)
+
+
 def _pyplot(purpose: str) -> Any:
     try:
         import matplotlib

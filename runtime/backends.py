@@ -63,6 +63,8 @@ class CpuSource:
     """The bytes of ``core.ort-cpu.onnx``, already checked."""
     precision: str = "fp32"
     """What OpenVINO may compute in: below FP32 only what ``build`` has measured."""
+    ranges: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    """What INT8 needs to know of the core's values."""
     faster: bool = False
     """Whether it was faster so than ONNX Runtime in FP32."""
 
@@ -70,7 +72,7 @@ class CpuSource:
 def list_backends() -> list[BackendInfo]:
     """All backends that this version knows, best first.
 
-    ``auto`` takes OpenVINO before ONNX Runtime where BF16 is approved, and was faster.
+    ``auto`` takes OpenVINO before ONNX Runtime where BF16 or INT8 is approved, and was faster.
     """
     machine = this_machine()
     return [
@@ -158,8 +160,12 @@ class _Opening:
         if name == "openvino":
             from poyo_edge.runtime.openvino_backend import OpenVinoBackend
 
-            precision = self.cpu.precision
-            return OpenVinoBackend(self.core, threads=self.threads, precision=precision)
+            return OpenVinoBackend(
+                self.core,
+                threads=self.threads,
+                precision=self.cpu.precision,
+                ranges=self.cpu.ranges,
+            )
         if name == "ort-cuda":
             from poyo_edge.runtime.ort_cuda import OrtCudaBackend
 

@@ -50,8 +50,12 @@ class Core:
         if version and backend in ("auto", "openvino"):
             approved = approved_precision(artifact.path, engines.core_sha256, version)
             if approved is not None:
-                faster = approved.speedup > 1.0
-                cpu = CpuSource(fused=fused, precision=approved.precision, faster=faster)
+                cpu = CpuSource(
+                    fused=fused,
+                    precision=approved.precision,
+                    ranges=approved.ranges,
+                    faster=approved.speedup > 1.0,
+                )
         return cls(
             artifact=artifact,
             backend=open_backend(

@@ -1,6 +1,6 @@
 """Which precision below FP32 an artifact may use on the CPU: only one that was measured.
 
-``build --target cpu --precision bf16`` writes the record after it has compared R² on a recording;
+``build --target cpu --precision`` writes the record after it has compared R² on a recording;
 a core or an OpenVINO that differs from the measured one gets FP32.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import math
 from pathlib import Path
 
 from poyo_edge.errors import ArtifactError, UsageError
@@ -40,13 +41,18 @@ class CpuPrecision(JsonRecord):
     """Of the lower precision, on the same windows."""
     speedup: float
     """How many times faster than ONNX Runtime in FP32, where it was measured."""
+    ranges: dict[str, float] = dataclasses.field(default_factory=dict)
+    """For INT8: name of a weight → largest value that it was multiplied with in calibration."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value, kind = getattr(self, field.name), str(field.type)
-            kinds = {"str": (str,), "int": (int,), "float": (int, float)}[kind]
+            kinds = {"str": (str,), "int": (int,), "float": (int, float)}.get(kind, (dict,))
             if not isinstance(value, kinds):
                 raise UsageError(f"{field.name}: expected {kind}, got {value!r}")
+        for name, reach in self.ranges.items():
+            if not isinstance(reach, float) or not math.isfinite(reach) or reach < 0:
+                raise UsageError(f"ranges: {name}: expected a number >= 0, got {reach!r}")
         if not self.r2_fp32 - self.r2 <= LIMIT_R2:
             raise UsageError(
                 f"r2: expected a loss of at most {LIMIT_R2}, got {self.r2_fp32 - self.r2:.5f}"

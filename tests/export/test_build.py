@@ -296,7 +296,7 @@ def test_a_prepared_graph_that_was_changed_is_refused(
         (HERE, BuildOptions(target="nano"), UsageError,
          r"^target: expected one of .* got 'nano'; did you mean 'jetson-orin'"),
         (HERE, BuildOptions(target="cpu", precision="fp16"), UsageError,
-         r"^precision: expected one of \['fp32', 'bf16'\] for cpu, got 'fp16'$"),
+         r"^precision: expected one of \['fp32', 'bf16', 'int8'\] for cpu, got 'fp16'$"),
         (HERE, BuildOptions(target="rtx", precision="int8"), UsageError,
          r"^precision: expected one of \['fp32', 'fp16', 'bf16'\] for rtx, got 'int8'$"),
         (ORIN, BuildOptions(target="jetson-thor"), UsageError,

@@ -15,6 +15,7 @@ from poyo_edge.export.build import build
 from poyo_edge.export.build_options import BuildOptions
 from poyo_edge.recording import Recording, write_recording
 from poyo_edge.runtime.backends import OrtCpuBackend
+from poyo_edge.runtime.core import Core
 from poyo_edge.runtime.cpu_precision import FILE, read_precision
 from poyo_edge.simulate import Simulation, simulate_study
 
@@ -45,7 +46,7 @@ def double(error: float, monkeypatch: pytest.MonkeyPatch) -> None:
     class Noisy:
         name = "openvino"
 
-        def __init__(self, core: bytes, *, threads: int, precision: str) -> None:
+        def __init__(self, core: bytes, *, threads: int, precision: str, ranges: Any) -> None:
             self.core, self.rng = OrtCpuBackend(core, threads=threads), np.random.default_rng(0)
 
         def run(self, feeds: Any) -> Any:
@@ -100,20 +101,26 @@ def test_without_a_recording_or_openvino_nothing_is_allowed(
     monkeypatch.setattr(build_cpu, "openvino_version", lambda: "")
     with pytest.raises(MissingExtraError, match=r"poyo-edge\[openvino\]"):
         build(tiny_copy, options(recording))
-    with pytest.raises(UsageError, match=r"expected one of \['fp32', 'bf16'\] for cpu, got 'fp16'"):
+    with pytest.raises(
+        UsageError, match=r"expected one of \['fp32', 'bf16', 'int8'\] for cpu, got 'fp16'"
+    ):
         build(tiny_copy, options(recording, "fp16"))
 
 
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
 def test_openvino_itself_passes_or_says_that_this_processor_cannot(
-    tiny_copy: Path, recording: Path
+    tiny_copy: Path, recording: Path, precision: str
 ) -> None:
     pytest.importorskip("openvino", reason="pip install 'poyo-edge[openvino]'")
     try:
-        build(tiny_copy, options(recording))
+        build(tiny_copy, options(recording, precision))
     except BackendError as problem:
-        assert "expected a processor that computes BF16" in str(problem)
+        assert f"expected a processor that computes {precision.upper()}" in str(problem)
         return
     except CheckFailedError as problem:  # random weights: R² is no measure of them
         assert "expected R² lower by at most" in str(problem)
         return
-    assert read_precision(tiny_copy) is not None
+    record = read_precision(tiny_copy)
+    assert record is not None
+    assert bool(record.ranges) == (precision == "int8")
+    assert Core.open(Artifact.open(tiny_copy), backend="openvino").backend.name == "openvino"

@@ -56,6 +56,11 @@ def test_it_counts_for_its_core_and_its_openvino_alone(
         ({"r2": 0.4}, "expected a loss of at most 0.002, got 0.10000"),
         ({"r2": float("nan")}, "expected a loss of at most 0.002, got nan"),
         ({"precision": 3}, "precision: expected str, got 3"),
+        (
+            {"ranges": {"layer0.attention.qkv.w": "wide"}},
+            r"ranges: layer0.*number >= 0, got 'wide'",
+        ),
+        ({"ranges": [1.0]}, "ranges: expected dict"),
         ({"more": 1}, r"unknown keys \['more'\]"),
     ],
 )

@@ -16,7 +16,7 @@ from poyo_edge.runtime import backends
 from poyo_edge.runtime.backends import CpuSource, OrtCpuBackend, list_backends, open_backend
 from poyo_edge.runtime.core import Core
 from poyo_edge.runtime.cpu_precision import CpuPrecision
-from poyo_edge.runtime.openvino_backend import STEP, OpenVinoBackend, padded_spikes
+from poyo_edge.runtime.openvino_backend import STEP, OpenVinoBackend
 
 if TYPE_CHECKING:
     from conftest import Rig
@@ -68,13 +68,37 @@ def test_inputs_that_do_not_fit_end_as_a_backend_error(rig: Rig, backend: OpenVi
         OpenVinoBackend(b"not a core", threads=1)
 
 
-def test_padding_is_masked_and_whole_steps_are_left_alone(rig: Rig) -> None:
-    padded = padded_spikes(feeds(rig, 2, STEP + 1, 1))
-    assert {array.shape for array in padded.values()} == {(2, 2 * STEP)}
-    assert not padded["spike_mask"][:, STEP + 1 :].any()
-    assert padded_spikes(feeds(rig, 1, 0, 1))["spike_unit"].shape == (1, STEP)
-    whole = feeds(rig, 1, STEP, 1)
-    assert padded_spikes(whole)["spike_time"] is whole["spike_time"]
+def test_what_the_last_window_left_behind_does_not_enter_the_next(
+    rig: Rig, backend: OpenVinoBackend
+) -> None:
+    reference = OrtCpuBackend(rig.core.artifact.read(CORE), threads=1)
+    longest = feeds(rig, 1, 3 * STEP, 1)
+    other = {
+        **longest,
+        "boundary_value": longest["boundary_value"] + 1,
+        "session_query": -longest["session_query"],
+    }
+    for n_spikes in (3 * STEP, 0, STEP - 1, STEP, 5):
+        for window in (feeds(rig, 1, n_spikes, 1), other, longest):
+            assert backend.run(window) == pytest.approx(reference.run(window), abs=3e-6)
+
+
+def test_int8_is_near_with_the_ranges_of_its_core_and_refused_without(rig: Rig) -> None:
+    pytest.importorskip("openvino", reason=HAS)
+    core = rig.core.artifact.read(CORE)
+    windows = [feeds(rig, 1, n, 1) for n in (0, 20, 100)]
+    ranges = OpenVinoBackend.calibrate(core, windows)
+    assert len(ranges) == 5 * rig.core.artifact.manifest.spec.depth
+    assert min(ranges.values()) > 0
+    low = OpenVinoBackend(core, threads=1, precision="int8", ranges=ranges)
+    reference = OrtCpuBackend(core, threads=1)
+    exact, coarse = ([run.run(one)[0, 0] for one in windows] for run in (reference, low))
+    error = np.abs(np.subtract(exact, coarse)).max()
+    assert 1e-6 < error < 0.1 * np.std(exact)
+    wrong = {**ranges, "layer9.attention.qkv.w": 1.0}
+    for given in (None, wrong):
+        with pytest.raises(BackendError, match=r"of another core; build again"):
+            OpenVinoBackend(core, threads=1, precision="int8", ranges=given)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +112,7 @@ def test_auto_takes_it_only_where_bf16_is_allowed_and_was_faster(
     class Double:
         name = "openvino"
 
-        def __init__(self, core: bytes, *, threads: int, precision: str) -> None:
+        def __init__(self, core: bytes, *, threads: int, precision: str, ranges: Any) -> None:
             opened.append(precision)
 
     monkeypatch.setattr("poyo_edge.runtime.openvino_backend.OpenVinoBackend", Double)
