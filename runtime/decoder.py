@@ -25,6 +25,7 @@ from poyo_edge.runtime.latency import LatencyHistogram
 from poyo_edge.runtime.result import DecoderSettings, Result
 from poyo_edge.runtime.ring import Rows, SpikeRing, Times
 from poyo_edge.session import Session
+from poyo_edge.signing import require_signed
 from poyo_edge.tokens import relative_times
 
 _log = logging.getLogger(__name__)
@@ -89,6 +90,7 @@ class Decoder:
         tick_rate_hz: float | None = None,
         settings: DecoderSettings | None = None,
         keep_warm_s: float | None = None,
+        require_signature: str | Path | None = None,
     ) -> Decoder:
         """Open an artifact and a session, and warm up.
 
@@ -102,13 +104,17 @@ class Decoder:
             settings: limits and failsafe.
             keep_warm_s: with TensorRT, run an engine whenever nothing was decoded for so long,
                 so that the GPU's clocks stay up; None leaves them alone.
+            require_signature: a public key file; the artifact must have been signed with it.
 
         Raises:
+            SignatureError: the artifact was not signed with that key, or was changed since.
             ArtifactError, SessionError: a file is damaged or does not fit.
             UsageError: an argument makes no sense.
             MissingExtraError, BackendError: the backend cannot be used.
         """
         opened = Artifact.open(artifact)
+        if require_signature is not None:
+            require_signed(opened, require_signature)
         if not isinstance(session, Session):
             session = opened.session(session)
         core = Core.open(opened, backend=backend, threads=threads)

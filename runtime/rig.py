@@ -17,9 +17,11 @@ from poyo_edge.runtime.decoder import Decoder
 from poyo_edge.runtime.device_clock import DeviceClock
 from poyo_edge.runtime.feeds.feed import Feed
 from poyo_edge.runtime.feeds.opening import Sink, open_feed, open_sink
+from poyo_edge.runtime.health import HealthSettings
 from poyo_edge.runtime.loop import DecodeLoop
 from poyo_edge.runtime.loop_parts import LoopResult, LoopSettings
 from poyo_edge.runtime.realtime import RealtimeSettings
+from poyo_edge.runtime.result import DecoderSettings
 from poyo_edge.runtime.unit_names import UnitNames
 
 OnSpikes = Callable[[npt.NDArray[np.int64], npt.NDArray[np.int32]], None]
@@ -39,6 +41,8 @@ class RigSettings:
     threads: int = 1
     realtime: RealtimeSettings = dataclasses.field(default_factory=RealtimeSettings)
     journal: str | Path | None = None
+    require_signature: str | Path | None = None
+    """A public key file: an artifact that it did not sign is refused."""
 
 
 class Rig:
@@ -84,6 +88,8 @@ class Rig:
             backend=settings.backend,
             threads=settings.threads,
             tick_rate_hz=feed.tick_rate_hz,
+            settings=DecoderSettings(health=_period_as_budget(settings.rate_hz)),
+            require_signature=settings.require_signature,
         )
         names = UnitNames(decoder.unit_ids, settings.units)
         speed = float(getattr(feed, "speed", 1.0))
@@ -150,6 +156,10 @@ class Rig:
             "feed": {**self.feed.counters.to_json(), "last_failure": self.feed.last_failure},
             **self.loop.stats(),
         }
+
+
+def _period_as_budget(rate_hz: float) -> HealthSettings:
+    return HealthSettings(latency_budget_ms=1000 / rate_hz)
 
 
 def _header(decoder: Decoder, feed: Feed) -> JournalHeader:

@@ -80,6 +80,7 @@ FLAGS = {
         "--record",
         "--calibrate",
         "--save-session",
+        "--require-signature",
         "--seconds",
         "--cpu",
         "--priority",
@@ -138,7 +139,9 @@ FLAGS = {
         "--json",
         "--quiet",
     },
-    "verify": {"--threads", "--json"},
+    "verify": {"--public-key", "--threads", "--json"},
+    "keygen": {"--json"},
+    "sign": {"--key", "--json"},
     "bench": {
         "--session",
         "--spikes",
