@@ -163,7 +163,7 @@ def table(rows: list[dict[str, Any]], names: tuple[str, str]) -> str:
             f"{row['r2']:.3f}",
             f"{row['degraded_share']:.0%}",
             "–" if row["first_s"] is None else row["first_s"],
-            f"{row['drifted_share']:.0%}",
+            "–" if row["drifted_share"] is None else f"{row['drifted_share']:.0%}",
             ", ".join(row["flags"]) or "–",
         ]
         for row in rows

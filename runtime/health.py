@@ -26,6 +26,8 @@ _LEAST_RATE_HZ = 0.5
 """Units that were and are slower than this say nothing about drift."""
 _MISSED_SPIKES = 10.0
 """A unit that owes so many spikes in a row is silent."""
+_MOST_SD = 4.0
+"""One window moves a unit's mean by no more sd than this: an artefact is no drift."""
 _LATENCIES = 100
 """Decodes of which at most one may take longer than the budget: their 99th percentile."""
 
@@ -38,7 +40,7 @@ class HealthSettings:
     """Seconds that averages run over, and that pass before the first verdict."""
     drift_sd: float = 1.0
     """A unit has drifted when its mean rate is off by so many sd of a window's rate."""
-    most_drifted: float = 0.3
+    most_drifted: float = 0.25
     """Largest share of units that may have drifted."""
     least_coverage: float = 0.7
     """Smallest share of spikes whose unit the session must know."""
@@ -102,6 +104,11 @@ class HealthMonitor:
         )
         self._low = self._high = np.empty(0)
         if activity is not None:
+            self._mean = activity.rate_hz.astype(np.float64)
+            # A unit that calibration hardly heard has no spread to speak of: half that of chance.
+            chance = np.sqrt(np.maximum(self._mean, _LEAST_RATE_HZ) / window_s)
+            self._sd = np.maximum(activity.rate_sd_hz, chance / 2)
+            self._most_hz = self._mean + _MOST_SD * self._sd
             half = (activity.output_high - activity.output_low).astype(np.float64) / 2
             self._least, self._most = activity.output_low - half, activity.output_high + half
             self._low, self._high = np.full(len(half), np.inf), np.full(len(half), -np.inf)
@@ -141,8 +148,10 @@ class HealthMonitor:
         """
         self.n_windows += 1
         share = 1.0 / min(self.n_windows, self._n_horizon)
-        counts = np.bincount(rows, minlength=len(self._rate))
-        self._rate += share * (counts / self._window_s - self._rate)
+        rate = np.bincount(rows, minlength=len(self._rate)) / self._window_s
+        if self._activity is not None:
+            np.minimum(rate, self._most_hz, out=rate)
+        self._rate += share * (rate - self._rate)
         self._quiet += self._window_s
         self._quiet[rows] = 0.0
         heard, unknown = counters.received, counters.unknown_unit
@@ -163,14 +172,11 @@ class HealthMonitor:
         return None if self._heard <= 0 else 1.0 - self._unknown / self._heard
 
     def rate_z(self) -> Float64 | None:
-        """(U,) how far mean rates are from calibration, in sd of a window's rate; None if
-        the session does not say how its units fired."""
+        """(U,) how far mean rates are from calibration, in sd of a window's rate, 4 at most;
+        None if the session does not say how its units fired."""
         if self._activity is None or not self.n_windows:
             return None
-        mean = self._activity.rate_hz.astype(np.float64)
-        # A unit that calibration hardly heard has no spread to speak of: that of its first spike.
-        floor = np.sqrt(np.maximum(mean, _LEAST_RATE_HZ) / self._window_s) / 2
-        return np.asarray((self._rate - mean) / np.maximum(self._activity.rate_sd_hz, floor))
+        return np.asarray((self._rate - self._mean) / self._sd)
 
     def to_json(self) -> dict[str, Any]:
         """What ``Decoder.health`` says of the stream, as JSON values."""

@@ -23,8 +23,11 @@ from poyo_edge.runtime.loop_parts import LoopResult, LoopSettings
 from poyo_edge.runtime.realtime import RealtimeSettings
 from poyo_edge.runtime.result import DecoderSettings
 from poyo_edge.runtime.unit_names import UnitNames
+from poyo_edge.runtime.watchdog import Watchdog
 
 OnSpikes = Callable[[npt.NDArray[np.int64], npt.NDArray[np.int32]], None]
+_PERIODS = 3
+"""A loop waits for up to one period and may decode for one; behind by a third, it hangs."""
 OnLabels = Callable[[npt.NDArray[np.int64], npt.NDArray[np.float64]], None]
 
 
@@ -53,6 +56,9 @@ class Rig:
     ) -> None:
         self.decoder, self.feed, self.loop = decoder, feed, loop
         self._sinks = list(sinks)
+        settings = loop.settings
+        limit_s = _PERIODS / settings.rate_hz + settings.settle_ms / 1e3
+        self.watchdog = Watchdog(lambda: loop.heartbeat_ns, limit_s=limit_s)
 
     @classmethod
     def open(
@@ -121,11 +127,13 @@ class Rig:
     def start(self) -> None:
         """Start the loop, then the feed."""
         self.loop.start()
+        self.watchdog.start()
         self.feed.start(self.loop)
 
     def stop(self) -> None:
         """Stop the feed, then the loop; close sinks and journal. May be called again."""
         self.feed.stop()
+        self.watchdog.stop()
         self.loop.stop()
         while self._sinks:
             self._sinks.pop().close()
@@ -155,6 +163,7 @@ class Rig:
         return {
             "feed": {**self.feed.counters.to_json(), "last_failure": self.feed.last_failure},
             **self.loop.stats(),
+            "watchdog": self.watchdog.to_json(),
         }
 
 
