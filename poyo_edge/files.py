@@ -150,7 +150,8 @@ def _exchange(one: Path, other: Path) -> bool:
         return False
     here = ctypes.c_int(_AT_FDCWD)
     names = [ctypes.c_char_p(os.fsencode(path)) for path in (one, other)]
-    return rename(here, names[0], here, names[1], ctypes.c_uint(_RENAME_EXCHANGE)) == 0
+    failed = rename(here, names[0], here, names[1], ctypes.c_uint(_RENAME_EXCHANGE))
+    return not failed
 
 
 def _put_in_place(new: Path, target: Path, aside: Path) -> None:

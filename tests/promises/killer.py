@@ -1,4 +1,4 @@
-"""Kills a save at every line of ours that it runs, and looks at what is left.
+"""Kills a save at every line that it runs, of ours, pathlib or shutil, and looks at what is left.
 
 ``python killer.py FOLDER`` prints one JSON line per kind of save: how many kills, and what was
 found after them. Each save runs in a forked child that ends itself, without clean-up, at its k-th
@@ -11,6 +11,7 @@ import collections
 import dataclasses
 import json
 import os
+import pathlib
 import shutil
 import sys
 from collections.abc import Callable
@@ -27,7 +28,11 @@ from poyo_edge.files import atomic_folder
 from poyo_edge.journal import Decoded, Journal, JournalHeader, JournalWriter
 from poyo_edge.session import Session, SessionHeader
 
-OURS = tuple(str(Path(module.__file__ or "").parent) for module in (poyo_edge, calibrated))
+OURS = (
+    *(str(Path(module.__file__ or "").parent) for module in (poyo_edge, calibrated)),
+    str(pathlib.__file__),
+    str(shutil.__file__),
+)
 KILLED = 9
 HEADER = JournalHeader(session_id="s", unit_ids=("u",), tick_rate_hz=1000.0, behavior="")
 

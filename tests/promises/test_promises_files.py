@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from poyo_edge import files
 from poyo_edge.artifact import CORE, CORE_ORT_CPU, MANIFEST, Artifact, FileRecord, read_manifest
 from poyo_edge.errors import (
     ArtifactError,
@@ -52,7 +53,9 @@ def small_session() -> Session:
 
 
 @pytest.mark.skipif(not hasattr(sys, "settrace") or sys.platform == "win32", reason="needs fork")
-def test_R12_a_save_that_is_killed_leaves_the_old_or_the_new(tmp_path: Path) -> None:
+def test_R12_a_save_that_is_killed_leaves_the_old_or_the_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """At every line of ours (``killer.py``), and cut off at every byte."""
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else tmp_path) as folder:
@@ -67,6 +70,7 @@ def test_R12_a_save_that_is_killed_leaves_the_old_or_the_new(tmp_path: Path) -> 
 
     path = tmp_path / "cut.session"
     data = small_session().to_bytes()
+    _require_synced(tmp_path / "synced.session", monkeypatch)
     for length in range(len(data)):
         path.write_bytes(data[:length])
         with pytest.raises(SessionError):
@@ -85,6 +89,25 @@ def test_R12_a_save_that_is_killed_leaves_the_old_or_the_new(tmp_path: Path) -> 
         except FileProblemError:
             assert not counts
     assert (counts[0], counts[-1], counts) == (0, 2, sorted(counts))
+
+
+def _require_synced(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kill keeps what the system has in memory, a power cut does not: fsync before and after."""
+    done, fsync, replace = list[str](), files.fsync, Path.replace
+
+    def synced(item: Path) -> None:
+        done.append("folder" if item.is_dir() else "file")
+        fsync(item)
+
+    def replaced(self: Path, target: Any) -> Path:
+        done.append("replace")
+        return replace(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "fsync", synced)
+        patch.setattr(Path, "replace", replaced)
+        small_session().save(path)
+    assert done == ["file", "replace", "folder"]
 
 
 def test_R13_a_flipped_bit_in_any_file_is_refused(tiny_copy: Path, tmp_path: Path) -> None:
@@ -117,7 +140,7 @@ def test_R14_a_session_fits_only_the_core_it_was_made_for(rig: Rig, tmp_path: Pa
     header = dataclasses.replace(rig.a.header, core_hash="0" * 64)
     foreign = dataclasses.replace(rig.a, header=header)
     foreign.save(tmp_path / "foreign.session")
-    with pytest.raises(SessionError, match="core_hash: expected .*, got 000000000000; use the"):
+    with pytest.raises(SessionError, match=r"core_hash: expected .*, got 000000000000; use the"):
         Decoder.open(TINY, tmp_path / "foreign.session")
     decoder = rig.decoder()
     for session in (foreign, tmp_path / "foreign.session"):
@@ -142,8 +165,12 @@ def test_R15_a_fit_that_makes_things_worse_is_refused_with_its_reason(tmp_path: 
     path, decoder = tmp_path / "day.session", Decoder.open(TINY, "tiny_a")
     given.truth.save(path)
     before = path.read_bytes()
-    for take in (lambda: misled().save(path), lambda: misled().swap_into(decoder)):
-        with pytest.raises(CheckFailedError, match="expected an R² above 0, .*, got -"):
+    takes: list[Callable[[], None]] = [
+        lambda: misled().save(path),
+        lambda: misled().swap_into(decoder),
+    ]
+    for take in takes:
+        with pytest.raises(CheckFailedError, match=r"expected an R² above 0, .*, got -"):
             take()
     assert (path.read_bytes(), decoder.session_id) == (before, "tiny_a")
     decoder.swap_session(given.truth)
@@ -244,9 +271,9 @@ def sealed(artifact: Path, core: bytes) -> None:
     manifest = read_manifest(artifact)
     (artifact / CORE).write_bytes(core)
     (artifact / CORE_ORT_CPU).unlink(missing_ok=True)
-    files = {name: one for name, one in manifest.files.items() if name != CORE_ORT_CPU}
-    files[CORE] = FileRecord(sha256=sha256_bytes(core), size=len(core))
-    changed = dataclasses.replace(manifest, files=files)
+    records = {name: one for name, one in manifest.files.items() if name != CORE_ORT_CPU}
+    records[CORE] = FileRecord(sha256=sha256_bytes(core), size=len(core))
+    changed = dataclasses.replace(manifest, files=records)
     (artifact / MANIFEST).write_text(json.dumps(changed.to_json()))
 
 

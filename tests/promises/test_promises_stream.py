@@ -101,7 +101,10 @@ def test_R01_malformed_packets_are_counted_and_dropped(rig: Rig) -> None:
                     data[rng.integers(len(data))] = rng.integers(256)
             parse(bytes(data[: rng.integers(len(data) + 1)]))
     loop = DecodeLoop(rig.decoder(tick_rate_hz=4096), DeviceClock(4096), host=HandClock())
-    for ticks, units in (([[1]], [[0]]), ([1.5], [0]), ([1, 2], [0]), ([1], [2.5]), ([1], [None])):
+    arrays: list[tuple[Any, Any]] = [
+        ([[1]], [[0]]), ([1.5], [0]), ([1, 2], [0]), ([1], [2.5]), ([1], [None]),
+    ]  # fmt: skip
+    for ticks, units in arrays:
         loop.feed(ticks, units)
     loop.step()
     assert loop.counters.bad_packets == 4, "of these only [None] may be a name"
