@@ -2,8 +2,8 @@
 
 Spikes come as fast as they are decoded: each window is a period of device time further on, so a
 day of it passes in minutes. With ``--idle`` the model is left out, and a million windows take
-some minutes. Every hour of device time the counter jumps back, a burst comes, some packets are
-broken, and the session is swapped, so that the rare paths run too.
+some minutes. Every ten minutes of device time a burst comes, spikes are late, ahead or of unknown
+units, and the session is swapped; ten times the counter jumps. So the rare paths run too.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def soak(decoder: Decoder, session: Any, options: Any, part: int) -> dict[str, A
     """A tenth of the windows."""
     n, period = options.windows // PARTS, round(30_000 / options.decode_hz)
     per_window = max(1, round(options.rate / options.decode_hz))
-    per_hour = round(3600 * options.decode_hz)
+    per_event = round(600 * options.decode_hz)
     rng = np.random.default_rng(part)
     n_units = len(decoder.unit_ids)
     offsets = np.sort(rng.choice(period, (64, per_window)), axis=1)
@@ -87,7 +87,7 @@ def soak(decoder: Decoder, session: Any, options: Any, part: int) -> dict[str, A
     for i in range(n):
         tick = start + i * period
         decoder.push(tick + offsets[i % 64], units[i % 64])
-        if i % per_hour == per_hour - 1:
+        if i % per_event == per_event - 1:
             decoder.push(tick + burst[:20_000], np.zeros(20_000, np.int32))
             decoder.push([tick - 10**8, tick + 10**9, tick], [-1, 0, n_units + 5])
             decoder.swap_session(session)

@@ -40,7 +40,7 @@ class HealthSettings:
     """Seconds that averages run over, and that pass before the first verdict."""
     drift_sd: float = 1.0
     """A unit has drifted when its mean rate is off by so many sd of a window's rate."""
-    most_drifted: float = 0.25
+    most_drifted: float = 0.15
     """Largest share of units that may have drifted."""
     least_coverage: float = 0.7
     """Smallest share of spikes whose unit the session must know."""
