@@ -46,6 +46,21 @@ test-device interpreter="python3.12" package=".":
     "$venv/bin/python" -c "import importlib.util as u; assert not u.find_spec('torch')"
     "$venv/bin/pytest" --quiet
 
+# What the device side is made of, as CycloneDX JSON: just sbom [poyo-edge.cdx.json] [ort,sign]
+sbom out="poyo-edge.cdx.json" extras="ort":
+    #!/usr/bin/env bash
+    set -euo pipefail
+    scratch="$(mktemp -d)"
+    trap 'rm -rf "$scratch"' EXIT
+    "{{ python }}" -m venv "$scratch/device"
+    "$scratch/device/bin/python" -m pip install --quiet ".[{{ extras }}]"
+    "$scratch/device/bin/python" -m pip uninstall --quiet --yes pip setuptools
+    "{{ python }}" -m venv "$scratch/tool"
+    "$scratch/tool/bin/python" -m pip install --quiet "cyclonedx-bom==7.5.0"
+    "$scratch/tool/bin/cyclonedx-py" environment --pyproject pyproject.toml \
+        --output-reproducible --output-file "{{ out }}" "$scratch/device/bin/python"
+    echo "{{ out }}"
+
 # Remove what the recipes made
 clean:
     rm -rf "{{ venv }}" demo build dist *.egg-info

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from poyo_edge.activity import activity_of
 from poyo_edge.artifact import Artifact
 from poyo_edge.calibration.adapter import Adapter
 from poyo_edge.calibration.background import BackgroundFit
@@ -277,7 +278,7 @@ class Calibrator:
         )
 
     def _session(self, search: Search, quality: Quality) -> CalibratedSession:
-        best = search.chosen.tables[-1]
+        best, labels = search.chosen.tables[-1], search.labels
         header = SessionHeader(
             session_id=self.session_id,
             unit_ids=self.unit_ids,
@@ -292,6 +293,14 @@ class Calibrator:
             header=header,
             unit_embedding=best.units,
             session_embedding=best.session,
+            activity=activity_of(
+                labels.spike_times,
+                labels.spike_rows,
+                labels.values,
+                n_units=labels.n_units,
+                stretches=labels.stretches,
+                window_s=self._adapter.window_s,
+            ),
             quality=quality,
         )
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from poyo_edge.activity import Activity, recording_activity
 from poyo_edge.artifact import (
     ADAPT,
     CORE,
@@ -193,7 +194,7 @@ def export_checkpoint(
     with atomic_folder(out, overwrite=options.overwrite) as folder:
         say("writing the artifact")
         files = {CORE: core, CORE_ORT_CPU: fused, ADAPT: adapt, GOLDEN: golden.to_bytes()}
-        exporter.write(folder, files)
+        exporter.write(folder, files, recording)
         return exporter.finish(folder, report, recording, say)
 
 
@@ -261,7 +262,7 @@ class _Exporter:
         )
         return parity, gradients, golden
 
-    def write(self, folder: Path, files: dict[str, bytes]) -> None:
+    def write(self, folder: Path, files: dict[str, bytes], recording: Recording | None) -> None:
         """Everything but reports and manifest."""
         for name, data in files.items():
             (folder / name).write_bytes(data)
@@ -275,7 +276,10 @@ class _Exporter:
                 session_id=session_id, unit_ids=units, core_hash=self.core_hash, created=_now()
             )
             session = Session(
-                header=header, unit_embedding=unit_embedding, session_embedding=session_embedding
+                header=header,
+                unit_embedding=unit_embedding,
+                session_embedding=session_embedding,
+                activity=self._activity(recording, session_id, units),
             )
             session.save(folder / SESSIONS / f"{safe_name(session_id)}.session")
 
@@ -315,6 +319,16 @@ class _Exporter:
         )
         text = json.dumps(manifest.to_json(), indent=1, ensure_ascii=False)
         (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+
+    def _activity(
+        self, recording: Recording | None, session_id: str, units: Sequence[str]
+    ) -> Activity | None:
+        """How the units fired in the recording's training split, or in all of it."""
+        behavior = self.options.behavior
+        if recording is None or recording.session_id != session_id or not behavior:
+            return None
+        split = "train" if "train" in recording.domains else "all"
+        return recording_activity(recording, units, behavior, split, self.spec.window_seconds)
 
     def _session_to_compare(self, recording: Recording | None) -> tuple[str | None, Sequence[str]]:
         if recording is not None:

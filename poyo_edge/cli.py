@@ -17,6 +17,7 @@ from poyo_edge import (
     cli_convert,
     cli_evaluate,
     cli_run,
+    cli_sign,
     cli_train,
 )
 from poyo_edge.commands import (
@@ -55,6 +56,7 @@ __all__ = [
     "cli_convert",
     "cli_evaluate",
     "cli_run",
+    "cli_sign",
     "cli_train",
     "main",
 ]
@@ -227,12 +229,19 @@ def replay(
 
 
 @command(DEVICE, example="poyo-edge verify model.poyo")
-def verify(artifact: ArtifactPath, threads: Threads = 1, as_json: Json = False) -> None:
-    """Check hashes, sessions and golden windows on this machine."""
+def verify(
+    artifact: ArtifactPath,
+    public_key: Annotated[
+        Path | None, typer.Option(help="Also check that this key (KEY.pub) signed it.")
+    ] = None,
+    threads: Threads = 1,
+    as_json: Json = False,
+) -> None:
+    """Check hashes, signature, sessions and golden windows on this machine."""
     from poyo_edge.runtime.verify import verify as run_verify
 
     try:
-        checks = run_verify(artifact, threads=threads)
+        checks = run_verify(artifact, threads=threads, public_key=public_key)
     except ArtifactError as error:
         if as_json:
             damage = {"name": "files", "ok": False, "detail": str(error)}

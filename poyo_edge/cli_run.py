@@ -24,6 +24,7 @@ from poyo_edge.commands import (
     command,
 )
 from poyo_edge.console import Console, latency_table, pairs, program
+from poyo_edge.console_text import health_line
 from poyo_edge.errors import PoyoEdgeError, UsageError
 from poyo_edge.files import require_folder
 
@@ -61,6 +62,9 @@ def run(
     save_session: Annotated[
         Path | None, typer.Option(help="Where a session that was swapped in is saved.")
     ] = None,
+    require_signature: Annotated[
+        Path | None, typer.Option(help="Refuse an artifact that this key (KEY.pub) did not sign.")
+    ] = None,
     seconds: Annotated[float | None, typer.Option(min=0.1, help="End after so long.")] = None,
     cpu: Annotated[
         list[int] | None, typer.Option(min=0, help="Core for decoding; may be repeated.")
@@ -93,6 +97,7 @@ def run(
         backend=backend,
         threads=threads,
         journal=record,
+        require_signature=require_signature,
         realtime=RealtimeSettings(
             cpus=tuple(cpu or ()), priority=priority, lock_memory=lock_memory, gc_off=gc_off
         ),
@@ -226,6 +231,7 @@ def run_text(values: Mapping[str, Any], artifact: Path, program: str) -> str:
         "clock": f"{clock['rate_ppm']:+.1f} ppm, uncertain by {clock['uncertainty_us']:.0f} µs, "
         f"{clock['discontinuities']} discontinuities, {clock['wraps']} wraps",
     }
+    lines["health"] = health_line(values["decoder"]["health"])
     if granted:
         lines["real time"] = ", ".join(f"{name} {said}" for name, said in granted.items())
     if loop["sink_failures"]:

@@ -152,10 +152,31 @@ def replay_text(values: Values) -> str:
         "backend": f"{values['backend']}, session {values['session_id']}",
         "statuses": ", ".join(f"{k} {v}" for k, v in values["statuses"].items() if v),
         "spikes": ", ".join(f"{name} {count}" for name, count in odd.items()),
+        "health": health_line(values["health"]),
     }
     if values.get("pictures"):
         lines["pictures"] = "  ".join(values["pictures"])
     return f"{pairs(lines)}\n\n{latency_table(values['latency_ms'])}"
+
+
+def health_line(health: Values) -> str:
+    """Whether the stream was what the session was calibrated on."""
+    if health["status"] == "unknown":
+        return "too short to judge"
+    words = [health["status"]]
+    if not health["reference"]:
+        words.append("the session does not say how its units fired")
+    if health["drifted_share"]:
+        words.append(f"{health['drifted_share']:.0%} of the units have drifted")
+    if health["silent_units"]:
+        words.append(f"{len(health['silent_units'])} units silent")
+    if health["coverage"] is not None and health["coverage"] < 1:
+        words.append(f"{health['coverage']:.0%} of the spikes are of units of the session")
+    if health["outside_share"]:
+        words.append(f"values out of range in {health['outside_share']:.0%} of the windows")
+    if "slow" in health["flags"]:
+        words.append("decoding takes longer than its budget")
+    return ", ".join(words)
 
 
 def export_text(values: Values, target: Path, program: str, recording: Path | None) -> str:

@@ -79,3 +79,7 @@ class ArtifactError(FileProblemError):
 
 class SessionError(FileProblemError):
     """A session file (``ID.session``) that cannot be used."""
+
+
+class SignatureError(FileProblemError):
+    """A key, or a signature of an artifact, that cannot be used or does not hold."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import hashlib
 import os
 import re
@@ -12,6 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from poyo_edge.errors import UsageError
+
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+"""Of Linux's <fcntl.h>."""
 
 
 @contextlib.contextmanager
@@ -137,9 +141,25 @@ def safe_name(identifier: str) -> str:
     return name if name == identifier else f"{name}-{sha256_bytes(identifier.encode())[:8]}"
 
 
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchange two names in one step, so that no kill finds one missing; False where the system
+    or the file system cannot (``renameat2`` of Linux)."""
+    try:
+        rename = ctypes.CDLL(None).renameat2
+    except (AttributeError, OSError, TypeError):
+        return False
+    here = ctypes.c_int(_AT_FDCWD)
+    names = [ctypes.c_char_p(os.fsencode(path)) for path in (one, other)]
+    failed = rename(here, names[0], here, names[1], ctypes.c_uint(_RENAME_EXCHANGE))
+    return not failed
+
+
 def _put_in_place(new: Path, target: Path, aside: Path) -> None:
     if not target.exists():
         new.rename(target)
+        return
+    if _exchange(new, target):
+        shutil.rmtree(new)
         return
     target.rename(aside)
     try:

@@ -1,7 +1,8 @@
 """Session files: the unit table and session embedding of one recording session.
 
 A ``.session`` file is a safetensors file with two tensors, ``unit_embedding`` (U, D) and
-``session_embedding`` (D,), and a JSON header. It belongs to one core, named by its hash.
+``session_embedding`` (D,), and a JSON header. It belongs to one core, named by its hash. From
+schema version 2 on it may also hold the activity during calibration (``activity.py``).
 """
 
 from __future__ import annotations
@@ -15,12 +16,15 @@ import numpy as np
 import numpy.typing as npt
 
 from poyo_edge import tensors
+from poyo_edge.activity import Activity, activity_from
 from poyo_edge.errors import SessionError, UsageError
 from poyo_edge.files import sha256_bytes, write_bytes
 from poyo_edge.spec import JsonRecord
 
 SCHEMA = "poyo-edge/session"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+_PLAIN = 1
+"""The version of a session without activity: readers of that version open it."""
 _HEADER_KEY = "poyo_edge"
 _MAX_BYTES = 256 << 20
 
@@ -42,7 +46,8 @@ class SessionHeader(JsonRecord):
     r2_heldout: float | None = None
     created: str = ""
     schema: str = SCHEMA
-    schema_version: int = SCHEMA_VERSION
+    schema_version: int = _PLAIN
+    """Of the file; ``Session.to_bytes`` writes the one that it needs."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -54,6 +59,8 @@ class Session:
     """(U, D)."""
     session_embedding: npt.NDArray[np.float32]
     """(D,)."""
+    activity: Activity | None = None
+    """How the units fired during calibration, if that is known."""
 
     def __post_init__(self) -> None:
         units, n_units = self.header.unit_ids, len(self.unit_embedding)
@@ -64,14 +71,16 @@ class Session:
             )
         if len(set(units)) != n_units:
             raise UsageError(f"session {self.header.session_id!r}: expected unique unit ids")
+        if self.activity is not None and len(self.activity.rate_hz) != n_units:
+            raise UsageError(
+                f"session {self.header.session_id!r}: activity: expected rates of {n_units} units, "
+                f"got {len(self.activity.rate_hz)}"
+            )
 
     def to_bytes(self) -> bytes:
         """The file's bytes; the header carries a checksum of itself and the tensors."""
-        header = dataclasses.replace(self.header, checksum=self._checksum())
-        arrays = {
-            "unit_embedding": self.unit_embedding,
-            "session_embedding": self.session_embedding,
-        }
+        header = dataclasses.replace(self._own_header(), checksum=self._checksum())
+        arrays = self._arrays()
         text = json.dumps(header.to_json(), ensure_ascii=False)
         return tensors.to_bytes(arrays, {_HEADER_KEY: text})
 
@@ -79,9 +88,20 @@ class Session:
         """Write the file; a crash leaves the old file or the whole new one."""
         write_bytes(path, self.to_bytes())
 
+    def _own_header(self) -> SessionHeader:
+        version = _PLAIN if self.activity is None else SCHEMA_VERSION
+        return dataclasses.replace(self.header, schema_version=version)
+
+    def _arrays(self) -> dict[str, npt.NDArray[np.float32]]:
+        tables = {
+            "unit_embedding": self.unit_embedding,
+            "session_embedding": self.session_embedding,
+        }
+        return tables if self.activity is None else {**tables, **self.activity.arrays()}
+
     def _checksum(self) -> str:
-        header = dataclasses.replace(self.header, checksum="").to_json()
-        parts = [self.unit_embedding, self.session_embedding]
+        header = dataclasses.replace(self._own_header(), checksum="").to_json()
+        parts = self._arrays().values()
         payload = b"".join(np.ascontiguousarray(part, np.float32).tobytes() for part in parts)
         return sha256_bytes(json.dumps(header, sort_keys=True).encode() + payload)
 
@@ -111,6 +131,9 @@ class Session:
                 do="use the artifact that the session was made for",
             )
         shape = (len(header.unit_ids), dim)
+        activity = None
+        if header.schema_version != _PLAIN:
+            activity = activity_from(arrays, len(header.unit_ids), path, SessionError)
         session = cls(
             header=header,
             unit_embedding=tensors.require_tensor(
@@ -119,6 +142,7 @@ class Session:
             session_embedding=tensors.require_tensor(
                 arrays, "session_embedding", (dim,), path, SessionError
             ),
+            activity=activity,
         )
         if session._checksum() != header.checksum:
             raise SessionError(
@@ -152,11 +176,11 @@ def _header(path: str | Path, metadata: dict[str, str]) -> SessionHeader:
         ) from None
     if schema != SCHEMA:
         raise SessionError(path, "schema", expected=SCHEMA, got=schema, do=do)
-    if version != SCHEMA_VERSION:
+    if type(version) is not int or not _PLAIN <= version <= SCHEMA_VERSION:
         raise SessionError(
             path,
             "schema_version",
-            expected=SCHEMA_VERSION,
+            expected=f"{_PLAIN} or {SCHEMA_VERSION}",
             got=version,
             do="update poyo-edge, or make the session again with this version",
         )

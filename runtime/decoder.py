@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import math
 import threading
 import time
 from pathlib import Path
@@ -15,55 +14,21 @@ import numpy.typing as npt
 
 from poyo_edge.artifact import Artifact
 from poyo_edge.errors import UsageError
+from poyo_edge.runtime.clock_units import ClockUnits
 from poyo_edge.runtime.constants import SessionConstants
 from poyo_edge.runtime.core import Core
-from poyo_edge.runtime.failsafe import Failsafe, FailsafeSettings, Status
+from poyo_edge.runtime.failsafe import Failsafe, Status
+from poyo_edge.runtime.health import SLOW, HealthMonitor, LatencyBudget
 from poyo_edge.runtime.intake import Intake, UnitTable, as_times
 from poyo_edge.runtime.keep_warm import keep_warm
 from poyo_edge.runtime.latency import LatencyHistogram
+from poyo_edge.runtime.result import DecoderSettings, Result
 from poyo_edge.runtime.ring import Rows, SpikeRing, Times
 from poyo_edge.session import Session
+from poyo_edge.signing import require_signed
 from poyo_edge.tokens import relative_times
 
 _log = logging.getLogger(__name__)
-_MOST_TICKS = 2**62
-"""Beyond this, spans of time would not fit into 64 bits."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class DecoderSettings:
-    """Limits of a decoder; every one has a default that suits 100 units at 50 spikes/s each."""
-
-    capacity: int = 1 << 18
-    """Most spikes kept, those of windows to come included."""
-    future_limit_s: float = 60.0
-    """Spikes further ahead of the last decoded time are taken for a broken clock."""
-    failsafe: FailsafeSettings = dataclasses.field(default_factory=FailsafeSettings)
-
-    def __post_init__(self) -> None:
-        if self.capacity < 1:
-            raise UsageError(f"capacity: expected an integer >= 1, got {self.capacity!r}")
-        if not self.future_limit_s > 0:
-            raise UsageError(f"future_limit_s: expected seconds > 0, got {self.future_limit_s!r}")
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Result:
-    """One decoded value."""
-
-    value: npt.NDArray[np.float64]
-    """(dim_out,) in behaviour units; always finite."""
-    status: Status
-    flags: tuple[str, ...]
-    """Why the status is what it is: warmup, silent, gap, over_budget, overflow, clock_reset,
-    backend, fallback."""
-    t: float | int
-    """End of the window, in the unit that ``decode`` was called with."""
-    n_spikes: int
-    """Spikes that the value was decoded from."""
-    t_last_spike: float | int | None
-    latency_ns: int
-    session_id: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +38,7 @@ class _OpenSession:
     session_id: str
     units: UnitTable
     constants: SessionConstants
+    health: HealthMonitor
 
 
 class Decoder:
@@ -91,24 +57,19 @@ class Decoder:
         settings: DecoderSettings | None = None,
     ) -> None:
         settings = settings or DecoderSettings()
-        if tick_rate_hz is not None and not (
-            isinstance(tick_rate_hz, (int, float, np.integer))
-            and math.isfinite(tick_rate_hz)
-            and tick_rate_hz > 0
-        ):
-            raise UsageError(f"tick_rate_hz: expected a number > 0, got {tick_rate_hz!r}")
         manifest = core.artifact.manifest
         self.artifact = core.artifact
         self.window_s = manifest.spec.window_seconds
         self._core = core
-        self._rate = tick_rate_hz
-        self._dtype = np.float64 if tick_rate_hz is None else np.int64
-        self._window = self._in_clock_units(self.window_s)
-        ring = SpikeRing(settings.capacity, self._dtype)
-        self._intake = Intake(ring, self._window, self._in_clock_units(settings.future_limit_s))
+        self._clock = ClockUnits(tick_rate_hz)
+        self._window = self._clock.span(self.window_s)
+        ring = SpikeRing(settings.capacity, self._clock.dtype)
+        self._intake = Intake(ring, self._window, self._clock.span(settings.future_limit_s))
         self._scale, self._offset = manifest.output.arrays(manifest.spec.dim_out)
         self._query = np.array([self.window_s], np.float32)
         self._failsafe = Failsafe(manifest.spec.dim_out, settings.failsafe)
+        self._health_settings = settings.health
+        self._budget = LatencyBudget(settings.health.latency_budget_ms)
         self._latency = LatencyHistogram()
         self._statuses = dict.fromkeys(Status, 0)
         self._backend_failing = False
@@ -129,6 +90,7 @@ class Decoder:
         tick_rate_hz: float | None = None,
         settings: DecoderSettings | None = None,
         keep_warm_s: float | None = None,
+        require_signature: str | Path | None = None,
     ) -> Decoder:
         """Open an artifact and a session, and warm up.
 
@@ -142,13 +104,17 @@ class Decoder:
             settings: limits and failsafe.
             keep_warm_s: with TensorRT, run an engine whenever nothing was decoded for so long,
                 so that the GPU's clocks stay up; None leaves them alone.
+            require_signature: a public key file; the artifact must have been signed with it.
 
         Raises:
+            SignatureError: the artifact was not signed with that key, or was changed since.
             ArtifactError, SessionError: a file is damaged or does not fit.
             UsageError: an argument makes no sense.
             MissingExtraError, BackendError: the backend cannot be used.
         """
         opened = Artifact.open(artifact)
+        if require_signature is not None:
+            require_signed(opened, require_signature)
         if not isinstance(session, Session):
             session = opened.session(session)
         core = Core.open(opened, backend=backend, threads=threads)
@@ -171,7 +137,7 @@ class Decoder:
         Raises:
             UsageError: shapes or dtypes that cannot be meant.
         """
-        chunk = as_times(times, self._dtype)
+        chunk = as_times(times, self._clock.dtype)
         with self._lock:
             session = self._session
             rows = session.units.as_rows(units)
@@ -192,13 +158,14 @@ class Decoder:
         """
         started = time.perf_counter_ns()
         with self._decode_lock:
-            now = self._clock_time(t)
+            now = self._clock.time(t)
             with self._lock:
                 session = self._session
                 flags = self._advance(now)
                 times, rows = self._intake.ring.window(now - self._window, now)
                 if self._after_gap(times):
                     flags.append("gap")
+            self._look(session.health, now, rows, flags)
             budget = self.artifact.manifest.max_spikes
             if len(times) > budget:
                 self._intake.counters.over_budget += len(times) - budget
@@ -218,6 +185,7 @@ class Decoder:
                 session_id=session.session_id,
             )
             self._latency.add(result.latency_ns)
+            self._budget.add(result.latency_ns)
             self._statuses[status] += 1
             return result
 
@@ -265,6 +233,7 @@ class Decoder:
             self._intake.reset(None)
             self._intake.decoded_until = None
             self._failsafe.forget()
+            self._session.health.restart()
 
     @property
     def session_id(self) -> str:
@@ -279,7 +248,7 @@ class Decoder:
     @property
     def tick_rate_hz(self) -> float | None:
         """Ticks per second of its times; None for seconds."""
-        return self._rate
+        return self._clock.rate_hz
 
     @property
     def backend(self) -> str:
@@ -300,7 +269,21 @@ class Decoder:
             "counters": counters,
             "buffered_spikes": buffered,
             "latency_ms": self._latency.summary_ms(),
+            "health": self.health(),
         }
+
+    def health(self) -> dict[str, Any]:
+        """Whether the stream is still what the session was calibrated on, as JSON values.
+
+        ``status`` is "ok", "degraded", or "unknown" before ``horizon_s`` of whole windows;
+        ``flags`` say why it is degraded. ``rate_z`` holds each unit's mean rate against
+        calibration in sd of a window's rate; it is empty, and drift is not judged, when the
+        session does not know how its units fired (``reference`` is false).
+        """
+        found = self._session.health.to_json()  # no lock: a backend that hangs must not hide it
+        flags = found["flags"] + [SLOW] * self._budget.exceeded
+        status = "degraded" if flags else "ok" if found["judged"] else "unknown"
+        return {"status": status, "session_id": self.session_id, **found, "flags": flags}
 
     @property
     def latency(self) -> LatencyHistogram:
@@ -314,17 +297,36 @@ class Decoder:
                 f"{self.artifact.manifest.core_hash[:12]}, got {session.header.core_hash[:12]}; "
                 f"use a session that was made for this artifact"
             )
+        dim_out, activity = self.artifact.manifest.spec.dim_out, session.activity
+        if activity is not None and len(activity.output_low) != dim_out:
+            raise UsageError(
+                f"session {session.header.session_id!r}: output_low: expected {dim_out} outputs, "
+                f"got {len(activity.output_low)}; calibrate it again"
+            )
+        ids = session.header.unit_ids
         return _OpenSession(
             session_id=session.header.session_id,
-            units=UnitTable(session.header.unit_ids),
+            units=UnitTable(ids),
             constants=self._core.constants(session.unit_embedding, session.session_embedding),
+            health=HealthMonitor(ids, activity, self.window_s, self._health_settings),
         )
 
     def _use(self, session: _OpenSession) -> None:
         """Exchange the session; the lock is held."""
         new_row = session.units.rows(self._session.units.unit_ids)
         self._intake.counters.session_change += self._intake.ring.remap(new_row)
+        session.health.restart()
         self._session = session
+
+    def _look(self, health: HealthMonitor, now: Any, rows: Rows, flags: list[str]) -> None:
+        """Follow the stream's health, once a window, and say what is wrong with it."""
+        if "clock_reset" in flags:
+            health.restart()
+        if health.due(now, self._window) and not flags and len(rows):
+            health.look(rows, self._intake.counters)
+        flags += health.flags
+        if self._budget.exceeded:
+            flags.append(SLOW)
 
     def _advance(self, now: Any) -> list[str]:
         """Move the clock to ``now`` and say what is wrong with the window that ends there."""
@@ -365,8 +367,8 @@ class Decoder:
     def _value(
         self, session: _OpenSession, now: Any, times: Times, rows: Rows, flags: list[str]
     ) -> tuple[npt.NDArray[np.float64], Status]:
-        seconds = float(now) if self._rate is None else float(now) / self._rate
-        spike_time = relative_times(times, now - self._window, self.window_s, self._rate)
+        seconds = self._clock.seconds(now)
+        spike_time = relative_times(times, now - self._window, self.window_s, self._clock.rate_hz)
         try:
             prediction = self._core.predict(session.constants, spike_time, rows, self._query)[0]
             value = prediction.astype(np.float64) * self._scale + self._offset
@@ -383,6 +385,7 @@ class Decoder:
             flags.append("backend")
             return self._failsafe.instead(seconds)
         self._failsafe.note_good(value, seconds)
+        session.health.note_value(value)
         if "warmup" in flags or "clock_reset" in flags:
             return value, Status.WARMUP
         return value, Status.DEGRADED if flags else Status.VALID
@@ -393,20 +396,3 @@ class Decoder:
             times = np.linspace(0, self.window_s, count, endpoint=False, dtype=np.float32)
             rows = np.zeros(count, np.int32)
             self._core.predict(self._session.constants, times, rows, self._query)
-
-    def _clock_time(self, t: float | int) -> Any:
-        whole = isinstance(t, (int, np.integer)) and not isinstance(t, bool)
-        if self._rate is None:
-            if (whole or isinstance(t, float)) and abs(int(t) if whole else t) < _MOST_TICKS:
-                return np.float64(t)
-            raise UsageError(f"decode: expected finite float64 seconds, got {t!r}")
-        if whole and abs(int(t)) < _MOST_TICKS:
-            return np.int64(t)
-        raise UsageError(f"decode: expected integer ticks below 2**62, got {t!r}")
-
-    def _in_clock_units(self, seconds: float) -> Any:
-        """A span in ticks, whole where the rate allows it, or in seconds."""
-        if self._rate is None:
-            return np.float64(seconds)
-        ticks = seconds * self._rate
-        return np.int64(ticks) if float(ticks).is_integer() else np.float64(ticks)

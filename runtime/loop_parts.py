@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from poyo_edge.errors import UsageError
-from poyo_edge.runtime.decoder import Result
+from poyo_edge.runtime.result import Result
 
 _SECOND = 1_000_000_000
 

@@ -56,6 +56,7 @@ class Replay:
             "latency_ms": self.stats["latency_ms"],
             "counters": self.stats["counters"],
             "statuses": self.stats["statuses"],
+            "health": self.stats["health"],
         }
 
 

@@ -17,12 +17,17 @@ from poyo_edge.runtime.decoder import Decoder
 from poyo_edge.runtime.device_clock import DeviceClock
 from poyo_edge.runtime.feeds.feed import Feed
 from poyo_edge.runtime.feeds.opening import Sink, open_feed, open_sink
+from poyo_edge.runtime.health import HealthSettings
 from poyo_edge.runtime.loop import DecodeLoop
 from poyo_edge.runtime.loop_parts import LoopResult, LoopSettings
 from poyo_edge.runtime.realtime import RealtimeSettings
+from poyo_edge.runtime.result import DecoderSettings
 from poyo_edge.runtime.unit_names import UnitNames
+from poyo_edge.runtime.watchdog import Watchdog
 
 OnSpikes = Callable[[npt.NDArray[np.int64], npt.NDArray[np.int32]], None]
+_PERIODS = 3
+"""A loop waits for up to one period and may decode for one; behind by a third, it hangs."""
 OnLabels = Callable[[npt.NDArray[np.int64], npt.NDArray[np.float64]], None]
 
 
@@ -39,6 +44,8 @@ class RigSettings:
     threads: int = 1
     realtime: RealtimeSettings = dataclasses.field(default_factory=RealtimeSettings)
     journal: str | Path | None = None
+    require_signature: str | Path | None = None
+    """A public key file: an artifact that it did not sign is refused."""
 
 
 class Rig:
@@ -49,6 +56,9 @@ class Rig:
     ) -> None:
         self.decoder, self.feed, self.loop = decoder, feed, loop
         self._sinks = list(sinks)
+        settings = loop.settings
+        limit_s = _PERIODS / settings.rate_hz + settings.settle_ms / 1e3
+        self.watchdog = Watchdog(lambda: loop.heartbeat_ns, limit_s=limit_s)
 
     @classmethod
     def open(
@@ -84,6 +94,8 @@ class Rig:
             backend=settings.backend,
             threads=settings.threads,
             tick_rate_hz=feed.tick_rate_hz,
+            settings=DecoderSettings(health=_period_as_budget(settings.rate_hz)),
+            require_signature=settings.require_signature,
         )
         names = UnitNames(decoder.unit_ids, settings.units)
         speed = float(getattr(feed, "speed", 1.0))
@@ -115,11 +127,13 @@ class Rig:
     def start(self) -> None:
         """Start the loop, then the feed."""
         self.loop.start()
+        self.watchdog.start()
         self.feed.start(self.loop)
 
     def stop(self) -> None:
         """Stop the feed, then the loop; close sinks and journal. May be called again."""
         self.feed.stop()
+        self.watchdog.stop()
         self.loop.stop()
         while self._sinks:
             self._sinks.pop().close()
@@ -149,7 +163,12 @@ class Rig:
         return {
             "feed": {**self.feed.counters.to_json(), "last_failure": self.feed.last_failure},
             **self.loop.stats(),
+            "watchdog": self.watchdog.to_json(),
         }
+
+
+def _period_as_budget(rate_hz: float) -> HealthSettings:
+    return HealthSettings(latency_budget_ms=1000 / rate_hz)
 
 
 def _header(decoder: Decoder, feed: Feed) -> JournalHeader:

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from poyo_edge.artifact import ADAPT, CORE, SESSIONS, Artifact, Golden
-from poyo_edge.errors import PoyoEdgeError
+from poyo_edge.errors import PoyoEdgeError, SignatureError
 from poyo_edge.runtime.backends import list_backends, open_ort_cpu
 from poyo_edge.runtime.core import Core
 from poyo_edge.runtime.engines import ENGINES, FLAVOURS, EngineStore
 from poyo_edge.runtime.machine import this_machine
+from poyo_edge.signing import require_signed
 from poyo_edge.spec import JsonRecord
 
 WORST_SD = {"fp32": 1e-2, "fp16": 0.3, "bf16": 2.0}
@@ -28,16 +29,26 @@ class Check(JsonRecord):
     detail: str
 
 
-def verify(path: str | Path, *, threads: int = 1) -> list[Check]:
+def verify(
+    path: str | Path, *, threads: int = 1, public_key: str | Path | None = None
+) -> list[Check]:
     """Check every file's hash, every session, the golden windows on each backend present, and
     the bytes of every installed engine, whatever machine it was built for.
 
+    Args:
+        path: the artifact.
+        threads: for one window.
+        public_key: a public key file; then the artifact's signature is checked too.
+
     Raises:
+        MissingExtraError: ``cryptography`` is needed for that and not installed.
         ArtifactError: a file is missing or damaged; nothing else can be checked then.
     """
     artifact = Artifact.open(path)
     n_files = len(artifact.manifest.files)
     checks = [Check(name="files", ok=True, detail=f"{n_files} files, size and SHA-256")]
+    if public_key is not None:
+        checks.append(_signature_check(artifact, public_key))
     sessions = sorted((artifact.path / SESSIONS).glob("*.session"))
     checks += [_session_check(artifact, file) for file in sessions]
     checks.append(_gradient_check(artifact, threads))
@@ -50,6 +61,18 @@ def verify(path: str | Path, *, threads: int = 1) -> list[Check]:
         elif info.name == "ort-cpu":  # the one that every device needs, if only to fall back to
             checks.append(Check(name=f"backend {info.name}", ok=False, detail=info.reason))
     return checks
+
+
+def _signature_check(artifact: Artifact, public_key: str | Path) -> Check:
+    try:
+        name = require_signed(artifact, public_key)
+    except SignatureError as error:
+        return Check(name="signature", ok=False, detail=str(error))
+    listed = artifact.manifest.files
+    folder = artifact.path / SESSIONS
+    added = [f for f in folder.glob("*.session") if f"{SESSIONS}/{f.name}" not in listed]
+    beyond = f"; not covered: {len(added)} sessions added later" if added else ""
+    return Check(name="signature", ok=True, detail=f"by key {name}{beyond}")
 
 
 def _engine_checks(artifact: Artifact, store: EngineStore) -> list[Check]:

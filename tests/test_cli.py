@@ -82,6 +82,7 @@ FLAGS = {
         "--record",
         "--calibrate",
         "--save-session",
+        "--require-signature",
         "--seconds",
         "--cpu",
         "--priority",
@@ -140,7 +141,9 @@ FLAGS = {
         "--json",
         "--quiet",
     },
-    "verify": {"--threads", "--json"},
+    "verify": {"--public-key", "--threads", "--json"},
+    "keygen": {"--json"},
+    "sign": {"--key", "--json"},
     "bench": {
         "--session",
         "--spikes",

@@ -12,7 +12,7 @@ import pytest
 from poyo_edge.runtime import Decoder
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def blocks_of(page: str) -> list[str]:
@@ -25,9 +25,10 @@ def test_runtime_python_runs_as_it_stands(
     shutil.copytree(tiny, tmp_path / "model.poyo")
     monkeypatch.chdir(tmp_path)
     blocks = blocks_of("docs/runtime.md")
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     names: dict[str, object] = {
         "Decoder": Decoder,
+        "beat_ns": 0,
         "ticks": [1000, 1200],
         "rows": [0, 1],
         "last_tick": 1500,
@@ -65,6 +66,17 @@ def test_calibration_python_runs_as_it_stands(
     decoder.revert()
     assert decoder.session_id == "tiny_a"
     assert Path("today.session").is_file()
+
+
+def test_reliability_python_runs_as_it_stands(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(tiny, tmp_path / "model.poyo")
+    monkeypatch.chdir(tmp_path)
+    (block,) = blocks_of("docs/reliability.md")
+    names: dict[str, object] = {}
+    exec(block.replace("day_2", "tiny_a"), names)
+    assert names["health"]["status"] == "unknown"  # type: ignore[index]
 
 
 def test_feeds_python_runs_as_it_stands(

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from poyo_edge import files
 from poyo_edge.artifact import (
     MANIFEST,
 )
@@ -189,6 +190,7 @@ def test_a_folder_that_cannot_be_put_in_place_leaves_the_old_one(
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", refuse)
+    monkeypatch.setattr(files, "_exchange", lambda *_: False)
     with (
         pytest.raises(OSError, match="refused"),
         atomic_folder(tmp_path / "out", overwrite=True) as new,

@@ -147,6 +147,7 @@ def test_stats_are_json_with_these_keys(rig: Rig) -> None:
         "counters",
         "buffered_spikes",
         "latency_ms",
+        "health",
     }
     assert set(stats["latency_ms"]) == {"p50", "p90", "p99", "p999", "max"}
     assert stats["statuses"] == {

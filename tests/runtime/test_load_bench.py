@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from poyo_edge.errors import UsageError
-from poyo_edge.runtime.decoder import Decoder, Result
+from poyo_edge.runtime import Decoder, Result
 from poyo_edge.runtime.load_bench import LoadSettings, run_load, spike_chunks
 
 if TYPE_CHECKING:

@@ -1,0 +1,49 @@
+"""What a decoder is set with, and what it gives."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import numpy.typing as npt
+
+from poyo_edge.errors import UsageError
+from poyo_edge.runtime.failsafe import FailsafeSettings, Status
+from poyo_edge.runtime.health import HealthSettings
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class DecoderSettings:
+    """Limits of a decoder; every one has a default that suits 100 units at 50 spikes/s each."""
+
+    capacity: int = 1 << 18
+    """Most spikes kept, those of windows to come included."""
+    future_limit_s: float = 60.0
+    """Spikes further ahead of the last decoded time are taken for a broken clock."""
+    failsafe: FailsafeSettings = dataclasses.field(default_factory=FailsafeSettings)
+    health: HealthSettings = dataclasses.field(default_factory=HealthSettings)
+
+    def __post_init__(self) -> None:
+        if self.capacity < 1:
+            raise UsageError(f"capacity: expected an integer >= 1, got {self.capacity!r}")
+        if not self.future_limit_s > 0:
+            raise UsageError(f"future_limit_s: expected seconds > 0, got {self.future_limit_s!r}")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Result:
+    """One decoded value."""
+
+    value: npt.NDArray[np.float64]
+    """(dim_out,) in behaviour units; always finite."""
+    status: Status
+    flags: tuple[str, ...]
+    """Why the status is what it is: warmup, silent, gap, over_budget, overflow, clock_reset,
+    backend, fallback, drift, coverage, output_range, slow."""
+    t: float | int
+    """End of the window, in the unit that ``decode`` was called with."""
+    n_spikes: int
+    """Spikes that the value was decoded from."""
+    t_last_spike: float | int | None
+    latency_ns: int
+    session_id: str

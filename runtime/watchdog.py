@@ -1,0 +1,96 @@
+"""Says when a heartbeat stays behind: a decode that hangs cannot say so itself.
+
+It runs in a thread of its own, so it works for whatever lets go of Python's lock: ONNX Runtime,
+CUDA, sockets and files do. What holds the lock, or a process that is gone, only another process
+can notice: watch the shared memory (``shm:NAME``) or the stream of values from there.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from poyo_edge.errors import UsageError
+
+_log = logging.getLogger(__name__)
+
+
+class Watchdog:
+    """Calls ``on_stall`` once each time that a heartbeat stays behind for longer than a limit.
+
+    Args:
+        beat: gives the time of the last heartbeat in ns of ``now_ns``; 0 before the first.
+        limit_s: how far it may stay behind.
+        on_stall: called with the seconds that it is behind, in the watchdog's thread.
+        on_recovery: called with the seconds that it had been behind when it goes on.
+        now_ns: the clock of the heartbeat.
+    """
+
+    def __init__(
+        self,
+        beat: Callable[[], int],
+        *,
+        limit_s: float,
+        on_stall: Callable[[float], None] | None = None,
+        on_recovery: Callable[[float], None] | None = None,
+        now_ns: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        if not limit_s > 0:
+            raise UsageError(f"limit_s: expected seconds > 0, got {limit_s!r}")
+        self.limit_s = limit_s
+        self.stalled = False
+        self.stalls = 0
+        self.longest_s = 0.0
+        self._beat, self._now = beat, now_ns
+        self._on_stall = on_stall or (lambda _: None)
+        self._on_recovery = on_recovery or (lambda _: None)
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def check(self) -> bool:
+        """Look once; True while the heartbeat is behind."""
+        beat = self._beat()
+        behind = (self._now() - beat) / 1e9 if beat else 0.0
+        if behind > self.limit_s:
+            self.longest_s = max(self.longest_s, behind)
+            if not self.stalled:
+                self.stalled = True
+                self.stalls += 1
+                _log.error("nothing was decoded for %.3f s", behind)
+                self._on_stall(behind)
+        elif self.stalled:
+            self.stalled = False
+            _log.warning("decoding goes on after %.3f s", self.longest_s)
+            self._on_recovery(self.longest_s)
+        return self.stalled
+
+    def start(self) -> None:
+        """Look four times per limit, in a thread of its own, until ``stop``."""
+        self._stop.clear()
+        self._thread = threading.Thread(target=self._run, name="poyo-edge-watchdog", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread. May be called again."""
+        self._stop.set()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+            self._thread = None
+
+    def to_json(self) -> dict[str, Any]:
+        """What was seen, as JSON values."""
+        return {
+            "stalled": self.stalled,
+            "stalls": self.stalls,
+            "longest_s": round(self.longest_s, 3),
+        }
+
+    def _run(self) -> None:
+        while not self._stop.wait(self.limit_s / 4):
+            try:
+                self.check()
+            except Exception:  # A listener that fails must not end the watch.
+                _log.exception("the watchdog's listener failed")
