@@ -104,7 +104,9 @@ def torch_compiled(setup: Setup) -> Peer:
 
 def openvino_on_direct_export(setup: Setup) -> Peer:
     """The direct export on OpenVINO instead."""
-    import openvino
+    from poyo_edge.runtime.openvino_backend import openvino_package
+
+    openvino = openvino_package()
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "direct.onnx")

@@ -5,6 +5,7 @@ Legend: B batch, N spikes, Q queries, P rotating pairs.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -57,7 +58,7 @@ class OpenVinoBackend:
             MissingExtraError: openvino is not installed.
             BackendError: it cannot compile the core, or the processor lacks the precision.
         """
-        openvino = _package()
+        openvino = openvino_package()
         runtime = openvino.Core()
         able = runtime.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         if PRECISIONS[precision] not in able:
@@ -92,7 +93,7 @@ class OpenVinoBackend:
             MissingExtraError: openvino is not installed.
             BackendError: it cannot compile or run the core.
         """
-        openvino = _package()
+        openvino = openvino_package()
         self = cls.__new__(cls)
         runtime = openvino.Core()
         try:
@@ -198,12 +199,22 @@ class OpenVinoBackend:
         self._request.set_tensor(name, self._tensor(array, shared_memory=True))
 
 
-def _package() -> Any:
+def openvino_package() -> Any:
+    """OpenVINO, without the message to Google Analytics that its import sends.
+
+    It sends none where ``openvino_telemetry`` cannot be imported.
+    """
+    silent = "openvino" in sys.modules or "openvino_telemetry" in sys.modules
+    if not silent:
+        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
     try:
         import openvino
         import openvino.opset13
     except ImportError:
         raise MissingExtraError("openvino", "openvino", "the OpenVINO backend") from None
+    finally:
+        if not silent:
+            del sys.modules["openvino_telemetry"]
     return openvino
 
 

@@ -165,10 +165,10 @@ MUTANTS = (
     ),
     Mutant(
         "R19",
-        "runtime/backends.py",
-        "        raise BackendError(f\"ort-cpu: {what} cannot be opened: {problem}\") from problem",
-        "        return None",
-        "the refusal of a graph that does not open",
+        "poyo_edge/artifact.py",
+        "                require_plain_onnx(data, artifact.path / name)",
+        "                pass",
+        "the look into a graph before ONNX Runtime sees it",
     ),
     Mutant(
         "R20",

@@ -302,7 +302,7 @@ def test_R19_a_hostile_graph_is_refused(
         model = onnx.load_from_string(source)
         harm(model.graph)
         sealed(tiny_copy, model.SerializeToString())
-        with pytest.raises((ArtifactError, BackendError), match=r"onnx|core"):
+        with pytest.raises(ArtifactError, match=r"core\.onnx"):
             Decoder.open(tiny_copy, "tiny_a", backend="ort-cpu")
     sealed(tiny_copy, source)
     Decoder.open(tiny_copy, "tiny_a", backend="ort-cpu")
