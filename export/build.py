@@ -37,7 +37,7 @@ from poyo_edge.export.engine_parity import Trial
 from poyo_edge.export.operator_table import TABLES, VERSIONS, TableSource
 from poyo_edge.export.static_shapes import fix_axes
 from poyo_edge.files import sha256_bytes, write_bytes
-from poyo_edge.recording import Recording
+from poyo_edge.recording_confined import open_confined
 from poyo_edge.runtime.backends import CpuSource, OrtCpuBackend, open_backend
 from poyo_edge.runtime.buckets import token_buckets, unit_capacity
 from poyo_edge.runtime.constants import constant_shapes, session_constants
@@ -90,7 +90,7 @@ class _Job:
         self.most_spikes = choose_max_spikes(options.max_spikes, manifest.max_spikes)
         self.buckets = token_buckets(self.most_spikes)
         given = options.recording
-        self.recording = None if given is None else Recording.open(given)
+        self.recording = None if given is None else open_confined(given)
         recorded = None if self.recording is None else self.recording.session_id
         self.session = choose_session(artifact, options, recorded)
         sizes = [

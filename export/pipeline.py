@@ -41,6 +41,7 @@ from poyo_edge.export.windows import Window, recorded_windows, synthetic_windows
 from poyo_edge.files import atomic_folder, require_free, safe_name, sha256_file
 from poyo_edge.health import WeightHealth, weight_health
 from poyo_edge.recording import Recording
+from poyo_edge.recording_confined import open_confined
 from poyo_edge.runtime.backends import OrtCpuBackend
 from poyo_edge.runtime.constants import session_constants
 from poyo_edge.runtime.decoder import Decoder
@@ -165,7 +166,7 @@ def export_checkpoint(
         task=options.task,
         vocab=options.vocab,
     )
-    recording = Recording.open(options.recording) if options.recording else None
+    recording = open_confined(options.recording) if options.recording else None
     say("folding the weights")
     weights = {name: tensor.numpy() for name, tensor in checkpoint.weights.items()}
     exporter = _Exporter(checkpoint, weights, options)

@@ -200,14 +200,14 @@ def replay(
     quiet: Quiet = False,
 ) -> None:
     """Stream a recording through the runtime and score it, causally."""
-    from poyo_edge.recording import Recording
+    from poyo_edge.recording_confined import open_confined
     from poyo_edge.runtime.decoder import Decoder
     from poyo_edge.runtime.replay import replay as run_replay
 
     console = Console(as_json=as_json, quiet=quiet)
     if figures is not None:
         require_drawing(figures)
-    source = Recording.open(recording)
+    source = open_confined(recording)
     chosen = session or _own_session(artifact, source.session_id)
     decoder = Decoder.open(artifact, session=chosen, backend=backend, threads=threads)
     behavior = behavior or _own_behavior(decoder, source)

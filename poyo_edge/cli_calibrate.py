@@ -75,10 +75,10 @@ def calibrate(
     from poyo_edge.artifact import Artifact
     from poyo_edge.calibration.calibrator import Calibrator
     from poyo_edge.calibration.from_recording import add_recording
-    from poyo_edge.recording import Recording
+    from poyo_edge.recording_confined import open_confined
 
     console = Console(as_json=as_json, quiet=quiet)
-    source = Recording.open(recording)
+    source = open_confined(recording)
     target = out or Path(f"{safe_name(source.session_id)}.session")
     require_folder(target)
     if target.is_dir():

@@ -9,8 +9,7 @@ from poyo_edge.artifact import SESSIONS, Artifact
 from poyo_edge.errors import FileProblemError, MissingExtraError
 from poyo_edge.journal import MAGIC as JOURNAL_MAGIC
 from poyo_edge.journal import Decoded, Journal, Labels, Spikes
-from poyo_edge.recording import Recording
-from poyo_edge.recording_confined import require_readable
+from poyo_edge.recording_confined import open_confined
 from poyo_edge.session import Session
 
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -73,8 +72,7 @@ def _artifact(path: Path) -> dict[str, Any]:
 
 
 def _recording(path: Path) -> dict[str, Any]:
-    require_readable(path)
-    recording = Recording.open(path)
+    recording = open_confined(path)
     first, last = recording.spike_times[[0, -1]].tolist()
     seconds = max(last - first, 1e-9)
     splits = {
