@@ -13,13 +13,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from poyo_edge.cli import app
 from poyo_edge.errors import RecordingError
 from poyo_edge.inspecting import inspect_path
 from poyo_edge.recording import Recording, write_recording
 from poyo_edge.recording_confined import require_readable
 
-CRASHERS = Path(__file__).parent / "data" / "crashers"
+DATA = Path(__file__).parent / "data"
+CRASHERS = DATA / "crashers"
 
 
 @pytest.fixture
@@ -150,6 +153,18 @@ def test_a_recording_that_is_not_there_is_refused_as_ever(tmp_path: Path) -> Non
 def test_a_sound_recording_passes_the_confined_reader(path: Path) -> None:
     require_readable(path)
     assert inspect_path(path)["behaviors"] == ["cursor.vel"]
+
+
+@pytest.mark.parametrize("words", [("replay",), ("calibrate", "-o", "x.session")])
+def test_commands_look_at_a_recording_in_a_confined_process_first(
+    words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(require_readable, "__kwdefaults__", {"time_limit_s": 2})
+    monkeypatch.chdir(tmp_path)
+    recording = str(CRASHERS / "recording-endless.h5")
+    done = CliRunner().invoke(app, [words[0], str(DATA / "tiny.poyo"), recording, *words[1:]])
+    assert isinstance(done.exception, RecordingError)
+    assert "limits of memory and time" in str(done.exception)
 
 
 def test_a_reader_that_dies_is_a_refusal(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
