@@ -15,35 +15,24 @@ import pytest
 from poyo_edge.errors import CheckFailedError, MissingExtraError, RecordingError, UsageError
 from poyo_edge.recording import Recording, write_recording
 from poyo_edge.simulate import Simulation, simulate_study
-from poyo_edge.spec import ModelSpec
 from poyo_edge.tokens import latent_tokens, window_tokens
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("lightning")
 models = pytest.importorskip("torch_brain.models")
 
-from poyo_edge.model import POYO  # noqa: E402
-from poyo_edge.training import Recipe, Source, TrainingResult, train  # noqa: E402
+import tiny_run  # noqa: E402
 
-TINY = Recipe(
-    spec=ModelSpec(
-        dim=16,
-        depth=1,
-        dim_head=16,
-        cross_heads=1,
-        self_heads=2,
-        latents_per_step=4,
-        dim_out=2,
-        rotating_pairs=4,
-    ),
-    data={"recordings": Source(scale=(10.0,), unit="cm/s")},
+from poyo_edge.model import POYO  # noqa: E402
+from poyo_edge.training import Source, TrainingResult, train  # noqa: E402
+
+TINY = dataclasses.replace(
+    tiny_run.TINY,
     steps=150,
     batch_size=16,
-    lr=1e-2,
     ffn_dropout=0.0,
     lin_dropout=0.0,
     unit_dropout=(8, 15, 16),
-    threads=1,
 )
 
 
