@@ -13,10 +13,12 @@ import torch
 
 from poyo_edge.artifact import ADAPT, GoldenGradients
 from poyo_edge.errors import CheckFailedError
-from poyo_edge.export.parity import Float32Angles, Reference
+from poyo_edge.export.meter import Meter, Progress
+from poyo_edge.export.parity import Reference, in_float64
 from poyo_edge.export.windows import Window, padded
 from poyo_edge.model import POYO
 from poyo_edge.runtime.backends import open_ort_cpu
+from poyo_edge.spec import ModelSpec
 from poyo_edge.tokens import boundary_tokens, latent_tokens
 
 TOLERANCE = 1e-5
@@ -51,9 +53,21 @@ class GradientParity:
 
 
 def compare_gradients(
-    reference: Reference, adapt: bytes, windows: Sequence[Window], *, seed: int = 0
+    reference: Reference,
+    adapt: bytes,
+    windows: Sequence[Window],
+    *,
+    seed: int = 0,
+    tell: Progress | None = None,
 ) -> tuple[GradientParity, GoldenGradients]:
     """Loss and gradients of a padded batch of windows with random labels, through both.
+
+    Args:
+        reference: the checkpoint's own model.
+        adapt: the graph.
+        windows: the batch.
+        seed: of the labels.
+        tell: told how many windows the checkpoint's own model has done.
 
     Returns:
         The parity, and the batch with what the checkpoint's own model says, for ``verify``.
@@ -71,10 +85,9 @@ def compare_gradients(
         model.session_emb.weight.detach()[reference.session_row].numpy().copy()
     )
     got = open_ort_cpu(adapt, threads=1, what=ADAPT).run(list(_OUTPUTS), feeds)
-    want = _own_gradients(model, feeds)
-    double = copy.deepcopy(model).double()
-    double.rotary_emb = Float32Angles(model.rotary_emb)  # type: ignore[assignment]
-    rounding = _relative(want, _own_gradients(double, feeds))
+    meter = Meter(tell, 2 * len(windows))
+    want = _own_gradients(model, feeds, meter)
+    rounding = _relative(want, _own_gradients(in_float64(model), feeds, meter))
     parity = GradientParity(
         max_relative_error=_relative(got, want),
         rounding=rounding,
@@ -98,8 +111,11 @@ class _Rows(torch.nn.Module):
         return self.table[index]
 
 
-def _own_gradients(model: POYO, feeds: Feeds) -> list[npt.NDArray[np.float64]]:
-    """Loss, unit gradient and session gradient by the model's own forward and autograd."""
+def _own_gradients(model: POYO, feeds: Feeds, meter: Meter) -> list[npt.NDArray[np.float64]]:
+    """Loss, unit gradient and session gradient by the model's own forward and autograd.
+
+    Windows go through one by one, without padding, and their gradients add up.
+    """
     dtype = model.readout.weight.dtype
     copied = copy.deepcopy(model).requires_grad_(False)
     units, session = (
@@ -107,34 +123,35 @@ def _own_gradients(model: POYO, feeds: Feeds) -> list[npt.NDArray[np.float64]]:
         for name in ("unit_embedding", "session_embedding")
     )
     copied._modules |= {"unit_emb": _Rows(units), "session_emb": _Rows(session[None])}
-    spec = copied.spec
-    batch, n_units = len(feeds["spike_unit"]), len(units)
-    ends = boundary_tokens(n_units, spec.window_seconds)
-
-    def behind(ends_part: npt.NDArray[Any], spikes: npt.NDArray[Any]) -> torch.Tensor:
-        rows = np.broadcast_to(ends_part, (batch, len(ends_part))).astype(spikes.dtype)
-        return torch.from_numpy(np.concatenate([rows, spikes], axis=1))
-
-    spike_unit = feeds["spike_unit"].astype(np.int64)
-    index, time = latent_tokens(spec)
-    prediction = copied(
-        input_unit_index=behind(ends.unit, spike_unit),
-        input_timestamps=behind(ends.time, feeds["spike_time"]),
-        input_token_type=behind(ends.type, np.zeros_like(spike_unit)),
-        input_mask=behind(np.ones(2 * n_units, np.bool_), feeds["spike_mask"]),
-        latent_index=torch.from_numpy(np.tile(index, (batch, 1))),
-        latent_timestamps=torch.from_numpy(np.tile(time, (batch, 1)).astype(np.float32)),
-        session_index=torch.zeros(batch, dtype=torch.int64),
-        output_timestamps=torch.from_numpy(feeds["query_time"]),
-    )
     weight = torch.from_numpy(feeds["target_weight"]).to(dtype)
-    error = (prediction - torch.from_numpy(feeds["target"]).to(dtype)).square().mean(-1)
-    loss = (error * weight).sum() / weight.sum()
-    loss.backward()
+    target = torch.from_numpy(feeds["target"])
+    loss = torch.zeros((), dtype=dtype)
+    for i in meter.over(range(len(weight))):
+        prediction = copied(**_own_feeds(feeds, i, len(units), copied.spec))
+        error = (prediction[0] - target[i]).square().mean(-1)
+        part = (error * weight[i]).sum() / weight.sum()
+        part.backward()
+        loss += part.detach()
     assert units.grad is not None
     assert session.grad is not None
-    found = (loss.detach(), units.grad, session.grad)
-    return [part.double().numpy() for part in found]
+    return [part.double().numpy() for part in (loss, units.grad, session.grad)]
+
+
+def _own_feeds(feeds: Feeds, i: int, n_units: int, spec: ModelSpec) -> dict[str, torch.Tensor]:
+    """What torch_brain's forward takes for one window of the batch, without its padding."""
+    ends, (index, time) = boundary_tokens(n_units, spec.window_seconds), latent_tokens(spec)
+    kept = feeds["spike_mask"][i]
+    unit, spike_time = feeds["spike_unit"][i, kept].astype(np.int64), feeds["spike_time"][i, kept]
+    arrays = {
+        "input_unit_index": np.concatenate([ends.unit, unit]),
+        "input_timestamps": np.concatenate([ends.time, spike_time], dtype=np.float32),
+        "input_token_type": np.concatenate([ends.type, np.zeros_like(unit)]),
+        "latent_index": index,
+        "latent_timestamps": time.astype(np.float32),
+        "session_index": np.int64(0),
+        "output_timestamps": feeds["query_time"][i],
+    }
+    return {name: torch.from_numpy(np.asarray(array)[None]) for name, array in arrays.items()}
 
 
 def _relative(got: Sequence[Any], want: Sequence[npt.NDArray[np.float64]]) -> float:

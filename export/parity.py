@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 
 from poyo_edge.errors import CheckFailedError
+from poyo_edge.export.meter import Meter, Progress
 from poyo_edge.export.windows import Window, feeds, synthetic_windows
 from poyo_edge.model import POYO, RotaryTimeEmbedding
 from poyo_edge.runtime.backends import Backend
@@ -118,22 +119,39 @@ class Reference:
 
 
 def compare(
-    reference: Reference, backend: Backend, constants: SessionConstants, windows: Sequence[Window]
+    reference: Reference,
+    backend: Backend,
+    constants: SessionConstants,
+    windows: Sequence[Window],
+    *,
+    tell: Progress | None = None,
 ) -> tuple[Parity, list[Float32]]:
     """Run every window through both, one by one and then all together with padding.
+
+    Args:
+        reference: the checkpoint's own model.
+        backend: the core.
+        constants: of the same session.
+        windows: what both decode.
+        tell: told how many windows are done.
 
     Returns:
         The parity, and the reference's prediction (Q, O) of each window.
     """
-    expected = [reference.predict(window) for window in windows]
+    extra = synthetic_windows(reference.model.spec, len(reference.unit_rows), [200] * 16, seed=1)
+    few = [i for i, window in enumerate(windows) if len(window.time) <= _MOST_SPIKES_IN_FLOAT64]
+    meter = Meter(tell, 3 * len(windows) + len(extra) + len(few))
+    expected = [reference.predict(window) for window in meter.over(windows)]
     errors = [
         np.abs(_run(backend, constants, [window])[0] - want).max()
-        for window, want in zip(windows, expected, strict=True)
+        for window, want in zip(meter.over(windows), expected, strict=True)
     ]
-    extra = synthetic_windows(reference.model.spec, len(reference.unit_rows), [200] * 16, seed=1)
-    spread = np.concatenate([*expected, *(reference.predict(window) for window in extra)])
-    output_sd = float(spread.std(0).mean())
-    rounding = _rounding(reference, windows, expected)
+    more = [reference.predict(window) for window in meter.over(extra)]
+    output_sd = float(np.concatenate([*expected, *more]).std(0).mean())
+    exact = dataclasses.replace(reference, model=in_float64(reference.model))
+    rounding = _largest_difference(
+        [exact.predict(windows[i]) for i in meter.over(few)], [expected[i] for i in few]
+    )
     tolerance = max(TOLERANCE_SD * output_sd, TOLERANCE_ROUNDING * rounding)
 
     short = [i for i, window in enumerate(windows) if len(window.time) <= _MOST_TOGETHER]
@@ -162,7 +180,7 @@ def compare(
         rounding=rounding,
         tolerance=tolerance,
         float64_times=_largest_difference(
-            [reference.predict(window, torch.float64) for window in windows], expected
+            [reference.predict(window, torch.float64) for window in meter.over(windows)], expected
         ),
     )
     return parity, expected
@@ -174,11 +192,14 @@ def compare_variant(
     constants: SessionConstants,
     windows: Sequence[Window],
     expected: Sequence[Float32],
+    *,
+    tell: Progress | None = None,
 ) -> Parity:
     """The parity of the core with lines for a graph made from it, held to the same tolerance."""
     short = [i for i, window in enumerate(windows) if len(window.time) <= _MOST_TOGETHER]
     together = list(_run(backend, constants, [windows[i] for i in short]))
-    alone = [_run(backend, constants, [window])[0] for window in windows]
+    meter = Meter(tell, len(windows))
+    alone = [_run(backend, constants, [window])[0] for window in meter.over(windows)]
     found = {
         "": (_largest_difference(alone, expected), range(len(windows))),
         ", padded batch": (_largest_difference(together, [expected[i] for i in short]), short),
@@ -210,14 +231,11 @@ class Float32Angles(torch.nn.Module):
         return angle.cos(), angle.sin()
 
 
-def _rounding(
-    reference: Reference, windows: Sequence[Window], expected: Sequence[Float32]
-) -> float:
-    double = copy.deepcopy(reference.model).double()
-    double.rotary_emb = Float32Angles(reference.model.rotary_emb)  # type: ignore[assignment]
-    exact = dataclasses.replace(reference, model=double)
-    few = [i for i, window in enumerate(windows) if len(window.time) <= _MOST_SPIKES_IN_FLOAT64]
-    return _largest_difference([exact.predict(windows[i]) for i in few], [expected[i] for i in few])
+def in_float64(model: POYO) -> POYO:
+    """A copy that computes in float64, with the angles of float32."""
+    double = copy.deepcopy(model).double()
+    double.rotary_emb = Float32Angles(model.rotary_emb)  # type: ignore[assignment]
+    return double
 
 
 def _largest_difference(first: Sequence[Float32], second: Sequence[Float32]) -> float:

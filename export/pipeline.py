@@ -33,6 +33,7 @@ from poyo_edge.export.adapt_parity import GradientParity, compare_gradients
 from poyo_edge.export.fold import FoldedWeights, fold
 from poyo_edge.export.fusion import fuse_for_ort_cpu
 from poyo_edge.export.graph import build_core
+from poyo_edge.export.meter import Progress
 from poyo_edge.export.parity import Parity, Reference, compare, compare_variant
 from poyo_edge.export.prior import prior_tensors
 from poyo_edge.export.provenance import TABLES, core_hash, source_record, tool_versions
@@ -137,6 +138,7 @@ def export_checkpoint(
     options: ExportOptions | None = None,
     *,
     on_step: Step | None = None,
+    on_progress: Progress | None = None,
 ) -> ExportReport:
     """Export a checkpoint that torch_brain's POYO wrote, and check it against its own model.
 
@@ -147,6 +149,7 @@ def export_checkpoint(
         out: the folder to write, ``NAME.poyo``.
         options: see ``ExportOptions``.
         on_step: called with a sentence before each step.
+        on_progress: called within long steps with what is done and what there is.
 
     Raises:
         CheckpointError, RecordingError: a file cannot be used.
@@ -169,13 +172,13 @@ def export_checkpoint(
     recording = open_confined(options.recording) if options.recording else None
     say("folding the weights")
     weights = {name: tensor.numpy() for name, tensor in checkpoint.weights.items()}
-    exporter = _Exporter(checkpoint, weights, options)
+    exporter = _Exporter(checkpoint, weights, options, say, on_progress)
     say("writing the graphs")
     graph = build_core(exporter.folded)
     core = graph.SerializeToString()
     fused = fuse_for_ort_cpu(graph, exporter.spec).SerializeToString()
     adapt = build_adapt(exporter.folded).SerializeToString()
-    parity, gradients, golden = exporter.compare(core, fused, adapt, recording, say)
+    parity, gradients, golden = exporter.compare(core, fused, adapt, recording)
     parity.require()
     gradients.require()
     report = ExportReport(
@@ -196,18 +199,24 @@ def export_checkpoint(
         say("writing the artifact")
         files = {CORE: core, CORE_ORT_CPU: fused, ADAPT: adapt, GOLDEN: golden.to_bytes()}
         exporter.write(folder, files, recording)
-        return exporter.finish(folder, report, recording, say)
+        return exporter.finish(folder, report, recording)
 
 
 class _Exporter:
     """One checkpoint on its way into an artifact."""
 
     def __init__(
-        self, checkpoint: Checkpoint, weights: dict[str, Float32], options: ExportOptions
+        self,
+        checkpoint: Checkpoint,
+        weights: dict[str, Float32],
+        options: ExportOptions,
+        say: Step,
+        tell: Progress | None,
     ) -> None:
         self.checkpoint = checkpoint
         self.weights = weights
         self.options = options
+        self.say, self.tell = say, tell
         self.spec = checkpoint.spec
         self.folded: FoldedWeights = fold(weights, checkpoint.spec)
         self.core_hash = core_hash(weights, checkpoint.spec)
@@ -223,7 +232,7 @@ class _Exporter:
         )
 
     def compare(
-        self, core: bytes, fused: bytes, adapt: bytes, recording: Recording | None, say: Step
+        self, core: bytes, fused: bytes, adapt: bytes, recording: Recording | None
     ) -> tuple[Parity, GradientParity, Golden]:
         """Parity on the session of the recording, or on the one with most units."""
         session_id, units = self._session_to_compare(recording)
@@ -240,16 +249,16 @@ class _Exporter:
         windows = synthetic_windows(self.spec, len(units))
         if recording is not None:
             windows += recorded_windows(recording, self.spec)
-        say("comparing predictions with the checkpoint's own model")
+        self.say("comparing predictions with the checkpoint's own model")
         plain = OrtCpuBackend(core, threads=1)
-        parity, expected = compare(reference, plain, constants, windows)
-        say("comparing predictions of the graph for ONNX Runtime")
+        parity, expected = compare(reference, plain, constants, windows, tell=self.tell)
+        self.say("comparing predictions of the graph for ONNX Runtime")
         variant = OrtCpuBackend(fused, threads=1)
-        parity = compare_variant(parity, variant, constants, windows, expected)
+        parity = compare_variant(parity, variant, constants, windows, expected, tell=self.tell)
         short = [len(w.time) <= _GOLDEN_SPIKES and w.kind == "synthetic" for w in windows]
-        labelled = [window for window, kept in zip(windows, short, strict=True) if kept]
-        say("comparing gradients")
-        gradients, golden_gradients = compare_gradients(reference, adapt, labelled)
+        labelled = [window for window, kept in zip(windows, short, strict=True) if kept][::2]
+        self.say("comparing gradients")
+        gradients, golden_gradients = compare_gradients(reference, adapt, labelled, tell=self.tell)
         golden = Golden(
             unit_embedding=unit_embedding,
             session_embedding=session_embedding,
@@ -285,12 +294,12 @@ class _Exporter:
             session.save(folder / SESSIONS / f"{safe_name(session_id)}.session")
 
     def finish(
-        self, folder: Path, report: ExportReport, recording: Recording | None, say: Step
+        self, folder: Path, report: ExportReport, recording: Recording | None
     ) -> ExportReport:
         """Replay the recording on what is written, then write reports and manifest."""
         figures: list[str] = []
         if recording is not None:
-            say(f"replaying {recording.path.name}")
+            self.say(f"replaying {recording.path.name}")
             self.write_manifest(folder, report)
             report, figures = _replayed(folder, recording, report, self.options)
         write_report(folder, report.to_json(), figures)

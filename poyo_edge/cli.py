@@ -163,7 +163,9 @@ def export(
         dry_run=dry_run,
     )
     target = out or Path(f"{checkpoint.stem}.poyo")
-    report = pipeline.export_checkpoint(checkpoint, target, options, on_step=console.step)
+    report = pipeline.export_checkpoint(
+        checkpoint, target, options, on_step=console.step, on_progress=console.progress
+    )
     console.result(report.to_json(), export_text(report.to_json(), target, program(), recording))
 
 

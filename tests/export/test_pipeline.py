@@ -70,6 +70,23 @@ def test_export_writes_an_artifact_that_verifies(checkpoint: Path, tmp_path: Pat
     assert [path.name for path in tmp_path.iterdir()] == ["small.poyo"]
 
 
+def test_long_steps_tell_how_far_they_are(checkpoint: Path, tmp_path: Path) -> None:
+    steps: list[tuple[str, list[tuple[int, int]]]] = []
+    export_checkpoint(
+        checkpoint,
+        tmp_path / "x.poyo",
+        ExportOptions(dry_run=True),
+        on_step=lambda step: steps.append((step, [])),
+        on_progress=lambda done, total: steps[-1][1].append((done, total)),
+    )
+    long = [(step, counts) for step, counts in steps if counts]
+    assert all(step.startswith("comparing") for step, _ in long)
+    assert len(long) == 3
+    for _, counts in long:
+        total = counts[0][1]
+        assert counts == [(done, total) for done in range(1, total + 1)]
+
+
 def test_export_with_a_recording_replays_it_and_draws_pictures(
     checkpoint: Path, recordings: list[Path], tmp_path: Path
 ) -> None:
