@@ -11,7 +11,11 @@ from poyo_edge.commands import (
     DEVICE,
     ArtifactPath,
     BackendName,
+    Cpus,
+    GcOff,
     Json,
+    LockMemory,
+    Priority,
     Quiet,
     SessionName,
     Threads,
@@ -46,6 +50,10 @@ def bench(
     png: Annotated[
         Path | None, typer.Option(help="Draw the stream's latencies into this file.")
     ] = None,
+    cpu: Cpus = None,
+    priority: Priority = None,
+    lock_memory: LockMemory = False,
+    gc_off: GcOff = False,
     backend: BackendName = "auto",
     threads: Threads = 1,
     as_json: Json = False,
@@ -53,20 +61,27 @@ def bench(
 ) -> None:
     """Time one window against its number of spikes, or a stream in real time."""
     if load is None:
-        _refuse({"--rate": rate, "--minutes": minutes, "--png": png}, "only beside --load")
+        stream = {"--rate": rate, "--minutes": minutes, "--png": png}
+        asked = {"--cpu": cpu, "--priority": priority}
+        asked |= {"--lock-memory": lock_memory or None, "--gc-off": gc_off or None}
+        _refuse(stream | asked, "only beside --load")
         values = _windows(artifact, session, spikes, repeats or _REPEATS, backend, threads)
         Console(as_json=as_json, quiet=quiet).result(values, bench_text(values))
         return
     _refuse({"--spikes": spikes, "--repeats": repeats}, "not beside --load")
     from poyo_edge.runtime.load_bench import LoadSettings
+    from poyo_edge.runtime.realtime import RealtimeSettings
 
     settings = LoadSettings(
         spikes_per_s=load,
         rate_hz=_RATE_HZ if rate is None else rate,
         seconds=60.0 * (_MINUTES if minutes is None else minutes),
     )
+    wanted = RealtimeSettings(
+        cpus=tuple(cpu or ()), priority=priority, lock_memory=lock_memory, gc_off=gc_off
+    )
     console = Console(as_json=as_json, quiet=quiet)
-    values = _stream(artifact, session, settings, png, backend, threads, console)
+    values = _stream(artifact, session, settings, wanted, png, backend, threads, console)
     console.result(values, load_text(values))
 
 
@@ -99,6 +114,7 @@ def _stream(
     artifact: Path,
     session: str | None,
     settings: Any,
+    wanted: Any,
     png: Path | None,
     backend: str,
     threads: int,
@@ -107,6 +123,7 @@ def _stream(
     from poyo_edge.artifact import Artifact
     from poyo_edge.runtime.decoder import Decoder
     from poyo_edge.runtime.load_bench import run_load
+    from poyo_edge.runtime.realtime import realtime
 
     if png is not None:
         require_drawing(png.absolute().parent)
@@ -116,12 +133,14 @@ def _stream(
     def on_second(done: int, total: int) -> None:
         console.progress(done, total, "seconds")
 
-    report = run_load(decoder, settings, on_second=on_second)
+    with realtime(wanted) as granted:
+        report = run_load(decoder, settings, on_second=on_second)
     values = {
         "backend": decoder.backend,
         "threads": threads,
         "n_units": len(decoder.unit_ids),
         **report.to_json(),
+        "realtime": dict(granted),
     }
     if png is not None:
         figures = needs("plot", lambda: __import__("poyo_edge.figures", fromlist=["_"]))

@@ -17,14 +17,18 @@ from poyo_edge.commands import (
     DEVICE,
     ArtifactPath,
     BackendName,
+    Cpus,
+    GcOff,
     Json,
+    LockMemory,
+    Priority,
     Quiet,
     SessionName,
     Threads,
     command,
 )
 from poyo_edge.console import Console, latency_table, pairs, program
-from poyo_edge.console_text import health_line
+from poyo_edge.console_text import granted_text, health_line
 from poyo_edge.errors import PoyoEdgeError, UsageError
 from poyo_edge.files import require_folder
 
@@ -66,14 +70,10 @@ def run(
         Path | None, typer.Option(help="Refuse an artifact that this key (KEY.pub) did not sign.")
     ] = None,
     seconds: Annotated[float | None, typer.Option(min=0.1, help="End after so long.")] = None,
-    cpu: Annotated[
-        list[int] | None, typer.Option(min=0, help="Core for decoding; may be repeated.")
-    ] = None,
-    priority: Annotated[
-        int | None, typer.Option(min=1, max=99, help="SCHED_FIFO priority of decoding.")
-    ] = None,
-    lock_memory: Annotated[bool, typer.Option("--lock-memory", help="Ask for mlockall.")] = False,
-    gc_off: Annotated[bool, typer.Option("--gc-off", help="No garbage collection.")] = False,
+    cpu: Cpus = None,
+    priority: Priority = None,
+    lock_memory: LockMemory = False,
+    gc_off: GcOff = False,
     backend: BackendName = "auto",
     threads: Threads = 1,
     as_json: Json = False,
@@ -221,7 +221,7 @@ def run_text(values: Mapping[str, Any], artifact: Path, program: str) -> str:
     loop, feed, clock = values["loop"], values["feed"], values["clock"]
     counters = {name: n for name, n in values["decoder"]["counters"].items() if n}
     statuses = values["decoder"]["statuses"]
-    granted = {name: said for name, said in values["realtime"].items() if said != "not asked for"}
+    granted = granted_text(values["realtime"])
     lines = {
         "decoded": f"{loop['decoded']} windows, {loop['skipped']} skipped, "
         f"{loop['deadline_misses']} late",
@@ -233,7 +233,7 @@ def run_text(values: Mapping[str, Any], artifact: Path, program: str) -> str:
     }
     lines["health"] = health_line(values["decoder"]["health"])
     if granted:
-        lines["real time"] = ", ".join(f"{name} {said}" for name, said in granted.items())
+        lines["real time"] = granted
     if loop["sink_failures"]:
         lines["not sent"] = loop["sink_failures"]
     for i, fit in enumerate((values["calibration"] or {}).get("fits", [])):

@@ -34,6 +34,14 @@ SessionName = Annotated[
     str | None,
     typer.Option("--session", help="A .session file, or the id of a session in the artifact."),
 ]
+Cpus = Annotated[
+    list[int] | None, typer.Option("--cpu", min=0, help="Core for decoding; may be repeated.")
+]
+Priority = Annotated[
+    int | None, typer.Option(min=1, max=99, help="SCHED_FIFO priority of decoding.")
+]
+LockMemory = Annotated[bool, typer.Option("--lock-memory", help="Ask for mlockall.")]
+GcOff = Annotated[bool, typer.Option("--gc-off", help="No garbage collection.")]
 
 
 Command = TypeVar("Command", bound=Callable[..., None])

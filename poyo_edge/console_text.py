@@ -85,7 +85,14 @@ def load_text(values: Values) -> str:
         f"statuses   {', '.join(f'{k} {v}' for k, v in values['statuses'].items() if v)}",
         f"counters   {', '.join(f'{name} {count}' for name, count in counted.items())}",
     ]
+    if granted := granted_text(values["realtime"]):
+        lines.append(f"real time  {granted}")
     return "\n".join(lines)
+
+
+def granted_text(realtime: Mapping[str, str]) -> str:
+    """What the system said to the settings that it was asked for."""
+    return ", ".join(f"{name} {said}" for name, said in realtime.items() if said != "not asked for")
 
 
 def calibrate_text(values: Values, artifact: Path, recording: Path, program: str) -> str:
