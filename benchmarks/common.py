@@ -1,6 +1,6 @@
 """What the benchmarks share: torch_brain's own model, random windows, where they ran, tables.
 
-Legend: N spikes, U units.
+Legend: B batch, N spikes, U units.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ _TORCH_BRAIN_FFN_MULT = 4
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Window:
-    """One random window, queried at its end."""
+    """A random window, or a batch of them with equally many spikes; queried at the end."""
 
     spike_time: npt.NDArray[np.float32]
-    """(N,) seconds from the start, ascending."""
+    """(B, N) seconds from the start, ascending."""
     spike_unit: npt.NDArray[np.int32]
-    """(N,) rows of the session's units."""
+    """(B, N) rows of the session's units."""
     n_units: int
 
 
@@ -74,32 +74,38 @@ def torch_brain_model(spec: ModelSpec, **more: Any) -> Any:
     return model.eval()
 
 
-def random_window(spec: ModelSpec, n_units: int, n_spikes: int, rng: np.random.Generator) -> Window:
+def random_window(
+    spec: ModelSpec, n_units: int, n_spikes: int, rng: np.random.Generator, *, batch: int = 1
+) -> Window:
     """Spikes at uniform times, of units with unequal rates."""
-    rate = rng.gamma(1.0, size=n_units)
+    rate, shape = rng.gamma(1.0, size=n_units), (batch, n_spikes)
     return Window(
-        spike_time=np.sort(rng.uniform(0, spec.window_seconds, n_spikes)).astype(np.float32),
-        spike_unit=rng.choice(n_units, n_spikes, p=rate / rate.sum()).astype(np.int32),
+        spike_time=np.sort(rng.uniform(0, spec.window_seconds, shape)).astype(np.float32),
+        spike_unit=rng.choice(n_units, shape, p=rate / rate.sum()).astype(np.int32),
         n_units=n_units,
     )
 
 
 def torch_brain_feeds(spec: ModelSpec, window: Window) -> dict[str, npt.NDArray[Any]]:
-    """Inputs of torch_brain's forward, batch 1: 2U boundary tokens, spikes, latents, one query.
+    """Inputs of torch_brain's forward: 2U boundary tokens, spikes, latents, one query.
 
     Unit i is row i + 1 of its table, the session is row 1; times are float32.
     """
-    times, units = window.spike_time.astype(np.float64), window.spike_unit.astype(np.int64)
-    tokens = window_tokens(times, units, window.n_units, spec.window_seconds)
-    latent_index, latent_time = latent_tokens(spec)
+    each = [
+        window_tokens(
+            time.astype(np.float64), unit.astype(np.int64), window.n_units, spec.window_seconds
+        )
+        for time, unit in zip(window.spike_time, window.spike_unit, strict=True)
+    ]
+    batch, (latent_index, latent_time) = len(each), latent_tokens(spec)
     return {
-        "input_unit_index": tokens.unit[None] + 1,
-        "input_timestamps": tokens.time[None].astype(np.float32),
-        "input_token_type": tokens.type[None],
-        "latent_index": latent_index[None],
-        "latent_timestamps": latent_time[None].astype(np.float32),
-        "session_index": np.array([1]),
-        "output_timestamps": np.array([[spec.window_seconds]], np.float32),
+        "input_unit_index": np.stack([tokens.unit for tokens in each]) + 1,
+        "input_timestamps": np.stack([tokens.time for tokens in each]).astype(np.float32),
+        "input_token_type": np.stack([tokens.type for tokens in each]),
+        "latent_index": np.tile(latent_index, (batch, 1)),
+        "latent_timestamps": np.tile(latent_time.astype(np.float32), (batch, 1)),
+        "session_index": np.ones(batch, np.int64),
+        "output_timestamps": np.full((batch, 1), spec.window_seconds, np.float32),
     }
 
 

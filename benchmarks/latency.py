@@ -1,9 +1,9 @@
 """How long does one window take: torch_brain, a direct ONNX export of it, and poyo-edge?
 
-All peers get the same random weights and the same windows in one process, batch 1, float32 times,
-their inputs ready-made; what is timed is the model alone. Repetitions are interleaved: each one
-runs every window on every peer once, in a new random order, so that whatever else the machine
-does falls on all of them. Nothing is timed before all peers agree on the outputs.
+All peers get the same random weights and the same windows in one process, float32 times, their
+inputs ready-made; what is timed is the model alone. Repetitions are interleaved: each runs every
+window, or batch of windows, on every peer once, in a new random order, so that whatever else the
+machine does falls on all of them. Nothing is timed before all peers agree on the outputs.
 
 Legend: N spikes, U units, O outputs.
 """
@@ -64,7 +64,8 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     torch.set_num_interop_threads(1)
     where = environment(options.threads)
-    print(f"{describe(where)}\n{options.clock} time, {options.repeats} repetitions", flush=True)
+    how = f"{options.clock} time, {options.repeats} repetitions, batch {options.batch}"
+    print(f"{describe(where)}\n{how}", flush=True)
     measured = [measure(name, options) for name in options.sizes]
     print(f"\n{latency_table(measured)}\n\n{growth_lines(measured)}\n\n{agreement_lines(measured)}")
     results = [one.to_json() for one in measured]
@@ -73,7 +74,8 @@ def main() -> None:
     print("\n".join(limit_lines(measured, rate)))
     if options.png:
         draw(options.png, measured[0], options.units[0])
-    settings = {"repeats": options.repeats, "clock": options.clock, "gflops_per_s": rate}
+    settings = {"repeats": options.repeats, "clock": options.clock, "batch": options.batch}
+    settings |= {"gflops_per_s": rate}
     write_json(options.json, {**where, **settings, "results": results})
 
 
@@ -90,6 +92,7 @@ def parse() -> argparse.Namespace:
         default=list(USUAL),
         help=f"besides {EAGER} and {OURS}",
     )
+    parser.add_argument("--batch", type=int, default=1, help="windows decoded together")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
@@ -108,7 +111,7 @@ def parse() -> argparse.Namespace:
         options.peers = list(PEERS)
     if options.clock == "cpu" and options.threads > 1:
         parser.error("--clock cpu: expected --threads 1; it would add the time of all threads")
-    for name, least in {"spikes": 0, "units": 1, "threads": 1, "repeats": 2}.items():
+    for name, least in {"spikes": 0, "units": 1, "batch": 1, "threads": 1, "repeats": 2}.items():
         values = np.atleast_1d(getattr(options, name))
         if values.min() < least:
             parser.error(f"--{name}: expected an integer >= {least}, got {values.min()}")
@@ -121,7 +124,7 @@ class Measured:
 
     size: str
     taken: dict[Case, dict[str, Taken]]
-    """Case → peer → milliseconds of each repetition; same index, same repetition."""
+    """Case → peer → milliseconds a window in each repetition; same index, same repetition."""
     max_difference: dict[str, float]
     """Peer → largest absolute difference of its outputs to the first peer's."""
     notes: dict[str, str]
@@ -161,6 +164,7 @@ def measure(size: str, options: argparse.Namespace) -> Measured:
         spec=spec,
         model=random_model(spec, max(options.units), options.seed),
         threads=options.threads,
+        batch=options.batch,
     )
     peers = {}
     for name in options.peers:
@@ -168,7 +172,7 @@ def measure(size: str, options: argparse.Namespace) -> Measured:
         peers[name] = PEERS[name](setup)
     rng = np.random.default_rng(options.seed)
     cases = [(n_units, n_spikes) for n_units in options.units for n_spikes in options.spikes]
-    windows = {case: random_window(spec, *case, rng) for case in cases}
+    windows = {case: random_window(spec, *case, rng, batch=options.batch) for case in cases}
     runs = {
         (case, name): peer(window)
         for case, window in windows.items()
@@ -179,7 +183,7 @@ def measure(size: str, options: argparse.Namespace) -> Measured:
     taken = time_interleaved(runs, options.repeats, rng, CLOCKS[options.clock])
     return Measured(
         size=size,
-        taken={case: {name: taken[case, name] for name in peers} for case in cases},
+        taken={case: {name: taken[case, name] / options.batch for name in peers} for case in cases},
         max_difference=max_difference,
         notes=setup.notes,
     )

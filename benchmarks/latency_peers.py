@@ -28,7 +28,7 @@ from poyo_edge.spec import ModelSpec
 
 Float32 = npt.NDArray[np.float32]
 Run = Callable[[], Float32]
-"""Decode one window, inputs ready-made: (O,) float32 in the model's scale."""
+"""Decode a batch, inputs ready-made: (B, O) float32 in the model's scale."""
 EAGER, COMPILED = "torch_brain eager", "torch.compile"
 DIRECT, DIRECT_OPENVINO = "direct ONNX export", "direct export on OpenVINO"
 OURS, CORE = "poyo-edge ort-cpu", "poyo-edge core.onnx"
@@ -51,6 +51,8 @@ class Setup:
     model: Any
     """torch_brain's POYO, whose unit i is row i + 1 of its table."""
     threads: int
+    batch: int = 1
+    """Windows that are decoded together; the direct export allows no other number."""
     notes: dict[str, str] = dataclasses.field(default_factory=dict)
     """Peer → what a reader of the table should know about it."""
 
@@ -78,7 +80,7 @@ def torch_brain_eager(setup: Setup) -> Peer:
 
         def decode() -> Float32:
             with torch.inference_mode():
-                return np.asarray(setup.model(**feeds)[0, 0].numpy())
+                return np.asarray(setup.model(**feeds)[:, 0].numpy())
 
         return decode
 
@@ -95,7 +97,7 @@ def torch_compiled(setup: Setup) -> Peer:
 
         def decode() -> Float32:
             with torch.inference_mode():
-                return np.asarray(compiled(**feeds)[0, 0].numpy())
+                return np.asarray(compiled(**feeds)[:, 0].numpy())
 
         return decode
 
@@ -125,7 +127,7 @@ def openvino_on_direct_export(setup: Setup) -> Peer:
 
         def decode() -> Float32:
             request.infer(feeds, share_inputs=True)
-            return np.array(request.get_output_tensor(0).data[0, 0])
+            return np.array(request.get_output_tensor(0).data[:, 0])
 
         return decode
 
@@ -137,13 +139,15 @@ def wiener(setup: Setup) -> Peer:
     setup.notes[WIENER] = "counts in 10 bins of the window, one product; another model"
 
     def bind(window: Window) -> Run:
-        weight = np.zeros((10 * window.n_units, setup.spec.dim_out), np.float32)
+        batch, size = len(window.spike_time), 10 * window.n_units
+        weight = np.zeros((size, setup.spec.dim_out), np.float32)
         place = (window.spike_time / setup.spec.window_seconds * 10).astype(np.int64)
+        first = np.arange(batch)[:, None] * size
 
         def decode() -> Float32:
-            rows = place * window.n_units + window.spike_unit
-            counts = np.bincount(rows, minlength=len(weight)).astype(np.float32)
-            return np.asarray(counts @ weight)
+            rows = first + place * window.n_units + window.spike_unit
+            counts = np.bincount(rows.ravel(), minlength=batch * size).astype(np.float32)
+            return np.asarray(counts.reshape(batch, size) @ weight)
 
         return decode
 
@@ -156,11 +160,11 @@ def gru(setup: Setup) -> Peer:
 
     def bind(window: Window) -> Run:
         layer = torch.nn.GRU(window.n_units, 128, batch_first=True)
-        bins = torch.zeros(1, 50, window.n_units)
+        bins = torch.zeros(len(window.spike_time), 50, window.n_units)
 
         def decode() -> Float32:
             with torch.inference_mode():
-                return np.asarray(layer(bins)[1][0, 0, : setup.spec.dim_out].numpy())
+                return np.asarray(layer(bins)[1][0, :, : setup.spec.dim_out].numpy())
 
         return decode
 
@@ -180,7 +184,7 @@ def direct_export(setup: Setup) -> Peer:
     def bind(window: Window) -> Run:
         arrays = torch_brain_feeds(setup.spec, window)
         feeds = {name: array for name, array in arrays.items() if name in names}
-        return lambda: np.asarray(session.run(None, feeds)[0][0, 0])
+        return lambda: np.asarray(session.run(None, feeds)[0][:, 0])
 
     return bind
 
@@ -221,7 +225,7 @@ def poyo_edge_openvino(setup: Setup, name: str, precision: str) -> Peer:
 def _backend_peer(setup: Setup, folded: FoldedWeights, backend: Backend) -> Peer:
     def bind(window: Window) -> Run:
         feeds = core_feeds(setup, folded, window)
-        return lambda: np.asarray(backend.run(feeds)[0, 0])
+        return lambda: np.asarray(backend.run(feeds)[:, 0])
 
     return bind
 
@@ -260,10 +264,10 @@ def core_feeds(
         weights["session_emb.weight"][1],
     )
     return {
-        "spike_unit": window.spike_unit[None],
-        "spike_time": window.spike_time[None],
-        "spike_mask": np.ones((1, len(window.spike_time)), np.bool_),
-        "query_time": np.array([[setup.spec.window_seconds]], np.float32),
+        "spike_unit": window.spike_unit,
+        "spike_time": window.spike_time,
+        "spike_mask": np.ones(window.spike_time.shape, np.bool_),
+        "query_time": np.full((len(window.spike_time), 1), setup.spec.window_seconds, np.float32),
         **constants.feeds(),
     }
 
@@ -277,7 +281,7 @@ def export_direct(setup: Setup, path: Path) -> str:
     Raises:
         BackendError: torch cannot export the model.
     """
-    window = random_window(setup.spec, 4, 100, np.random.default_rng(0))
+    window = random_window(setup.spec, 4, 100, np.random.default_rng(0), batch=setup.batch)
     example = as_tensors(torch_brain_feeds(setup.spec, window))
     n_tokens = torch.export.Dim("tokens", min=2, max=1 << 16)
     tokens = ("input_unit_index", "input_timestamps", "input_token_type")
