@@ -42,8 +42,8 @@ def convert(
     quiet: Quiet = False,
 ) -> None:
     """Turn a file with spikes and behaviour into a recording."""
-    from poyo_edge.converting.convert import ConvertOptions, describe
-    from poyo_edge.converting.convert import convert as run_convert
+    from poyo_edge.converting.confined_convert import convert_confined, describe_confined
+    from poyo_edge.converting.convert import ConvertOptions
     from poyo_edge.converting.splitting import split_shares
 
     console = Console(as_json=as_json, quiet=quiet)
@@ -57,11 +57,11 @@ def convert(
     if list_series:
         if out is not None or options != ConvertOptions():
             raise UsageError("--list: expected no other options, got some; it writes nothing")
-        values = describe(source, behavior_file)
+        values = describe_confined(source, behavior_file)
         console.result(values, list_text(values, program()))
         return
     console.step(f"reading {source}")
-    values = run_convert(source, out, options, behavior_file=behavior_file)
+    values = convert_confined(source, out, options, behavior_file)
     console.result(values, convert_text(values, program()))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from poyo_edge.errors import UsageError
-from poyo_edge.recording import Recording
+from poyo_edge.recording_confined import open_confined
 from poyo_edge.runtime.feeds.feed import Feed, Receiver
 
 _PACKET_S = 0.001
@@ -34,7 +34,7 @@ class RecordingFeed(Feed):
         super().__init__(1e9)
         if not 0.01 <= speed <= 1000:
             raise UsageError(f"speed: expected 0.01 to 1000, got {speed!r}")
-        self.recording = Recording.open(path)
+        self.recording = open_confined(path)
         self.speed = speed
         spans = self.recording.intervals(split)
         inside = self.recording.within(self.recording.spike_times, split)

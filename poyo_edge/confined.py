@@ -1,0 +1,98 @@
+"""Calls a function in a process of its own, within limits of memory and time.
+
+For files that nobody vouches for, on which a library may ask for gigabytes, run on, or crash: that
+ends the child and not the program.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import resource
+import subprocess
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+from poyo_edge import errors
+
+_WAIT = 10
+"""Times the processor time: no longer is waited for a child that sleeps."""
+_ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+
+class BeyondLimitsError(Exception):
+    """The child took more than its limits, or died."""
+
+
+def call_confined(function: str, arguments: dict[str, Any], *, seconds: int, memory: int) -> Any:
+    """What a function returns, as JSON values.
+
+    Args:
+        function: "module:name"; the child imports it.
+        arguments: by name, JSON values.
+        seconds: of a processor.
+        memory: bytes beyond what the child has when it has imported the module.
+
+    Raises:
+        BeyondLimitsError: it took more, or died.
+        PoyoEdgeError: what the function raised, with the same class, message and fields.
+        RuntimeError: the function failed in a way that nobody meant; its traceback.
+    """
+    command = [sys.executable, "-m", "poyo_edge.confined", function, str(seconds), str(memory)]
+    try:
+        done = subprocess.run(
+            command,
+            input=json.dumps(arguments).encode(),
+            capture_output=True,
+            timeout=_WAIT * seconds,
+            env={**os.environ, **_ONE_THREAD},
+        )
+        answer = json.loads(done.stdout)
+    except (subprocess.TimeoutExpired, ValueError):
+        raise BeyondLimitsError from None
+    if "result" in answer:
+        return answer["result"]
+    if "bug" in answer:
+        raise RuntimeError(answer["bug"])
+    cls = getattr(errors, answer["error"], errors.PoyoEdgeError)
+    error = cls.__new__(cls, answer["message"])
+    error.__dict__.update(answer["fields"])
+    raise error
+
+
+def main(function: str, seconds: str, memory: str) -> None:
+    """The child: one call with what is on stdin, its answer on stdout."""
+    arguments = json.load(sys.stdin)
+    module, _, name = function.partition(":")
+    called = getattr(importlib.import_module(module), name)
+    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # libraries that print do not get into the answer
+    _limit(int(seconds), int(memory))
+    try:
+        answer = {"result": called(**arguments)}
+    except errors.PoyoEdgeError as error:
+        fields = {name: str(value) for name, value in vars(error).items()}
+        answer = {"error": type(error).__name__, "message": str(error), "fields": fields}
+    except MemoryError:
+        os._exit(1)
+    except Exception:
+        answer = {"bug": traceback.format_exc()}
+    out.write(json.dumps(answer))
+    out.flush()
+
+
+def _limit(seconds: int, memory: int) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        limit = pages * resource.getpagesize() + memory
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

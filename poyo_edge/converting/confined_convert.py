@@ -1,0 +1,77 @@
+"""Converts a file that nobody vouches for in a process of its own, within limits."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from poyo_edge.confined import BeyondLimitsError, call_confined
+from poyo_edge.converting.convert import ConvertOptions, convert, describe
+from poyo_edge.recording_confined import beyond_limits
+
+TIME_LIMIT_S = 300
+"""Of a processor, and as much again for each gigabyte."""
+MEMORY_LIMIT = 2 << 30
+"""Bytes beyond eight times the size of the file."""
+
+
+def describe_confined(path: Path, behavior_file: Path | None) -> dict[str, Any]:
+    """See ``describe``.
+
+    Raises:
+        RecordingError: also when the file cannot be read within the limits.
+    """
+    return _confined("describe_words", path, behavior_file)
+
+
+def convert_confined(
+    path: Path, out: Path | None, options: ConvertOptions, behavior_file: Path | None
+) -> dict[str, Any]:
+    """See ``convert``.
+
+    Raises:
+        RecordingError: also when the file cannot be read within the limits.
+    """
+    words = {"out": None if out is None else str(out), "options": dataclasses.asdict(options)}
+    return _confined("convert_words", path, behavior_file, **words)
+
+
+def describe_words(path: str, behavior_file: str | None) -> dict[str, Any]:
+    """``describe`` of JSON values."""
+    return describe(path, behavior_file)
+
+
+def convert_words(
+    path: str, behavior_file: str | None, out: str | None, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """``convert`` of JSON values."""
+    fields: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in options.items()
+    }
+    return convert(path, out, ConvertOptions(**fields), behavior_file=behavior_file)
+
+
+def _confined(name: str, path: Path, behavior_file: Path | None, **words: Any) -> dict[str, Any]:
+    size = sum(_size(one) for one in (path, behavior_file) if one is not None)
+    arguments = {
+        "path": str(path),
+        "behavior_file": None if behavior_file is None else str(behavior_file),
+        **words,
+    }
+    try:
+        made: dict[str, Any] = call_confined(
+            f"{__name__}:{name}",
+            arguments,
+            seconds=TIME_LIMIT_S * (1 + (size >> 30)),
+            memory=MEMORY_LIMIT + 8 * size,
+        )
+    except BeyondLimitsError:
+        raise beyond_limits(path, "a file with spikes") from None
+    return made
+
+
+def _size(path: Path) -> int:
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(one.stat().st_size for one in files if one.is_file())
