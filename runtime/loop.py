@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import math
-import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -33,6 +32,7 @@ from poyo_edge.runtime.loop_parts import (
 )
 from poyo_edge.runtime.realtime import RealtimeSettings, realtime
 from poyo_edge.runtime.unit_names import UnitNames
+from poyo_edge.runtime.worker import Worker
 
 _log = logging.getLogger(__name__)
 _SECOND = 1_000_000_000
@@ -94,8 +94,7 @@ class DecodeLoop:
         self._stalled = False
         self._latency, self._lag = LatencyHistogram(), LatencyHistogram()
         self._heartbeat = 0
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._worker = Worker(self._guarded, "loop")
 
     def feed(
         self, ticks: npt.ArrayLike, units: npt.ArrayLike, *, host_ns: int | None = None,
@@ -124,25 +123,18 @@ class DecodeLoop:
 
     def start(self) -> None:
         """Run in a thread of its own until ``stop``."""
-        if self._thread is not None:
-            raise UsageError("start: expected a loop that does not run, got one that does")
-        self._stop.clear()
-        self._thread = threading.Thread(target=self._guarded, name="poyo-edge-loop", daemon=True)
-        self._thread.start()
+        self._worker.start()
 
     def stop(self) -> None:
         """End after the window being decoded; waits for it. May be called again."""
-        self._stop.set()
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join()
-            self._thread = None
+        self._worker.stop()
 
     def run(self) -> None:
         """Run in the calling thread until ``stop`` is called from another."""
         with realtime(self._realtime) as granted:
             self.granted = granted
-            while not self._stop.is_set():
-                self._host.wait_until(self.step(), self._stop)
+            while not self._worker.stopping.is_set():
+                self._host.wait_until(self.step(), self._worker.stopping)
 
     def step(self) -> int:
         """Use what has arrived and decode what is due; returns when to come again (host ns)."""
@@ -174,7 +166,7 @@ class DecodeLoop:
     @property
     def running(self) -> bool:
         """Whether the loop's thread is alive."""
-        return self._thread is not None and self._thread.is_alive()
+        return self._worker.alive
 
     def stats(self) -> dict[str, Any]:
         """Everything that is counted, as JSON values."""

@@ -8,12 +8,12 @@ can notice: watch the shared memory (``shm:NAME``) or the stream of values from 
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
 from poyo_edge.errors import UsageError
+from poyo_edge.runtime.worker import Worker
 
 _log = logging.getLogger(__name__)
 
@@ -47,14 +47,14 @@ class Watchdog:
         self._beat, self._now = beat, now_ns
         self._on_stall = on_stall or (lambda _: None)
         self._on_recovery = on_recovery or (lambda _: None)
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._worker, self._stall_s = Worker(self._run, "watchdog"), 0.0
 
     def check(self) -> bool:
         """Look once; True while the heartbeat is behind."""
         beat = self._beat()
         behind = (self._now() - beat) / 1e9 if beat else 0.0
         if behind > self.limit_s:
+            self._stall_s = behind
             self.longest_s = max(self.longest_s, behind)
             if not self.stalled:
                 self.stalled = True
@@ -63,22 +63,17 @@ class Watchdog:
                 self._on_stall(behind)
         elif self.stalled:
             self.stalled = False
-            _log.warning("decoding goes on after %.3f s", self.longest_s)
-            self._on_recovery(self.longest_s)
+            _log.warning("decoding goes on after %.3f s", self._stall_s)
+            self._on_recovery(self._stall_s)
         return self.stalled
 
     def start(self) -> None:
         """Look four times per limit, in a thread of its own, until ``stop``."""
-        self._stop.clear()
-        self._thread = threading.Thread(target=self._run, name="poyo-edge-watchdog", daemon=True)
-        self._thread.start()
+        self._worker.start()
 
     def stop(self) -> None:
         """End the thread. May be called again."""
-        self._stop.set()
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join()
-            self._thread = None
+        self._worker.stop()
 
     def to_json(self) -> dict[str, Any]:
         """What was seen, as JSON values."""
@@ -89,7 +84,7 @@ class Watchdog:
         }
 
     def _run(self) -> None:
-        while not self._stop.wait(self.limit_s / 4):
+        while not self._worker.stopping.wait(self.limit_s / 4):
             try:
                 self.check()
             except Exception:  # A listener that fails must not end the watch.

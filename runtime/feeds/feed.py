@@ -10,7 +10,8 @@ from typing import Any, Protocol
 
 import numpy.typing as npt
 
-from poyo_edge.errors import PoyoEdgeError, UsageError
+from poyo_edge.errors import PoyoEdgeError
+from poyo_edge.runtime.worker import Worker
 
 _log = logging.getLogger(__name__)
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.05, 1.0
@@ -66,8 +67,7 @@ class Feed(abc.ABC):
         self.counters = FeedCounters()
         self.last_failure = ""
         self.finished = threading.Event()
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._worker = Worker(self._run, "feed")
 
     @abc.abstractmethod
     def read(self, receiver: Receiver, stop: threading.Event) -> None:
@@ -80,28 +80,20 @@ class Feed(abc.ABC):
 
     def start(self, receiver: Receiver) -> None:
         """Begin to read; returns at once."""
-        if self._thread is not None:
-            raise UsageError("start: expected a feed that does not run, got one that does")
-        self._stop.clear()
         self.finished.clear()
-        name = f"poyo-edge-{type(self).__name__}"
-        self._thread = threading.Thread(target=self._run, args=(receiver,), name=name, daemon=True)
-        self._thread.start()
+        self._worker.start(receiver)
 
     def stop(self) -> None:
         """Stop reading and let the source go; may be called again."""
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+        self._worker.stop()
 
     def _run(self, receiver: Receiver) -> None:
-        wait_s = FIRST_WAIT_S
-        while not self._stop.is_set():
+        wait_s, stop = FIRST_WAIT_S, self._worker.stopping
+        while not stop.is_set():
             before = self.counters.messages
             try:
-                self.read(receiver, self._stop)
-                if not self._stop.is_set():
+                self.read(receiver, stop)
+                if not stop.is_set():
                     self.finished.set()
                 return
             except PoyoEdgeError as error:
@@ -115,5 +107,5 @@ class Feed(abc.ABC):
                     _log.warning("the feed broke and is tried again: %s", error)
                 self.last_failure = str(error)
             wait_s = FIRST_WAIT_S if self.counters.messages > before else wait_s
-            self._stop.wait(wait_s)
+            stop.wait(wait_s)
             wait_s = min(2 * wait_s, LONGEST_WAIT_S)

@@ -120,6 +120,15 @@ def test_R10_a_lost_backend_is_replaced_in_one_call_and_a_hang_is_noticed(rig: R
     beat[0] = now[0]
     assert not dog.check()
     assert [word for word, _ in heard] == ["stall", "recovery"]
+    assert heard[1][1] == pytest.approx(0.1)
+    for _ in range(13):
+        now[0] += period // 4
+        dog.check()
+    beat[0] = now[0]
+    dog.check()
+    assert heard[3][0] == "recovery"
+    assert heard[3][1] == pytest.approx(0.065), "of this stall, not of the longest"
+    assert dog.to_json() == {"stalled": False, "stalls": 2, "longest_s": 0.1}
     stalled = threading.Event()
     watching = Watchdog(lambda: 1, limit_s=0.01, on_stall=lambda _: stalled.set())
     watching.start()

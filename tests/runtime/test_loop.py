@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -268,8 +269,10 @@ def test_an_error_of_the_loop_itself_is_kept(rig: Rig, monkeypatch: pytest.Monke
     loop = DecodeLoop(rig.decoder(tick_rate_hz=S), DeviceClock(S))
     monkeypatch.setattr(loop, "step", lambda: 1 / 0)
     loop.start()
-    assert loop._thread is not None
-    loop._thread.join(20)
+    for _ in range(2000):
+        if not loop.running:
+            break
+        time.sleep(0.01)
     assert isinstance(loop.error, ZeroDivisionError)
 
 

@@ -1,0 +1,49 @@
+"""A thread that works until it is told to stop."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from poyo_edge.errors import UsageError
+
+
+class Worker:
+    """One job that can be started, stopped, and started again.
+
+    Args:
+        work: returns soon after ``stopping`` is set.
+        name: of the thread, behind "poyo-edge-".
+    """
+
+    def __init__(self, work: Callable[..., None], name: str) -> None:
+        self.stopping = threading.Event()
+        self._work, self._name = work, name
+        self._thread: threading.Thread | None = None
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def start(self, *arguments: Any) -> None:
+        """Call ``work`` in a thread of its own; returns at once.
+
+        Raises:
+            UsageError: it was started and not stopped.
+        """
+        if self._thread is not None:
+            raise UsageError(f"start: expected a {self._name} that does not run, got one that does")
+        self.stopping.clear()
+        self._thread = threading.Thread(
+            target=self._work, args=arguments, name=f"poyo-edge-{self._name}", daemon=True
+        )
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Tell it to stop and wait until it has, unless called from within. May be called again."""
+        self.stopping.set()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+            self._thread = None
