@@ -7,6 +7,7 @@ import ctypes
 import dataclasses
 import gc
 import os
+import threading
 from collections.abc import Callable, Iterator
 
 from poyo_edge.errors import UsageError
@@ -40,9 +41,13 @@ class RealtimeSettings:
 def realtime(settings: RealtimeSettings) -> Iterator[dict[str, str]]:
     """Ask for the settings in the calling thread; give back what was granted at the end.
 
+    In any case, objects that are there already are left out of Python's garbage collections
+    meanwhile: going through them takes longer than a window may.
+
     Yields setting → "granted", "not asked for", or "refused: why".
     """
     with contextlib.ExitStack() as stack:
+        _freeze(stack)
         yield {
             "cpus": _ask(bool(settings.cpus), lambda: _pin(settings.cpus, stack)),
             "priority": _ask(
@@ -51,6 +56,28 @@ def realtime(settings: RealtimeSettings) -> Iterator[dict[str, str]]:
             "lock_memory": _ask(settings.lock_memory, lambda: _lock_memory(stack)),
             "gc_off": _ask(settings.gc_off, lambda: _stop_collecting(stack)),
         }
+
+
+_lock = threading.Lock()
+_n_freezing = 0
+
+
+def _freeze(stack: contextlib.ExitStack) -> None:
+    global _n_freezing
+    with _lock:
+        _n_freezing += 1
+    gc.collect()
+    gc.freeze()
+    stack.callback(_unfreeze)
+
+
+def _unfreeze() -> None:
+    """The last one to leave gives all objects back to the collector."""
+    global _n_freezing
+    with _lock:
+        _n_freezing -= 1
+        if not _n_freezing:
+            gc.unfreeze()
 
 
 def _ask(wanted: bool, ask: Callable[[], None]) -> str:

@@ -300,6 +300,16 @@ def test_what_the_system_grants_is_said_and_given_back() -> None:
     assert gc.isenabled()
 
 
+def test_what_is_there_is_left_out_of_collections_while_it_lasts() -> None:
+    with realtime(RealtimeSettings()):
+        frozen = gc.get_freeze_count()
+        assert frozen > 1000
+        with realtime(RealtimeSettings()):
+            pass
+        assert gc.get_freeze_count() >= frozen
+    assert gc.get_freeze_count() == 0
+
+
 @pytest.mark.parametrize(
     ("settings", "name", "call"),
     [
