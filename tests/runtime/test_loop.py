@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from poyo_edge.errors import UsageError
-from poyo_edge.journal import Decoded, Journal, JournalHeader, JournalWriter, Spikes
+from poyo_edge.journal import Decoded, Journal, JournalHeader, JournalWriter, Labels, Spikes
 from poyo_edge.runtime import Status
 from poyo_edge.runtime.device_clock import DeviceClock
 from poyo_edge.runtime.loop import DecodeLoop
@@ -237,6 +237,23 @@ def test_labels_reach_the_listener_and_a_refusal_is_counted(rig: Rig) -> None:
     bench.loop.step()
     assert heard == [([0], [[1.0, 2.0]]), ([1], [[1.0, 2.0]])]
     assert bench.loop.counters.label_failures == bench.loop.counters.bad_packets == 1
+
+
+@pytest.mark.parametrize("width", [0, 1, 3, 70_000])
+def test_labels_of_another_width_reach_neither_journal_nor_listener(
+    rig: Rig, tmp_path: Path, width: int
+) -> None:
+    heard: list[Any] = []
+    header = JournalHeader(session_id="s", unit_ids=("a",), tick_rate_hz=1000.0)
+    journal = JournalWriter(tmp_path / "a.journal", header)
+    bench = Bench(rig, journal=journal, on_labels=lambda *labels: heard.append(labels))
+    bench.loop.feed_labels([1], np.zeros((1, width)))
+    bench.loop.feed_labels([2], [[1.0, 2.0]])
+    bench.loop.step()
+    journal.close()
+    labels = [one for one in Journal(journal.path).entries() if isinstance(one, Labels)]
+    assert [one.ticks.tolist() for one in labels] == [[2]]
+    assert (len(heard), bench.loop.counters.bad_packets) == (1, 1)
 
 
 def test_a_thread_decodes_until_it_is_stopped(rig: Rig) -> None:
