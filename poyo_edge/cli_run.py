@@ -236,6 +236,17 @@ def run_text(values: Mapping[str, Any], artifact: Path, program: str) -> str:
         lines["real time"] = ", ".join(f"{name} {said}" for name, said in granted.items())
     if loop["sink_failures"]:
         lines["not sent"] = loop["sink_failures"]
+    if values["unknown_units"]:
+        lines["unknown units"] = values["unknown_units"]
+    lost = {name: loop[name] for name in ("packets_dropped", "bad_packets") if loop[name]}
+    if lost:
+        lines["lost"] = ", ".join(f"{name} {n}" for name, n in lost.items())
+    if values["watchdog"]["stalls"]:
+        lines["hung"] = (
+            f"{values['watchdog']['stalls']} times, {values['watchdog']['longest_s']} s at most"
+        )
+    if values["calibration"] and not values["calibration"]["fits"]:
+        lines["no fit"] = f"{values['calibration']['labelled_s']:g} labelled s came"
     for i, fit in enumerate((values["calibration"] or {}).get("fits", [])):
         said = "swapped in" if fit["swapped"] else f"refused: {fit['reason']}"
         lines[f"fit {i + 1}"] = f"held-out R² {fit.get('r2_heldout', float('nan')):.3f}, {said}"

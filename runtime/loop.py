@@ -187,6 +187,7 @@ class DecodeLoop:
             "loop": self.counters.to_json(),
             "waiting_packets": len(self._waiting),
             "stalled": self._stalled,
+            "unknown_units": self._names.unknown,
             "clock": self.clock.to_json(),
             "decoder": self.decoder.stats(),
             "in_to_out_ms": self._latency.summary_ms(),
