@@ -310,7 +310,10 @@ class DecodeLoop:
             except Exception as error:  # A dead peer must not stop the decoder.
                 self.counters.sink_failures += 1
                 if self.counters.sink_failures == 1:
-                    _log.warning("a value could not be sent: %r; later failures are counted", error)
+                    _log.warning(
+                        "a value could not be sent to %s (%s: %s); later failures are counted",
+                        getattr(sink, "address", sink), type(error).__name__, error,
+                    )  # fmt: skip
         if self.journal is not None:
             self.journal.decoded(end, ready, result.status.value, result.n_spikes, result.value)
 

@@ -205,6 +205,21 @@ def test_udp_in_and_out_counts_what_it_cannot_read() -> None:
     assert (feed.counters.messages, feed.counters.malformed) == (4, 2)
 
 
+def test_a_peer_that_cannot_be_had_is_named() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken, socket.socket() as silent:
+        taken.bind(("127.0.0.1", 0))
+        silent.bind(("127.0.0.1", 0))
+        port, other = taken.getsockname()[1], silent.getsockname()[1]
+        for address, problem in (
+            (f"udp://127.0.0.1:{port}", "a free port on an address of this machine, got one"),
+            (f"tcp://127.0.0.1:{other}", "a server that answers, got none"),
+            (f"intan://127.0.0.1:{other}", "a server that answers, got none"),
+        ):
+            feed, stop = open_feed(address), threading.Event()
+            with pytest.raises(ConnectionError, match=f"^{address}: expected {problem}"):
+                feed.read(Receiver(), stop)
+
+
 def test_tcp_goes_on_after_its_server_was_killed() -> None:
     receiver = Receiver()
     with server() as listening:
@@ -281,8 +296,10 @@ def test_shared_memory_holds_the_newest_value() -> None:
         sink(a_value(2))
         count, t, status, value = read_shared(name)
         assert (count, t, status, value.tolist()) == (2, 1.0, "VALID", [1.5, -2.0])
-        with pytest.raises(UsageError, match="a name that is free"):
+        with pytest.raises(UsageError, match=f"remove /dev/shm/{name} if a killed run left it"):
             SharedMemorySink(name, 2)
+        with pytest.raises(UsageError, match="a name for a file in /dev/shm"):
+            SharedMemorySink("no_such_folder/x", 2)
     finally:
         sink.close()
     with pytest.raises(FileNotFoundError):
@@ -324,6 +341,9 @@ def test_zmq_publishes_values() -> None:
         while not peer.poll(10):  # until the subscription has reached the publisher
             sink(a_value())
         assert json.loads(peer.recv())["value"] == [1.5, -2.0]
+    taken = sink.address.replace("tcp:", "zmq:")
+    with pytest.raises(UsageError, match=f"^{taken}: expected a free port"):
+        open_sink(taken, 2)
     sink.close()
 
 
@@ -379,7 +399,9 @@ def test_a_missing_library_is_named_with_its_pip_command(
         ("udp://x:99999", "expected an address"),
         ("udp://x:5?speed=3", "expected options"),
         ("udp://x:5?rate=fast", "rate: expected a number"),
+        ("udp://x:5?rate=0", "rate: expected a number > 0, got '0'"),
         ("udp://x:5?bits=1.5", "bits: expected a whole number"),
+        ("udp://x:5?bits=99", "bits: expected 8 to 63, got 99"),
         ("redis://x:5", "expected a stream"),
         ("lsl://", "expected a name"),
     ],

@@ -16,6 +16,7 @@ from poyo_edge.errors import UsageError
 from poyo_edge.journal import Decoded, Journal, JournalHeader, JournalWriter, Labels, Spikes
 from poyo_edge.runtime import Status
 from poyo_edge.runtime.device_clock import DeviceClock
+from poyo_edge.runtime.feeds.opening import Sink
 from poyo_edge.runtime.loop import DecodeLoop
 from poyo_edge.runtime.loop_parts import LoopResult, LoopSettings
 from poyo_edge.runtime.realtime import GRANTED, NOT_ASKED, RealtimeSettings, realtime
@@ -184,14 +185,21 @@ def test_packets_that_cannot_be_meant_are_counted(rig: Rig, ticks: Any, units: A
     assert bench.out
 
 
-def test_a_sink_that_fails_does_not_stop_the_loop(rig: Rig) -> None:
+def test_a_sink_that_fails_is_named_and_does_not_stop_the_loop(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
     def broken(_: LoopResult) -> None:
         raise ConnectionError("gone")
 
-    bench = Bench(rig, sinks=[broken])
+    sink = Sink("udp://rig:6000", broken, lambda: None)
+    bench = Bench(rig, sinks=[sink])
     times, rows = stream(rig, 1.0)
     bench.run(times, rows, range(1, 40))
     assert bench.loop.counters.sink_failures == len(bench.out) > 30
+    assert [record.message for record in caplog.records] == [
+        "a value could not be sent to udp://rig:6000 (ConnectionError: gone); later failures are "
+        "counted"
+    ]
 
 
 def test_sync_of_the_newest_packet_comes_out_again(rig: Rig) -> None:
