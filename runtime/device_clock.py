@@ -145,6 +145,10 @@ class DeviceClock:
         self._line.add(host_ns - self._origin[1], self._difference_ns(newest, host_ns))
         return ticks
 
+    def unwrapped(self, raw: npt.NDArray[Any]) -> Ticks:
+        """Ticks (N,) of something else on this counter, such as labels; nothing is placed."""
+        return self._unwrapped(np.asarray(raw).astype(np.int64))
+
     def probe(self, ticks: int, sent_ns: int, received_ns: int) -> None:
         """Use a round trip: the device's counter was ``ticks`` between the two host times.
 

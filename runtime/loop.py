@@ -262,7 +262,7 @@ class DecodeLoop:
         if values.shape != (len(packet.ticks), self._dim_out) or not len(values):
             self.counters.bad_packets += 1
             return
-        ticks = packet.ticks.astype(np.int64)
+        ticks = self.clock.unwrapped(packet.ticks)
         if self.journal is not None:
             self.journal.labels(self.clock.epoch, ticks, values)
         if self._on_labels is not None:

@@ -247,6 +247,17 @@ def test_labels_reach_the_listener_and_a_refusal_is_counted(rig: Rig) -> None:
     assert bench.loop.counters.label_failures == bench.loop.counters.bad_packets == 1
 
 
+def test_labels_follow_a_counter_that_wraps(rig: Rig) -> None:
+    heard: list[int] = []
+    bench = Bench(rig, on_labels=lambda ticks, _: heard.extend(ticks.tolist()))
+    bench.loop.clock = DeviceClock(bench.rate, bits=8)
+    for tick in (100, 200, 300, 400):
+        bench.loop.feed([tick % 256], [0])
+        bench.loop.feed_labels([tick % 256], [[1.0, 2.0]])
+        bench.loop.step()
+    assert heard == [100, 200, 300, 400]
+
+
 @pytest.mark.parametrize("width", [0, 1, 3, 70_000])
 def test_labels_of_another_width_reach_neither_journal_nor_listener(
     rig: Rig, tmp_path: Path, width: int
