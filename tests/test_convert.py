@@ -12,7 +12,6 @@ import h5py
 import numpy as np
 import pytest
 
-from poyo_edge.cli_convert import list_text
 from poyo_edge.converting import ConvertOptions, convert, describe, open_source
 from poyo_edge.converting.splitting import split_domains, split_shares
 from poyo_edge.errors import MissingExtraError, RecordingError, UsageError
@@ -143,17 +142,6 @@ def test_list_shows_every_series_of_an_nwb_file_under_a_name_of_its_own(tmp_path
         "Position_hand.value": ("processing/behavior/Position/hand", 1, "m"),
     }
     assert (values["n_units"], values["n_trials"], values["seconds"]) == (3, 10, 18.0)
-
-
-def test_list_ends_with_a_command_that_takes_the_velocity_and_both_tables(tmp_path: Path) -> None:
-    values = describe(nwb_file(tmp_path / "a.nwb"))
-    last = list_text(values, "poyo-edge").splitlines()[-1].strip()
-    assert last == f"poyo-edge convert {tmp_path}/a.nwb --behavior cursor.vel=cursor_vel.value"
-    spikes, behavior = csv_files(tmp_path)
-    text = list_text(describe(spikes, behavior), "poyo-edge", behavior)
-    assert f"poyo-edge convert {spikes} {behavior} --behavior cursor.vel" in text.splitlines()[-1]
-    values["series"] = [{**values["series"][0], "key": "position.xy"}]
-    assert list_text(values, "poyo-edge").endswith("--behavior position.xy")
 
 
 def test_conversion_of_an_nwb_series_is_applied(tmp_path: Path) -> None:
