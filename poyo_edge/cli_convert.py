@@ -112,7 +112,8 @@ def convert_text(values: Mapping[str, Any], program: str) -> str:
         "splits": ", ".join(splits),
     }
     recording = values["recording"]
-    first = values["behaviors"][0] if values["behaviors"] else "GROUP.KEY"
+    measured = [key for key in values["behaviors"] if not key.startswith("decoded.")]
+    first = measured[0] if measured else "GROUP.KEY"
     return (
         f"{_with_notes(pairs(about), values)}\n\nwrote {recording}\n\nNext:\n"
         f"  {program} inspect {recording}\n"
