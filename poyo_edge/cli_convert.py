@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -58,14 +59,14 @@ def convert(
         if out is not None or options != ConvertOptions():
             raise UsageError("--list: expected no other options, got some; it writes nothing")
         values = describe_confined(source, behavior_file)
-        console.result(values, list_text(values, program()))
+        console.result(values, list_text(values, program(), behavior_file))
         return
     console.step(f"reading {source}")
     values = convert_confined(source, out, options, behavior_file)
     console.result(values, convert_text(values, program()))
 
 
-def list_text(values: Mapping[str, Any], program: str) -> str:
+def list_text(values: Mapping[str, Any], program: str, behavior_file: Path | None = None) -> str:
     """What a file holds, and how to take it."""
     about = {
         "format": values["format"],
@@ -83,8 +84,20 @@ def list_text(values: Mapping[str, Any], program: str) -> str:
         [one["key"], one["where"], one["n_samples"], one["n_dims"], one["unit"]] for one in series
     ]
     found = table(["series", "in the file", "samples", "dims", "unit"], rows)
-    end = f"Next:\n  {program} convert {values['path']} --behavior cursor.vel={series[0]['key']}"
+    words = [program, "convert", str(values["path"])]
+    if behavior_file is not None:
+        words.append(str(behavior_file))
+    words += ["--behavior", _likely([one["key"] for one in series])]
+    end = f"Next:\n  {shlex.join(words)}"
     return _with_notes(f"{pairs(about)}\n\n{found}", values) + f"\n\n{end}"
+
+
+def _likely(keys: Sequence[str]) -> str:
+    """What to pass to --behavior: a velocity, under our name for it, or the first."""
+    velocity = next((key for key in keys if "vel" in key.lower()), None)
+    if velocity is not None and velocity.endswith(".value"):
+        return f"cursor.vel={velocity}"
+    return velocity or keys[0]
 
 
 def convert_text(values: Mapping[str, Any], program: str) -> str:
@@ -99,7 +112,8 @@ def convert_text(values: Mapping[str, Any], program: str) -> str:
         "splits": ", ".join(splits),
     }
     recording = values["recording"]
-    first = values["behaviors"][0] if values["behaviors"] else "GROUP.KEY"
+    measured = [key for key in values["behaviors"] if not key.startswith("decoded.")]
+    first = measured[0] if measured else "GROUP.KEY"
     return (
         f"{_with_notes(pairs(about), values)}\n\nwrote {recording}\n\nNext:\n"
         f"  {program} inspect {recording}\n"

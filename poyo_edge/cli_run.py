@@ -33,6 +33,7 @@ from poyo_edge.errors import PoyoEdgeError, UsageError
 from poyo_edge.files import require_folder
 
 _LOOK_EACH_S = 0.1
+_UNITS = '{"ch1": "day_3/unit_001"}'
 
 
 @command(DEVICE, example="poyo-edge run model.poyo --from udp://127.0.0.1:5000 --to shm:decoded")
@@ -192,10 +193,17 @@ def _watch(
 def _unit_map(path: Path) -> dict[str, str]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: expected a JSON file, got one that is not ({error})") from None
+    except OSError as error:
+        raise UsageError(
+            f"{path}: expected a JSON file, got none that can be read ({error.strerror}); check "
+            f"the path"
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise UsageError(
+            f"{path}: expected a JSON file, got another kind ({error}); write one like {_UNITS}"
+        ) from None
     if not isinstance(found, dict) or not all(isinstance(one, str) for one in found.values()):
-        raise UsageError(f'{path}: expected names to unit ids, like {{"ch1": "day_3/unit_001"}}')
+        raise UsageError(f"{path}: expected names to unit ids, got other values, not like {_UNITS}")
     return found
 
 
@@ -236,6 +244,17 @@ def run_text(values: Mapping[str, Any], artifact: Path, program: str) -> str:
         lines["real time"] = granted
     if loop["sink_failures"]:
         lines["not sent"] = loop["sink_failures"]
+    if values["unknown_units"]:
+        lines["unknown units"] = values["unknown_units"]
+    lost = {name: loop[name] for name in ("packets_dropped", "bad_packets") if loop[name]}
+    if lost:
+        lines["lost"] = ", ".join(f"{name} {n}" for name, n in lost.items())
+    if values["watchdog"]["stalls"]:
+        lines["hung"] = (
+            f"{values['watchdog']['stalls']} times, {values['watchdog']['longest_s']} s at most"
+        )
+    if values["calibration"] and not values["calibration"]["fits"]:
+        lines["no fit"] = f"{values['calibration']['labelled_s']:g} labelled s came"
     for i, fit in enumerate((values["calibration"] or {}).get("fits", [])):
         said = "swapped in" if fit["swapped"] else f"refused: {fit['reason']}"
         lines[f"fit {i + 1}"] = f"held-out R² {fit.get('r2_heldout', float('nan')):.3f}, {said}"

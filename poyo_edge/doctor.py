@@ -16,6 +16,7 @@ from poyo_edge.runtime.backends import BackendInfo, list_backends
 from poyo_edge.runtime.machine import Machine, this_machine
 from poyo_edge.targets import TARGETS
 
+_WITHOUT_GPU = ("ort-cpu", "openvino")
 _EXTRAS = {
     "ort": ("onnxruntime",),
     "export": ("torch", "onnx", "onnx-ir", "onnxruntime", "matplotlib"),
@@ -85,7 +86,7 @@ def _for_the_gpu(machine: Machine, backends: Sequence[BackendInfo]) -> list[str]
 
 def _about_missing(machine: Machine, backends: Sequence[BackendInfo]) -> str:
     """Why backends may stay missing though there is nothing to install; "" when that is clear."""
-    missing = [info.name for info in backends if not info.present and info.name != "ort-cpu"]
+    missing = [i.name for i in backends if not i.present and i.name not in _WITHOUT_GPU]
     if machine.sm or not missing:
         return ""
     return f"{', '.join(missing)} need an NVIDIA GPU, and the driver shows none here"

@@ -27,6 +27,7 @@ _PLAIN = 1
 """The version of a session without activity: readers of that version open it."""
 _HEADER_KEY = "poyo_edge"
 _MAX_BYTES = 256 << 20
+_HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +121,14 @@ class Session:
             SessionError: unreadable, damaged, of a newer schema, or made for another core.
         """
         data = tensors.read_file(path, SessionError, _MAX_BYTES)
+        if data.startswith(_HDF5):
+            raise SessionError(
+                path,
+                "file",
+                expected="a .session file",
+                got="an HDF5 file",
+                do="make a session of a recording with poyo-edge calibrate",
+            )
         arrays, metadata = tensors.from_bytes(data, path, SessionError)
         header = _header(path, metadata)
         if core_hash is not None and header.core_hash != core_hash:

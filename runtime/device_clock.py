@@ -26,13 +26,16 @@ _SECOND = 1_000_000_000
 _MOST_PPM = 500.0
 """No crystal is further off than this; a steeper line is delay, not rate."""
 
+_CATCHES_UP = 0.1
+"""Late packets whose lateness shrinks by this much of the time that passes are a backlog."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ClockSettings:
     """What is still the same clock. Seconds."""
 
     back_s: float = 1.0
-    """A packet older than the newest by up to this is out of order; by more, of a new clock."""
+    """A packet older than the newest, or later than the fastest, by up to this is of this clock."""
     ahead_s: float = 1.0
     """A packet that has run ahead of the host by more since the last one is a jump."""
     seconds_kept: int = 60
@@ -91,6 +94,7 @@ class DeviceClock:
         self._newest: int | None = None
         self._newest_host = 0
         self._suspect: tuple[int, int] | None = None
+        self._late_since: tuple[int, float] | None = None
         self._line = _OffsetLine(self._settings)
         self._origin = (0, 0)
         self._probe: tuple[int, int, int] | None = None
@@ -99,7 +103,8 @@ class DeviceClock:
         """Unwrapped ticks (N,) int64 of a packet that arrived at ``host_ns``.
 
         A packet that no longer fits is held back once (empty result); when the next one agrees with
-        it, ``epoch`` goes up and the new time holds.
+        it, ``epoch`` goes up and the new time holds. So it does when the counter has stood still:
+        when packets have come more than ``back_s`` late for ``ahead_s`` and do not catch up.
 
         Args:
             raw: (N,) integers of the device's counter, N >= 1.
@@ -123,6 +128,10 @@ class DeviceClock:
         elif self._suspect is not None:
             self.counters.outliers += 1
             self._suspect = None
+        elif self._stood_still(newest, host_ns):
+            self.counters.discontinuities += 1
+            self.epoch += 1
+            self._begin(newest, host_ns)
         if newest < self._newest:  # type: ignore[operator]
             self.counters.out_of_order += 1
         else:
@@ -135,6 +144,10 @@ class DeviceClock:
             self._turns = max(self._turns, turns)
         self._line.add(host_ns - self._origin[1], self._difference_ns(newest, host_ns))
         return ticks
+
+    def unwrapped(self, raw: npt.NDArray[Any]) -> Ticks:
+        """Ticks (N,) of something else on this counter, such as labels; nothing is placed."""
+        return self._unwrapped(np.asarray(raw).astype(np.int64))
 
     def probe(self, ticks: int, sent_ns: int, received_ns: int) -> None:
         """Use a round trip: the device's counter was ``ticks`` between the two host times.
@@ -207,7 +220,7 @@ class DeviceClock:
         self._newest, self._newest_host = newest, host_ns
         self._origin = (newest, host_ns)
         self._line = _OffsetLine(self._settings)
-        self._probe = self._suspect = None
+        self._probe = self._suspect = self._late_since = None
 
     def _unwrapped(self, raw: Ticks) -> Ticks:
         """Add the turns of the counter: each tick lands in the half turn around the newest."""
@@ -225,6 +238,20 @@ class DeviceClock:
         assert self._newest is not None
         step = (newest - self._newest) / self.rate_hz
         return -self._settings.back_s <= step <= self._step_limit(host_ns, self._newest_host)
+
+    def _stood_still(self, newest: int, host_ns: int) -> bool:
+        """Whether packets have been late for some time and do not catch up as a backlog does."""
+        late = self._difference_ns(newest, host_ns) - self._line.at(host_ns - self._origin[1])
+        if late <= self._settings.back_s * _SECOND:
+            self._late_since = None
+        elif self._late_since is None:
+            self._late_since = (host_ns, late)
+        else:
+            passed = host_ns - self._late_since[0]
+            if late >= self._late_since[1] - _CATCHES_UP * passed:
+                return passed > self._settings.ahead_s * _SECOND
+            self._late_since = (host_ns, late)
+        return False
 
     def _same_clock(self, newest: int, host_ns: int, other: tuple[int, int]) -> bool:
         step = (newest - other[0]) / self.rate_hz

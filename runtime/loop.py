@@ -71,6 +71,7 @@ class DecodeLoop:
         if decoder.tick_rate_hz is None:
             raise UsageError("decoder: expected one opened with tick_rate_hz, got one in seconds")
         self._tick_rate = decoder.tick_rate_hz
+        self._dim_out = decoder.artifact.manifest.spec.dim_out
         self.decoder = decoder
         self.clock = clock
         self.settings = settings or LoopSettings()
@@ -115,7 +116,10 @@ class DecodeLoop:
     def feed_labels(
         self, ticks: npt.ArrayLike, values: npt.ArrayLike, *, host_ns: int | None = None
     ) -> None:
-        """Hand over behaviour: ticks (N,) and values (N, D), on the clock of the spikes."""
+        """Hand over behaviour: ticks (N,) and values (N, D), on the clock of the spikes.
+
+        ``D`` is what the decoder gives; labels of another width count as bad packets.
+        """
         at = self._host.now_ns() if host_ns is None else host_ns
         table = np.atleast_2d(np.asarray(values, np.float64))
         self._enqueue(Packet(ticks=np.asarray(ticks), units=np.empty(0, np.int32), host_ns=at,
@@ -175,6 +179,7 @@ class DecodeLoop:
             "loop": self.counters.to_json(),
             "waiting_packets": len(self._waiting),
             "stalled": self._stalled,
+            "unknown_units": self._names.unknown,
             "clock": self.clock.to_json(),
             "decoder": self.decoder.stats(),
             "in_to_out_ms": self._latency.summary_ms(),
@@ -246,10 +251,10 @@ class DecodeLoop:
             self._on_spikes(ticks, rows)
 
     def _take_labels(self, packet: Packet, values: npt.NDArray[np.float64]) -> None:
-        if len(values) != len(packet.ticks) or not len(values):
+        if values.shape != (len(packet.ticks), self._dim_out) or not len(values):
             self.counters.bad_packets += 1
             return
-        ticks = packet.ticks.astype(np.int64)
+        ticks = self.clock.unwrapped(packet.ticks)
         if self.journal is not None:
             self.journal.labels(self.clock.epoch, ticks, values)
         if self._on_labels is not None:
@@ -297,7 +302,10 @@ class DecodeLoop:
             except Exception as error:  # A dead peer must not stop the decoder.
                 self.counters.sink_failures += 1
                 if self.counters.sink_failures == 1:
-                    _log.warning("a value could not be sent: %r; later failures are counted", error)
+                    _log.warning(
+                        "a value could not be sent to %s (%s: %s); later failures are counted",
+                        getattr(sink, "address", sink), type(error).__name__, error,
+                    )  # fmt: skip
         if self.journal is not None:
             self.journal.decoded(end, ready, result.status.value, result.n_spikes, result.value)
 

@@ -99,7 +99,13 @@ class Rig:
         )
         names = UnitNames(decoder.unit_ids, settings.units)
         speed = float(getattr(feed, "speed", 1.0))
-        loop_settings = LoopSettings(rate_hz=settings.rate_hz * speed, settle_ms=settings.settle_ms)
+        rate_hz = settings.rate_hz * speed
+        if speed != 1.0 and not 1 <= rate_hz <= 1000:
+            raise UsageError(
+                f"{source}: expected a speed that gives 1 to 1000 windows per second, got "
+                f"{settings.rate_hz:g} Hz × {speed:g}; lower the speed or --rate"
+            )
+        loop_settings = LoopSettings(rate_hz=rate_hz, settle_ms=settings.settle_ms)
         sinks: list[Sink] = []
         try:
             for target in targets:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -12,6 +13,8 @@ from poyo_edge.errors import UsageError
 from poyo_edge.runtime.intake import UnitTable
 from poyo_edge.runtime.ring import Rows
 
+_log = logging.getLogger(__name__)
+
 
 class UnitNames:
     """Looks units up by id, by what follows its last "/" where that is one unit's, or by alias.
@@ -20,6 +23,9 @@ class UnitNames:
     """
 
     def __init__(self, unit_ids: Sequence[str], aliases: Mapping[str, str] | None = None) -> None:
+        self.unknown = ""
+        """The first name that no unit of the session has, in a sentence; "" while there is none."""
+        self._like = unit_ids[0] if unit_ids else ""
         aliases = aliases or {}
         row = {unit: i for i, unit in enumerate(unit_ids)}
         unknown = [unit for unit in aliases.values() if unit not in row]
@@ -43,4 +49,14 @@ class UnitNames:
             other = self._short.as_rows(names)
             found = np.where(other < 0, np.int32(-1), self._row[other])
             rows = np.where(unknown, found, rows).astype(np.int32)
+            if not self.unknown and (rows < 0).any():
+                self._note(np.asarray(names)[rows < 0][0])
         return rows
+
+    def _note(self, name: object) -> None:
+        said = name.decode(errors="replace") if isinstance(name, bytes) else str(name)
+        self.unknown = (
+            f"expected units of the session, like {self._like!r}, got {said!r}; "
+            f"units (--units) says which is which"
+        )
+        _log.warning("spikes of an unknown unit are left out: %s", self.unknown)

@@ -16,6 +16,8 @@ from poyo_edge.errors import UsageError
 from poyo_edge.runtime.worker import Worker
 
 _log = logging.getLogger(__name__)
+_SAY_EACH_NS = 10_000_000_000
+"""Stalls that follow each other sooner are counted and not logged."""
 
 
 class Watchdog:
@@ -25,7 +27,7 @@ class Watchdog:
         beat: gives the time of the last heartbeat in ns of ``now_ns``; 0 before the first.
         limit_s: how far it may stay behind.
         on_stall: called with the seconds that it is behind, in the watchdog's thread.
-        on_recovery: called with the seconds that it had been behind when it goes on.
+        on_recovery: called with the seconds that it had been behind in this stall when it goes on.
         now_ns: the clock of the heartbeat.
     """
 
@@ -44,27 +46,34 @@ class Watchdog:
         self.stalled = False
         self.stalls = 0
         self.longest_s = 0.0
+        self._behind_s = 0.0
+        self._quiet_until: int | None = None
+        self._said = False
         self._beat, self._now = beat, now_ns
         self._on_stall = on_stall or (lambda _: None)
         self._on_recovery = on_recovery or (lambda _: None)
-        self._worker, self._stall_s = Worker(self._run, "watchdog"), 0.0
+        self._worker = Worker(self._run, "watchdog")
 
     def check(self) -> bool:
         """Look once; True while the heartbeat is behind."""
-        beat = self._beat()
-        behind = (self._now() - beat) / 1e9 if beat else 0.0
+        beat, now = self._beat(), self._now()
+        behind = (now - beat) / 1e9 if beat else 0.0
         if behind > self.limit_s:
-            self._stall_s = behind
             self.longest_s = max(self.longest_s, behind)
+            self._behind_s = behind
             if not self.stalled:
                 self.stalled = True
                 self.stalls += 1
-                _log.error("nothing was decoded for %.3f s", behind)
+                self._said = self._quiet_until is None or now >= self._quiet_until
+                if self._said:
+                    self._quiet_until = now + _SAY_EACH_NS
+                    _log.error("nothing was decoded for %.3f s", behind)
                 self._on_stall(behind)
         elif self.stalled:
             self.stalled = False
-            _log.warning("decoding goes on after %.3f s", self._stall_s)
-            self._on_recovery(self._stall_s)
+            if self._said:
+                _log.warning("decoding goes on after %.3f s", self._behind_s)
+            self._on_recovery(self._behind_s)
         return self.stalled
 
     def start(self) -> None:

@@ -233,6 +233,7 @@ def test_doctor_says_what_is_ready(tmp_path: Path) -> None:
     assert isinstance(values["ready"], dict)
     assert values["ready"]["ort"] is True
     assert "ready    ort-cpu" in run("doctor").stdout
+    assert "openvino" not in values["missing_backends"]  # type: ignore[operator]
 
 
 def test_simulate_and_inspect_speak_of_the_same_recording(tmp_path: Path) -> None:

@@ -55,6 +55,25 @@ def test_a_file_streams_to_its_end_and_is_recorded(
     assert "a journal is never written over" in again.stderr
 
 
+def test_the_end_says_what_went_wrong_in_the_rig(
+    tiny: Path, recording: Path, tmp_path: Path
+) -> None:
+    made = Recording.open(recording)
+    other = write_recording(
+        tmp_path / "other.h5", session_id="s", subject_id="s",
+        unit_ids=[f"ch{i}" for i in range(12)], spike_times=made.spike_times,
+        spike_units=made.spike_units, behaviors={}, domains={},
+    )  # fmt: skip
+    words = ["--session", "tiny_a", "--from", f"file:{other}?speed=8", "--calibrate", "20"]
+    done = run("run", tiny, *words)
+    assert done.returncode == 0, done.stderr
+    said = "expected units of the session, like 'tiny_a/unit_00', got 'ch"
+    assert f"spikes of an unknown unit are left out: {said}" in done.stderr
+    assert done.stderr.count("unknown unit") == 1
+    assert re.search(f"unknown units +{re.escape(said)}", done.stdout)
+    assert re.search("no fit +0 labelled s came", done.stdout)
+
+
 def test_ctrl_c_is_a_clean_end(tiny: Path, tmp_path: Path) -> None:
     journal = tmp_path / "a.journal"
     words = [sys.executable, "-c", "from poyo_edge.cli import main; main()", "run", str(tiny),
@@ -83,7 +102,8 @@ def test_ctrl_c_is_a_clean_end(tiny: Path, tmp_path: Path) -> None:
         (["--from", "ftp://x"], "--from: expected an address like udp://"),
         (["--from", "udp://127.0.0.1:0", "--to", "udp://x"], "expected HOST:PORT"),
         (["--from", "udp://127.0.0.1:0", "--save-session", "a"], "expected --calibrate with it"),
-        (["--from", "udp://127.0.0.1:0", "--units", "none.json"], "expected a JSON file"),
+        (["--from", "udp://127.0.0.1:0", "--units", "none.json"], "none that can be read (No"),
+        (["--from", "udp://127.0.0.1:0", "--units", __file__], 'write one like {"ch1": '),
         (["--from", "udp://127.0.0.1:0", "--record", "no/where.j"], "an existing folder"),
     ],
 )

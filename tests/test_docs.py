@@ -84,9 +84,11 @@ def test_feeds_python_runs_as_it_stands(
 ) -> None:
     shutil.copytree(tiny, tmp_path / "model.poyo")
     monkeypatch.chdir(tmp_path)
-    (block,) = blocks_of("docs/feeds.md")
+    rig, falcon = blocks_of("docs/feeds.md")
     names: dict[str, object] = {"counts": np.ones((1, 12))}
-    exec(block.replace("day_2", "tiny_a"), names)
+    exec(rig.replace("today.session", "tiny_a").replace(":5000", ":0"), names)
+    assert names["values"] == []
+    exec(falcon.replace("day_2", "tiny_a"), names)
     assert names["values"].shape == (1, 2)  # type: ignore[attr-defined]
 
 

@@ -149,6 +149,23 @@ def test_a_journal_opens_as_a_recording(tmp_path: Path) -> None:
     assert values["session_id"] == "s"
 
 
+@pytest.mark.parametrize("with_values", [False, True])
+def test_labels_of_another_width_do_not_cost_the_journal(tmp_path: Path, with_values: bool) -> None:
+    writer = JournalWriter(tmp_path / "a.journal", HEADER)
+    writer.spikes(0, 0, np.arange(0, 100, 4, dtype=np.int64), np.zeros(25, np.int32))
+    if with_values:
+        writer.decoded(50, 0, "VALID", 5, np.array([1.0]))
+    writer.labels(0, np.array([4, 6]), np.array([[9.0], [9.0]]))
+    for i in range(1, 20):
+        writer.labels(0, np.array([5 * i]), np.array([[1.0, 2.0]]))
+    writer.close()
+    made = convert(tmp_path / "a.journal", tmp_path / "a.h5")
+    left_out, kept = ((19, 1), (2, 1)) if with_values else ((2, 2), (19, 2))
+    assert f"{left_out[0]} labels do not have {left_out[1]} dimensions: left out" in made["notes"]
+    labels = Recording.open(tmp_path / "a.h5").behavior("cursor.vel")
+    assert labels.values.reshape(len(labels.times), -1).shape == kept
+
+
 def test_inspect_knows_a_journal(tmp_path: Path) -> None:
     values = inspect_path(write(tmp_path / "a.journal", 3))
     kept = ("kind", "session_id", "n_units", "spike_chunks", "values", "label_chunks", "events")

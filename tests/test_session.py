@@ -273,6 +273,13 @@ def test_a_file_that_is_no_session_is_refused(path: Path, name: str) -> None:
             read(path)
 
 
+def test_a_recording_is_no_session(tmp_path: Path) -> None:
+    path = tmp_path / "today.h5"
+    path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
+    with pytest.raises(SessionError, match="got an HDF5 file; make a session of a recording with"):
+        Session.open(path)
+
+
 def test_a_path_that_is_no_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SessionError, match="file: expected an existing file, got none") as missing:
         opened(tmp_path / "none.session")

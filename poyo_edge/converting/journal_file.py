@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -66,6 +67,7 @@ def open_journal(path: Path) -> Iterator[Source]:
         values = np.stack([one.value for _, one in decoded])
         states = np.array([STATUSES.index(one.status) for _, one in decoded], np.int64)
         series += [_series("decoded.value", at, values), _series("decoded.status", at, states)]
+    labels = _of_one_width(labels, decoded[0][1] if decoded else None, notes)
     if labels:
         at = _joined([one.ticks / rate + shifts[one.epoch] for one in labels])
         values = np.concatenate([one.values for one in labels])
@@ -84,6 +86,20 @@ def open_journal(path: Path) -> Iterator[Source]:
         trials=NO_INTERVALS,
         notes=tuple(notes),
     )
+
+
+def _of_one_width(labels: list[Labels], decoded: Decoded | None, notes: list[str]) -> list[Labels]:
+    """Those as wide as the decoded values, or as most samples: a stray one costs no journal."""
+    samples: Counter[int] = Counter()
+    for one in labels:
+        samples[one.values.shape[1]] += len(one.values)
+    if not samples:
+        return []
+    width = samples.most_common(1)[0][0] if decoded is None else len(decoded.value)
+    left_out = samples.total() - samples[width]
+    if left_out:
+        notes.append(f"{left_out} labels do not have {width} dimensions: left out")
+    return [one for one in labels if one.values.shape[1] == width]
 
 
 def _one_clock(

@@ -18,6 +18,7 @@ from poyo_edge.artifact import Artifact
 from poyo_edge.errors import MissingExtraError, UsageError
 from poyo_edge.runtime.decoder import Decoder
 from poyo_edge.runtime.feeds.parsing import spread_counts
+from poyo_edge.runtime.ring import Rows
 from poyo_edge.runtime.unit_names import UnitNames
 
 _RATE = 1_000_000_000
@@ -52,7 +53,8 @@ class BinDecoder:
         self._bin = round(bin_ms * 1e6)
         self._open = {"backend": backend, "threads": threads, "tick_rate_hz": _RATE}
         self._decoders: list[Decoder] = []
-        self._names: list[UnitNames] = []
+        self._n_open = 0
+        self._rows: dict[tuple[int, int], Rows] = {}
         self._tick = 0
         self._compute_s = self._neural_s = 0.0
         self.batch_size = batch_size
@@ -68,11 +70,10 @@ class BinDecoder:
             first = sessions[len(self._decoders)]
             made = Decoder.open(self._artifact.path, session=first, **self._open)  # type: ignore[arg-type]
             self._decoders.append(made)
-        self._names = []
+        self._n_open, self._rows = len(sessions), {}
         for decoder, session in zip(self._decoders, sessions, strict=False):
             decoder.swap_session(session)
             decoder.reset()
-            self._names.append(UnitNames(decoder.unit_ids))
         self._tick = 0
 
     def tag_of(self, tag: Any) -> str:
@@ -85,13 +86,13 @@ class BinDecoder:
         Channel ``i`` (from 0) is row ``i`` of the session when it has C units, else ``ch{i}``.
 
         Raises:
-            UsageError: before ``reset``, or more rows than it named.
+            UsageError: before ``reset``, more rows than it named, or channels of no unit.
         """
         began = time.perf_counter()
         counts = np.asarray(neural_observations)
-        if counts.ndim != 2 or len(counts) > len(self._names):
+        if counts.ndim != 2 or len(counts) > self._n_open:
             raise UsageError(
-                f"predict: expected counts (B, C) for the {len(self._names)} datasets that reset "
+                f"predict: expected counts (B, C) for the {self._n_open} datasets that reset "
                 f"named, got shape {counts.shape}"
             )
         self._tick += self._bin
@@ -104,7 +105,7 @@ class BinDecoder:
         """Counts of a bin whose value nobody asks for."""
         counts = np.asarray(neural_observations)
         self._tick += self._bin
-        for i, row in enumerate(counts[: len(self._names)]):
+        for i, row in enumerate(counts[: self._n_open]):
             self._push(i, row)
 
     def on_done(self, dones: npt.NDArray[Any]) -> None:
@@ -129,8 +130,23 @@ class BinDecoder:
         if len(counts) == len(decoder.unit_ids):
             rows = channels.astype(np.int32)
         else:
-            rows = self._names[i].rows(np.array([f"ch{c}" for c in channels], np.str_))
+            rows = self._channel_rows(i, len(counts))[channels]
         decoder.push(ticks, rows)
+
+    def _channel_rows(self, i: int, n_channels: int) -> Rows:
+        """(C,) rows of ``ch0`` …; -1 where the session has no such unit."""
+        rows = self._rows.get((i, n_channels))
+        if rows is None:
+            units = self._decoders[i].unit_ids
+            rows = UnitNames(units).rows([f"ch{c}" for c in range(n_channels)])
+            if not (rows >= 0).any():
+                raise UsageError(
+                    f"predict: expected counts of {len(units)} channels, one for each unit of "
+                    f"session {self._decoders[i].session_id!r}, or units named ch0, ch1 …, got "
+                    f"{n_channels} channels and units like {units[0]!r}"
+                )
+            self._rows[i, n_channels] = rows
+        return rows
 
     def _session(self, tag: str) -> Any:
         own = self._artifact.session_files()

@@ -7,14 +7,14 @@ RHX's remote TCP control; it has been tried on generated streams only.
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 
 import numpy as np
 import numpy.typing as npt
 
-from poyo_edge.runtime.feeds.feed import POLL_S, Feed, Receiver
+from poyo_edge.runtime.feeds.feed import Feed, Receiver
+from poyo_edge.runtime.feeds.sockets import connected
 
 MAGIC = 0x3AE2710F
 _MAGIC_BYTES = MAGIC.to_bytes(4, "little")
@@ -71,8 +71,7 @@ class IntanFeed(Feed):
             OSError: refused, reset, or closed by RHX.
         """
         parser = IntanParser()
-        with socket.create_connection((self.host, self.port), timeout=2.0) as peer:
-            peer.settimeout(POLL_S)
+        with connected("intan", self.host, self.port) as peer:
             self.counters.connections += 1
             while not stop.is_set():
                 try:

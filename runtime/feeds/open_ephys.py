@@ -14,7 +14,7 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
-from poyo_edge.errors import MissingExtraError
+from poyo_edge.errors import MissingExtraError, UsageError
 from poyo_edge.runtime.feeds.feed import POLL_S, Feed, Receiver
 from poyo_edge.runtime.loop_parts import LoopResult
 
@@ -109,7 +109,11 @@ def _all_waiting(peer: Any, zmq: Any) -> list[list[bytes]]:
 
 
 class ZmqSink:
-    """Publishes each value as JSON on an address that this side binds."""
+    """Publishes each value as JSON on an address that this side binds.
+
+    Raises:
+        UsageError: the address cannot be bound.
+    """
 
     def __init__(self, address: str) -> None:
         zmq = import_zmq()
@@ -117,7 +121,14 @@ class ZmqSink:
         self._socket = self._context.socket(zmq.PUB)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.SNDHWM, 100)
-        self._socket.bind(address)
+        try:
+            self._socket.bind(address)
+        except zmq.ZMQError as error:
+            self.close()
+            raise UsageError(
+                f"zmq{address.removeprefix('tcp')}: expected a free port of this machine, got one "
+                f"that cannot be bound ({zmq.strerror(error.errno)}); give another with --to"
+            ) from None
         self.address = self._socket.getsockopt(zmq.LAST_ENDPOINT).decode().rstrip("\0")
 
     def __call__(self, value: LoopResult) -> None:

@@ -83,8 +83,10 @@ def open_feed(address: str) -> Feed:
 class Sink:
     """Called with each value; ``close`` lets its peer go."""
 
-    def __init__(self, send: Callable[[LoopResult], None], close: Callable[[], None]) -> None:
-        self._send, self.close = send, close
+    def __init__(
+        self, address: str, send: Callable[[LoopResult], None], close: Callable[[], None]
+    ) -> None:
+        self.address, self._send, self.close = address, send, close
 
     def __call__(self, value: LoopResult) -> None:
         """Send a value."""
@@ -122,7 +124,7 @@ def open_sink(address: str, dim_out: int) -> Sink:
         from poyo_edge.runtime.feeds.shared_memory import SharedMemorySink
 
         made = SharedMemorySink(_name(address, url), dim_out)
-    return Sink(made, made.close)
+    return Sink(address, made, made.close)
 
 
 class _Options:
@@ -137,7 +139,7 @@ class _Options:
             value = float(self._values.get(name, default))
         except ValueError:
             value = -1.0
-        if not 0 <= value <= 1e12:
+        if not 0 < value <= 1e12 and name in self._values:
             raise UsageError(
                 f"{self._address}: {name}: expected a number > 0, got {self._values[name]!r}"
             )
@@ -149,6 +151,8 @@ class _Options:
             return None
         if not text.isascii() or not text.isdigit():
             raise UsageError(f"{self._address}: {name}: expected a whole number, got {text!r}")
+        if not 8 <= int(text) <= 63:
+            raise UsageError(f"{self._address}: {name}: expected 8 to 63, got {text}")
         return int(text)
 
 

@@ -31,10 +31,15 @@ class SharedMemorySink:
         self.path = _FOLDER / name
         try:
             file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            raise UsageError(
+                f"shm:{name}: expected a name that is free in {_FOLDER}, got one that is not; "
+                f"give another name, or remove {self.path} if a killed run left it there"
+            ) from None
         except OSError as error:
             raise UsageError(
-                f"shm:{name}: expected a name that is free in {_FOLDER}, got one that is not "
-                f"({error.strerror}); give another name"
+                f"shm:{name}: expected a name for a file in {_FOLDER}, got one that cannot be "
+                f"written ({error.strerror}); give another name"
             ) from None
         size = _HEAD.size + 8 * dim_out
         os.ftruncate(file, size)

@@ -45,7 +45,13 @@ class UdpFeed(_JsonFeed):
     def read(self, receiver: Receiver, stop: threading.Event) -> None:
         """Bind and receive; ``bound`` is set and ``port`` is the real one from then on."""
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
-            peer.bind((self.host, self.port))
+            try:
+                peer.bind((self.host, self.port))
+            except OSError as error:
+                raise ConnectionError(
+                    f"udp://{self.host}:{self.port}: expected a free port on an address of this "
+                    f"machine, got one that cannot be bound ({error.strerror})"
+                ) from None
             peer.settimeout(POLL_S)
             self.port = peer.getsockname()[1]
             self.counters.connections += 1
@@ -67,8 +73,7 @@ class TcpFeed(_JsonFeed):
         Raises:
             OSError: refused, reset, or closed by the server.
         """
-        with socket.create_connection((self.host, self.port), timeout=2.0) as peer:
-            peer.settimeout(POLL_S)
+        with connected("tcp", self.host, self.port) as peer:
             self.counters.connections += 1
             lines = LineBuffer()
             while not stop.is_set():
@@ -81,6 +86,23 @@ class TcpFeed(_JsonFeed):
                 now = time.monotonic_ns()
                 for line in lines.add(data):
                     self._take(line, receiver, now)
+
+
+def connected(scheme: str, host: str, port: int) -> socket.socket:
+    """A connection whose reads come back after ``POLL_S``.
+
+    Raises:
+        ConnectionError: nobody answers there.
+    """
+    try:
+        peer = socket.create_connection((host, port), timeout=2.0)
+    except OSError as error:
+        raise ConnectionError(
+            f"{scheme}://{host}:{port}: expected a server that answers, got none "
+            f"({error.strerror or error})"
+        ) from None
+    peer.settimeout(POLL_S)
+    return peer
 
 
 class LineBuffer:

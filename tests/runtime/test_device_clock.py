@@ -99,6 +99,25 @@ def test_a_stalled_feed_that_catches_up_is_no_discontinuity() -> None:
     assert clock.epoch == 0
 
 
+def test_a_slow_backlog_is_no_discontinuity() -> None:
+    clock = DeviceClock(RATE)
+    run(clock, 5.0)
+    run(clock, 20.0, start_tick=5 * RATE, start_ns=10 * S, delay_ns=lambda i: 4 * S - i * S // 500)
+    assert clock.epoch == 0
+
+
+@pytest.mark.parametrize("bits", [None, 32])
+def test_a_counter_that_stood_still_goes_on_as_a_new_clock(bits: int | None) -> None:
+    clock = DeviceClock(RATE, bits=bits)
+    start = 0 if bits is None else (1 << bits) - 6 * RATE
+    run(clock, 5.0, start_tick=start, bits=bits)
+    placed = run(clock, 3.0, start_tick=start + 5 * RATE, start_ns=13 * S, bits=bits)
+    assert placed == sorted(placed)
+    assert len(placed) == 300
+    assert (clock.epoch, clock.counters.discontinuities) == (1, 1)
+    assert clock.device_now(16 * S) == pytest.approx(start + 8 * RATE, abs=0.02 * RATE)
+
+
 def test_a_backlog_at_the_start_is_corrected_by_the_first_packet_in_time() -> None:
     clock = DeviceClock(RATE)
     run(clock, 5.0, delay_ns=lambda i: max(0, (300 - i) * S // 100))

@@ -65,6 +65,9 @@ def test_what_cannot_be_is_refused(tiny: Path) -> None:
         decoder.predict(np.zeros((1, 12)))
     with pytest.raises(UsageError, match="expected a session for 'sunday'"):
         decoder.reset(["sunday"])
+    decoder.reset(["tiny_a"])
+    with pytest.raises(UsageError, match=r"counts of 12 channels, .* or units named ch0, ch1 …"):
+        decoder.predict(np.ones((1, 7)))
     with pytest.raises(UsageError, match="batch_size"):
         BinDecoder(tiny, batch_size=0)
 

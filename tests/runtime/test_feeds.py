@@ -281,8 +281,10 @@ def test_shared_memory_holds_the_newest_value() -> None:
         sink(a_value(2))
         count, t, status, value = read_shared(name)
         assert (count, t, status, value.tolist()) == (2, 1.0, "VALID", [1.5, -2.0])
-        with pytest.raises(UsageError, match="a name that is free"):
+        with pytest.raises(UsageError, match=f"remove /dev/shm/{name} if a killed run left it"):
             SharedMemorySink(name, 2)
+        with pytest.raises(UsageError, match="a name for a file in /dev/shm"):
+            SharedMemorySink("no_such_folder/x", 2)
     finally:
         sink.close()
     with pytest.raises(FileNotFoundError):
@@ -324,6 +326,9 @@ def test_zmq_publishes_values() -> None:
         while not peer.poll(10):  # until the subscription has reached the publisher
             sink(a_value())
         assert json.loads(peer.recv())["value"] == [1.5, -2.0]
+    taken = sink.address.replace("tcp:", "zmq:")
+    with pytest.raises(UsageError, match=f"^{taken}: expected a free port"):
+        open_sink(taken, 2)
     sink.close()
 
 
@@ -379,7 +384,9 @@ def test_a_missing_library_is_named_with_its_pip_command(
         ("udp://x:99999", "expected an address"),
         ("udp://x:5?speed=3", "expected options"),
         ("udp://x:5?rate=fast", "rate: expected a number"),
+        ("udp://x:5?rate=0", "rate: expected a number > 0, got '0'"),
         ("udp://x:5?bits=1.5", "bits: expected a whole number"),
+        ("udp://x:5?bits=99", "bits: expected 8 to 63, got 99"),
         ("redis://x:5", "expected a stream"),
         ("lsl://", "expected a name"),
     ],

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 from poyo_edge.errors import UsageError
-from poyo_edge.journal import Decoded, Journal, JournalHeader, JournalWriter, Spikes
+from poyo_edge.journal import Decoded, Journal, JournalHeader, JournalWriter, Labels, Spikes
 from poyo_edge.runtime import Status
 from poyo_edge.runtime.device_clock import DeviceClock
+from poyo_edge.runtime.feeds.opening import Sink
 from poyo_edge.runtime.loop import DecodeLoop
 from poyo_edge.runtime.loop_parts import LoopResult, LoopSettings
 from poyo_edge.runtime.realtime import GRANTED, NOT_ASKED, RealtimeSettings, realtime
@@ -185,14 +186,21 @@ def test_packets_that_cannot_be_meant_are_counted(rig: Rig, ticks: Any, units: A
     assert bench.out
 
 
-def test_a_sink_that_fails_does_not_stop_the_loop(rig: Rig) -> None:
+def test_a_sink_that_fails_is_named_and_does_not_stop_the_loop(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
     def broken(_: LoopResult) -> None:
         raise ConnectionError("gone")
 
-    bench = Bench(rig, sinks=[broken])
+    sink = Sink("udp://rig:6000", broken, lambda: None)
+    bench = Bench(rig, sinks=[sink])
     times, rows = stream(rig, 1.0)
     bench.run(times, rows, range(1, 40))
     assert bench.loop.counters.sink_failures == len(bench.out) > 30
+    assert [record.message for record in caplog.records] == [
+        "a value could not be sent to udp://rig:6000 (ConnectionError: gone); later failures are "
+        "counted"
+    ]
 
 
 def test_sync_of_the_newest_packet_comes_out_again(rig: Rig) -> None:
@@ -238,6 +246,34 @@ def test_labels_reach_the_listener_and_a_refusal_is_counted(rig: Rig) -> None:
     bench.loop.step()
     assert heard == [([0], [[1.0, 2.0]]), ([1], [[1.0, 2.0]])]
     assert bench.loop.counters.label_failures == bench.loop.counters.bad_packets == 1
+
+
+def test_labels_follow_a_counter_that_wraps(rig: Rig) -> None:
+    heard: list[int] = []
+    bench = Bench(rig, on_labels=lambda ticks, _: heard.extend(ticks.tolist()))
+    bench.loop.clock = DeviceClock(bench.rate, bits=8)
+    for tick in (100, 200, 300, 400):
+        bench.loop.feed([tick % 256], [0])
+        bench.loop.feed_labels([tick % 256], [[1.0, 2.0]])
+        bench.loop.step()
+    assert heard == [100, 200, 300, 400]
+
+
+@pytest.mark.parametrize("width", [0, 1, 3, 70_000])
+def test_labels_of_another_width_reach_neither_journal_nor_listener(
+    rig: Rig, tmp_path: Path, width: int
+) -> None:
+    heard: list[Any] = []
+    header = JournalHeader(session_id="s", unit_ids=("a",), tick_rate_hz=1000.0)
+    journal = JournalWriter(tmp_path / "a.journal", header)
+    bench = Bench(rig, journal=journal, on_labels=lambda *labels: heard.append(labels))
+    bench.loop.feed_labels([1], np.zeros((1, width)))
+    bench.loop.feed_labels([2], [[1.0, 2.0]])
+    bench.loop.step()
+    journal.close()
+    labels = [one for one in Journal(journal.path).entries() if isinstance(one, Labels)]
+    assert [one.ticks.tolist() for one in labels] == [[2]]
+    assert (len(heard), bench.loop.counters.bad_packets) == (1, 1)
 
 
 def test_a_thread_decodes_until_it_is_stopped(rig: Rig) -> None:

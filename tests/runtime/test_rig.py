@@ -18,6 +18,7 @@ from poyo_edge.recording import Recording, write_recording
 from poyo_edge.runtime.loop_parts import LoopResult
 from poyo_edge.runtime.rig import Rig, RigSettings
 from poyo_edge.runtime.unit_names import UnitNames
+from poyo_edge.simulate import Simulation, simulate_recording
 
 if TYPE_CHECKING:
     from conftest import Rig as Bench
@@ -89,6 +90,11 @@ def test_a_rig_that_cannot_be_opened_leaves_nothing_behind(tiny: Path, tmp_path:
     assert not (Path("/dev/shm") / name).exists()
     with pytest.raises(PoyoEdgeError):
         Rig.open(tmp_path / "none.poyo", "udp://127.0.0.1:0")
+    made = simulate_recording(
+        tmp_path / "a.h5", session_id="s", seed=0, simulation=Simulation(duration_s=2.0, n_units=3)
+    )
+    with pytest.raises(UsageError, match=r"a speed that gives 1 to 1000 .* got 50 Hz × 30; lower"):
+        Rig.open(tiny, f"file:{made}?speed=30", settings=RigSettings(session="tiny_a"))
 
 
 def test_units_are_known_by_id_by_their_last_part_and_by_alias() -> None:
