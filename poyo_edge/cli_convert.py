@@ -113,12 +113,11 @@ def convert_text(values: Mapping[str, Any], program: str) -> str:
     }
     recording = values["recording"]
     measured = [key for key in values["behaviors"] if not key.startswith("decoded.")]
-    first = measured[0] if measured else "GROUP.KEY"
-    return (
-        f"{_with_notes(pairs(about), values)}\n\nwrote {recording}\n\nNext:\n"
-        f"  {program} inspect {recording}\n"
-        f"  {program} calibrate model.poyo {recording} --behavior {first}"
-    )
+    text = f"{_with_notes(pairs(about), values)}\n\nwrote {recording}\n\nNext:\n"
+    text += f"  {program} inspect {recording}"
+    if measured:
+        text += f"\n  {program} calibrate model.poyo {recording} --behavior {measured[0]}"
+    return text
 
 
 def _with_notes(text: str, values: Mapping[str, Any]) -> str:

@@ -149,6 +149,21 @@ class DeviceClock:
         """Ticks (N,) of something else on this counter, such as labels; nothing is placed."""
         return self._unwrapped(np.asarray(raw).astype(np.int64))
 
+    def covers(self, ticks: Ticks, host_ns: int, *, back_s: float) -> bool:
+        """Whether unwrapped ticks that arrive at ``host_ns`` can be of this clock.
+
+        Args:
+            ticks: (N,), N >= 1.
+            host_ns: when they arrived.
+            back_s: how old they may be. They may be ahead by ``ahead_s``.
+        """
+        if self._newest is None:
+            return True
+        now = self.device_now(host_ns)
+        oldest = now - back_s * self.rate_hz
+        newest = now + self._settings.ahead_s * self.rate_hz
+        return bool(oldest <= int(ticks.min()) and int(ticks.max()) <= newest)
+
     def probe(self, ticks: int, sent_ns: int, received_ns: int) -> None:
         """Use a round trip: the device's counter was ``ticks`` between the two host times.
 

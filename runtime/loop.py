@@ -35,6 +35,8 @@ from poyo_edge.runtime.unit_names import UnitNames
 from poyo_edge.runtime.worker import Worker
 
 _log = logging.getLogger(__name__)
+_LABELS_BACK_S = 600.0
+"""Labels may come when a trial or a block is over."""
 _SECOND = 1_000_000_000
 
 
@@ -118,7 +120,8 @@ class DecodeLoop:
     ) -> None:
         """Hand over behaviour: ticks (N,) and values (N, D), on the clock of the spikes.
 
-        ``D`` is what the decoder gives; labels of another width count as bad packets.
+        ``D`` is what the decoder gives. Labels of another width, from the future or more than ten
+        minutes old count as bad packets.
         """
         at = self._host.now_ns() if host_ns is None else host_ns
         table = np.atleast_2d(np.asarray(values, np.float64))
@@ -255,6 +258,9 @@ class DecodeLoop:
             self.counters.bad_packets += 1
             return
         ticks = self.clock.unwrapped(packet.ticks)
+        if not self.clock.covers(ticks, packet.host_ns, back_s=_LABELS_BACK_S):
+            self.counters.bad_packets += 1
+            return
         if self.journal is not None:
             self.journal.labels(self.clock.epoch, ticks, values)
         if self._on_labels is not None:

@@ -1,12 +1,14 @@
 """The newest value in shared memory (a file in /dev/shm), for a process on the same machine.
 
 Little-endian: uint64 sequence, int64 host_ns, float64 t, uint32 status, uint32 D, D float64.
-The sequence is odd while a value is written: read it, the value, and it again; if the two differ or
-are odd, read once more (a seqlock, Lameter 2005).
+The sequence is odd while a value is written: read it, the value, and it again; if the two differ
+or are odd, read once more (a seqlock, Lameter 2005). The writer holds a lock on the file (flock),
+which the system takes from a process that dies: the next run goes on where that one stopped.
 """
 
 from __future__ import annotations
 
+import fcntl
 import mmap
 import os
 import struct
@@ -29,23 +31,45 @@ class SharedMemorySink:
 
     def __init__(self, name: str, dim_out: int) -> None:
         self.path = _FOLDER / name
-        try:
-            file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            raise UsageError(
-                f"shm:{name}: expected a name that is free in {_FOLDER}, got one that is not; "
-                f"give another name, or remove {self.path} if a killed run left it there"
-            ) from None
-        except OSError as error:
-            raise UsageError(
-                f"shm:{name}: expected a name for a file in {_FOLDER}, got one that cannot be "
-                f"written ({error.strerror}); give another name"
-            ) from None
+        self._dim_out = dim_out
         size = _HEAD.size + 8 * dim_out
-        os.ftruncate(file, size)
-        self._memory = mmap.mmap(file, size)
-        os.close(file)
-        self._sequence, self._dim_out = 0, dim_out
+        self._file = self._locked(name)
+        found = os.fstat(self._file).st_size
+        self._sequence = 0
+        if found:
+            head = os.pread(self._file, _HEAD.size, 0).ljust(_HEAD.size, b"\0")
+            sequence, *_, dims = _HEAD.unpack(head)
+            if found != size or (sequence and dims != dim_out):
+                os.close(self._file)
+                raise UsageError(
+                    f"shm:{name}: expected a file of {size} bytes that a run with {dim_out} "
+                    f"dimensions left, got one of {found}; give another name, or remove {self.path}"
+                )
+            self._sequence = sequence + sequence % 2
+        os.ftruncate(self._file, size)
+        self._memory = mmap.mmap(self._file, size)
+
+    def _locked(self, name: str) -> int:
+        """The file, made if it is not there; nobody else has its lock."""
+        while True:
+            try:
+                file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+            except OSError as error:
+                raise UsageError(
+                    f"shm:{name}: expected a name for a file in {_FOLDER}, got one that cannot be "
+                    f"written ({error.strerror}); give another name"
+                ) from None
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                os.close(file)
+                raise UsageError(
+                    f"shm:{name}: expected a name that nobody writes to, got one of another run; "
+                    f"give another name"
+                ) from None
+            if os.fstat(file).st_nlink:
+                return file
+            os.close(file)  # its writer ended just now and took it away
 
     def __call__(self, value: LoopResult) -> None:
         """Put it there."""
@@ -64,6 +88,7 @@ class SharedMemorySink:
         """Take the memory away."""
         self._memory.close()
         self.path.unlink(missing_ok=True)
+        os.close(self._file)
 
 
 def read_shared(name: str) -> tuple[int, float, str, npt.NDArray[np.float64]]:

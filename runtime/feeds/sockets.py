@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 
+from poyo_edge.errors import UsageError
 from poyo_edge.runtime.feeds.feed import POLL_S, Feed, Receiver
 from poyo_edge.runtime.feeds.parsing import parse_json
 from poyo_edge.runtime.loop_parts import LoopResult
@@ -43,15 +44,23 @@ class UdpFeed(_JsonFeed):
         self.bound = threading.Event()
 
     def read(self, receiver: Receiver, stop: threading.Event) -> None:
-        """Bind and receive; ``bound`` is set and ``port`` is the real one from then on."""
+        """Bind and receive; ``bound`` is set and ``port`` is the real one from then on.
+
+        Raises:
+            UsageError: the address could never be bound.
+            ConnectionError: it could not be bound again.
+        """
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
             try:
                 peer.bind((self.host, self.port))
             except OSError as error:
-                raise ConnectionError(
+                said = (
                     f"udp://{self.host}:{self.port}: expected a free port on an address of this "
                     f"machine, got one that cannot be bound ({error.strerror})"
-                ) from None
+                )
+                if not self.counters.connections:
+                    raise UsageError(f"{said}; name another, or end what holds it") from None
+                raise ConnectionError(said) from None
             peer.settimeout(POLL_S)
             self.port = peer.getsockname()[1]
             self.counters.connections += 1

@@ -27,7 +27,6 @@ from poyo_edge.runtime.feeds.lsl import names_of
 from poyo_edge.runtime.feeds.open_ephys import parse_spike
 from poyo_edge.runtime.feeds.parsing import parse_json, spread_counts
 from poyo_edge.runtime.feeds.recording_feed import RecordingFeed
-from poyo_edge.runtime.feeds.shared_memory import SharedMemorySink, read_shared
 from poyo_edge.runtime.feeds.sockets import TcpFeed, UdpFeed, UdpSink
 from poyo_edge.simulate import Simulation, simulate_recording
 
@@ -270,25 +269,6 @@ def test_a_recording_streams_all_its_spikes_and_labels(tmp_path: Path) -> None:
     series = recording.behavior("cursor.vel")
     n_labels = int(recording.within(series.times, "test").sum())
     assert sum(len(ticks) for ticks, _ in receiver.labels) == n_labels
-
-
-def test_shared_memory_holds_the_newest_value() -> None:
-    name = f"poyo_edge_test_{threading.get_native_id()}"
-    sink = SharedMemorySink(name, 2)
-    try:
-        assert read_shared(name)[0] == 0
-        sink(a_value())
-        sink(a_value(2))
-        count, t, status, value = read_shared(name)
-        assert (count, t, status, value.tolist()) == (2, 1.0, "VALID", [1.5, -2.0])
-        with pytest.raises(UsageError, match=f"remove /dev/shm/{name} if a killed run left it"):
-            SharedMemorySink(name, 2)
-        with pytest.raises(UsageError, match="a name for a file in /dev/shm"):
-            SharedMemorySink("no_such_folder/x", 2)
-    finally:
-        sink.close()
-    with pytest.raises(FileNotFoundError):
-        read_shared(name)
 
 
 # Libraries of others.

@@ -259,6 +259,19 @@ def test_labels_follow_a_counter_that_wraps(rig: Rig) -> None:
     assert heard == [100, 200, 300, 400]
 
 
+def test_labels_of_another_time_are_bad_packets(rig: Rig) -> None:
+    heard: list[int] = []
+    bench = Bench(rig, on_labels=lambda ticks, _: heard.extend(ticks.tolist()))
+    second = bench.rate
+    now = 5000 * second
+    bench.loop.feed([now], [0])
+    for tick in (now, now - 599 * second, now - 601 * second, now + 2 * second, 10**17, -1):
+        bench.loop.feed_labels([tick], [[1.0, 2.0]])
+    bench.loop.step()
+    assert heard == [now, now - 599 * second]
+    assert bench.loop.counters.bad_packets == 4
+
+
 @pytest.mark.parametrize("width", [0, 1, 3, 70_000])
 def test_labels_of_another_width_reach_neither_journal_nor_listener(
     rig: Rig, tmp_path: Path, width: int
