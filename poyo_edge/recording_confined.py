@@ -14,6 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from poyo_edge.confined import python_command
 from poyo_edge.errors import RecordingError
 from poyo_edge.recording import Recording
 
@@ -48,7 +49,7 @@ def require_readable(path: str | Path, *, time_limit_s: int = TIME_LIMIT_S) -> N
     size = file.stat().st_size if file.is_file() else 0
     seconds = time_limit_s * (1 + (size >> 30))
     limits = [str(seconds), str(MEMORY_LIMIT + 8 * size)]
-    command = [sys.executable, "-m", "poyo_edge.recording_confined", str(file), *limits]
+    command = python_command("poyo_edge.recording_confined", str(file), *limits)
     with contextlib.suppress(subprocess.TimeoutExpired):
         done = subprocess.run(command, capture_output=True, timeout=10 * seconds)
         if done.returncode == 0:
@@ -63,6 +64,12 @@ def require_readable(path: str | Path, *, time_limit_s: int = TIME_LIMIT_S) -> N
         got="one that makes the HDF5 library crash, run on, or ask for far more than its size",
         do="do not use this file; copy it again from its source",
     )
+
+
+def main() -> None:
+    """In the process: file, seconds and bytes of memory are its arguments."""
+    _confine(*map(int, sys.argv[2:]))
+    sys.exit(_read_all(Path(sys.argv[1])))
 
 
 def _read_all(path: Path) -> int:
@@ -82,8 +89,3 @@ def _confine(seconds: int, memory: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
-if __name__ == "__main__":
-    _confine(*map(int, sys.argv[2:]))
-    sys.exit(_read_all(Path(sys.argv[1])))
