@@ -11,10 +11,12 @@ from typing import Any
 from poyo_edge.errors import ArtifactError
 from poyo_edge.files import sha256_bytes, write_bytes
 from poyo_edge.onnx_guard import require_plain_onnx
+from poyo_edge.tensors import read_file
 
 FOLDER, PLAN, UNIT = "build", "plan.json", "poyo-edge-build.service"
 SCHEMA = "poyo-edge/build-plan/1"
 _MOST_BYTES = 2 << 30
+_MOST_PLAN_BYTES = 1 << 20
 _REPEAT = (
     "run poyo-edge build --target jetson again on the workstation, and copy the whole artifact"
 )
@@ -84,13 +86,14 @@ def read_plan(artifact: Path) -> BuildPlan | None:
     path = artifact / FOLDER / PLAN
     if not path.is_file():
         return None
+    data = read_file(path, ArtifactError, _MOST_PLAN_BYTES)
     try:
-        values = json.loads(path.read_bytes())
+        values = json.loads(data)
         schema, checksum = values.pop("schema"), values.pop("checksum")
         if schema != SCHEMA or checksum != _checksum(values):
             raise ValueError(f"schema {schema!r}, or a checksum that does not hold")
         return BuildPlan(**values)
-    except (ValueError, KeyError, TypeError, AttributeError) as problem:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as problem:
         raise ArtifactError(
             path, "contents", expected="a build plan", got=str(problem), do=_REPEAT
         ) from problem

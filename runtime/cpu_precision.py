@@ -77,7 +77,7 @@ def read_precision(artifact: Path) -> CpuPrecision | None:
     data = read_file(path, ArtifactError, _MOST_BYTES)
     try:
         return CpuPrecision.from_json(json.loads(data))
-    except (ValueError, UsageError) as problem:
+    except (ValueError, UsageError, RecursionError) as problem:
         raise ArtifactError(
             path,
             "contents",

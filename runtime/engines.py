@@ -19,7 +19,9 @@ from poyo_edge.errors import ArtifactError, BackendError, UsageError
 from poyo_edge.files import sha256_bytes, write_bytes
 from poyo_edge.runtime.engine_key import EngineKey
 from poyo_edge.runtime.machine import Machine
+from poyo_edge.spec import is_text
 from poyo_edge.targets import build_command
+from poyo_edge.tensors import read_file
 
 ENGINES = "engines"
 """The folder in an artifact; its manifest does not list it, since engines are made later."""
@@ -27,6 +29,7 @@ TIMING_CACHE = "timing.cache"
 SCHEMA = "poyo-edge/engine/1"
 FLAVOURS = ("tensorrt", "tensorrt-rtx")
 _MOST_BYTES = 4 << 30
+_MOST_RECORD_BYTES = 1 << 20
 _DIGEST = 64
 
 
@@ -51,6 +54,17 @@ class EngineRecord:
     parity: dict[str, Any] | None
     """How it compared with the FP32 core on the device; None when it could not be run there."""
     created: str
+
+    def __post_init__(self) -> None:
+        right = (
+            is_text(self.sha256)
+            and is_text(self.created)
+            and type(self.size) is int
+            and type(self.build_s) in (int, float)
+            and isinstance(self.parity, (dict, type(None)))
+        )
+        if not right:
+            raise UsageError("engine: expected a record with its types, got others")
 
     def to_json(self) -> dict[str, Any]:
         """JSON values, with a checksum of them."""
@@ -111,9 +125,9 @@ class EngineStore:
         try:
             for item in (self.folder, path):
                 _require_private(item, "build again")
+            stored = read_file(path, ArtifactError, _MOST_BYTES)
         except ArtifactError:
             return b""
-        stored = path.read_bytes()
         digest, data = stored[:_DIGEST], stored[_DIGEST:]
         return data if digest == sha256_bytes(data).encode() else b""
 
@@ -228,7 +242,7 @@ class EngineStore:
         size = path.stat().st_size
         if size != record.size or size > _MOST_BYTES:
             _refuse(path, "size", f"{record.size} bytes", f"{size}", do)
-        data = path.read_bytes()
+        data = read_file(path, ArtifactError, _MOST_BYTES)
         digest = sha256_bytes(data)
         if digest != record.sha256:
             _refuse(path, "sha256", record.sha256[:12], digest[:12], do)
@@ -245,7 +259,7 @@ def _rebuild(folder: Path, flavour: str, precision: str = "fp16") -> str:
 def _read_record(path: Path) -> EngineRecord:
     do = f"remove it, then {_rebuild(path.parent, FLAVOURS[0])} (or --target rtx)"
     try:
-        values = json.loads(path.read_bytes())
+        values = json.loads(read_file(path, ArtifactError, _MOST_RECORD_BYTES))
         if values.pop("schema") != SCHEMA:
             raise ValueError(f"no schema {SCHEMA!r}")
         checksum = values.pop("checksum")
@@ -253,7 +267,9 @@ def _read_record(path: Path) -> EngineRecord:
             raise ValueError("a checksum that does not hold")
         key = EngineKey.from_json(values.pop("key"))
         record = EngineRecord(key=key, **values)
-    except (ValueError, KeyError, TypeError, AttributeError) as problem:
+    except ArtifactError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as problem:
         raise ArtifactError(
             path, "contents", expected="the record of an engine", got=str(problem), do=do
         ) from problem
