@@ -11,11 +11,16 @@ import hashlib
 import io
 import json
 import shutil
+import struct
 import tempfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 from poyo_edge.artifact import GOLDEN, MANIFEST, WEIGHTS, Artifact, read_manifest
+from poyo_edge.converting import convert
 from poyo_edge.errors import (
     ArtifactError,
     BackendError,
@@ -24,6 +29,7 @@ from poyo_edge.errors import (
     SessionError,
     UsageError,
 )
+from poyo_edge.journal import JournalHeader, JournalWriter
 from poyo_edge.onnx_guard import require_plain_onnx
 from poyo_edge.recording import Recording, write_recording
 from poyo_edge.runtime.engine_key import EngineKey
@@ -106,6 +112,16 @@ def recording(data: bytes) -> None:
             opened.behavior(key)
 
 
+def journal(data: bytes) -> None:
+    """A journal: as it is, and as the header and as a frame of one whose checksums hold."""
+    header, frame = _journal_frame(0, data), _journal_frame(data[0] % 5 if data else 0, data[1:])
+    for content in (data, _SMALL_JOURNAL[:8] + header, _SMALL_JOURNAL + frame):
+        out = _FOLDER / "x.out.h5"
+        out.unlink(missing_ok=True)
+        with contextlib.suppress(RecordingError):
+            convert(_file("x.journal", content), out)
+
+
 def checkpoint(data: bytes) -> None:
     """A torch file."""
     from poyo_edge.checkpoint import load_checkpoint
@@ -115,7 +131,8 @@ def checkpoint(data: bytes) -> None:
 
 
 TARGETS: dict[str, Target] = {
-    f.__name__: f for f in (session, manifest, golden, engine, onnx_guard, recording, checkpoint)
+    f.__name__: f
+    for f in (session, manifest, golden, engine, onnx_guard, recording, journal, checkpoint)
 }
 
 
@@ -131,6 +148,8 @@ def seeds(name: str) -> list[bytes]:
         return [(TINY / f"{part}.onnx").read_bytes() for part in ("core", "adapt")]
     if name == "engine":
         return [_engine_record()]
+    if name == "journal":
+        return [_SMALL_JOURNAL, _SMALL_JOURNAL[20:160], b"\1" + bytes(40)]
     return [_small_recording()] if name == "recording" else _small_checkpoints()
 
 
@@ -173,6 +192,25 @@ def _engine_record() -> bytes:
         key=key, sha256="2" * 64, size=3, build_s=1.5, parity=None, created="2025"
     )
     return json.dumps(record.to_json()).encode()
+
+
+def _journal_frame(kind: int, payload: bytes) -> bytes:
+    return struct.pack("<BxxxII", kind, len(payload), zlib.crc32(payload)) + payload
+
+
+def _small_journal() -> bytes:
+    path = _FOLDER / "seed.journal"
+    header = JournalHeader(session_id="s", unit_ids=("a", "b"), tick_rate_hz=1e3, behavior="x.y")
+    writer = JournalWriter(path, header)
+    writer.spikes(0, 0, np.array([1, 900]), np.array([0, 1], np.int32))
+    writer.decoded(900, 0, "VALID", 2, np.array([0.5, 1.5]))
+    writer.labels(0, np.array([5]), np.array([[1.0, 2.0]]))
+    writer.event(clock="x")
+    writer.close()
+    return path.read_bytes()
+
+
+_SMALL_JOURNAL = _small_journal()
 
 
 def _small_recording() -> bytes:

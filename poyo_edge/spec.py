@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -13,7 +14,15 @@ import numpy.typing as npt
 from poyo_edge.errors import UsageError
 
 T = TypeVar("T", bound="JsonRecord")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _MOST_LATENTS = 65536
+_MOST = 1 << 16
+"""Of any size of a model: some hundred times the largest published one."""
+
+
+def is_text(value: object) -> bool:
+    """Whether a value is text that any file and terminal can hold: no NUL, no half surrogates."""
+    return isinstance(value, str) and "\0" not in value and not _SURROGATE.search(value)
 
 
 class JsonRecord:
@@ -119,8 +128,8 @@ class ModelSpec(JsonRecord):
 
 
 def _require_int(name: str, value: object, *, minimum: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-        raise UsageError(f"{name}: expected an integer >= {minimum}, got {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int) or not minimum <= value <= _MOST:
+        raise UsageError(f"{name}: expected an integer from {minimum} to {_MOST}, got {value!r}")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
