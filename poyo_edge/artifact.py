@@ -323,6 +323,11 @@ def _manifest(file: Path, values: dict[str, Any]) -> Manifest:
                 got=values[name],
                 do=_REPAIR,
             )
+    notes = values["source"].get("notes", [])
+    if not isinstance(notes, list):
+        raise ArtifactError(
+            file, "source", expected="notes in a list", got=f"{notes!r:.80}", do=_REPAIR
+        )
     if values["max_spikes"] < 1:
         raise ArtifactError(
             file, "max_spikes", expected="an integer >= 1", got=values["max_spikes"], do=_REPAIR

@@ -19,7 +19,7 @@ from poyo_edge import tensors
 from poyo_edge.activity import Activity, activity_from
 from poyo_edge.errors import SessionError, UsageError
 from poyo_edge.files import sha256_bytes, write_bytes
-from poyo_edge.spec import JsonRecord
+from poyo_edge.spec import JsonRecord, is_text
 
 SCHEMA = "poyo-edge/session"
 SCHEMA_VERSION = 2
@@ -27,6 +27,10 @@ _PLAIN = 1
 """The version of a session without activity: readers of that version open it."""
 _HEADER_KEY = "poyo_edge"
 _MAX_BYTES = 256 << 20
+_MOST = 1e15
+"""No number in a header is larger."""
+_MOST_LETTERS = 1 << 26
+"""Of a table of all ids in which each takes as much room as the longest."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,12 +196,20 @@ def _header(path: str | Path, metadata: dict[str, str]) -> SessionHeader:
         ) from problem
     for name in ("session_id", "core_hash", "checksum", "method", "created"):
         value = getattr(header, name)
-        if not isinstance(value, str):
+        if not is_text(value):
             raise SessionError(path, name, expected="a string", got=f"{value!r:.80}", do=do)
+    for name in ("labelled_s", "steps", "r2_heldout"):
+        value = getattr(header, name)
+        if value is not None and (type(value) not in (int, float) or not abs(value) < _MOST):
+            raise SessionError(path, name, expected="a number", got=f"{value!r:.80}", do=do)
     ids = header.unit_ids
-    names = isinstance(ids, tuple) and all(isinstance(unit_id, str) for unit_id in ids)
+    names = isinstance(ids, tuple) and all(is_text(unit_id) for unit_id in ids)
     if not names or not ids or len(set(ids)) != len(ids):
         raise SessionError(
             path, "unit_ids", expected="unique unit ids, at least one", got=f"{ids!r:.80}", do=do
         )
+    longest = max(map(len, ids))
+    if len(ids) * longest > _MOST_LETTERS:
+        got = f"{len(ids)} ids of up to {longest} letters"
+        raise SessionError(path, "unit_ids", expected="ids of sensible length", got=got, do=do)
     return header
