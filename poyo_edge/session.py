@@ -124,6 +124,13 @@ class Session:
             SessionError: unreadable, damaged, of a newer schema, or made for another core.
         """
         data = tensors.read_file(path, SessionError, _MAX_BYTES)
+        return cls.from_bytes(data, path, dim=dim, core_hash=core_hash)
+
+    @classmethod
+    def from_bytes(
+        cls, data: bytes, path: str | Path, *, dim: int | None = None, core_hash: str | None = None
+    ) -> Session:
+        """Check the bytes of a session file; ``path`` says where they came from. See ``open``."""
         arrays, metadata = tensors.from_bytes(data, path, SessionError)
         header = _header(path, metadata)
         if core_hash is not None and header.core_hash != core_hash:
