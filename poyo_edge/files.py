@@ -35,6 +35,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         fsync(temporary)
         temporary.replace(target)
         fsync(target.parent)
+    except OSError as error:
+        error.filename = error.filename or str(target)  # a full disk does not say of what
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from poyo_edge.files import atomic_path
+from poyo_edge.files import write_bytes
 from poyo_edge.recording_rules import (
     INDEX_1S,
     NOT_GROUPS,
@@ -41,6 +41,8 @@ def write_recording(
     trials: npt.ArrayLike | None = None,
 ) -> Path:
     """Write a recording that poyo-edge and torch_brain open, whole or not at all.
+
+    It is made in memory first, which takes up to twice its size.
 
     Args:
         path: the file to write; an existing one is replaced.
@@ -75,7 +77,8 @@ def write_recording(
     for name, identifier in (("session", session_id), ("subject", subject_id)):
         if not is_text(identifier) or not identifier:
             refuse(path, name, "an id", f"{identifier!r:.80}", "name it")
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+    # In memory first: HDF5 crashes the program when the disk is full.
+    with h5py.File(path.name, "w", driver="core", backing_store=False) as file:
         file.attrs.update({"object": "Data", "absolute_start": 0.0})
         for name, identifier in (("session", session_id), ("subject", subject_id)):
             attrs = {"object": "Data", "absolute_start": 0.0, "id": identifier}
@@ -93,6 +96,8 @@ def write_recording(
         if rows is not None:
             _write_intervals(file.create_group("trials"), rows)
         _write_intervals(file.create_group("domain"), whole)
+        file.flush()
+        write_bytes(path, file.id.get_file_image())
     return path
 
 

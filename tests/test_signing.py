@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import stat
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -74,8 +75,24 @@ def test_a_session_that_is_changed_between_check_and_use_is_refused(signed: Path
     forged = dataclasses.replace(b, header=dataclasses.replace(b.header, session_id="tiny_a"))
     forged.save(file)
     for name in ("tiny_a", file):
-        with pytest.raises(ArtifactError, match="tiny_a.session: size: expected"):
+        with pytest.raises(ArtifactError, match=r"tiny_a\.session: size: expected"):
             artifact.session(name)
+
+
+def test_a_full_disk_leaves_no_half_of_a_pair(tmp_path: Path) -> None:
+    code = (
+        "import resource, signal, sys\n"
+        "from poyo_edge.signing import new_key\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)\n"
+        "try:\n    new_key(sys.argv[1])\n"
+        "except OSError as error:\n    sys.exit('lab.key' not in str(error))\n"
+        "sys.exit(2)\n"
+    )
+    for most in (50, 100):  # of a private key of 119 bytes
+        path = str(tmp_path / "lab.key")
+        subprocess.run([sys.executable, "-c", code, path, str(most)], check=True)
+        assert not list(tmp_path.iterdir())
 
 
 def test_keys_are_for_their_owner_and_never_overwritten(key: Path, public: Path) -> None:
