@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from poyo_edge.errors import ArtifactError
+from poyo_edge.errors import ArtifactError, UsageError
 from poyo_edge.files import sha256_bytes, write_bytes
 from poyo_edge.onnx_guard import require_plain_onnx
+from poyo_edge.spec import is_text
 from poyo_edge.tensors import read_file
 
 FOLDER, PLAN, UNIT = "build", "plan.json", "poyo-edge-build.service"
@@ -37,6 +38,21 @@ class BuildPlan:
     """What ``Prepared.to_json`` says."""
     settled: list[str]
     unsettled: list[str]
+
+    def __post_init__(self) -> None:
+        texts = (self.core_sha256, self.precision, self.graph_sha256, self.target)
+        lists = (self.settled, self.unsettled)
+        right = (
+            all(map(is_text, texts))
+            and type(self.n_units) is int
+            and isinstance(self.graphs, dict)
+            and all(map(is_text, self.graphs.values()))
+            and isinstance(self.prepared, dict)
+            and all(isinstance(part, list) and all(map(is_text, part)) for part in lists)
+            and self.precision.isalnum()
+        )
+        if not right:
+            raise UsageError("plan: expected one with its types, got others")
 
     def save(self, artifact: Path, graph: bytes) -> None:
         """Write the graph and, once it is there, the plan that vouches for it.

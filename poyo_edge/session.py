@@ -19,7 +19,7 @@ from poyo_edge import tensors
 from poyo_edge.activity import Activity, activity_from
 from poyo_edge.errors import SessionError, UsageError
 from poyo_edge.files import sha256_bytes, write_bytes
-from poyo_edge.spec import JsonRecord, is_text
+from poyo_edge.spec import JsonRecord, is_text, too_long
 
 SCHEMA = "poyo-edge/session"
 SCHEMA_VERSION = 2
@@ -29,8 +29,6 @@ _HEADER_KEY = "poyo_edge"
 _MAX_BYTES = 256 << 20
 _MOST = 1e15
 """No number in a header is larger."""
-_MOST_LETTERS = 1 << 26
-"""Of a table of all ids in which each takes as much room as the longest."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,8 +213,7 @@ def _header(path: str | Path, metadata: dict[str, str]) -> SessionHeader:
         raise SessionError(
             path, "unit_ids", expected="unique unit ids, at least one", got=f"{ids!r:.80}", do=do
         )
-    longest = max(map(len, ids))
-    if len(ids) * longest > _MOST_LETTERS:
-        got = f"{len(ids)} ids of up to {longest} letters"
-        raise SessionError(path, "unit_ids", expected="ids of sensible length", got=got, do=do)
+    long = too_long(ids)
+    if long:
+        raise SessionError(path, "unit_ids", expected="ids of sensible length", got=long, do=do)
     return header

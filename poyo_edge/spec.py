@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -16,6 +16,7 @@ from poyo_edge.errors import UsageError
 T = TypeVar("T", bound="JsonRecord")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _MOST_LATENTS = 65536
+_MOST_LETTERS = 1 << 26
 _MOST = 1 << 16
 """Of any size of a model: some hundred times the largest published one."""
 
@@ -23,6 +24,14 @@ _MOST = 1 << 16
 def is_text(value: object) -> bool:
     """Whether a value is text that any file and terminal can hold: no NUL, no half surrogates."""
     return isinstance(value, str) and "\0" not in value and not _SURROGATE.search(value)
+
+
+def too_long(names: Sequence[str]) -> str:
+    """What is wrong with names that would fill the memory, "" when nothing is: numpy keeps them
+    in a table in which each takes as much room as the longest."""
+    longest = max(map(len, names), default=0)
+    much = len(names) * longest > _MOST_LETTERS
+    return f"{len(names)} names of up to {longest} letters" if much else ""
 
 
 class JsonRecord:

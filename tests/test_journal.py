@@ -190,7 +190,7 @@ def test_a_whole_frame_that_is_none_of_ours_ends_the_journal(tmp_path: Path, nam
     assert convert(path, tmp_path / "a.h5")["notes"]
 
 
-HEADERS = {
+HEADERS: dict[str, list[object]] = {
     "unit_ids": [5, "ab", [1], ["a", "a"], {"a": 1}, ["\ud800"], ["a\0"]],
     "tick_rate_hz": [0, -5.0, None, "x", 10**400, float("nan"), float("inf"), True],
     "session_id": [5, None, [1], "\ud800"],

@@ -187,7 +187,7 @@ HEADERS: dict[str, tuple[Change, str]] = {
     ),
     "an id that would fill the memory": (
         lambda header: header.update(unit_ids=["u1", "u" * (1 << 25) + "u"]),
-        "unit_ids: expected ids of sensible length, got 2 ids of up to 33554433 letters",
+        "unit_ids: expected ids of sensible length, got 2 names of up to 33554433 letters",
     ),
     "a duration that is none": (
         lambda header: header.update(labelled_s="long"),
