@@ -192,7 +192,7 @@ def _watch(
 def _unit_map(path: Path) -> dict[str, str]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{path}: expected a JSON file, got one that is not ({error})") from None
     if not isinstance(found, dict) or not all(isinstance(one, str) for one in found.values()):
         raise UsageError(f'{path}: expected names to unit ids, like {{"ch1": "day_3/unit_001"}}')

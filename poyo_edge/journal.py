@@ -58,7 +58,8 @@ class JournalHeader(JsonRecord):
         ids, rate = self.unit_ids, self.tick_rate_hz
         if not isinstance(ids, tuple) or not all(map(is_text, ids)) or len(set(ids)) != len(ids):
             raise UsageError(f"unit_ids: expected unique names, got {ids!r:.80}")
-        if type(rate) not in (int, float) or not 0 < rate <= _MOST_HZ:
+        number = isinstance(rate, (int, float)) and not isinstance(rate, bool)
+        if not number or not 0 < rate <= _MOST_HZ:
             raise UsageError(f"tick_rate_hz: expected ticks per second, got {rate!r:.80}")
 
 
