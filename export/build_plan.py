@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from poyo_edge.errors import ArtifactError, UsageError
-from poyo_edge.files import sha256_bytes, write_bytes
+from poyo_edge.files import own_folder, sha256_bytes, write_bytes
 from poyo_edge.onnx_guard import require_plain_onnx
 from poyo_edge.spec import is_text
 from poyo_edge.tensors import read_file
@@ -60,7 +60,7 @@ class BuildPlan:
         FP32 needs no graph of its own: it is the artifact's core.
         """
         folder = artifact / FOLDER
-        folder.mkdir(exist_ok=True)
+        own_folder(folder)
         if self.precision != "fp32":
             write_bytes(folder / graph_name(self.precision), graph)
         values = dataclasses.asdict(self)

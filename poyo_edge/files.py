@@ -112,6 +112,19 @@ def require_folder(target: Path) -> None:
         )
 
 
+def own_folder(path: Path, mode: int = 0o777) -> None:
+    """Make a folder inside an artifact where there is none. An artifact may come from anyone, and
+    a link in it from there could lead anywhere.
+
+    Raises:
+        UsageError: a link or a file is there.
+    """
+    if path.is_symlink() or (path.exists() and not path.is_dir()):
+        got = "a link" if path.is_symlink() else "a file"
+        raise UsageError(f"{path}: expected a folder of the artifact's own, got {got}; remove it")
+    path.mkdir(mode=mode, exist_ok=True)
+
+
 def fsync(path: Path) -> None:
     """Ask the system to keep a file's contents, or a folder's entries, through a power cut."""
     descriptor = os.open(path, os.O_RDONLY)

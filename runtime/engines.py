@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from poyo_edge.errors import ArtifactError, BackendError, UsageError
-from poyo_edge.files import sha256_bytes, write_bytes
+from poyo_edge.files import own_folder, sha256_bytes, write_bytes
 from poyo_edge.runtime.engine_key import EngineKey
 from poyo_edge.runtime.machine import Machine
 from poyo_edge.spec import is_text
@@ -112,6 +112,7 @@ class EngineStore:
         return problems
 
     def _remove(self, record: Path) -> None:
+        own_folder(self.folder, 0o700)
         record.unlink(missing_ok=True)  # first: without it the engine does not count
         record.with_suffix(".engine").unlink(missing_ok=True)
 
@@ -133,7 +134,7 @@ class EngineStore:
 
     def _write(self, path: Path, data: bytes) -> None:
         """For the owner alone, and never half there."""
-        self.folder.mkdir(mode=0o700, exist_ok=True)
+        own_folder(self.folder, 0o700)
         self.folder.chmod(0o700)
         previous = os.umask(0o077)
         try:
@@ -159,7 +160,11 @@ class EngineStore:
 
     def _look(self) -> tuple[list[EngineRecord], list[ArtifactError]]:
         """The records that can be read, and what is wrong with the others."""
-        found, problems = [], []
+        found, problems = list[EngineRecord](), list[ArtifactError]()
+        if self.folder.is_symlink():
+            do = f"remove it, then {_rebuild(self.folder, FLAVOURS[0])} (or --target rtx)"
+            expected = "a folder of its own"
+            return [], [ArtifactError(self.folder, "kind", expected=expected, got="a link", do=do)]
         for path in sorted(self.folder.glob("*.json")):
             try:
                 found.append(_read_record(path))

@@ -234,6 +234,23 @@ def test_a_record_that_is_no_small_file_is_refused_at_once(store: EngineStore, k
     assert [state.sound for state in states] == [False, True]
 
 
+def test_a_folder_that_is_a_link_is_neither_read_nor_changed(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir(mode=0o755)
+    (elsewhere / "settings.json").write_text("{}")
+    (tmp_path / "engines").symlink_to(elsewhere)
+    store = EngineStore(tmp_path / "engines")
+    with pytest.raises(ArtifactError, match=r"engines: kind: expected a folder of its own, got a"):
+        store.records()
+    assert not store.examine("c" * 64, ORIN)[0].sound
+    for change in (lambda: store.write(record(), DATA), store.drop_damaged,
+                   lambda: store.write_timing_cache(DATA)):  # fmt: skip
+        with pytest.raises(UsageError, match=r"engines: expected a folder of the artifact's own"):
+            change()
+    assert [path.name for path in elsewhere.iterdir()] == ["settings.json"]
+    assert stat.S_IMODE(elsewhere.stat().st_mode) == 0o755
+
+
 def test_a_record_under_another_name_is_refused(store: EngineStore) -> None:
     path = engine(store).with_suffix(".json")
     path.rename(path.with_stem("other"))
