@@ -36,7 +36,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.replace(target)
         fsync(target.parent)
     except OSError as error:
-        error.filename = error.filename or str(target)  # a full disk does not say of what
+        if error.errno:  # a full disk does not say of what
+            error.filename = error.filename or str(target)
         raise
     finally:
         temporary.unlink(missing_ok=True)
