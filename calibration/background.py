@@ -117,6 +117,8 @@ class BackgroundFit:
 def _give_way() -> None:
     """Lower this thread's priority (Linux; elsewhere nothing is done)."""
     try:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+        thread = threading.get_native_id()
+        nicer = max(_NICE, os.getpriority(os.PRIO_PROCESS, thread))  # root could go the other way
+        os.setpriority(os.PRIO_PROCESS, thread, nicer)
     except (AttributeError, OSError) as problem:
         _log.info("the fit keeps the priority of the process: %s", problem)

@@ -8,13 +8,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from poyo_edge.errors import ArtifactError
-from poyo_edge.files import sha256_bytes, write_bytes
+from poyo_edge.errors import ArtifactError, UsageError
+from poyo_edge.files import own_folder, sha256_bytes, write_bytes
 from poyo_edge.onnx_guard import require_plain_onnx
+from poyo_edge.spec import is_text
+from poyo_edge.tensors import read_file
 
 FOLDER, PLAN, UNIT = "build", "plan.json", "poyo-edge-build.service"
 SCHEMA = "poyo-edge/build-plan/1"
 _MOST_BYTES = 2 << 30
+_MOST_PLAN_BYTES = 1 << 20
 _REPEAT = (
     "run poyo-edge build --target jetson again on the workstation, and copy the whole artifact"
 )
@@ -36,13 +39,28 @@ class BuildPlan:
     settled: list[str]
     unsettled: list[str]
 
+    def __post_init__(self) -> None:
+        texts = (self.core_sha256, self.precision, self.graph_sha256, self.target)
+        lists = (self.settled, self.unsettled)
+        right = (
+            all(map(is_text, texts))
+            and type(self.n_units) is int
+            and isinstance(self.graphs, dict)
+            and all(map(is_text, self.graphs.values()))
+            and isinstance(self.prepared, dict)
+            and all(isinstance(part, list) and all(map(is_text, part)) for part in lists)
+            and self.precision.isalnum()
+        )
+        if not right:
+            raise UsageError("plan: expected one with its types, got others")
+
     def save(self, artifact: Path, graph: bytes) -> None:
         """Write the graph and, once it is there, the plan that vouches for it.
 
         FP32 needs no graph of its own: it is the artifact's core.
         """
         folder = artifact / FOLDER
-        folder.mkdir(exist_ok=True)
+        own_folder(folder)
         if self.precision != "fp32":
             write_bytes(folder / graph_name(self.precision), graph)
         values = dataclasses.asdict(self)
@@ -84,13 +102,14 @@ def read_plan(artifact: Path) -> BuildPlan | None:
     path = artifact / FOLDER / PLAN
     if not path.is_file():
         return None
+    data = read_file(path, ArtifactError, _MOST_PLAN_BYTES)
     try:
-        values = json.loads(path.read_bytes())
+        values = json.loads(data)
         schema, checksum = values.pop("schema"), values.pop("checksum")
         if schema != SCHEMA or checksum != _checksum(values):
             raise ValueError(f"schema {schema!r}, or a checksum that does not hold")
         return BuildPlan(**values)
-    except (ValueError, KeyError, TypeError, AttributeError) as problem:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as problem:
         raise ArtifactError(
             path, "contents", expected="a build plan", got=str(problem), do=_REPEAT
         ) from problem

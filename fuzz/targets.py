@@ -11,27 +11,37 @@ import hashlib
 import io
 import json
 import shutil
+import struct
 import tempfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 from poyo_edge.artifact import GOLDEN, MANIFEST, WEIGHTS, Artifact, read_manifest
+from poyo_edge.converting.journal_file import open_journal
 from poyo_edge.errors import (
     ArtifactError,
     BackendError,
     CheckpointError,
     RecordingError,
     SessionError,
+    SignatureError,
     UsageError,
 )
+from poyo_edge.export.build_plan import read_plan
+from poyo_edge.journal import JournalHeader, JournalWriter
 from poyo_edge.onnx_guard import require_plain_onnx
 from poyo_edge.recording import Recording, write_recording
+from poyo_edge.runtime.cpu_precision import read_precision
 from poyo_edge.runtime.engine_key import EngineKey
 from poyo_edge.runtime.engines import EngineRecord, EngineStore
 from poyo_edge.runtime.machine import Machine
 from poyo_edge.session import _HEADER_KEY as HEADER_KEY
 from poyo_edge.session import Session, read_header
 from poyo_edge.session import _header as header
+from poyo_edge.signing import _signature as read_signature
 from poyo_edge.spec import ModelSpec
 
 ROOT = Path(__file__).parents[1]
@@ -106,6 +116,32 @@ def recording(data: bytes) -> None:
             opened.behavior(key)
 
 
+def journal(data: bytes) -> None:
+    """A journal: as it is, and as the header and as a frame of one whose checksums hold."""
+    header, frame = _journal_frame(0, data), _journal_frame(data[0] % 5 if data else 0, data[1:])
+    for content in (data, _SMALL_JOURNAL[:8] + header, _SMALL_JOURNAL + frame):
+        path = _file("x.journal", content)
+        with contextlib.suppress(RecordingError), open_journal(path) as source:
+            for series in source.series:
+                series.read()
+
+
+def records(data: bytes) -> None:
+    """What is made on a device or beside an artifact: ``signature.json``, ``cpu/precision.json``
+    and ``build/plan.json``, the last also behind a checksum that holds."""
+    for folder in ("cpu", "build"):
+        (_FOLDER / folder).mkdir(exist_ok=True)
+    _file("cpu/precision.json", data)
+    with contextlib.suppress(ArtifactError):
+        read_precision(_FOLDER)
+    for content in (data, _resealed(data, "schema")):
+        _file("build/plan.json", content)
+        with contextlib.suppress(ArtifactError):
+            read_plan(_FOLDER)
+    with contextlib.suppress(SignatureError):
+        read_signature(_file("signature.json", data))
+
+
 def checkpoint(data: bytes) -> None:
     """A torch file."""
     from poyo_edge.checkpoint import load_checkpoint
@@ -115,7 +151,18 @@ def checkpoint(data: bytes) -> None:
 
 
 TARGETS: dict[str, Target] = {
-    f.__name__: f for f in (session, manifest, golden, engine, onnx_guard, recording, checkpoint)
+    f.__name__: f
+    for f in (
+        session,
+        manifest,
+        golden,
+        engine,
+        onnx_guard,
+        recording,
+        journal,
+        records,
+        checkpoint,
+    )
 }
 
 
@@ -131,6 +178,10 @@ def seeds(name: str) -> list[bytes]:
         return [(TINY / f"{part}.onnx").read_bytes() for part in ("core", "adapt")]
     if name == "engine":
         return [_engine_record()]
+    if name == "records":
+        return _records()
+    if name == "journal":
+        return [_SMALL_JOURNAL, _SMALL_JOURNAL[20:160], b"\1" + bytes(40)]
     return [_small_recording()] if name == "recording" else _small_checkpoints()
 
 
@@ -173,6 +224,43 @@ def _engine_record() -> bytes:
         key=key, sha256="2" * 64, size=3, build_s=1.5, parity=None, created="2025"
     )
     return json.dumps(record.to_json()).encode()
+
+
+def _records() -> list[bytes]:
+    plan = {
+        "schema": "poyo-edge/build-plan/1", "core_sha256": "0", "precision": "fp16",
+        "graph_sha256": "1", "graphs": {"512": "2"}, "n_units": 9, "target": "jetson",
+        "prepared": {"a": 1}, "settled": ["b"], "unsettled": [],
+    }  # fmt: skip
+    signature = {
+        "schema": "poyo-edge/signature/1", "algorithm": "ed25519", "public_key": "ab" * 32,
+        "signature": "cd" * 64,
+    }  # fmt: skip
+    precision = {
+        "core_sha256": "0", "backend": "openvino", "version": "1", "precision": "bf16",
+        "recording": "r", "n_windows": 9, "r2_fp32": 0.5, "r2": 0.5, "speedup": 1.5,
+        "ranges": {"w": 1.0},
+    }  # fmt: skip
+    return [json.dumps(values).encode() for values in (plan, signature, precision)]
+
+
+def _journal_frame(kind: int, payload: bytes) -> bytes:
+    return struct.pack("<BxxxII", kind, len(payload), zlib.crc32(payload)) + payload
+
+
+def _small_journal() -> bytes:
+    path = _FOLDER / "seed.journal"
+    header = JournalHeader(session_id="s", unit_ids=("a", "b"), tick_rate_hz=1e3, behavior="x.y")
+    writer = JournalWriter(path, header)
+    writer.spikes(0, 0, np.array([1, 900]), np.array([0, 1], np.int32))
+    writer.decoded(900, 0, "VALID", 2, np.array([0.5, 1.5]))
+    writer.labels(0, np.array([5]), np.array([[1.0, 2.0]]))
+    writer.event(clock="x")
+    writer.close()
+    return path.read_bytes()
+
+
+_SMALL_JOURNAL = _small_journal()
 
 
 def _small_recording() -> bytes:

@@ -207,8 +207,10 @@ class Artifact:
             ) from problem
 
     def session_files(self) -> dict[str, Path]:
-        """Session id → file, of all sessions in the artifact's folder."""
+        """Session id → file, of all sessions in the artifact's folder; of two with one id that
+        which the manifest lists."""
         paths = sorted((self.path / SESSIONS).glob("*.session"))
+        paths.sort(key=lambda path: f"{SESSIONS}/{path.name}" in self.manifest.files)
         return {read_header(path).session_id: path for path in paths}
 
     def session(self, session: str | Path | None = None) -> Session:
@@ -216,10 +218,16 @@ class Artifact:
 
         Raises:
             SessionError: the file cannot be used with this core.
+            ArtifactError: the manifest lists it, and it was changed since.
             UsageError: no such session, or None where there are none or several.
         """
-        path = self._session_path(session)
-        return Session.open(path, dim=self.manifest.spec.dim, core_hash=self.manifest.core_hash)
+        path, spec = self._session_path(session), self.manifest.spec
+        name = f"{SESSIONS}/{path.name}"
+        if name in self.manifest.files and path.parent == self.path / SESSIONS:
+            data = self.read(name)  # what is used is what was checked
+            core = self.manifest.core_hash
+            return Session.from_bytes(data, path, dim=spec.dim, core_hash=core)
+        return Session.open(path, dim=spec.dim, core_hash=self.manifest.core_hash)
 
     def _session_path(self, session: str | Path | None) -> Path:
         if session is not None:
@@ -323,6 +331,11 @@ def _manifest(file: Path, values: dict[str, Any]) -> Manifest:
                 got=values[name],
                 do=_REPAIR,
             )
+    notes = values["source"].get("notes", [])
+    if not isinstance(notes, list):
+        raise ArtifactError(
+            file, "source", expected="notes in a list", got=f"{notes!r:.80}", do=_REPAIR
+        )
     if values["max_spikes"] < 1:
         raise ArtifactError(
             file, "max_spikes", expected="an integer >= 1", got=values["max_spikes"], do=_REPAIR

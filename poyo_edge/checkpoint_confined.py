@@ -8,13 +8,14 @@ import dataclasses
 import json
 import struct
 import subprocess
-import sys
 import threading
 from collections.abc import Mapping
 from typing import Any
 
 import safetensors.torch
 from torch import Tensor
+
+from poyo_edge.confined import python_command
 
 Kind = str
 """Why there is no content: "pickle", "limits" or "damaged"."""
@@ -72,7 +73,7 @@ def _process() -> subprocess.Popen[bytes]:
     if _running and _running[0].poll() is not None:
         _close()
     if not _running:
-        command = [sys.executable, "-m", "poyo_edge.checkpoint_unpickling"]
+        command = python_command("poyo_edge.checkpoint_unpickling")
         pipe = subprocess.PIPE
         _running.append(
             subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL)

@@ -58,6 +58,8 @@ def _load_safetensors(path: Path, data: bytes) -> object:
 def _read_bytes(path: Path) -> bytes:
     if path.is_dir():
         raise _not_torch(path, "a folder", "pass the checkpoint file inside it")
+    if path.exists() and not path.is_file():
+        raise _not_torch(path, "something that is no file", "check the path")
     try:
         return path.read_bytes()
     except FileNotFoundError:

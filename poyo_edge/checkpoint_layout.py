@@ -18,7 +18,7 @@ from torch import Tensor
 from poyo_edge.checkpoint_confined import Foreign
 from poyo_edge.errors import CheckpointError, UsageError
 from poyo_edge.model import NOT_AVAILABLE, RotaryTimeEmbedding
-from poyo_edge.spec import ModelSpec
+from poyo_edge.spec import ModelSpec, is_text
 
 Shape = tuple[int, ...]
 OmegaFormula = Literal["v0.1.0", "v0.1.1+", "custom"]
@@ -162,7 +162,7 @@ def vocab_rows(path: Path, state: Mapping[str, Any], key: str, n_rows: int) -> d
         got = type(vocab).__name__ if key in state else "no such key"
         raise _wrong(path, key, "a mapping from ids to rows", got)
     for word, row in vocab.items():
-        if not isinstance(word, str) or type(row) is not int or not 0 <= row < n_rows:
+        if not is_text(word) or type(row) is not int or not 0 <= row < n_rows:
             raise _wrong(path, key, f"ids with rows 0 to {n_rows - 1}", f"{word!r}: {row!r}")
     if vocab.get(NOT_AVAILABLE) != 0:
         got = vocab.get(NOT_AVAILABLE, "no such word")

@@ -72,6 +72,12 @@ class Inert:
         self.values = state
 
 
+def main() -> None:
+    """Serve the program that started this process."""
+    torch.set_num_threads(1)
+    serve(sys.stdin.buffer, sys.stdout.buffer)
+
+
 def serve(requests: IO[bytes], answers: IO[bytes]) -> None:
     """Answer requests until there are no more."""
     # Whatever is imported late has to be there: children cannot open it any more.
@@ -281,8 +287,3 @@ def _smallest_file() -> bytes:
     file = io.BytesIO()
     torch.save({np.str_("a"): torch.zeros(1)}, file)
     return file.getvalue()
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    serve(sys.stdin.buffer, sys.stdout.buffer)

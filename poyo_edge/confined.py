@@ -21,7 +21,20 @@ from poyo_edge import errors
 
 _WAIT = 10
 """Times the processor time: no longer is waited for a child that sleeps."""
+_START = (
+    "import sys; sys.path[:] = filter(None, sys.path); from importlib import import_module; "
+    "import_module({module!r}).main()"
+)
 _ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+
+def python_command(module: str, *arguments: str) -> list[str]:
+    """What calls ``main`` of a module in a new interpreter, with ``arguments`` in ``sys.argv[1:]``.
+
+    ``python -m`` would look into the current folder before anywhere else, and a stranger's
+    ``json.py`` may have come into it beside his checkpoint.
+    """
+    return [sys.executable, "-c", _START.format(module=module), *arguments]
 
 
 class BeyondLimitsError(Exception):
@@ -42,7 +55,7 @@ def call_confined(function: str, arguments: dict[str, Any], *, seconds: int, mem
         PoyoEdgeError: what the function raised, with the same class, message and fields.
         RuntimeError: the function failed in a way that nobody meant; its traceback.
     """
-    command = [sys.executable, "-m", "poyo_edge.confined", function, str(seconds), str(memory)]
+    command = python_command(__name__, function, str(seconds), str(memory))
     try:
         done = subprocess.run(
             command,
@@ -64,8 +77,9 @@ def call_confined(function: str, arguments: dict[str, Any], *, seconds: int, mem
     raise error
 
 
-def main(function: str, seconds: str, memory: str) -> None:
+def main() -> None:
     """The child: one call with what is on stdin, its answer on stdout."""
+    function, seconds, memory = sys.argv[1:]
     arguments = json.load(sys.stdin)
     module, _, name = function.partition(":")
     called = getattr(importlib.import_module(module), name)
@@ -92,7 +106,3 @@ def _limit(seconds: int, memory: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

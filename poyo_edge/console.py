@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
+
+_COMMANDS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 class Console:
@@ -27,7 +30,7 @@ class Console:
         """A sentence about what happens next (stderr)."""
         if not self.quiet:
             self._close_bar()
-            print(f"· {sentence}", file=sys.stderr, flush=True)
+            print(f"· {printable(sentence)}", file=sys.stderr, flush=True)
 
     def progress(self, done: int, total: int, note: str = "") -> None:
         """A bar that stays on its line; on a stream that is no terminal, a line each quarter."""
@@ -48,15 +51,20 @@ class Console:
     def result(self, values: Mapping[str, Any], text: str) -> None:
         """The result: ``values`` as one JSON object, or ``text`` for people."""
         self._close_bar()
-        if self.as_json:
-            print(json.dumps(values, ensure_ascii=False))
-        else:
-            print(text)
+        print(printable(json.dumps(values, ensure_ascii=False) if self.as_json else text))
 
     def _close_bar(self) -> None:
         if self._bar_open:
             print(file=sys.stderr)
             self._bar_open = False
+
+
+def printable(text: str) -> str:
+    """Text in which nothing commands the terminal: names in files are whatever someone wrote.
+
+    Control characters and half surrogates become \\uXXXX, as JSON writes them.
+    """
+    return _COMMANDS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -102,4 +110,4 @@ def program() -> str:
 
 def complain(error: BaseException, file: TextIO | None = None) -> None:
     """One line on stderr."""
-    print(f"error: {error}", file=file or sys.stderr)
+    print(f"error: {printable(str(error))}", file=file or sys.stderr)

@@ -35,6 +35,10 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         fsync(temporary)
         temporary.replace(target)
         fsync(target.parent)
+    except OSError as error:
+        if error.errno:  # a full disk does not say of what
+            error.filename = error.filename or str(target)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -107,6 +111,19 @@ def require_folder(target: Path) -> None:
             f"{target}: expected a parent folder that can be written, got {target.parent}, which "
             f"cannot; choose another with -o"
         )
+
+
+def own_folder(path: Path, mode: int = 0o777) -> None:
+    """Make a folder inside an artifact where there is none. An artifact may come from anyone, and
+    a link in it from there could lead anywhere.
+
+    Raises:
+        UsageError: a link or a file is there.
+    """
+    if path.is_symlink() or (path.exists() and not path.is_dir()):
+        got = "a link" if path.is_symlink() else "a file"
+        raise UsageError(f"{path}: expected a folder of the artifact's own, got {got}; remove it")
+    path.mkdir(mode=mode, exist_ok=True)
 
 
 def fsync(path: Path) -> None:

@@ -32,6 +32,10 @@ def inspect_path(path: str | Path) -> dict[str, Any]:
         raise FileProblemError(
             path, "path", expected="a file or folder", got="nothing there", do="check the path"
         )
+    if not path.is_file():
+        raise FileProblemError(
+            path, "path", expected="a file or folder", got="something else", do="check the path"
+        )
     with path.open("rb") as file:
         start = file.read(64)
     if start.startswith(_HDF5_MAGIC):

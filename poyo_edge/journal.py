@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from poyo_edge.errors import RecordingError, UsageError
 from poyo_edge.files import require_folder
-from poyo_edge.spec import JsonRecord
+from poyo_edge.spec import JsonRecord, is_text
 
 MAGIC = b"POYOJRN1"
 HEADER, SPIKES, DECODED, LABELS, EVENT = 0, 1, 2, 3, 4
@@ -35,6 +35,7 @@ _DECODED = struct.Struct("<qqIIH6x")
 _LABELS = struct.Struct("<IHxx")
 _MOST_BYTES = 1 << 26
 _FLUSH_S = 1.0
+_MOST_HZ = 1e12
 STATUSES = ("VALID", "WARMUP", "DEGRADED", "HELD", "INVALID")
 
 
@@ -49,6 +50,17 @@ class JournalHeader(JsonRecord):
     """What the decoder decodes, as GROUP.KEY."""
     subject_id: str = "unknown"
     created: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("session_id", "behavior", "subject_id", "created"):
+            if not is_text(getattr(self, name)):
+                raise UsageError(f"{name}: expected text, got {getattr(self, name)!r:.80}")
+        ids, rate = self.unit_ids, self.tick_rate_hz
+        if not isinstance(ids, tuple) or not all(map(is_text, ids)) or len(set(ids)) != len(ids):
+            raise UsageError(f"unit_ids: expected unique names, got {ids!r:.80}")
+        number = isinstance(rate, (int, float)) and not isinstance(rate, bool)
+        if not number or not 0 < rate <= _MOST_HZ:
+            raise UsageError(f"tick_rate_hz: expected ticks per second, got {rate!r:.80}")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -205,7 +217,10 @@ class Journal:
         with self.path.open("rb") as file:
             file.seek(len(MAGIC))
             for kind, payload in self._frames(file):
-                entry = _entry(kind, payload)
+                try:
+                    entry = _entry(kind, payload)
+                except (struct.error, ValueError, IndexError, RecursionError):
+                    return  # whole, but not what a writer of ours puts into a frame
                 if entry is not None:
                     yield entry
 
@@ -253,6 +268,8 @@ def _entry(kind: int, payload: bytes) -> Entry | None:
         values = np.frombuffer(payload, "<f8", n * dims, 4 + _LABELS.size + 8 * n)
         return Labels(epoch=epoch, ticks=ticks, values=values.reshape(n, dims))
     if kind == EVENT:
-        event: dict[str, Any] = json.loads(payload)
+        event = json.loads(payload)
+        if not isinstance(event, dict):
+            raise ValueError("an event that is no object")
         return event
     return None

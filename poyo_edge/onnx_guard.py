@@ -22,8 +22,11 @@ from poyo_edge.errors import ArtifactError
 STANDARD_DOMAINS = frozenset({"", "ai.onnx"})
 EXTRA_DOMAINS: Mapping[str, frozenset[str]] = {"core.ort-cpu.onnx": frozenset({"com.microsoft"})}
 """File name → domains that it may use beyond the standard ones."""
-REFUSED_OPERATORS = frozenset({"EPContext", "PyOp", "Loop", "If", "Scan", "SequenceMap"})
-"""They load files, run code, or hold graphs of their own."""
+REFUSED_OPERATORS = frozenset({
+    "EPContext", "PyOp", "Loop", "If", "Scan", "SequenceMap", "RandomNormal", "RandomUniform",
+    "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial",
+})  # fmt: skip
+"""They load files, run code, hold graphs of their own, or give other values each time."""
 MOST_BYTES = 1 << 30
 MOST_NODES = 20_000
 """Six times as many as the largest published model's ``adapt.onnx`` has."""
@@ -88,6 +91,8 @@ class _Tensor:
     kind: int = 0
     dims: list[int] = dataclasses.field(default_factory=list)
     n_raw: int | None = None
+    n_typed: int = 0
+    """Bytes of values that are not raw: at least one for each, or for two of four bits."""
     small: list[int] = dataclasses.field(default_factory=list)
     """Its values, when they are few integers."""
 
@@ -214,7 +219,9 @@ class _Model:
                 tensor.dims += self.integers(value)
             elif number == 2 and isinstance(value, int):
                 tensor.kind = value
-            elif number in (5, 7):
+            elif number in (4, 5, 6, 7, 10, 11):
+                tensor.n_typed += _length(value)
+            if number in (5, 7):
                 tensor.small += self.integers(value) if _length(value) <= _SMALL * 10 else []
             elif number == 8:
                 tensor.name = _text(value, "name")
@@ -231,6 +238,12 @@ class _Model:
         """Whether the shape makes sense and the bytes are as many as it says."""
         size = _size(tensor.dims, f"tensor {tensor.name!r:.80}")
         item = _ITEM_BYTES.get(tensor.kind)
+        if tensor.n_raw is None and size > 2 * tensor.n_typed:
+            raise _RefusedError(
+                f"tensor {tensor.name!r:.80}",
+                f"values for the shape {tensor.dims}",
+                f"{tensor.n_typed} bytes of them",
+            )
         if tensor.n_raw is not None and item is not None and tensor.n_raw != size * item:
             raise _RefusedError(
                 f"tensor {tensor.name!r:.80}",

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from poyo_edge.errors import RecordingError
+from poyo_edge.spec import too_long
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -31,6 +32,9 @@ def checked_unit_ids(path: Path, ids: list[str], *, ascii_only: bool) -> tuple[s
         got = f"{repeated[0]!r} twice" if repeated else repr(unusable[0]) if unusable else "none"
         expected = "at least one unit, all with different names" + " in ASCII" * ascii_only
         refuse(path, "units/id", expected, got, "name the units, for example SESSION/unit_000")
+    long = too_long(ids)
+    if long:
+        refuse(path, "units/id", "names of sensible length", long, "give the units shorter names")
     return tuple(ids)
 
 

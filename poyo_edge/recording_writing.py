@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from poyo_edge.files import atomic_path
+from poyo_edge.files import write_bytes
 from poyo_edge.recording_rules import (
     INDEX_1S,
     NOT_GROUPS,
@@ -22,6 +22,10 @@ from poyo_edge.recording_rules import (
     checked_unit_ids,
     refuse,
 )
+from poyo_edge.spec import is_text
+
+_MOST_S = 10_000_000
+"""A third of a year: the index has an entry for each second."""
 
 
 def write_recording(
@@ -37,6 +41,8 @@ def write_recording(
     trials: npt.ArrayLike | None = None,
 ) -> Path:
     """Write a recording that poyo-edge and torch_brain open, whole or not at all.
+
+    It is made in memory first, which takes up to twice its size.
 
     Args:
         path: the file to write; an existing one is replaced.
@@ -68,7 +74,11 @@ def write_recording(
     if whole is None:
         whole = _span(series_times, list(intervals.values()))
     _check_covered(path, whole, series_times)
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+    for name, identifier in (("session", session_id), ("subject", subject_id)):
+        if not is_text(identifier) or not identifier:
+            refuse(path, name, "an id", f"{identifier!r:.80}", "name it")
+    # In memory first: HDF5 crashes the program when the disk is full.
+    with h5py.File(path.name, "w", driver="core", backing_store=False) as file:
         file.attrs.update({"object": "Data", "absolute_start": 0.0})
         for name, identifier in (("session", session_id), ("subject", subject_id)):
             attrs = {"object": "Data", "absolute_start": 0.0, "id": identifier}
@@ -86,6 +96,8 @@ def write_recording(
         if rows is not None:
             _write_intervals(file.create_group("trials"), rows)
         _write_intervals(file.create_group("domain"), whole)
+        file.flush()
+        write_bytes(path, file.id.get_file_image())
     return path
 
 
@@ -116,6 +128,10 @@ def _check_covered(path: Path, domain: FloatArray, times: Sequence[FloatArray]) 
     if not len(domain) or min(found) < domain[0, 0] or max(found) > domain[-1, 1]:
         expected = f"a domain that holds {min(found)} to {max(found)} s"
         refuse(path, "domain", expected, f"{domain.tolist()}", "widen it or leave out 'all'")
+    if not domain[-1, 1] - domain[0, 0] <= _MOST_S:
+        got = f"{domain[0, 0]} to {domain[-1, 1]} s"
+        do = "look for times that cannot be meant, and leave them out"
+        refuse(path, "domain", f"at most {_MOST_S} s from first to last", got, do)
 
 
 def _span(times: Sequence[FloatArray], intervals: Sequence[FloatArray]) -> FloatArray:

@@ -19,7 +19,7 @@ from poyo_edge import tensors
 from poyo_edge.activity import Activity, activity_from
 from poyo_edge.errors import SessionError, UsageError
 from poyo_edge.files import sha256_bytes, write_bytes
-from poyo_edge.spec import JsonRecord
+from poyo_edge.spec import JsonRecord, is_text, too_long
 
 SCHEMA = "poyo-edge/session"
 SCHEMA_VERSION = 2
@@ -28,6 +28,8 @@ _PLAIN = 1
 _HEADER_KEY = "poyo_edge"
 _MAX_BYTES = 256 << 20
 _HDF5 = b"\x89HDF\r\n\x1a\n"
+_MOST = 1e15
+"""No number in a header is larger."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +131,13 @@ class Session:
                 got="an HDF5 file",
                 do="make a session of a recording with poyo-edge calibrate",
             )
+        return cls.from_bytes(data, path, dim=dim, core_hash=core_hash)
+
+    @classmethod
+    def from_bytes(
+        cls, data: bytes, path: str | Path, *, dim: int | None = None, core_hash: str | None = None
+    ) -> Session:
+        """Check the bytes of a session file; ``path`` says where they came from. See ``open``."""
         arrays, metadata = tensors.from_bytes(data, path, SessionError)
         header = _header(path, metadata)
         if core_hash is not None and header.core_hash != core_hash:
@@ -201,12 +210,19 @@ def _header(path: str | Path, metadata: dict[str, str]) -> SessionHeader:
         ) from problem
     for name in ("session_id", "core_hash", "checksum", "method", "created"):
         value = getattr(header, name)
-        if not isinstance(value, str):
+        if not is_text(value):
             raise SessionError(path, name, expected="a string", got=f"{value!r:.80}", do=do)
+    for name in ("labelled_s", "steps", "r2_heldout"):
+        value = getattr(header, name)
+        if value is not None and (type(value) not in (int, float) or not abs(value) < _MOST):
+            raise SessionError(path, name, expected="a number", got=f"{value!r:.80}", do=do)
     ids = header.unit_ids
-    names = isinstance(ids, tuple) and all(isinstance(unit_id, str) for unit_id in ids)
+    names = isinstance(ids, tuple) and all(is_text(unit_id) for unit_id in ids)
     if not names or not ids or len(set(ids)) != len(ids):
         raise SessionError(
             path, "unit_ids", expected="unique unit ids, at least one", got=f"{ids!r:.80}", do=do
         )
+    long = too_long(ids)
+    if long:
+        raise SessionError(path, "unit_ids", expected="ids of sensible length", got=long, do=do)
     return header

@@ -50,12 +50,17 @@ def new_key(path: str | Path) -> Path:
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
     descriptor = os.open(private_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as opened:
-        os.fchmod(descriptor, 0o600)
-        opened.write(private)
-        opened.flush()
-        os.fsync(descriptor)
-    write_bytes(public_file, public)
+    try:
+        with os.fdopen(descriptor, "wb") as opened:
+            os.fchmod(descriptor, 0o600)
+            opened.write(private)
+            opened.flush()
+            os.fsync(descriptor)
+        write_bytes(public_file, public)
+    except OSError as error:  # half a pair is none, and would be in the way of the next
+        private_file.unlink()
+        error.filename = error.filename or str(private_file)
+        raise
     return public_file
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,7 +14,24 @@ import numpy.typing as npt
 from poyo_edge.errors import UsageError
 
 T = TypeVar("T", bound="JsonRecord")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _MOST_LATENTS = 65536
+_MOST_LETTERS = 1 << 26
+_MOST = 1 << 16
+"""Of any size of a model: some hundred times the largest published one."""
+
+
+def is_text(value: object) -> bool:
+    """Whether a value is text that any file and terminal can hold: no NUL, no half surrogates."""
+    return isinstance(value, str) and "\0" not in value and not _SURROGATE.search(value)
+
+
+def too_long(names: Sequence[str]) -> str:
+    """What is wrong with names that would fill the memory, "" when nothing is: numpy keeps them
+    in a table in which each takes as much room as the longest."""
+    longest = max(map(len, names), default=0)
+    much = len(names) * longest > _MOST_LETTERS
+    return f"{len(names)} names of up to {longest} letters" if much else ""
 
 
 class JsonRecord:
@@ -119,8 +137,8 @@ class ModelSpec(JsonRecord):
 
 
 def _require_int(name: str, value: object, *, minimum: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-        raise UsageError(f"{name}: expected an integer >= {minimum}, got {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int) or not minimum <= value <= _MOST:
+        raise UsageError(f"{name}: expected an integer from {minimum} to {_MOST}, got {value!r}")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

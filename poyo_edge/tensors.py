@@ -57,7 +57,8 @@ def read_file(path: str | Path, error: type[FileProblemError], max_bytes: int = 
     try:
         size = path.stat().st_size
         if not path.is_file():
-            raise error(path, "file", expected="a file", got="a folder", do="name the file itself")
+            got = "a folder" if path.is_dir() else "something else"
+            raise error(path, "file", expected="a file", got=got, do="name the file itself")
         if size > max_bytes:
             raise error(
                 path,

@@ -13,7 +13,7 @@ import math
 from pathlib import Path
 
 from poyo_edge.errors import ArtifactError, UsageError
-from poyo_edge.files import write_bytes
+from poyo_edge.files import own_folder, write_bytes
 from poyo_edge.spec import JsonRecord
 from poyo_edge.tensors import read_file
 
@@ -60,7 +60,7 @@ class CpuPrecision(JsonRecord):
 
     def save(self, artifact: Path) -> None:
         """Write it into an artifact."""
-        (artifact / FILE).parent.mkdir(exist_ok=True)
+        own_folder((artifact / FILE).parent)
         text = json.dumps(self.to_json(), indent=1, ensure_ascii=False)
         write_bytes(artifact / FILE, (text + "\n").encode())
 
@@ -77,7 +77,7 @@ def read_precision(artifact: Path) -> CpuPrecision | None:
     data = read_file(path, ArtifactError, _MOST_BYTES)
     try:
         return CpuPrecision.from_json(json.loads(data))
-    except (ValueError, UsageError) as problem:
+    except (ValueError, UsageError, RecursionError) as problem:
         raise ArtifactError(
             path,
             "contents",
@@ -104,5 +104,7 @@ def approved_precision(artifact: Path, core_sha256: str, version: str) -> CpuPre
 def forget_precision(artifact: Path) -> bool:
     """Remove the record; whether there was one."""
     there = (artifact / FILE).exists()
+    if there:
+        own_folder((artifact / FILE).parent)
     (artifact / FILE).unlink(missing_ok=True)
     return there

@@ -5,9 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 
+from poyo_edge.errors import UsageError
 from poyo_edge.files import sha256_bytes
 from poyo_edge.runtime.machine import Machine
-from poyo_edge.spec import JsonRecord
+from poyo_edge.spec import JsonRecord, is_text
+
+_MOST = 1 << 31
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +36,18 @@ class EngineKey(JsonRecord):
     """CUDA version of the driver, and Jetson Linux release; "" for engines made ahead of time."""
     l4t: str
     flags: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.type == "int":
+                right = type(value) is int and 0 < value < _MOST
+            elif field.type == "str":
+                right = is_text(value)
+            else:
+                right = isinstance(value, tuple) and all(map(is_text, value))
+            if not right:
+                raise UsageError(f"{field.name}: expected {field.type}, got {value!r:.80}")
 
     @property
     def name(self) -> str:

@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from poyo_edge.errors import ArtifactError, BackendError, UsageError
-from poyo_edge.files import sha256_bytes, write_bytes
+from poyo_edge.files import own_folder, sha256_bytes, write_bytes
 from poyo_edge.runtime.engine_key import EngineKey
 from poyo_edge.runtime.machine import Machine
+from poyo_edge.spec import is_text
 from poyo_edge.targets import build_command
+from poyo_edge.tensors import read_file
 
 ENGINES = "engines"
 """The folder in an artifact; its manifest does not list it, since engines are made later."""
@@ -27,6 +29,7 @@ TIMING_CACHE = "timing.cache"
 SCHEMA = "poyo-edge/engine/1"
 FLAVOURS = ("tensorrt", "tensorrt-rtx")
 _MOST_BYTES = 4 << 30
+_MOST_RECORD_BYTES = 1 << 20
 _DIGEST = 64
 
 
@@ -51,6 +54,17 @@ class EngineRecord:
     parity: dict[str, Any] | None
     """How it compared with the FP32 core on the device; None when it could not be run there."""
     created: str
+
+    def __post_init__(self) -> None:
+        right = (
+            is_text(self.sha256)
+            and is_text(self.created)
+            and type(self.size) is int
+            and type(self.build_s) in (int, float)
+            and isinstance(self.parity, (dict, type(None)))
+        )
+        if not right:
+            raise UsageError("engine: expected a record with its types, got others")
 
     def to_json(self) -> dict[str, Any]:
         """JSON values, with a checksum of them."""
@@ -98,6 +112,7 @@ class EngineStore:
         return problems
 
     def _remove(self, record: Path) -> None:
+        own_folder(self.folder, 0o700)
         record.unlink(missing_ok=True)  # first: without it the engine does not count
         record.with_suffix(".engine").unlink(missing_ok=True)
 
@@ -111,15 +126,15 @@ class EngineStore:
         try:
             for item in (self.folder, path):
                 _require_private(item, "build again")
+            stored = read_file(path, ArtifactError, _MOST_BYTES)
         except ArtifactError:
             return b""
-        stored = path.read_bytes()
         digest, data = stored[:_DIGEST], stored[_DIGEST:]
         return data if digest == sha256_bytes(data).encode() else b""
 
     def _write(self, path: Path, data: bytes) -> None:
         """For the owner alone, and never half there."""
-        self.folder.mkdir(mode=0o700, exist_ok=True)
+        own_folder(self.folder, 0o700)
         self.folder.chmod(0o700)
         previous = os.umask(0o077)
         try:
@@ -145,7 +160,11 @@ class EngineStore:
 
     def _look(self) -> tuple[list[EngineRecord], list[ArtifactError]]:
         """The records that can be read, and what is wrong with the others."""
-        found, problems = [], []
+        found, problems = list[EngineRecord](), list[ArtifactError]()
+        if self.folder.is_symlink():
+            do = f"remove it, then {_rebuild(self.folder, FLAVOURS[0])} (or --target rtx)"
+            expected = "a folder of its own"
+            return [], [ArtifactError(self.folder, "kind", expected=expected, got="a link", do=do)]
         for path in sorted(self.folder.glob("*.json")):
             try:
                 found.append(_read_record(path))
@@ -228,7 +247,7 @@ class EngineStore:
         size = path.stat().st_size
         if size != record.size or size > _MOST_BYTES:
             _refuse(path, "size", f"{record.size} bytes", f"{size}", do)
-        data = path.read_bytes()
+        data = read_file(path, ArtifactError, _MOST_BYTES)
         digest = sha256_bytes(data)
         if digest != record.sha256:
             _refuse(path, "sha256", record.sha256[:12], digest[:12], do)
@@ -245,7 +264,7 @@ def _rebuild(folder: Path, flavour: str, precision: str = "fp16") -> str:
 def _read_record(path: Path) -> EngineRecord:
     do = f"remove it, then {_rebuild(path.parent, FLAVOURS[0])} (or --target rtx)"
     try:
-        values = json.loads(path.read_bytes())
+        values = json.loads(read_file(path, ArtifactError, _MOST_RECORD_BYTES))
         if values.pop("schema") != SCHEMA:
             raise ValueError(f"no schema {SCHEMA!r}")
         checksum = values.pop("checksum")
@@ -253,7 +272,9 @@ def _read_record(path: Path) -> EngineRecord:
             raise ValueError("a checksum that does not hold")
         key = EngineKey.from_json(values.pop("key"))
         record = EngineRecord(key=key, **values)
-    except (ValueError, KeyError, TypeError, AttributeError) as problem:
+    except ArtifactError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as problem:
         raise ArtifactError(
             path, "contents", expected="the record of an engine", got=str(problem), do=do
         ) from problem

@@ -38,6 +38,8 @@ _log = logging.getLogger(__name__)
 _LABELS_BACK_S = 600.0
 """Labels may come when a trial or a block is over."""
 _SECOND = 1_000_000_000
+_MOST_TICKS = 1 << 61
+"""Half of what a decoder takes: 73 years of nanoseconds, and the clock can go on for as long."""
 
 
 class DecodeLoop:
@@ -112,8 +114,12 @@ class DecodeLoop:
             sync: passed through to the next value.
         """
         at = self._host.now_ns() if host_ns is None else host_ns
-        self._enqueue(Packet(ticks=np.asarray(ticks), units=np.asarray(units), host_ns=at,
-                             sync=sync))  # fmt: skip
+        try:
+            packet = Packet(ticks=np.asarray(ticks), units=np.asarray(units), host_ns=at, sync=sync)
+        except ValueError:  # lists of lists of different lengths
+            self.counters.bad_packets += 1
+            return
+        self._enqueue(packet)
 
     def feed_labels(
         self, ticks: npt.ArrayLike, values: npt.ArrayLike, *, host_ns: int | None = None
@@ -124,9 +130,14 @@ class DecodeLoop:
         minutes old count as bad packets.
         """
         at = self._host.now_ns() if host_ns is None else host_ns
-        table = np.atleast_2d(np.asarray(values, np.float64))
-        self._enqueue(Packet(ticks=np.asarray(ticks), units=np.empty(0, np.int32), host_ns=at,
-                             labels=table))  # fmt: skip
+        try:
+            table = np.atleast_2d(np.asarray(values, np.float64))
+            packet = Packet(ticks=np.asarray(ticks), units=np.empty(0, np.int32), host_ns=at,
+                            labels=table)  # fmt: skip
+        except (ValueError, TypeError):
+            self.counters.bad_packets += 1
+            return
+        self._enqueue(packet)
 
     def start(self) -> None:
         """Run in a thread of its own until ``stop``."""
@@ -218,9 +229,7 @@ class DecodeLoop:
         for _ in range(len(self._waiting)):
             packet = self._waiting.popleft()
             self.counters.packets += 1
-            if packet.ticks.ndim != 1 or (
-                packet.ticks.size and packet.ticks.dtype.kind not in "iu"
-            ):
+            if not _can_be_ticks(packet.ticks):
                 self.counters.bad_packets += 1
             elif packet.labels is not None:
                 self._take_labels(packet, packet.labels)
@@ -320,3 +329,11 @@ class DecodeLoop:
         if silent and not self._stalled:
             self.counters.stalls += 1
         self._stalled = bool(silent)
+
+
+def _can_be_ticks(ticks: npt.NDArray[Any]) -> bool:
+    """Whether a packet's times (N,) are integers that a clock can go on from."""
+    if ticks.ndim != 1 or not ticks.size:
+        return ticks.ndim == 1
+    whole = ticks.dtype.kind in "iu"
+    return whole and int(ticks.min()) >= -_MOST_TICKS and int(ticks.max()) <= _MOST_TICKS

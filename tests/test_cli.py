@@ -9,7 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from poyo_edge.cli import app
+from poyo_edge.journal import JournalHeader, JournalWriter
 from poyo_edge.recording import Recording, write_recording
 from poyo_edge.session import Session
 from poyo_edge.simulate import Simulation, simulate_study
@@ -254,6 +257,27 @@ def test_verify_bench_and_inspect_an_artifact(tiny: Path) -> None:
     assert run_json("inspect", tiny)["kind"] == "artifact"
     session = next((tiny / "sessions").iterdir())
     assert run_json("inspect", session)["kind"] == "session"
+
+
+def test_names_in_files_do_not_command_the_terminal(tmp_path: Path) -> None:
+    header = JournalHeader(
+        session_id="day\x1b[2J\x9b31m\r", unit_ids=("a\x1b]0;x\x07",), tick_rate_hz=1.0
+    )
+    JournalWriter(tmp_path / "a.journal", header).close()
+    for flags in ((), ("--json",)):
+        done = CliRunner().invoke(app, ["inspect", str(tmp_path / "a.journal"), *flags])
+        assert done.exit_code == 0
+        assert "day\\u001b[2J\\u009b31m" in done.output
+        assert not {"\x1b", "\x9b", "\r", "\x07"} & set(done.output)
+    assert json.loads(done.output)["session_id"] == header.session_id
+
+
+def test_something_that_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.ckpt")
+    for words in (["inspect"], ["export", "-o", str(tmp_path / "x.poyo")]):
+        done = CliRunner().invoke(app, [words[0], str(tmp_path / "x.ckpt"), *words[1:]])
+        assert done.exit_code == 5
+        assert "x.ckpt" in done.output
 
 
 def test_a_damaged_artifact_is_exit_5_in_one_line(tiny_copy: Path) -> None:

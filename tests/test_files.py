@@ -20,6 +20,7 @@ from poyo_edge.errors import UsageError
 from poyo_edge.files import (
     atomic_folder,
     atomic_path,
+    own_folder,
     require_free,
     safe_name,
     sha256_file,
@@ -258,3 +259,15 @@ def test_checksums_are_those_of_sha256sum(tmp_path: Path) -> None:
     data = bytes(range(256)) * 9000
     (tmp_path / "x").write_bytes(data)
     assert sha256_file(tmp_path / "x") == hashlib.sha256(data).hexdigest()
+
+
+def test_a_folder_of_its_own_is_no_link_and_no_file(tmp_path: Path) -> None:
+    own_folder(tmp_path / "own")
+    own_folder(tmp_path / "own")
+    (tmp_path / "link").symlink_to("own")
+    (tmp_path / "nowhere").symlink_to("none")
+    (tmp_path / "file").write_text("")
+    for name, got in (("link", "a link"), ("nowhere", "a link"), ("file", "a file")):
+        with pytest.raises(UsageError, match=f"{name}: expected a folder of .* own, got {got}"):
+            own_folder(tmp_path / name)
+    assert not (tmp_path / "none").exists()

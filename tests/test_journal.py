@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import struct
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -177,6 +180,70 @@ def test_two_clocks_of_one_journal_follow_each_other(tmp_path: Path) -> None:
     recording = Recording.open(tmp_path / "a.h5")
     assert np.diff(recording.spike_times).max() == pytest.approx(2.0, abs=0.01)
     assert any("began anew 1 times" in note for note in values["notes"])
+
+
+FRAMES = {
+    "spikes cut short": (1, b"ab"),
+    "fewer spikes than said": (1, struct.pack("<qII", 0, 0, 9)),
+    "a value cut short": (2, b""),
+    "an unknown status": (2, struct.pack("<qqIIH6x", 0, 0, 77, 1, 0)),
+    "fewer labels than said": (3, struct.pack("<IIHxx", 0, 1 << 31, 2)),
+    "an event that is no JSON": (4, b"{"),
+    "an event that is no object": (4, b"[]"),
+    "an event without an end": (4, b"[" * 200_000),
+}
+
+
+@pytest.mark.parametrize("name", FRAMES)
+def test_a_whole_frame_that_is_none_of_ours_ends_the_journal(tmp_path: Path, name: str) -> None:
+    kind, payload = FRAMES[name]
+    path = write(tmp_path / "a.journal", 3)
+    size = path.stat().st_size
+    frame = struct.pack("<BxxxII", kind, len(payload), zlib.crc32(payload)) + payload
+    path.write_bytes(path.read_bytes() + frame * 2)
+    values = inspect_path(path)
+    assert (values["spike_chunks"], values["bytes_left_out"]) == (3, 2 * len(frame))
+    assert path.stat().st_size == size + values["bytes_left_out"]
+    assert convert(path, tmp_path / "a.h5")["notes"]
+
+
+HEADERS: dict[str, list[object]] = {
+    "unit_ids": [5, "ab", [1], ["a", "a"], {"a": 1}, ["\ud800"], ["a\0"]],
+    "tick_rate_hz": [0, -5.0, None, "x", 10**400, float("nan"), float("inf"), True],
+    "session_id": [5, None, [1], "\ud800"],
+    "behavior": [5, "\ud800.x"],
+}
+
+
+@pytest.mark.parametrize("field", HEADERS)
+def test_a_journal_that_says_what_cannot_be_is_refused(tmp_path: Path, field: str) -> None:
+    for value in HEADERS[field]:
+        payload = json.dumps({**HEADER.to_json(), field: value}).encode()
+        frame = struct.pack("<BxxxII", 0, len(payload), zlib.crc32(payload)) + payload
+        (tmp_path / "a.journal").write_bytes(b"POYOJRN1" + frame)
+        with pytest.raises(RecordingError, match=f"header: .*{field}: expected"):
+            Journal(tmp_path / "a.journal")
+
+
+def test_labels_of_another_width_are_left_out_and_said(tmp_path: Path) -> None:
+    writer = JournalWriter(tmp_path / "a.journal", HEADER)
+    writer.spikes(0, 0, np.array([0, 500, 5000]), np.array([0, 1, 0], np.int32))
+    writer.spikes(0, 0, np.empty(0, np.int64), np.empty(0, np.int32))
+    for i, width in enumerate((2, 2, 3)):
+        writer.labels(0, np.array([100 * i]), np.ones((1, width)))
+    writer.close()
+    values = convert(tmp_path / "a.journal", tmp_path / "a.h5")
+    assert Recording.open(tmp_path / "a.h5").behavior("cursor.vel").values.shape == (2, 2)
+    assert any("1 entries of another number of dimensions" in note for note in values["notes"])
+
+
+def test_times_that_cannot_be_meant_are_refused_before_an_index_of_them(tmp_path: Path) -> None:
+    writer = JournalWriter(tmp_path / "a.journal", HEADER)
+    writer.spikes(0, 0, np.array([0, 1 << 61]), np.array([0, 1], np.int32))
+    writer.close()
+    with pytest.raises(RecordingError, match="at most 10000000 s from first to last"):
+        convert(tmp_path / "a.journal", tmp_path / "a.h5")
+    assert not (tmp_path / "a.h5").exists()
 
 
 @pytest.mark.parametrize("data", [b"", b"POYOJRN1", b"POYOJRN1" + b"\xff" * 40, b"something"])

@@ -118,6 +118,14 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
         model([node(b"Identity", [b"w"])], [tensor(b"w", [1 << 20], b"1234")]),
         "tensor 'w': expected 4194304 bytes for the shape [1048576], got 4",
     ),
+    "a shape without values": (
+        model([node(b"Identity", [b"w"])], [tensor(b"w", [1 << 28])]),
+        "tensor 'w': expected values for the shape [268435456], got 0 bytes of them",
+    ),
+    "an operator that draws at random": (
+        model([node(b"RandomNormal", [])]),
+        "op_type: expected operators that only compute, got 'RandomNormal'",
+    ),
     "a shape beyond all sense": (
         model([node(b"Identity", [b"w"])], [tensor(b"w", [ENDLESS, 4])]),
         f"tensor 'w': expected at most 268435456 elements, got the shape [{ENDLESS}, 4]",

@@ -132,6 +132,15 @@ def test_ids_that_repeat_a_hundred_thousand_times_are_refused_at_once(path: Path
         Recording.open(path)
 
 
+def test_ids_that_would_fill_the_memory_are_refused(path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        del file["units/id"]
+        names = ["u", "u" * ((1 << 25) + 1)]
+        file["units"].create_dataset("id", data=names, dtype=h5py.string_dtype())
+    with pytest.raises(RecordingError, match=r"units/id: .* got 2 names of up to 33554433 letters"):
+        Recording.open(path)
+
+
 @pytest.mark.parametrize("name", ["huge-attribute", "odd-float"])
 def test_what_crashed_the_reader_once_is_refused(name: str) -> None:
     file = CRASHERS / f"recording-{name}.h5"

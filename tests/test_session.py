@@ -177,6 +177,22 @@ HEADERS: dict[str, tuple[Change, str]] = {
         lambda header: header.update(unit_ids=["u1", "u2", "u3"]),
         "unit_embedding: expected float32 (3, 3), got float32 (2, 3)",
     ),
+    "an id of half a letter": (
+        lambda header: header.update(session_id="\ud800"),
+        "session_id: expected a string, got '\\ud800'",
+    ),
+    "ids that numpy takes for one": (
+        lambda header: header.update(unit_ids=["u1", "u1\0"]),
+        "unit_ids: expected unique unit ids, at least one, got ('u1', 'u1\\x00')",
+    ),
+    "an id that would fill the memory": (
+        lambda header: header.update(unit_ids=["u1", "u" * (1 << 25) + "u"]),
+        "unit_ids: expected ids of sensible length, got 2 names of up to 33554433 letters",
+    ),
+    "a duration that is none": (
+        lambda header: header.update(labelled_s="long"),
+        "labelled_s: expected a number, got 'long'",
+    ),
     "another unit": (
         lambda header: header.update(unit_ids=["u1", "u3"]),
         "checksum: expected ",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import stat
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from poyo_edge.artifact import MANIFEST, Artifact
 from poyo_edge.errors import ArtifactError, MissingExtraError, SignatureError, UsageError
 from poyo_edge.runtime import Decoder
 from poyo_edge.runtime.verify import verify
+from poyo_edge.session import Session
 from poyo_edge.signing import SIGNATURE, new_key, require_signed, sign
 
 pytest.importorskip("cryptography", reason="needs cryptography")
@@ -52,6 +54,45 @@ def test_sessions_added_later_are_said_to_be_uncovered(signed: Path, public: Pat
     (check,) = [one for one in verify(signed, public_key=public) if one.name == "signature"]
     assert check.ok
     assert check.detail.endswith("not covered: 1 sessions added later")
+
+
+def test_a_session_that_takes_the_id_of_a_signed_one_is_not_taken_for_it(
+    signed: Path, public: Path
+) -> None:
+    a, b = (Session.open(signed / "sessions" / f"tiny_{one}.session") for one in "ab")
+    header = dataclasses.replace(b.header, session_id="tiny_a")
+    forged = dataclasses.replace(b, header=header)
+    forged.save(signed / "sessions" / "zzz.session")
+    artifact = Artifact.open(signed)
+    assert artifact.session_files()["tiny_a"].name == "tiny_a.session"
+    opened = Decoder.open(signed, "tiny_a", backend="ort-cpu", require_signature=public)
+    assert opened.unit_ids == a.header.unit_ids
+
+
+def test_a_session_that_is_changed_between_check_and_use_is_refused(signed: Path) -> None:
+    artifact, file = Artifact.open(signed), signed / "sessions" / "tiny_a.session"
+    b = Session.open(signed / "sessions" / "tiny_b.session")
+    forged = dataclasses.replace(b, header=dataclasses.replace(b.header, session_id="tiny_a"))
+    forged.save(file)
+    for name in ("tiny_a", file):
+        with pytest.raises(ArtifactError, match=r"tiny_a\.session: size: expected"):
+            artifact.session(name)
+
+
+def test_a_full_disk_leaves_no_half_of_a_pair(tmp_path: Path) -> None:
+    code = (
+        "import resource, signal, sys\n"
+        "from poyo_edge.signing import new_key\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)\n"
+        "try:\n    new_key(sys.argv[1])\n"
+        "except OSError as error:\n    sys.exit('lab.key' not in str(error))\n"
+        "sys.exit(2)\n"
+    )
+    for most in (50, 100):  # of a private key of 119 bytes
+        path = str(tmp_path / "lab.key")
+        subprocess.run([sys.executable, "-c", code, path, str(most)], check=True)
+        assert not list(tmp_path.iterdir())
 
 
 def test_keys_are_for_their_owner_and_never_overwritten(key: Path, public: Path) -> None:

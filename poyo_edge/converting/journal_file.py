@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ import numpy.typing as npt
 from poyo_edge.converting.source import NO_INTERVALS, FloatArray, Series, Source
 from poyo_edge.journal import STATUSES, Decoded, Journal, Labels, Spikes
 
+Entry = TypeVar("Entry")
 _APART_S = 2.0
 """Between two clocks of one journal: more than any window, so that none holds both."""
 
@@ -31,12 +33,16 @@ def open_journal(path: Path) -> Iterator[Source]:
     spikes, labels, notes = list[Spikes](), list[Labels](), list[str]()
     decoded = list[tuple[int, Decoded]]()
     for entry in journal.entries():
-        if isinstance(entry, Spikes):
+        if isinstance(entry, Spikes) and len(entry.ticks):
             spikes.append(entry)
         elif isinstance(entry, Decoded):
             decoded.append((spikes[-1].epoch if spikes else 0, entry))
-        elif isinstance(entry, Labels):
+        elif isinstance(entry, Labels) and len(entry.ticks):
             labels.append(entry)
+    labels, others = _of_one_width(labels, [one.values.shape[1] for one in labels])
+    decoded, odd = _of_one_width(decoded, [len(one.value) for _, one in decoded])
+    if others or odd:
+        notes.append(f"{others + odd} entries of another number of dimensions were left out")
     if journal.bytes_left_out:
         notes.append(
             f"it was cut off: {journal.bytes_left_out} bytes of a last frame were left out"
@@ -114,6 +120,13 @@ def _one_clock(
         if last > first:
             stretches.append((first + shifts[epoch], end))
     return shifts, np.array(stretches, np.float64).reshape(-1, 2)
+
+
+def _of_one_width(entries: list[Entry], widths: list[int]) -> tuple[list[Entry], int]:
+    """The entries as wide as most of them are, and how many others there were."""
+    usual = Counter(widths).most_common(1)
+    kept = [one for one, width in zip(entries, widths, strict=True) if width == usual[0][0]]
+    return kept, len(entries) - len(kept)
 
 
 def _joined(pieces: list[npt.NDArray[np.float64]]) -> FloatArray:

@@ -147,6 +147,8 @@ INCONSISTENT: dict[str, tuple[Callable[[State], object], str]] = {
     "row is a bool": (with_vocab(lambda v: v.update({UNITS[0]: True})), "c_1/u0': True"),
     "row is a float": (with_vocab(lambda v: v.update({UNITS[0]: 1.0})), r"c_1/u0': 1\.0"),
     "word is a number": (with_vocab(lambda v: v.update({7: 1})), "got 7: 1"),
+    "word is half a letter": (with_vocab(lambda v: v.update({"\ud800": 1})), r"got '\\ud800': 1"),
+    "word holds a NUL": (with_vocab(lambda v: v.update({"u\0": 1})), r"got 'u\\x00': 1"),
     "row used twice": (
         with_vocab(lambda v: v.update({UNITS[0]: 2})),
         "expected a row of its own for each id, got ids that share a row",

@@ -26,7 +26,9 @@ from poyo_edge.errors import (
 from poyo_edge.export import build as build_module
 from poyo_edge.export.build import build
 from poyo_edge.export.build_options import BuildOptions
+from poyo_edge.export.build_plan import read_plan
 from poyo_edge.export.operator_table import VERSIONS
+from poyo_edge.files import sha256_bytes
 from poyo_edge.recording import Recording, write_recording
 from poyo_edge.runtime import backends
 from poyo_edge.runtime.cuda import Cuda
@@ -399,3 +401,37 @@ def test_rtx_engines_are_compiled_without_a_gpu(
         assert any("this machine has none" in words for words in values["unsettled"])
     again = build(tiny_copy, BuildOptions(target="rtx", precision="fp16"))
     assert all(line["kept"] for line in again["engines"])
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("graphs", [1]),
+        ("graphs", {"512": 5}),
+        ("core_sha256", 5),
+        ("precision", "../../x"),
+        ("n_units", "5"),
+        ("prepared", []),
+        ("settled", [5]),
+    ],
+)
+def test_a_plan_of_other_types_is_refused_behind_a_checksum_that_holds(
+    tmp_path: Path, field: str, value: Any
+) -> None:
+    values = {
+        "core_sha256": "0", "precision": "fp16", "graph_sha256": "1", "graphs": {"512": "2"},
+        "n_units": 9, "target": "jetson", "prepared": {}, "settled": [], "unsettled": [],
+    }  # fmt: skip
+    file = tmp_path / "build" / "plan.json"
+    file.parent.mkdir()
+
+    def written(plan: dict[str, Any]) -> None:
+        checksum = sha256_bytes(json.dumps(plan, sort_keys=True).encode())
+        text = json.dumps({"schema": "poyo-edge/build-plan/1", **plan, "checksum": checksum})
+        file.write_text(text)
+
+    written(values)
+    assert read_plan(tmp_path) is not None
+    written({**values, field: value})
+    with pytest.raises(ArtifactError, match=r"plan\.json: contents: expected a build plan, got"):
+        read_plan(tmp_path)

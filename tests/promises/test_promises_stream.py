@@ -103,11 +103,14 @@ def test_R01_malformed_packets_are_counted_and_dropped(rig: Rig) -> None:
     loop = DecodeLoop(rig.decoder(tick_rate_hz=4096), DeviceClock(4096), host=HandClock())
     arrays: list[tuple[Any, Any]] = [
         ([[1]], [[0]]), ([1.5], [0]), ([1, 2], [0]), ([1], [2.5]), ([1], [None]),
+        ([[1], [2, 3]], [0]), ([1 << 62], [0]), ([-(1 << 63)], [0]),
     ]  # fmt: skip
-    for ticks, units in arrays:
+    for ticks, units in arrays * 2:  # what comes twice may be a clock that began anew
         loop.feed(ticks, units)
+    for labels in ([[1.0], [1.0, 2.0]], ["x"], np.zeros((1, 1 << 16)), np.zeros((1, 2, 2)), []):
+        loop.feed_labels([1], labels)
     loop.step()
-    assert loop.counters.bad_packets == 4, "of these only [None] may be a name"
+    assert loop.counters.bad_packets == 2 * 7 + 5, "of these only [None] may be a name"
 
 
 def test_R02_the_order_of_spikes_within_a_window_changes_nothing(rig: Rig) -> None:

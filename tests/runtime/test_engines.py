@@ -199,6 +199,58 @@ def test_a_record_that_is_none_is_refused(store: EngineStore, text: str) -> None
         store.records()
 
 
+@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(EngineKey)])
+@pytest.mark.parametrize("value", [-5, 5.5, "5", [5], {}, None, "\0"])
+def test_a_key_of_other_types_is_refused_behind_a_checksum_that_holds(
+    store: EngineStore, field: str, value: Any
+) -> None:
+    path = engine(store).with_suffix(".json")
+    values = json.loads(path.read_text())
+    if type(value) is type(values["key"][field]) and value != "\0" and value != [5]:
+        return
+    values["key"][field] = value
+    kept = {k: v for k, v in values.items() if k not in ("schema", "checksum")}
+    values["checksum"] = sha256_bytes(json.dumps(kept, sort_keys=True).encode())
+    path.with_stem("x").write_text(json.dumps(values))
+    with pytest.raises(ArtifactError, match=f"contents: .*{field}: expected"):
+        store.records()
+    assert not store.examine("c" * 64, ORIN)[0].sound
+
+
+@pytest.mark.parametrize("kind", ["fifo", "folder", "loop", "endless", "nested"])
+def test_a_record_that_is_no_small_file_is_refused_at_once(store: EngineStore, kind: str) -> None:
+    path = store.folder / "x.json"
+    makes: dict[str, Callable[[], object]] = {
+        "fifo": lambda: os.mkfifo(path),
+        "folder": path.mkdir,
+        "loop": lambda: path.symlink_to(path),
+        "endless": lambda: path.symlink_to("/dev/zero"),
+        "nested": lambda: path.write_text("[" * 200_000),
+    }
+    makes[kind]()
+    with pytest.raises(ArtifactError, match=r"x\.json: "):
+        store.records()
+    states = store.examine("c" * 64, ORIN)
+    assert [state.sound for state in states] == [False, True]
+
+
+def test_a_folder_that_is_a_link_is_neither_read_nor_changed(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir(mode=0o755)
+    (elsewhere / "settings.json").write_text("{}")
+    (tmp_path / "engines").symlink_to(elsewhere)
+    store = EngineStore(tmp_path / "engines")
+    with pytest.raises(ArtifactError, match=r"engines: kind: expected a folder of its own, got a"):
+        store.records()
+    assert not store.examine("c" * 64, ORIN)[0].sound
+    for change in (lambda: store.write(record(), DATA), store.drop_damaged,
+                   lambda: store.write_timing_cache(DATA)):  # fmt: skip
+        with pytest.raises(UsageError, match=r"engines: expected a folder of the artifact's own"):
+            change()
+    assert [path.name for path in elsewhere.iterdir()] == ["settings.json"]
+    assert stat.S_IMODE(elsewhere.stat().st_mode) == 0o755
+
+
 def test_a_record_under_another_name_is_refused(store: EngineStore) -> None:
     path = engine(store).with_suffix(".json")
     path.rename(path.with_stem("other"))
