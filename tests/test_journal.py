@@ -225,16 +225,16 @@ def test_a_journal_that_says_what_cannot_be_is_refused(tmp_path: Path, field: st
             Journal(tmp_path / "a.journal")
 
 
-def test_labels_of_another_width_are_left_out_and_said(tmp_path: Path) -> None:
+def test_values_of_another_width_are_left_out_and_said(tmp_path: Path) -> None:
     writer = JournalWriter(tmp_path / "a.journal", HEADER)
     writer.spikes(0, 0, np.array([0, 500, 5000]), np.array([0, 1, 0], np.int32))
     writer.spikes(0, 0, np.empty(0, np.int64), np.empty(0, np.int32))
     for i, width in enumerate((2, 2, 3)):
-        writer.labels(0, np.array([100 * i]), np.ones((1, width)))
+        writer.decoded(100 * i, 0, "VALID", 5, np.ones(width))
     writer.close()
     values = convert(tmp_path / "a.journal", tmp_path / "a.h5")
-    assert Recording.open(tmp_path / "a.h5").behavior("cursor.vel").values.shape == (2, 2)
-    assert any("1 entries of another number of dimensions" in note for note in values["notes"])
+    assert Recording.open(tmp_path / "a.h5").behavior("decoded.value").values.shape == (2, 2)
+    assert "1 values do not have 2 dimensions: left out" in values["notes"]
 
 
 def test_times_that_cannot_be_meant_are_refused_before_an_index_of_them(tmp_path: Path) -> None:

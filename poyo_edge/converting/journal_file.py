@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -39,10 +39,9 @@ def open_journal(path: Path) -> Iterator[Source]:
             decoded.append((spikes[-1].epoch if spikes else 0, entry))
         elif isinstance(entry, Labels) and len(entry.ticks):
             labels.append(entry)
-    labels, others = _of_one_width(labels, [one.values.shape[1] for one in labels])
-    decoded, odd = _of_one_width(decoded, [len(one.value) for _, one in decoded])
-    if others or odd:
-        notes.append(f"{others + odd} entries of another number of dimensions were left out")
+    decoded = _of_one_width(decoded, None, "values", notes, lambda one: one[1].value[None])
+    width = len(decoded[0][1].value) if decoded else None
+    labels = _of_one_width(labels, width, "labels", notes, lambda one: one.values)
     if journal.bytes_left_out:
         notes.append(
             f"it was cut off: {journal.bytes_left_out} bytes of a last frame were left out"
@@ -73,7 +72,6 @@ def open_journal(path: Path) -> Iterator[Source]:
         values = np.stack([one.value for _, one in decoded])
         states = np.array([STATUSES.index(one.status) for _, one in decoded], np.int64)
         series += [_series("decoded.value", at, values), _series("decoded.status", at, states)]
-    labels = _of_one_width(labels, decoded[0][1] if decoded else None, notes)
     if labels:
         at = _joined([one.ticks / rate + shifts[one.epoch] for one in labels])
         values = np.concatenate([one.values for one in labels])
@@ -94,20 +92,6 @@ def open_journal(path: Path) -> Iterator[Source]:
     )
 
 
-def _of_one_width(labels: list[Labels], decoded: Decoded | None, notes: list[str]) -> list[Labels]:
-    """Those as wide as the decoded values, or as most samples: a stray one costs no journal."""
-    samples: Counter[int] = Counter()
-    for one in labels:
-        samples[one.values.shape[1]] += len(one.values)
-    if not samples:
-        return []
-    width = samples.most_common(1)[0][0] if decoded is None else len(decoded.value)
-    left_out = samples.total() - samples[width]
-    if left_out:
-        notes.append(f"{left_out} labels do not have {width} dimensions: left out")
-    return [one for one in labels if one.values.shape[1] == width]
-
-
 def _one_clock(
     ticks: dict[int, npt.NDArray[np.int64]], rate: float
 ) -> tuple[dict[int, float], FloatArray]:
@@ -122,11 +106,24 @@ def _one_clock(
     return shifts, np.array(stretches, np.float64).reshape(-1, 2)
 
 
-def _of_one_width(entries: list[Entry], widths: list[int]) -> tuple[list[Entry], int]:
-    """The entries as wide as most of them are, and how many others there were."""
-    usual = Counter(widths).most_common(1)
-    kept = [one for one, width in zip(entries, widths, strict=True) if width == usual[0][0]]
-    return kept, len(entries) - len(kept)
+def _of_one_width(
+    entries: list[Entry],
+    width: int | None,
+    what: str,
+    notes: list[str],
+    values: Callable[[Entry], npt.NDArray[np.float64]],
+) -> list[Entry]:
+    """Those of that width, or as wide as most samples: a stray one costs no journal."""
+    samples: Counter[int] = Counter()
+    for one in entries:
+        samples[values(one).shape[1]] += len(values(one))
+    if not entries:
+        return []
+    width = samples.most_common(1)[0][0] if width is None else width
+    left_out = samples.total() - samples[width]
+    if left_out:
+        notes.append(f"{left_out} {what} do not have {width} dimensions: left out")
+    return [one for one in entries if values(one).shape[1] == width]
 
 
 def _joined(pieces: list[npt.NDArray[np.float64]]) -> FloatArray:
