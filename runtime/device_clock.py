@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from poyo_edge.errors import UsageError
+from poyo_edge.runtime.clock_rate import RateWatch
 
 Ticks = npt.NDArray[np.int64]
 _SECOND = 1_000_000_000
@@ -96,6 +97,7 @@ class DeviceClock:
         self._suspect: tuple[int, int] | None = None
         self._late_since: tuple[int, float] | None = None
         self._line = _OffsetLine(self._settings)
+        self._rate_watch = RateWatch(self.rate_hz)
         self._origin = (0, 0)
         self._probe: tuple[int, int, int] | None = None
 
@@ -143,6 +145,7 @@ class DeviceClock:
             )
             self._turns = max(self._turns, turns)
         self._line.add(host_ns - self._origin[1], self._difference_ns(newest, host_ns))
+        self._rate_watch.add(newest, host_ns)
         return ticks
 
     def unwrapped(self, raw: npt.NDArray[Any]) -> Ticks:
@@ -191,6 +194,11 @@ class DeviceClock:
         return -self._line.slope * 1e6
 
     @property
+    def wrong_rate_hz(self) -> float | None:
+        """About what rate was seen, where the last ten seconds contradict the stated one."""
+        return self._rate_watch.wrong_hz
+
+    @property
     def uncertainty_ns(self) -> int:
         """Half a round trip where one was probed; else the median delay above the smallest one.
 
@@ -226,6 +234,7 @@ class DeviceClock:
         return {
             "rate_hz": self.rate_hz,
             "rate_ppm": round(self.rate_ppm, 3),
+            "wrong_rate_hz": self.wrong_rate_hz,
             "uncertainty_us": round(self.uncertainty_ns / 1e3, 1),
             "epoch": self.epoch,
             **self.counters.to_json(),

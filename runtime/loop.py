@@ -7,6 +7,7 @@ order, which a journal records and a replay repeats.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
 from collections import deque
@@ -20,6 +21,7 @@ from poyo_edge.errors import UsageError
 from poyo_edge.journal import JournalWriter
 from poyo_edge.runtime.decoder import Decoder
 from poyo_edge.runtime.device_clock import DeviceClock
+from poyo_edge.runtime.failsafe import Status
 from poyo_edge.runtime.latency import LatencyHistogram
 from poyo_edge.runtime.loop_parts import (
     HostClock,
@@ -31,6 +33,7 @@ from poyo_edge.runtime.loop_parts import (
     Sink,
 )
 from poyo_edge.runtime.realtime import RealtimeSettings, realtime
+from poyo_edge.runtime.result import Result
 from poyo_edge.runtime.unit_names import UnitNames
 from poyo_edge.runtime.worker import Worker
 
@@ -38,6 +41,8 @@ _log = logging.getLogger(__name__)
 _LABELS_BACK_S = 600.0
 """Labels may come when a trial or a block is over."""
 _SECOND = 1_000_000_000
+WRONG_RATE = "clock_rate"
+"""Flag: the device's counter does not run at its stated rate."""
 _MOST_TICKS = 1 << 61
 """Half of what a decoder takes: 73 years of nanoseconds, and the clock can go on for as long."""
 
@@ -100,6 +105,7 @@ class DecodeLoop:
         self._latency, self._lag = LatencyHistogram(), LatencyHistogram()
         self._heartbeat = 0
         self._worker = Worker(self._guarded, "loop")
+        self._rate_was_wrong = False
 
     def feed(
         self, ticks: npt.ArrayLike, units: npt.ArrayLike, *, host_ns: int | None = None,
@@ -294,7 +300,7 @@ class DecodeLoop:
     def _decode(self, number: int, period_ns: int) -> None:
         end = self._edge(number)
         due_ns = self.clock.to_monotonic_ns(end) + int(self.settings.settle_ms * 1e6)
-        result = self.decoder.decode(end)
+        result = self._marked(self.decoder.decode(end))
         ready = self._host.now_ns()
         self.counters.decoded += 1
         self.counters.deadline_misses += ready > due_ns + period_ns
@@ -323,6 +329,21 @@ class DecodeLoop:
                     )  # fmt: skip
         if self.journal is not None:
             self.journal.decoded(end, ready, result.status.value, result.n_spikes, result.value)
+
+    def _marked(self, result: Result) -> Result:
+        """The result, no longer VALID while the device's clock contradicts its stated rate."""
+        seen = self.clock.wrong_rate_hz
+        if (seen is None) == self._rate_was_wrong:
+            self._rate_was_wrong = seen is not None
+            if seen is not None:
+                _log.error(
+                    "the device's clock: expected %g ticks per second, got about %.4g; state its "
+                    "rate, or spikes land in the wrong windows", self.clock.rate_hz, seen,
+                )  # fmt: skip
+        if seen is None:
+            return result
+        status = Status.DEGRADED if result.status is Status.VALID else result.status
+        return dataclasses.replace(result, status=status, flags=(*result.flags, WRONG_RATE))
 
     def _note_stall(self, now: int) -> None:
         silent = self._newest_in and now - self._newest_in > self.settings.stall_s * _SECOND

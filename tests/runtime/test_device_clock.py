@@ -137,6 +137,32 @@ def test_offset_and_rate_are_found_through_jittering_delays(ppm: float) -> None:
     assert 0.3e6 < clock.uncertainty_ns < 4e6  # the delays' median above their least is 1.4 ms
 
 
+@pytest.mark.parametrize("ratio", [0.5, 2 / 3, 0.98, 1.02, 2.0])
+def test_a_rate_that_is_not_the_stated_one_is_noticed(ratio: float) -> None:
+    clock = DeviceClock(RATE)
+    run(clock, 9, ppm=(ratio - 1) * 1e6)
+    assert clock.wrong_rate_hz is None, "ten seconds are looked at"
+    run(clock, 12, ppm=(ratio - 1) * 1e6)
+    assert clock.wrong_rate_hz == pytest.approx(ratio * RATE, rel=0.01)
+
+
+def test_a_rate_that_is_mended_is_believed_again() -> None:
+    clock = DeviceClock(RATE)
+    run(clock, 12, ppm=3e5)
+    assert clock.wrong_rate_hz is not None
+    run(clock, 12, start_ns=200 * S)
+    assert clock.wrong_rate_hz is None
+    assert clock.to_json()["wrong_rate_hz"] is None
+
+
+def test_delays_and_jumps_are_no_wrong_rate() -> None:
+    clock = DeviceClock(RATE)
+    run(clock, 30, ppm=400, delay_ns=lambda i: 300_000_000 * (i // 700 % 2) + i % 7 * 1_000_000)
+    assert clock.wrong_rate_hz is None
+    run(clock, 30, start_tick=10**9, start_ns=50 * S)
+    assert clock.wrong_rate_hz is None
+
+
 def test_a_round_trip_bounds_the_offset() -> None:
     clock = DeviceClock(1e9)
     for i in range(100):  # every packet takes 3 ms

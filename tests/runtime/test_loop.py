@@ -94,6 +94,21 @@ def test_values_equal_a_batch_decode_of_their_window(rig: Rig) -> None:
     assert bench.loop.counters.skipped == bench.loop.counters.deadline_misses == 0
 
 
+@pytest.mark.parametrize("stated", [0.5, 1.0, 2.0])
+def test_a_rate_that_was_stated_wrongly_is_flagged(
+    rig: Rig, stated: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench = Bench(rig)
+    bench.loop.clock = DeviceClock(bench.rate * stated)
+    bench.run(*stream(rig, 13.0), range(1, 13 * 64))
+    flagged = ["clock_rate" in one.result.flags for one in bench.out]
+    assert any(flagged) == (stated != 1.0)
+    if stated != 1.0:
+        assert flagged == sorted(flagged), "to the end"
+        assert bench.out[-1].result.status is not Status.VALID
+        assert len([one for one in caplog.messages if "state its rate" in one]) == 1
+
+
 def test_a_slow_sink_skips_windows_and_never_queues_them(rig: Rig) -> None:
     bench = Bench(rig)
 
