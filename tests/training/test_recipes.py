@@ -82,7 +82,7 @@ def test_steps_take_the_place_of_epochs_and_lr_that_of_base_lr() -> None:
         ("devices=7", "batch_size: expected a multiple of the 7 devices, got 240"),
         ("lr", "--set: expected KEY=VALUE, got 'lr'"),
         ("lr.x=1", "--set: expected a table at 'lr', got a value"),
-        ("model.depth=-1", "small: depth: expected an integer >= 0, got -1"),
+        ("model.depth=-1", "small: depth: expected an integer from 0 to 65536, got -1"),
     ],
 )
 def test_impossible_values_are_refused(override: str, message: str) -> None:
