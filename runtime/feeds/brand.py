@@ -11,7 +11,7 @@ import json
 import struct
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +25,8 @@ from poyo_edge.runtime.loop_parts import LoopResult
 CROSSINGS_MS, COUNTS_MS = 1.0, 20.0
 _MOST_CHANNELS = 1 << 15
 _MOST_ENTRIES = 256
+_REST_S = 0.002
+"""Between two reads: entries that come meanwhile, one each 1 ms, are read together."""
 _KEPT = 100_000
 """Entries that the output stream keeps."""
 
@@ -123,9 +125,9 @@ class BrandFeed(Feed):
                                       block=int(POLL_S * 1000))  # fmt: skip
                 now = time.monotonic_ns()
                 for _, entries in answer or ():
-                    for _, fields in entries:
-                        self._take(fields, receiver, now)
+                    self._take([fields for _, fields in entries], receiver, now)
                     self._last = last = entries[-1][0]
+                    time.sleep(_REST_S)
         finally:
             client.close()
 
@@ -133,16 +135,24 @@ class BrandFeed(Feed):
         found = client.xrevrange(self.stream, count=1)
         return found[0][0] if found else "0"
 
-    def _take(self, fields: Mapping[bytes, bytes], receiver: Receiver, host_ns: int) -> None:
-        self.counters.messages += 1
-        parsed = parse_bin(fields, self.bin_ms)
-        if parsed is None:
-            self.counters.malformed += 1
+    def _take(
+        self, entries: Sequence[Mapping[bytes, bytes]], receiver: Receiver, host_ns: int
+    ) -> None:
+        """Hand over what came together as one packet, with the newest ``sync``."""
+        parsed = [parse_bin(fields, self.bin_ms) for fields in entries]
+        bins = [one for one in parsed if one is not None]
+        self.counters.messages += len(entries)
+        self.counters.malformed += len(entries) - len(bins)
+        if not bins:
             return
-        if len(parsed.channels) and parsed.channels[-1] >= len(self._names):
-            self._names = np.array([f"ch{i}" for i in range(int(parsed.channels[-1]) + 1)])
-        names = self._names[parsed.channels] if len(parsed.channels) else np.empty(0, np.str_)
-        receiver.feed(parsed.ticks, names, host_ns=host_ns, sync=parsed.sync)
+        channels = np.concatenate([one.channels for one in bins])
+        most = int(channels.max(initial=-1))
+        if most >= len(self._names):
+            self._names = np.array([f"ch{i}" for i in range(most + 1)])
+        names = self._names[channels] if len(channels) else np.empty(0, np.str_)
+        ticks = np.concatenate([one.ticks for one in bins])
+        sync = next((one.sync for one in reversed(bins) if one.sync is not None), None)
+        receiver.feed(ticks, names, host_ns=host_ns, sync=sync)
 
 
 class BrandSink:

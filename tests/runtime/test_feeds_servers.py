@@ -71,6 +71,21 @@ def entry(tick: int, channel: int, sync: int = 1) -> dict[str, Any]:
     }
 
 
+def test_entries_that_came_together_are_one_packet() -> None:
+    pytest.importorskip("redis", reason="redis is not installed")
+    feed, receiver = BrandFeed({"host": "127.0.0.1", "port": 1}, "s"), Receiver()
+    found: list[dict[str, Any]] = [entry(2_000_000, 3, 1), {"x": b"y"}, entry(3_000_000, 7, 2)]
+    entries = [
+        {name.encode(): value.encode() if isinstance(value, str) else value
+         for name, value in one.items()} for one in found
+    ]  # fmt: skip
+    feed._take(entries, receiver, 0)
+    feed._take([{b"x": b"y"}], receiver, 0)
+    assert receiver.spikes == [(1_500_000, "ch3"), (2_500_000, "ch7")]
+    assert receiver.syncs == [{"nsp_idx_1": 2}]
+    assert (feed.counters.messages, feed.counters.malformed) == (4, 2)
+
+
 def until(event: threading.Event, act: Any) -> None:
     """Do it again and again until the event is set."""
     deadline = time.monotonic() + PATIENCE_S
