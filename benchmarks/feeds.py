@@ -8,7 +8,7 @@ the journal decoded again in its order must give the same bits; that is checked 
 feed, in a process that gets only what nobody else wants of the processors.
 
 What the program loaded to make a random artifact (torch) is frozen for Python's garbage collector:
-a rig does not have it, and collecting it takes a quarter of a second.
+a rig does not have it, and collecting it takes a sixth of a second.
 """
 
 from __future__ import annotations

@@ -292,6 +292,7 @@ class _OffsetLine:
         self._least: deque[tuple[int, int]] = deque(maxlen=settings.seconds_kept)
         self._excess: deque[int] = deque(maxlen=256)
         self._for_rate = settings.seconds_for_rate
+        self._lowest = 0.0
         self.slope = 0.0
 
     def add(self, elapsed: int, difference: int) -> None:
@@ -300,15 +301,15 @@ class _OffsetLine:
         if not self._least or second > self._least[-1][0] // _SECOND:
             self._fit()
             self._least.append((elapsed, difference))
+            self._lowest = min(least - self.slope * when for when, least in self._least)
         elif difference < self._least[-1][1]:
             self._least[-1] = (elapsed, difference)
+            self._lowest = min(self._lowest, difference - self.slope * elapsed)
         self._excess.append(max(0, difference - round(self.at(elapsed))))
 
     def at(self, elapsed: float) -> float:
         """The offset at ``elapsed``: the line's slope through its lowest point."""
-        if not self._least:
-            return 0.0
-        return min(least + self.slope * (elapsed - when) for when, least in self._least)
+        return self._lowest + self.slope * elapsed
 
     @property
     def spread_ns(self) -> int:

@@ -27,13 +27,18 @@ class Worker:
         """Whether the thread runs."""
         return self._thread is not None and self._thread.is_alive()
 
+    @property
+    def started(self) -> bool:
+        """Whether it was started and not stopped."""
+        return self._thread is not None
+
     def start(self, *arguments: Any) -> None:
         """Call ``work`` in a thread of its own; returns at once.
 
         Raises:
             UsageError: it was started and not stopped.
         """
-        if self._thread is not None:
+        if self.started:
             raise UsageError(f"start: expected a {self._name} that does not run, got one that does")
         self.stopping.clear()
         self._thread = threading.Thread(

@@ -80,7 +80,8 @@ class Feed(abc.ABC):
 
     def start(self, receiver: Receiver) -> None:
         """Begin to read; returns at once."""
-        self.finished.clear()
+        if not self._worker.started:
+            self.finished.clear()
         self._worker.start(receiver)
 
     def stop(self) -> None:
