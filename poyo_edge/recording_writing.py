@@ -77,28 +77,35 @@ def write_recording(
     for name, identifier in (("session", session_id), ("subject", subject_id)):
         if not is_text(identifier) or not identifier:
             refuse(path, name, "an id", f"{identifier!r:.80}", "name it")
-    # In memory first: HDF5 crashes the program when the disk is full.
+    names = {"session": session_id, "subject": subject_id}
+    series = {"spikes": {"timestamps": times, "unit_index": units.astype(np.int64)}, **groups}
+    intervals = {f"{split}_domain": value for split, value in intervals.items()}
+    if rows is not None:
+        intervals["trials"] = rows
+    write_bytes(path, _image(path, names, ids, series, {**intervals, "domain": whole}))
+    return path
+
+
+def _image(
+    path: Path,
+    names: Mapping[str, str],
+    unit_ids: Sequence[str],
+    series: Mapping[str, dict[str, npt.NDArray[Any]]],
+    intervals: Mapping[str, FloatArray],
+) -> bytes:
+    """The file's bytes. It is made in memory: HDF5 crashes the program when the disk is full."""
     with h5py.File(path.name, "w", driver="core", backing_store=False) as file:
         file.attrs.update({"object": "Data", "absolute_start": 0.0})
-        for name, identifier in (("session", session_id), ("subject", subject_id)):
+        for name, identifier in names.items():
             attrs = {"object": "Data", "absolute_start": 0.0, "id": identifier}
             file.create_group(name).attrs.update(attrs)
-        _write_units(file.create_group("units"), ids)
-        _write_series(
-            file.create_group("spikes"),
-            {"timestamps": times, "unit_index": units.astype(np.int64)},
-            whole,
-        )
-        for name, arrays in groups.items():
-            _write_series(file.create_group(name), arrays, whole)
-        for split, value in intervals.items():
-            _write_intervals(file.create_group(f"{split}_domain"), value)
-        if rows is not None:
-            _write_intervals(file.create_group("trials"), rows)
-        _write_intervals(file.create_group("domain"), whole)
+        _write_units(file.create_group("units"), unit_ids)
+        for name, arrays in series.items():
+            _write_series(file.create_group(name), arrays, intervals["domain"])
+        for name, value in intervals.items():
+            _write_intervals(file.create_group(name), value)
         file.flush()
-        write_bytes(path, file.id.get_file_image())
-    return path
+        return bytes(file.id.get_file_image())
 
 
 def _grouped_behaviors(
