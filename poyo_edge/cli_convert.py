@@ -20,7 +20,7 @@ def convert(
         Path, typer.Argument(help="NWB, torch_brain HDF5, .npz, .csv, or what neo reads.")
     ],
     behavior_file: Annotated[
-        Path | None, typer.Argument(help="Behaviour as .csv, beside spikes in a .csv.")
+        Path | None, typer.Argument(help="Behaviour as .csv or .npz, where SOURCE lacks it.")
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="The recording; default SESSION.h5, here.")
@@ -79,7 +79,8 @@ def list_text(values: Mapping[str, Any], program: str, behavior_file: Path | Non
     }
     series = values["series"]
     if not series:
-        return _with_notes(f"{pairs(about)}\n\nno behaviour series", values)
+        none = "no behaviour series; a .csv or .npz that holds some may be named behind the file"
+        return _with_notes(f"{pairs(about)}\n\n{none}", values)
     rows = [
         [one["key"], one["where"], one["n_samples"], one["n_dims"], one["unit"]] for one in series
     ]

@@ -1,4 +1,4 @@
-"""Plain arrays: an .npz of spikes and behaviour, or a .csv of each.
+"""Plain arrays: an .npz of spikes and behaviour, or a .csv of each; behaviour also by itself.
 
 npz: ``spike_times`` (M,) seconds, ``spike_units`` (M,) names or rows, optionally ``unit_ids`` (U,),
 and for each behaviour ``GROUP.KEY`` (S,) or (S, D) with its times ``GROUP.timestamps`` (S,).
@@ -29,13 +29,7 @@ def open_npz(path: Path) -> Iterator[Source]:
     Raises:
         RecordingError: damaged, arrays are missing, of other lengths, or hold objects.
     """
-    arrays: dict[str, npt.NDArray[Any]] = {}
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        got = f"one that numpy cannot read ({error})"
-        refuse(path, "file", "an .npz of plain arrays", got, "save numbers and strings only")
+    arrays = _arrays(path)
     for name in ("spike_times", "spike_units"):
         if name not in arrays:
             got = f"a file with {', '.join(sorted(arrays)) or 'nothing'}"
@@ -48,19 +42,49 @@ def open_npz(path: Path) -> Iterator[Source]:
     yield _source(path, "npz", times, labels, arrays.pop("unit_ids", None), _npz(path, arrays))
 
 
-def open_csv(path: Path, behavior_file: Path | None) -> Source:
-    """Read spikes from a .csv, and behaviour from another.
+@contextmanager
+def open_csv(path: Path) -> Iterator[Source]:
+    """Open a .csv of spikes.
 
     Raises:
-        RecordingError: a file is absent, lacks a column, or has a cell that is no number.
+        RecordingError: it lacks a column, or has a cell that is no number.
     """
     columns = _table(path)
     if set(columns) != {"time", "unit"}:
         got, do = ", ".join(columns), "write a header line with these two names"
         refuse(path, "header", "the columns time,unit", got, do)
     times = _numbers(path, "time", columns["time"])
-    series = [] if behavior_file is None else _csv_series(behavior_file)
-    return _source(path, "csv", times, np.array(columns["unit"], dtype=np.str_), None, series)
+    yield _source(path, "csv", times, np.array(columns["unit"], dtype=np.str_), None, [])
+
+
+def read_behavior(path: Path) -> list[Series]:
+    """Behaviour alone, of a .csv or .npz, for spikes that lie in another file.
+
+    Raises:
+        RecordingError: it is absent, of another kind, or not as the head of this module says.
+    """
+    if not path.is_file():
+        refuse(path, "file", "behaviour as .csv or .npz", "no such file", "check the path")
+    if path.suffix.lower() == ".csv":
+        return _csv_series(path)
+    if path.suffix.lower() != ".npz":
+        got, do = path.suffix or "a name without an ending", "save it as one of these"
+        refuse(path, "file", "behaviour as .csv or .npz", got, do)
+    arrays = _arrays(path)
+    of_spikes = ("spike_times", "spike_units", "unit_ids")
+    found = _npz(path, {name: one for name, one in arrays.items() if name not in of_spikes})
+    if not found:
+        refuse(path, "file", "at least one behaviour", "none", "save GROUP.KEY and its times")
+    return found
+
+
+def _arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        got = f"one that numpy cannot read ({error})"
+        refuse(path, "file", "an .npz of plain arrays", got, "save numbers and strings only")
 
 
 def _source(
@@ -79,6 +103,7 @@ def _source(
         series=tuple(series),
         observed=NO_INTERVALS,
         trials=NO_INTERVALS,
+        prefixed=ids is None and labels.dtype.kind in "iu",
     )
 
 
@@ -150,8 +175,6 @@ def _ready(key: str, where: str, times: FloatArray, values: npt.NDArray[Any]) ->
 
 def _table(path: Path) -> dict[str, list[str]]:
     """Column name → cells."""
-    if not path.is_file():
-        refuse(path, "file", "a .csv", "no such file", "check the path")
     try:
         with path.open(newline="", encoding="utf-8") as file:
             head, *rows = [row for row in csv.reader(file) if row] or [[]]

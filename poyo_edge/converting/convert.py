@@ -71,7 +71,7 @@ def convert(
         path: what ``open_source`` opens.
         out: the recording to write, whole or not at all; None names it after the session, here.
         options: what to take.
-        behavior_file: behaviour as .csv, for spikes in a .csv.
+        behavior_file: behaviour as .csv or .npz that belongs to these spikes.
 
     Raises:
         RecordingError: the file cannot be used; nothing is written.
@@ -81,7 +81,7 @@ def convert(
     options = options or ConvertOptions()
     with open_source(path, behavior_file) as source:
         check_spikes(source.path, source.spike_times, source.spike_units, len(source.unit_ids))
-        target = _target(source, out, options)
+        target = _target(source, out, options, behavior_file)
         notes = list(source.notes)
         if options.behaviors:
             behaviors = _chosen(source, options.behaviors)
@@ -92,7 +92,7 @@ def convert(
         target,
         session_id=options.session_id or source.session_id,
         subject_id=options.subject_id or source.subject_id,
-        unit_ids=source.unit_ids,
+        unit_ids=_unit_ids(source, options),
         spike_times=source.spike_times,
         spike_units=source.spike_units,
         behaviors=behaviors,
@@ -138,16 +138,26 @@ def _about(series: Series) -> dict[str, Any]:
     }
 
 
-def _target(source: Source, out: str | Path | None, options: ConvertOptions) -> Path:
+def _unit_ids(source: Source, options: ConvertOptions) -> tuple[str, ...]:
+    """Names that hold for one session alone move with its id: units of two days stay two."""
+    if options.session_id is None or not source.prefixed:
+        return source.unit_ids
+    names = (unit_id.removeprefix(f"{source.session_id}/") for unit_id in source.unit_ids)
+    return tuple(f"{options.session_id}/{name}" for name in names)
+
+
+def _target(
+    source: Source, out: str | Path | None, options: ConvertOptions, beside: str | Path | None
+) -> Path:
     name = safe_name(options.session_id or source.session_id)
     target = Path(out) if out is not None else Path(f"{name}.h5")
     require_folder(target)
     if target.is_dir():
         raise UsageError(f"{target}: expected a file to write, got a folder; name it with -o")
-    if target.exists() and (target.samefile(source.path) or not options.overwrite):
-        hint = "another name with -o"
-        if not target.samefile(source.path):
-            hint += ", or --overwrite"
+    read = [source.path] if beside is None else [source.path, Path(beside)]
+    own = target.exists() and any(target.samefile(one) for one in read)
+    if target.exists() and (own or not options.overwrite):
+        hint = "another name with -o" + ", or --overwrite" * (not own)
         raise UsageError(f"{target}: expected a name that is free, got a file there; give {hint}")
     return target
 

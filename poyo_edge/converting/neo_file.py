@@ -29,6 +29,8 @@ _MOST_DIMS = 64
 _PICKLES = (".pkl", ".pickle")
 _NOISE = "255"
 """Blackrock's sorting class for what is no spike."""
+_SORTED_NOISE = "noise"
+"""What Phy's ``cluster_group`` says of it."""
 
 
 @contextmanager
@@ -60,10 +62,13 @@ def open_neo(path: Path) -> Iterator[Source]:
 
 def _source(path: Path, segments: list[Any]) -> Source:
     trains: dict[str, list[npt.NDArray[Any]]] = {}
+    noise = set[str]()
     for segment in segments:
         for i, train in enumerate(segment.spiketrains):
             name = _unit_name(train, i)
-            if name.rpartition("#")[2] != _NOISE:
+            if _is_noise(train, name):
+                noise.add(name)
+            else:
                 trains.setdefault(name, []).append(train.rescale("s").magnitude)
     if not any(len(piece) for pieces in trains.values() for piece in pieces):
         got = f"none in {len(segments)} segments"
@@ -71,12 +76,19 @@ def _source(path: Path, segments: list[Any]) -> Source:
     times, rows = in_order(path, [np.concatenate(pieces) for pieces in trains.values()])
     spans = [[float(s.t_start.rescale("s")), float(s.t_stop.rescale("s"))] for s in segments]
     epochs = [epoch for segment in segments for epoch in segment.epochs]
+    session_id = path.resolve().name if path.is_dir() else path.stem
+    notes = []
+    if noise:
+        notes.append(f"left out as noise: {len(noise)} of {len(noise) + len(trains)} units")
+    if len(segments) > 1:
+        notes.append(f"{len(segments)} segments were put on one clock as the file says")
     return Source(
         path=path,
         format="neo",
-        session_id=path.stem,
+        session_id=session_id,
         subject_id="unknown",
-        unit_ids=tuple(f"{path.stem}/{name}" for name in trains),
+        unit_ids=tuple(f"{session_id}/{name}" for name in trains),
+        prefixed=True,
         spike_times=times,
         spike_units=rows,
         series=tuple(_series(segments)),
@@ -84,10 +96,13 @@ def _source(path: Path, segments: list[Any]) -> Source:
         trials=merged(np.concatenate([_interval(one) for one in epochs]))
         if epochs
         else NO_INTERVALS,
-        notes=(f"{len(segments)} segments were put on one clock as the file says",)
-        if len(segments) > 1
-        else (),
+        notes=tuple(notes),
     )
+
+
+def _is_noise(train: Any, name: str) -> bool:
+    group = str(train.annotations.get("group", "")).lower()
+    return name.rpartition("#")[2] == _NOISE or group == _SORTED_NOISE
 
 
 def _unit_name(train: Any, i: int) -> str:

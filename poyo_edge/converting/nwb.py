@@ -74,6 +74,7 @@ def _source(path: Path, nwb: Any, pynwb: Any) -> Source:
         session_id=session_id,
         subject_id=str((nwb.subject and nwb.subject.subject_id) or "unknown"),
         unit_ids=_unit_ids(units, session_id),
+        prefixed=True,
         spike_times=times,
         spike_units=rows,
         series=tuple(

@@ -54,6 +54,8 @@ class Source:
     """(K, 2) float64 seconds; may be empty."""
     domains: dict[str, FloatArray] = field(default_factory=dict)
     """Splits that the file holds already; "all" is the recording's own domain."""
+    prefixed: bool = False
+    """Unit ids are ``session_id/NAME`` because the file's own names hold for one session alone."""
     notes: tuple[str, ...] = ()
 
 
