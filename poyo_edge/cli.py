@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,6 +25,7 @@ from poyo_edge.commands import (
     DEPLOY,
     DEVICE,
     LOOK,
+    REFUSED,
     START,
     ArtifactPath,
     BackendName,
@@ -35,6 +37,7 @@ from poyo_edge.commands import (
     command,
     ended,
     needs,
+    refused,
     require_drawing,
 )
 from poyo_edge.console import Console, program
@@ -63,8 +66,14 @@ __all__ = [
 
 
 def main() -> None:
-    """Run the command line."""
-    app()
+    """Run the command line. What it cannot be called with is one line too, as every error is."""
+    try:
+        code = app(standalone_mode=len(sys.argv) == 1)  # alone it shows its help
+    except REFUSED as error:
+        code = refused(error).exit_code
+    except typer.Abort:
+        code = ended(KeyboardInterrupt("interrupted"), 130).exit_code
+    sys.exit(code)
 
 
 @app.callback(invoke_without_command=True)

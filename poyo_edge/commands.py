@@ -23,6 +23,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
+REFUSED: type[Exception] = typer.BadParameter.__bases__[0]
+"""What typer raises for words it cannot use: the usage error of the click that it comes with."""
 START, DEPLOY, DEVICE, LOOK = "Start here", "Export", "On the device", "Look"
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
@@ -74,6 +76,13 @@ def ended(error: BaseException, code: int) -> typer.Exit:
         traceback.print_exception(error)
     complain(error)
     return typer.Exit(code)
+
+
+def refused(error: Any) -> typer.Exit:
+    """The end of a command whose words typer cannot use."""
+    message = " ".join(error.format_message().split()).rstrip(".")
+    path = "poyo-edge" if error.ctx is None else error.ctx.command_path
+    return ended(UsageError(f"{message}; see {path} --help"), 2)
 
 
 def needs(extra: str, load: Callable[[], Any]) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from test_cli import run, run_json
+from commands import run, run_json
 
 
 def test_a_stream_is_decoded_and_says_what_the_system_granted(tiny: Path) -> None:

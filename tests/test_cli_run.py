@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_cli import run, run_json
+from commands import run, run_json
 
 from poyo_edge.console_live import LiveView
 from poyo_edge.journal import Journal

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from test_cli import run
+from commands import run
 
 from poyo_edge.artifact import MANIFEST, Artifact
 from poyo_edge.errors import ArtifactError, MissingExtraError, SignatureError, UsageError
