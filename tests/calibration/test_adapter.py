@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from teacher import DIM, T, adapter, lesson, prior
 
 from poyo_edge.artifact import ADAPT, PRIOR, Artifact
 from poyo_edge.calibration import Calibrator
@@ -25,9 +25,6 @@ from poyo_edge.calibration.prior import Prior
 from poyo_edge.errors import ArtifactError, BackendError
 from poyo_edge.runtime import Decoder
 from poyo_edge.spec import OutputScale
-
-sys.path.append(str(Path(__file__).parent))
-from teacher import DIM, T, adapter, lesson, prior
 
 if TYPE_CHECKING:
     from conftest import Rig

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from teacher import QUICK, TINY, lesson
 
 from poyo_edge.artifact import Artifact
 from poyo_edge.calibration import BackgroundFit, CalibratedSession, Calibrator, Progress
@@ -24,9 +25,6 @@ from poyo_edge.calibration.adapter import Adapter
 from poyo_edge.errors import CheckFailedError, UsageError
 from poyo_edge.runtime import Decoder, Status
 from poyo_edge.session import Session
-
-sys.path.append(str(Path(__file__).parent))
-from teacher import QUICK, TINY, lesson
 
 PRIORITY = os.getpriority(os.PRIO_PROCESS, 0) if sys.platform.startswith("linux") else 0
 """Of the main thread, before any fit."""

@@ -7,7 +7,6 @@ import datetime
 import json
 import math
 import re
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -16,13 +15,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-
-from poyo_edge.artifact import Artifact
-from poyo_edge.calibration import Calibrator, Progress
-from poyo_edge.errors import PoyoEdgeError, UsageError
-from poyo_edge.session import Session
-
-sys.path.append(str(Path(__file__).parent))
 from teacher import (
     LEARN,
     MINUTE_S,
@@ -41,6 +33,11 @@ from teacher import (
     run,
     search,
 )
+
+from poyo_edge.artifact import Artifact
+from poyo_edge.calibration import Calibrator, Progress
+from poyo_edge.errors import PoyoEdgeError, UsageError
+from poyo_edge.session import Session
 
 Float64 = npt.NDArray[np.float64]
 

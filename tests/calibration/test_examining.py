@@ -5,18 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import sys
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
-
-from poyo_edge.calibration.examining import alike
-from poyo_edge.calibration.labels import Labels
-from poyo_edge.errors import UsageError
-
-sys.path.append(str(Path(__file__).parent))
 from teacher import (
     QUICK,
     Lesson,
@@ -26,6 +18,10 @@ from teacher import (
     r2_of,
     session_of,
 )
+
+from poyo_edge.calibration.examining import alike
+from poyo_edge.calibration.labels import Labels
+from poyo_edge.errors import UsageError
 
 Float64 = npt.NDArray[np.float64]
 

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from teacher import LEARN, QUICK, TINY, Lesson, lesson
 
 from poyo_edge.calibration.in_loop import LoopCalibration
 from poyo_edge.errors import UsageError
 from poyo_edge.runtime import Decoder
 from poyo_edge.session import Session
-
-sys.path.append(str(Path(__file__).parent))
-from teacher import LEARN, QUICK, TINY, Lesson, lesson
 
 RATE = 30_000
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-import sys
 import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from teacher import QUICK, adapter, at_mean, lesson, prior, quiet, run, search
 
 from poyo_edge import tensors
 from poyo_edge.calibration import Progress
@@ -19,9 +19,6 @@ from poyo_edge.calibration.fitting import Tables
 from poyo_edge.calibration.resuming import ResumeFile
 from poyo_edge.calibration.search import ALL_STEPS, PAST_BEST, Search
 from poyo_edge.errors import SessionError
-
-sys.path.append(str(Path(__file__).parent))
-from teacher import QUICK, adapter, at_mean, lesson, prior, quiet, run, search
 
 CORE = "c0" * 32
 N_FITS = QUICK.n_folds + 1

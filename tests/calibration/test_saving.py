@@ -19,14 +19,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-
-from poyo_edge.artifact import Artifact
-from poyo_edge.calibration import CalibratedSession
-from poyo_edge.errors import CheckFailedError, SessionError, UsageError
-from poyo_edge.runtime import Decoder
-from poyo_edge.session import Session
-
-sys.path.append(str(Path(__file__).parent))
 from teacher import (
     QUICK,
     TINY,
@@ -39,6 +31,12 @@ from teacher import (
     of_another_core,
     r2_of,
 )
+
+from poyo_edge.artifact import Artifact
+from poyo_edge.calibration import CalibratedSession
+from poyo_edge.errors import CheckFailedError, SessionError, UsageError
+from poyo_edge.runtime import Decoder
+from poyo_edge.session import Session
 
 Float64 = npt.NDArray[np.float64]
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import re
-import sys
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from teacher import LEARN, QUICK, adapter, at_mean, lesson, prior, quiet, run, search
 
 import poyo_edge.calibration.search as search_module
 from poyo_edge.calibration import FitSettings, Progress
@@ -22,9 +21,6 @@ from poyo_edge.calibration.fitting import Tables
 from poyo_edge.calibration.judging import Judged
 from poyo_edge.calibration.search import ALL_STEPS, INTERRUPTED, PAST_BEST, TIME, Search
 from poyo_edge.errors import CheckFailedError, UsageError
-
-sys.path.append(str(Path(__file__).parent))
-from teacher import LEARN, QUICK, adapter, at_mean, lesson, prior, quiet, run, search
 
 N_FITS = QUICK.n_folds + 1
 Float64 = npt.NDArray[np.float64]

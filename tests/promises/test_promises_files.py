@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from teacher import QUICK, TINY, lesson, misled
 
 from poyo_edge import files
 from poyo_edge.artifact import CORE, CORE_ORT_CPU, MANIFEST, Artifact, FileRecord, read_manifest
@@ -34,9 +35,6 @@ from poyo_edge.runtime.engine_key import EngineKey
 from poyo_edge.runtime.engines import ENGINES, EngineRecord, EngineStore
 from poyo_edge.runtime.machine import Machine
 from poyo_edge.session import Session
-
-sys.path.append(str(Path(__file__).parents[1] / "calibration"))
-from teacher import QUICK, TINY, lesson, misled
 
 if TYPE_CHECKING:
     from conftest import Rig

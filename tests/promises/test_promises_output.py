@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from teacher import QUICK, TINY, lesson
 
 from poyo_edge.activity import Activity, activity_of
 from poyo_edge.artifact import Artifact
@@ -23,9 +23,6 @@ from poyo_edge.runtime.fallback import FallbackBackend
 from poyo_edge.runtime.verify import verify
 from poyo_edge.runtime.watchdog import Watchdog
 from poyo_edge.session import Session
-
-sys.path.append(str(Path(__file__).parents[1] / "calibration"))
-from teacher import QUICK, TINY, lesson
 
 if TYPE_CHECKING:
     from conftest import Rig
