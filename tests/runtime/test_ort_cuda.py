@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tiny_windows import tiny_windows
 
 from poyo_edge.artifact import CORE, Artifact
 from poyo_edge.errors import BackendError
 from poyo_edge.runtime.backends import OrtCpuBackend, open_backend
-from poyo_edge.runtime.core import Core
 from poyo_edge.runtime.ort_cuda import OrtCudaBackend
 
 
@@ -22,21 +22,7 @@ def core(tiny: Path) -> bytes:
 
 @pytest.fixture
 def feeds(tiny: Path) -> dict[str, Any]:
-    """Two windows of 30 and 600 spikes."""
-    artifact = Artifact.open(tiny)
-    session = artifact.session("tiny_a")
-    opened = Core.open(artifact, backend="ort-cpu")
-    constants = opened.constants(session.unit_embedding, session.session_embedding)
-    rng = np.random.default_rng(0)
-    mask = np.zeros((2, 600), np.bool_)
-    mask[0, rng.permutation(600)[:30]] = mask[1] = True
-    return {
-        "spike_unit": rng.integers(0, 12, (2, 600)).astype(np.int32),
-        "spike_time": rng.uniform(0, 1, (2, 600)).astype(np.float32),
-        "spike_mask": mask,
-        "query_time": np.array([[0.2, 1.0]] * 2, np.float32),
-        **constants.feeds(),
-    }
+    return tiny_windows(tiny, (30, 600))
 
 
 def test_bound_buffers_give_what_the_cpu_gives(core: bytes, feeds: dict[str, Any]) -> None:

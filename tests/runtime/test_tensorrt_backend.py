@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tiny_windows import tiny_windows
 from trt_double import Double
-from trt_engines import BUCKETS, ORIN, engines, three_windows
+from trt_engines import BUCKETS, ORIN, engines
 
 from poyo_edge.artifact import CORE, Artifact
 from poyo_edge.errors import BackendError, MissingExtraError
@@ -36,7 +37,7 @@ def backend(core: bytes, double: Double | None = None) -> TensorRTBackend:
 
 @pytest.fixture
 def feeds(tiny: Path) -> dict[str, Any]:
-    return three_windows(tiny)
+    return tiny_windows(tiny, (0, 40, 90))
 
 
 def test_it_says_what_the_cpu_says(core: bytes, feeds: dict[str, Any]) -> None:

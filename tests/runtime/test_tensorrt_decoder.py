@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny_windows import tiny_windows
 from trt_double import Double
-from trt_engines import ORIN, engines, three_windows
+from trt_engines import ORIN, engines
 
 from poyo_edge.artifact import CORE, Artifact
 from poyo_edge.errors import BackendError, UsageError
@@ -93,7 +94,7 @@ def test_nan_from_an_engine_is_a_failure_too(jetson: Path, double: Double) -> No
 
 
 def test_one_window_that_is_too_large_goes_to_the_cpu_alone(jetson: Path) -> None:
-    feeds = three_windows(jetson)
+    feeds = tiny_windows(jetson, (0, 40, 90))
     core = Core.open(Artifact.open(jetson))
     many = {name: np.zeros((1, 2000), feeds[name].dtype) for name in ("spike_unit", "spike_time")}
     many |= {"spike_mask": np.ones((1, 2000), np.bool_), "query_time": feeds["query_time"][:1]}
