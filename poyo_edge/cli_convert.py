@@ -20,7 +20,7 @@ def convert(
         Path, typer.Argument(help="NWB, torch_brain HDF5, .npz, .csv, or what neo reads.")
     ],
     behavior_file: Annotated[
-        Path | None, typer.Argument(help="Behaviour as .csv or .npz, where SOURCE lacks it.")
+        Path | None, typer.Argument(help="Behaviour of its own, as .csv or .npz.")
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="The recording; default SESSION.h5, here.")

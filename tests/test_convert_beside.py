@@ -15,6 +15,7 @@ from poyo_edge.recording import Recording
 RATE = 30_000
 TIMES = np.arange(600) / 10.0
 VELOCITY = np.stack([np.sin(TIMES), np.cos(TIMES)], axis=-1)
+SPIKES: dict[str, Any] = {"spike_times": TIMES, "spike_units": np.arange(600) % 2}
 GROUPS = {0: "good", 3: "noise", 7: "mua"}
 """Cluster 9 was looked at by nobody."""
 
@@ -57,21 +58,19 @@ def test_sorted_spikes_and_behavior_beside_them_become_one_recording(tmp_path: P
 
 
 def test_two_days_of_numbered_units_stay_two(tmp_path: Path) -> None:
-    arrays: dict[str, Any] = {"spike_times": TIMES, "spike_units": np.arange(600) % 2}
-    source = behavior_npz(tmp_path / "data.npz", **arrays)
+    source = behavior_npz(tmp_path / "data.npz", **SPIKES)
     names = set[str]()
     for day in ("day_1", "day_2"):
         convert(source, tmp_path / f"{day}.h5", ConvertOptions(session_id=day))
         names |= set(Recording.open(tmp_path / f"{day}.h5").unit_ids)
     assert names == {"day_1/unit_0", "day_1/unit_1", "day_2/unit_0", "day_2/unit_1"}
-    own = behavior_npz(tmp_path / "own.npz", **arrays, unit_ids=np.array(["a", "data/b"]))
+    own = behavior_npz(tmp_path / "own.npz", **SPIKES, unit_ids=np.array(["a", "data/b"]))
     convert(own, tmp_path / "own.h5", ConvertOptions(session_id="day_3"))
     assert Recording.open(tmp_path / "own.h5").unit_ids == ("a", "data/b")
 
 
 def test_behavior_of_both_files_is_taken_and_no_name_twice(tmp_path: Path) -> None:
-    arrays: dict[str, Any] = {"spike_times": TIMES, "spike_units": np.arange(600) % 2}
-    source = behavior_npz(tmp_path / "data.npz", **arrays)
+    source = behavior_npz(tmp_path / "data.npz", **SPIKES)
     (tmp_path / "eye.csv").write_text("time,eye.pos\n0.5,1\n1.5,2\n")
     convert(source, tmp_path / "d.h5", behavior_file=tmp_path / "eye.csv")
     assert Recording.open(tmp_path / "d.h5").behaviors == ("cursor.vel", "eye.pos")
@@ -91,8 +90,7 @@ def test_behavior_of_both_files_is_taken_and_no_name_twice(tmp_path: Path) -> No
 def test_behavior_that_cannot_be_used_is_one_sentence(
     tmp_path: Path, name: str, message: str
 ) -> None:
-    arrays: dict[str, Any] = {"spike_times": TIMES, "spike_units": np.arange(600) % 2}
-    np.savez(tmp_path / "only_spikes.npz", **arrays)
+    np.savez(tmp_path / "only_spikes.npz", **SPIKES)
     for junk in ("b.mat", "text.npz"):
         (tmp_path / junk).write_text("?")
     with pytest.raises(RecordingError, match=message):
@@ -101,8 +99,7 @@ def test_behavior_that_cannot_be_used_is_one_sentence(
 
 
 def test_the_behavior_file_is_never_written_over(tmp_path: Path) -> None:
-    arrays: dict[str, Any] = {"spike_times": TIMES, "spike_units": np.arange(600) % 2}
-    np.savez(tmp_path / "spikes.npz", **arrays)
+    np.savez(tmp_path / "spikes.npz", **SPIKES)
     beside = behavior_npz(tmp_path / "b.npz")
     before = beside.read_bytes()
     with pytest.raises(UsageError, match="a name that is free"):

@@ -12,9 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from poyo_edge.converting.source import NO_INTERVALS, FloatArray, Series, Source
-from poyo_edge.journal import STATUSES, Decoded, Journal, Labels, Spikes
+from poyo_edge.journal import STATUSES, Decoded, Journal, JournalHeader, Labels, Spikes
 
 Entry = TypeVar("Entry")
+DecodedAt = tuple[int, Decoded]
+"""The epoch that it belongs to, and a decoded value."""
 _APART_S = 2.0
 """Between two clocks of one journal: more than any window, so that none holds both."""
 
@@ -29,9 +31,38 @@ def open_journal(path: Path) -> Iterator[Source]:
     Raises:
         RecordingError: not a journal.
     """
-    journal = Journal(path)
-    spikes, labels, notes = list[Spikes](), list[Labels](), list[str]()
-    decoded = list[tuple[int, Decoded]]()
+    journal, notes = Journal(path), list[str]()
+    spikes, labels, decoded = _entries(journal, notes)
+    rate, header = journal.header.tick_rate_hz, journal.header
+    shifts, observed = _one_clock(_ticks_by_epoch(spikes, labels, decoded), rate)
+    if len(shifts) > 1:
+        notes.append(
+            f"the device's clock began anew {len(shifts) - 1} times; times go on behind it"
+        )
+    seconds = _joined([(one.ticks / rate + shifts[one.epoch]) for one in spikes])
+    rows = np.concatenate([np.empty(0, np.int32), *(one.rows for one in spikes)])
+    known = (rows >= 0) & (rows < len(header.unit_ids))
+    order = np.argsort(seconds[known], kind="stable")
+    yield Source(
+        path=path,
+        format="journal",
+        session_id=header.session_id,
+        subject_id=header.subject_id,
+        unit_ids=header.unit_ids,
+        spike_times=seconds[known][order],
+        spike_units=rows[known][order].astype(np.int64),
+        series=tuple(_all_series(labels, decoded, header, shifts)),
+        observed=observed,
+        trials=NO_INTERVALS,
+        notes=tuple(notes),
+    )
+
+
+def _entries(
+    journal: Journal, notes: list[str]
+) -> tuple[list[Spikes], list[Labels], list[DecodedAt]]:
+    """Spikes, labels and decoded values, and what was wrong with them as notes."""
+    spikes, labels, decoded = list[Spikes](), list[Labels](), list[DecodedAt]()
     for entry in journal.entries():
         if isinstance(entry, Spikes) and len(entry.ticks):
             spikes.append(entry)
@@ -46,27 +77,30 @@ def open_journal(path: Path) -> Iterator[Source]:
         notes.append(
             f"it was cut off: {journal.bytes_left_out} bytes of a last frame were left out"
         )
-    rate, header = journal.header.tick_rate_hz, journal.header
-    ticks = {
-        epoch: [one.ticks for one in spikes if one.epoch == epoch]
-        + [one.ticks for one in labels if one.epoch == epoch]
-        + [np.array([one.tick], np.int64) for at, one in decoded if at == epoch]
-        for epoch in sorted(
-            {one.epoch for one in spikes}
-            | {one.epoch for one in labels}
-            | {at for at, _ in decoded}
-        )
-    }
-    shifts, observed = _one_clock({e: np.concatenate(t) for e, t in ticks.items()}, rate)
-    if len(shifts) > 1:
-        notes.append(
-            f"the device's clock began anew {len(shifts) - 1} times; times go on behind it"
-        )
-    seconds = _joined([(one.ticks / rate + shifts[one.epoch]) for one in spikes])
-    rows = np.concatenate([np.empty(0, np.int32), *(one.rows for one in spikes)])
-    known = (rows >= 0) & (rows < len(header.unit_ids))
-    order = np.argsort(seconds[known], kind="stable")
-    series = []
+    return spikes, labels, decoded
+
+
+def _ticks_by_epoch(
+    spikes: list[Spikes], labels: list[Labels], decoded: list[DecodedAt]
+) -> dict[int, npt.NDArray[np.int64]]:
+    """All ticks of each epoch, in the order of epochs."""
+    found: dict[int, list[npt.NDArray[np.int64]]] = {}
+    pairs = [(one.epoch, one.ticks) for one in spikes]
+    pairs += [(one.epoch, one.ticks) for one in labels]
+    pairs += [(epoch, np.array([value.tick], np.int64)) for epoch, value in decoded]
+    for epoch, ticks in pairs:
+        found.setdefault(epoch, []).append(ticks)
+    return {epoch: np.concatenate(found[epoch]) for epoch in sorted(found)}
+
+
+def _all_series(
+    labels: list[Labels],
+    decoded: list[DecodedAt],
+    header: JournalHeader,
+    shifts: dict[int, float],
+) -> list[Series]:
+    """What was decoded, and the behaviour that came in."""
+    rate, series = header.tick_rate_hz, list[Series]()
     if decoded:
         at = np.array([one.tick / rate + shifts[epoch] for epoch, one in decoded])
         values = np.stack([one.value for _, one in decoded])
@@ -77,19 +111,7 @@ def open_journal(path: Path) -> Iterator[Source]:
         values = np.concatenate([one.values for one in labels])
         by_time = np.argsort(at, kind="stable")
         series.append(_series(header.behavior or "labels.value", at[by_time], values[by_time]))
-    yield Source(
-        path=path,
-        format="journal",
-        session_id=header.session_id,
-        subject_id=header.subject_id,
-        unit_ids=header.unit_ids,
-        spike_times=seconds[known][order],
-        spike_units=rows[known][order].astype(np.int64),
-        series=tuple(series),
-        observed=observed,
-        trials=NO_INTERVALS,
-        notes=tuple(notes),
-    )
+    return series
 
 
 def _one_clock(

@@ -44,7 +44,12 @@ class Desk(NamedTuple):
         return Done(code, out, err, self.out.read_bytes() == b"the old session")
 
     def started(self, *arguments: object, recording: Path | None = None) -> subprocess.Popen[str]:
-        words = ["calibrate", TINY, recording or self.recording, "-o", self.out, *arguments]
+        return self.command(
+            "calibrate", TINY, recording or self.recording, "-o", self.out, *arguments
+        )
+
+    def command(self, *words: object) -> subprocess.Popen[str]:
+        """Any command in the desk's folder, running."""
         return subprocess.Popen(
             [*WORDS, *map(str, words)],
             stdout=subprocess.PIPE,

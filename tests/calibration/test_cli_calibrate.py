@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from desk import ENVIRONMENT, PATIENCE_S, TEST_S, TRAIN_S, WORDS, Desk, finished, furnished, write
+from desk import PATIENCE_S, TEST_S, TRAIN_S, Desk, finished, furnished, write
 from teacher import lesson
 
 from poyo_edge.session import Session
@@ -80,18 +80,9 @@ def test_people_read_the_curve_and_what_to_type_next(desk: Desk) -> None:
         assert words in done.stdout
     line = done.stdout.rstrip().splitlines()[-1].split()
     assert line[1] == "replay"
-    replay = [str(word) for word in line[1:]]
-    again = subprocess.run(
-        [*WORDS, *replay, "--json"],
-        capture_output=True,
-        text=True,
-        env=ENVIRONMENT,
-        cwd=desk.folder,
-        timeout=PATIENCE_S,
-        check=False,
-    )
-    assert again.returncode == 0, again.stderr
-    assert json.loads(again.stdout)["r2"] > 0.9
+    code, out, err = finished(desk.command(*line[1:], "--json"))
+    assert code == 0, err
+    assert json.loads(out)["r2"] > 0.9
 
 
 def test_a_bad_session_is_refused_with_its_figures_and_the_old_one_stays(desk: Desk) -> None:

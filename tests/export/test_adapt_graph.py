@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 pytest.importorskip("torch")
@@ -13,6 +11,7 @@ pytest.importorskip("torch_brain.models")
 
 import onnx_ir as ir  # noqa: E402
 from adapt_oracle import SPECS, frozen  # noqa: E402
+from graph_signature import signature  # noqa: E402
 
 from poyo_edge.errors import CheckFailedError  # noqa: E402
 from poyo_edge.export.adapt import build_adapt  # noqa: E402
@@ -73,13 +72,3 @@ def test_an_invalid_graph_is_refused_by_the_name_of_its_file() -> None:
     message = r"^adapt\.onnx: expected a valid graph, got: .*NoSuchOperator"
     with pytest.raises(CheckFailedError, match=message):
         checked_model(graph, "adapt.onnx")
-
-
-def signature(values: Any) -> dict[str, tuple[str, list[str | int]]]:
-    return {
-        value.name: (
-            onnx.TensorProto.DataType.Name(value.type.tensor_type.elem_type),
-            [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim],
-        )
-        for value in values
-    }

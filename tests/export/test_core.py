@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ torch = pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("torch_brain.models")
 
+from graph_signature import signature  # noqa: E402
 from oracle import make_oracle  # noqa: E402
 
 from poyo_edge.export.fold import fold, half_split_order  # noqa: E402
@@ -184,7 +184,7 @@ def test_any_number_of_units_fits_one_core(n_units: int) -> None:
 
 def test_graph_keeps_the_contract_of_its_inputs(small: Pair) -> None:
     heads, latents, dim_head = 1, SMALL.n_latents, SMALL.dim_head
-    assert _signature(small.proto.graph.input) == {
+    assert signature(small.proto.graph.input) == {
         "spike_unit": ("INT32", ["batch", "n_spikes"]),
         "spike_time": ("FLOAT", ["batch", "n_spikes"]),
         "spike_mask": ("BOOL", ["batch", "n_spikes"]),
@@ -194,7 +194,7 @@ def test_graph_keeps_the_contract_of_its_inputs(small: Pair) -> None:
         "session_query": ("FLOAT", [SMALL.dim]),
         "query_time": ("FLOAT", ["batch", "n_queries"]),
     }
-    assert _signature(small.proto.graph.output) == {
+    assert signature(small.proto.graph.output) == {
         "prediction": ("FLOAT", ["batch", "n_queries", 3])
     }
 
@@ -222,13 +222,3 @@ def test_building_twice_gives_the_same_bytes() -> None:
 def test_half_split_order_puts_partners_of_a_pair_a_half_apart() -> None:
     order = half_split_order(np.array([3.0, 2.0, 0.0, 0.0]))
     assert order.tolist() == [0, 2, 1, 3, 4, 5, 6, 7]
-
-
-def _signature(values: Any) -> Mapping[str, tuple[str, list[str | int]]]:
-    return {
-        value.name: (
-            onnx.TensorProto.DataType.Name(value.type.tensor_type.elem_type),
-            [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim],
-        )
-        for value in values
-    }
