@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from common import describe, environment, markdown, run, say, write_json
+from parts.common import describe, environment, markdown, run, say, write_json
 
 from poyo_edge.calibration import Calibrator, FitSettings
 from poyo_edge.calibration.from_recording import add_recording

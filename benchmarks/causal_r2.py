@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from common import describe, environment, markdown, run, say, torch_brain_model, write_json
+from parts.common import describe, environment, markdown, run, say, torch_brain_model, write_json
 
 from poyo_edge.checkpoint import Checkpoint, load_checkpoint
 from poyo_edge.errors import CheckFailedError
@@ -29,7 +29,7 @@ from poyo_edge.export.pipeline import ExportOptions, export_checkpoint
 from poyo_edge.metrics import r2_per_dim
 from poyo_edge.recording import Recording
 from poyo_edge.runtime import Decoder
-from poyo_edge.runtime.replay import replay
+from poyo_edge.runtime.checks.replay import replay
 
 OURS, FLOAT64, FLOAT32 = "poyo-edge", "torch_brain float64", "torch_brain float32"
 PAIRS = ((OURS, FLOAT64), (OURS, FLOAT32), (FLOAT64, FLOAT32))

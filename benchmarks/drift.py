@@ -14,15 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import describe, environment, markdown, require, run, say, write_json
+from parts.common import describe, environment, markdown, require, run, say, write_json
 
-from poyo_edge.activity import recording_activity
-from poyo_edge.artifact import Artifact
+from poyo_edge.artifact import Artifact, Session, recording_activity
 from poyo_edge.recording import Recording
 from poyo_edge.runtime import Decoder, DecoderSettings, HealthSettings
+from poyo_edge.runtime.checks.replay import replay
 from poyo_edge.runtime.core import Core
-from poyo_edge.runtime.replay import replay
-from poyo_edge.session import Session
 
 HEALTH_FLAGS = ("drift", "coverage", "output_range")
 SHARES = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 1.0)

@@ -33,9 +33,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from common import describe, environment, markdown, require, run, say, write_json
-from feed_sender import NS, UNITS, names, stream
 from intake import random_artifact
+from parts.common import describe, environment, markdown, require, run, say, write_json
+from parts.feed_sender import NS, UNITS, names, stream
 
 from poyo_edge.errors import CheckFailedError
 from poyo_edge.journal import Decoded, Journal, Spikes
@@ -43,8 +43,8 @@ from poyo_edge.runtime import Decoder, Status
 from poyo_edge.runtime.feeds import Feed, open_feed
 from poyo_edge.runtime.feeds.blackrock import BlackrockFeed
 from poyo_edge.runtime.feeds.sockets import UdpFeed
+from poyo_edge.runtime.feeds.values import LoopResult
 from poyo_edge.runtime.health import SLOW
-from poyo_edge.runtime.loop_parts import LoopResult
 from poyo_edge.runtime.rig import Rig, RigSettings
 
 KINDS = ("callback", "udp", "tcp", "intan", "redis", "openephys", "lsl")
@@ -150,7 +150,7 @@ class Peer:
             words = ["redis-server", "--port", self.place, "--bind", "127.0.0.1", "--save", ""]
             self._server = started([*words, "--dir", str(self.folder)], "eady to accept")
         if self._sender is None:
-            script = [sys.executable, str(HERE / "feed_sender.py")]
+            script = [sys.executable, str(HERE / "parts" / "feed_sender.py")]
             self._sender = started([*script, self.kind, self.place, str(seconds)], "ready")
 
     def kill(self) -> None:

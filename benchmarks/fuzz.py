@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import describe, environment, markdown, run, say, write_json
+from parts.common import describe, environment, markdown, run, say, write_json
 
 from poyo_edge.errors import CheckFailedError
 from poyo_edge.runtime.feeds.blackrock import parse_event

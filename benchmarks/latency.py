@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from common import (
+from parts.common import (
     describe,
     environment,
     markdown,
@@ -30,7 +30,7 @@ from common import (
     torch_brain_model,
     write_json,
 )
-from latency_peers import (
+from parts.latency_peers import (
     EAGER,
     FOR_SCALE,
     OURS,

@@ -13,16 +13,16 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from common import describe, environment, run, say
 from intake import random_artifact
+from parts.common import describe, environment, run, say
 
 from poyo_edge.artifact import CORE, Artifact
 from poyo_edge.errors import BackendError
-from poyo_edge.export.windows import feeds, synthetic_windows
+from poyo_edge.export.parity.windows import feeds, synthetic_windows
 from poyo_edge.runtime.backends import openvino_version
+from poyo_edge.runtime.backends.ov.backend import PRECISIONS, OpenVinoBackend
+from poyo_edge.runtime.backends.ov.precision import CpuPrecision
 from poyo_edge.runtime.core import Core
-from poyo_edge.runtime.cpu_precision import CpuPrecision
-from poyo_edge.runtime.openvino_backend import PRECISIONS, OpenVinoBackend
 
 _CLI = "from poyo_edge.cli import main; main()"
 

@@ -1,4 +1,4 @@
-"""What does mixed precision cost on real recordings? Emulated: see ``export/emulation.py``.
+"""What does mixed precision cost on real recordings? Emulated (``export/precision/emulation.py``).
 
 For each recording, causally: R² of the FP32 core, what rounding takes from it, and the error in
 standard deviations of the output; beside it the same for the naive graph, all in low precision.
@@ -13,19 +13,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-from common import describe, environment, markdown, run, say, write_json
+from parts.common import describe, environment, markdown, run, say, write_json
 
-from poyo_edge.artifact import CORE, Artifact
+from poyo_edge.artifact import CORE, Artifact, Session
 from poyo_edge.errors import CheckFailedError, UsageError
-from poyo_edge.export.engine_parity import LIMIT_R2
-from poyo_edge.export.islands import ISLANDS, Rounding, survey
-from poyo_edge.export.precision import PRECISIONS
-from poyo_edge.export.windows import causal_windows, predict
+from poyo_edge.export.parity.engine import LIMIT_R2
+from poyo_edge.export.parity.windows import causal_windows, predict
+from poyo_edge.export.precision.islands import ISLANDS, Rounding, survey
+from poyo_edge.export.precision.mixed import PRECISIONS
 from poyo_edge.metrics import r2_per_dim
 from poyo_edge.recording import Recording
 from poyo_edge.runtime.core import Core
 from poyo_edge.runtime.intake import UnitTable
-from poyo_edge.session import Session
 
 NOTE = """\
 R² lost is that of the FP32 core less that of the emulated graph; negative means that rounding

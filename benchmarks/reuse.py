@@ -25,10 +25,10 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import onnxruntime
-from common import describe, environment, markdown, random_window, run, say, write_json
 from latency import CLOCKS, SIZES, random_model, time_interleaved
-from latency_peers import Setup, poyo_edge_ort_cpu, session_options
 from onnx import TensorProto, helper
+from parts.common import describe, environment, markdown, random_window, run, say, write_json
+from parts.latency_peers import Setup, poyo_edge_ort_cpu, session_options
 
 from poyo_edge.errors import CheckFailedError
 from poyo_edge.runtime.constants import rotate_halves, rotation

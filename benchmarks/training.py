@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import describe, environment, markdown, run, say, torch_brain_model, write_json
 from lightning.pytorch import Callback
+from parts.common import describe, environment, markdown, run, say, torch_brain_model, write_json
 from torch.utils.data import DataLoader
 from torch_brain.batching import collate, pad8
 from torch_brain.data import Data

@@ -22,8 +22,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import describe, environment, markdown, require, run, say
-from unit_id_sides import (
+from parts.common import describe, environment, markdown, require, run, say
+from parts.unit_id_sides import (
     FITTERS,
     OURS,
     STEPPERS,
@@ -37,7 +37,7 @@ from unit_id_sides import (
 
 from poyo_edge.checkpoint import load_checkpoint
 from poyo_edge.export.pipeline import ExportOptions, export_checkpoint
-from poyo_edge.files import write_bytes
+from poyo_edge.files.writing import write_bytes
 
 COLORS = {TORCH_BRAIN: "#2563eb", WIENER: "#8a8f98", OURS: "#c2410c"}
 WARM_UPS = 3

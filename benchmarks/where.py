@@ -18,14 +18,14 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-from common import describe, environment, markdown, random_window, run, say, write_json
 from latency import SIZES, random_model
-from latency_peers import Setup, core_feeds, session_options
+from parts.common import describe, environment, markdown, random_window, run, say, write_json
+from parts.latency_peers import Setup, core_feeds, session_options
 
-from poyo_edge.export.fusion import fuse_for_ort_cpu
+from poyo_edge.export.graph.fusion import fuse_for_ort_cpu
 from poyo_edge.figures import draw_shares
 from poyo_edge.runtime.backends import Feeds
-from poyo_edge.runtime.openvino_backend import OpenVinoBackend
+from poyo_edge.runtime.backends.ov.backend import OpenVinoBackend
 
 PARTS = {
     "attention to spikes": r"encoder\.attention\.(fused|score|weight|spike_value)",

@@ -8,8 +8,8 @@ from poyo_edge.calibration.background import BackgroundFit
 from poyo_edge.calibration.calibrated import CalibratedSession, Quality
 from poyo_edge.calibration.calibrator import Calibrator
 from poyo_edge.calibration.examining import Examination
-from poyo_edge.calibration.fitting import FitSettings
-from poyo_edge.calibration.search import Progress
+from poyo_edge.calibration.fit.fitting import FitSettings
+from poyo_edge.calibration.fit.search import Progress
 
 __all__ = [
     "BackgroundFit",

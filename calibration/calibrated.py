@@ -7,11 +7,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from poyo_edge.calibration.judging import Point
+from poyo_edge.artifact import Session
+from poyo_edge.calibration.fit.judging import Point
 from poyo_edge.errors import CheckFailedError
-from poyo_edge.files import atomic_path
+from poyo_edge.files.writing import atomic_path
 from poyo_edge.runtime.decoder import Decoder
-from poyo_edge.session import Session
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

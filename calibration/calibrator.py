@@ -12,22 +12,20 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from poyo_edge.activity import activity_of
-from poyo_edge.artifact import Artifact
-from poyo_edge.calibration.adapter import Adapter
+from poyo_edge.artifact import Artifact, Session, SessionHeader, activity_of
 from poyo_edge.calibration.background import BackgroundFit
 from poyo_edge.calibration.calibrated import CalibratedSession, Quality
-from poyo_edge.calibration.checks import remarks, require_usable
 from poyo_edge.calibration.examining import Examination, UnitPart, alike, unit_parts
-from poyo_edge.calibration.fitting import FitSettings
-from poyo_edge.calibration.judging import Point
-from poyo_edge.calibration.labels import LabelCollector
-from poyo_edge.calibration.prior import Prior
-from poyo_edge.calibration.resuming import ResumeFile
-from poyo_edge.calibration.search import ALL_STEPS, PAST_BEST, OnProgress, Search
-from poyo_edge.calibration.start import first_guess, from_session
+from poyo_edge.calibration.fit.adapter import Adapter
+from poyo_edge.calibration.fit.checks import remarks, require_usable
+from poyo_edge.calibration.fit.fitting import FitSettings
+from poyo_edge.calibration.fit.judging import Point
+from poyo_edge.calibration.fit.labels import LabelCollector
+from poyo_edge.calibration.fit.prior import Prior
+from poyo_edge.calibration.fit.resuming import ResumeFile
+from poyo_edge.calibration.fit.search import ALL_STEPS, PAST_BEST, OnProgress, Search
+from poyo_edge.calibration.fit.start import first_guess, from_session
 from poyo_edge.errors import UsageError
-from poyo_edge.session import Session, SessionHeader
 
 Float32 = npt.NDArray[np.float32]
 

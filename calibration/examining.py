@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from poyo_edge.calibration.adapter import Adapter
-from poyo_edge.calibration.labels import Labels
-from poyo_edge.calibration.prior import Prior
-from poyo_edge.calibration.search import Search
+from poyo_edge.calibration.fit.adapter import Adapter
+from poyo_edge.calibration.fit.labels import Labels
+from poyo_edge.calibration.fit.prior import Prior
+from poyo_edge.calibration.fit.search import Search
 from poyo_edge.metrics import r2_per_dim
 from poyo_edge.spec import JsonRecord
 

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from poyo_edge.artifact import Session
 from poyo_edge.calibration.background import BackgroundFit
 from poyo_edge.calibration.calibrator import Calibrator
-from poyo_edge.calibration.fitting import FitSettings
+from poyo_edge.calibration.fit.fitting import FitSettings
 from poyo_edge.errors import UsageError
 from poyo_edge.runtime.decoder import Decoder
-from poyo_edge.session import Session
 
 _log = logging.getLogger(__name__)
 _PIECE_S = 1.0

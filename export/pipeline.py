@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from poyo_edge.activity import Activity, recording_activity
 from poyo_edge.artifact import (
     ADAPT,
     CORE,
@@ -22,33 +21,36 @@ from poyo_edge.artifact import (
     PRIOR,
     SESSIONS,
     WEIGHTS,
+    Activity,
     FileRecord,
     Golden,
     Manifest,
+    Session,
+    SessionHeader,
+    recording_activity,
 )
 from poyo_edge.checkpoint import Checkpoint, load_checkpoint
+from poyo_edge.checkpoint.weight_health import WeightHealth, weight_health
 from poyo_edge.errors import UsageError
-from poyo_edge.export.adapt import build_adapt
-from poyo_edge.export.adapt_parity import GradientParity, compare_gradients
-from poyo_edge.export.fold import FoldedWeights, fold
-from poyo_edge.export.fusion import fuse_for_ort_cpu
-from poyo_edge.export.graph import build_core
-from poyo_edge.export.meter import Progress
-from poyo_edge.export.parity import Parity, Reference, compare, compare_variant
-from poyo_edge.export.prior import prior_tensors
+from poyo_edge.export.graph.adapt import build_adapt
+from poyo_edge.export.graph.core import build_core
+from poyo_edge.export.graph.fold import FoldedWeights, fold
+from poyo_edge.export.graph.fusion import fuse_for_ort_cpu
+from poyo_edge.export.graph.prior import prior_tensors
+from poyo_edge.export.parity.adapt import GradientParity, compare_gradients
+from poyo_edge.export.parity.core import Parity, Reference, compare, compare_variant
+from poyo_edge.export.parity.meter import Progress
+from poyo_edge.export.parity.windows import Window, recorded_windows, synthetic_windows
 from poyo_edge.export.provenance import TABLES, core_hash, source_record, tool_versions
 from poyo_edge.export.report import write_report
-from poyo_edge.export.windows import Window, recorded_windows, synthetic_windows
-from poyo_edge.files import atomic_folder, require_free, safe_name, sha256_file
-from poyo_edge.health import WeightHealth, weight_health
+from poyo_edge.files.tensors import to_bytes
+from poyo_edge.files.writing import atomic_folder, require_free, safe_name, sha256_file
 from poyo_edge.recording import Recording
-from poyo_edge.recording_confined import open_confined
-from poyo_edge.runtime.backends import OrtCpuBackend
+from poyo_edge.recording.confined import open_confined
+from poyo_edge.runtime.backends.opening import OrtCpuBackend
+from poyo_edge.runtime.checks.replay import draw, replay
 from poyo_edge.runtime.constants import session_constants
 from poyo_edge.runtime.decoder import Decoder
-from poyo_edge.runtime.replay import draw, replay
-from poyo_edge.session import Session, SessionHeader
-from poyo_edge.tensors import to_bytes
 
 MAX_SPIKES = 8192
 _GOLDEN_SPIKES = 1000

@@ -19,7 +19,19 @@ from pathlib import Path
 
 import numpy as np
 
-from poyo_edge.artifact import GOLDEN, MANIFEST, WEIGHTS, Artifact, read_manifest
+from poyo_edge.artifact import (
+    GOLDEN,
+    MANIFEST,
+    WEIGHTS,
+    Artifact,
+    Session,
+    read_header,
+    read_manifest,
+)
+from poyo_edge.artifact.onnx_guard import require_plain_onnx
+from poyo_edge.artifact.session import _HEADER_KEY as HEADER_KEY
+from poyo_edge.artifact.session import _header as header
+from poyo_edge.artifact.signing import _signature as read_signature
 from poyo_edge.converting.journal_file import open_journal
 from poyo_edge.errors import (
     ArtifactError,
@@ -30,18 +42,13 @@ from poyo_edge.errors import (
     SignatureError,
     UsageError,
 )
-from poyo_edge.export.build_plan import read_plan
+from poyo_edge.export.engines.plan import read_plan
 from poyo_edge.journal import JournalHeader, JournalWriter
-from poyo_edge.onnx_guard import require_plain_onnx
 from poyo_edge.recording import Recording, write_recording
-from poyo_edge.runtime.cpu_precision import read_precision
-from poyo_edge.runtime.engine_key import EngineKey
-from poyo_edge.runtime.engines import EngineRecord, EngineStore
-from poyo_edge.runtime.machine import Machine
-from poyo_edge.session import _HEADER_KEY as HEADER_KEY
-from poyo_edge.session import Session, read_header
-from poyo_edge.session import _header as header
-from poyo_edge.signing import _signature as read_signature
+from poyo_edge.runtime.backends.machine import Machine
+from poyo_edge.runtime.backends.ov.precision import read_precision
+from poyo_edge.runtime.backends.trt.engine_key import EngineKey
+from poyo_edge.runtime.backends.trt.engines import EngineRecord, EngineStore
 from poyo_edge.spec import ModelSpec
 
 ROOT = Path(__file__).parents[1]
@@ -300,7 +307,9 @@ def read_pickles_here() -> None:
     """Read the pickles of checkpoints in this process, so that the fuzzer sees the way."""
     import safetensors.torch
 
-    from poyo_edge import checkpoint_confined, checkpoint_file, checkpoint_unpickling
+    from poyo_edge.checkpoint import confined as checkpoint_confined
+    from poyo_edge.checkpoint import file as checkpoint_file
+    from poyo_edge.checkpoint import unpickling as checkpoint_unpickling
 
     def read_here(data: bytes) -> object:
         reply = checkpoint_unpickling._reply(data)

@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from poyo_edge.artifact import SESSIONS, Artifact
+from poyo_edge.artifact import SESSIONS, Artifact, Session
 from poyo_edge.errors import FileProblemError, MissingExtraError
 from poyo_edge.journal import MAGIC as JOURNAL_MAGIC
 from poyo_edge.journal import Decoded, Journal, Labels, Spikes
-from poyo_edge.recording_confined import open_confined
-from poyo_edge.session import Session
+from poyo_edge.recording.confined import open_confined
 
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _SAFETENSORS = ".safetensors"

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from poyo_edge.errors import RecordingError, UsageError
-from poyo_edge.files import require_folder
+from poyo_edge.files.writing import require_folder
 from poyo_edge.spec import JsonRecord, is_text
 
 MAGIC = b"POYOJRN1"

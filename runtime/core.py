@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from poyo_edge.artifact import CORE, CORE_ORT_CPU, Artifact
+from poyo_edge.files.tensors import Tensors
 from poyo_edge.runtime.backends import (
     Backend,
     CpuSource,
@@ -15,10 +16,9 @@ from poyo_edge.runtime.backends import (
     open_backend,
     openvino_version,
 )
+from poyo_edge.runtime.backends.ov.precision import approved_precision
+from poyo_edge.runtime.backends.trt.engines import ENGINES
 from poyo_edge.runtime.constants import SessionConstants, constant_shapes, session_constants
-from poyo_edge.runtime.cpu_precision import approved_precision
-from poyo_edge.runtime.engines import ENGINES
-from poyo_edge.tensors import Tensors
 
 Float32 = npt.NDArray[np.float32]
 

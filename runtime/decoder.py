@@ -12,20 +12,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from poyo_edge.artifact import Artifact
+from poyo_edge.artifact import Artifact, Session
+from poyo_edge.artifact.signing import require_signed
 from poyo_edge.errors import UsageError
+from poyo_edge.runtime.backends.keep_warm import keep_warm
 from poyo_edge.runtime.clock_units import ClockUnits
 from poyo_edge.runtime.constants import SessionConstants
 from poyo_edge.runtime.core import Core
 from poyo_edge.runtime.failsafe import Failsafe, Status
 from poyo_edge.runtime.health import SLOW, HealthMonitor, LatencyBudget
 from poyo_edge.runtime.intake import Intake, UnitTable, as_times
-from poyo_edge.runtime.keep_warm import keep_warm
 from poyo_edge.runtime.latency import LatencyHistogram
 from poyo_edge.runtime.result import DecoderSettings, Result
 from poyo_edge.runtime.ring import Rows, SpikeRing, Times
-from poyo_edge.session import Session
-from poyo_edge.signing import require_signed
 from poyo_edge.tokens import relative_times
 
 _log = logging.getLogger(__name__)

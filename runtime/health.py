@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from poyo_edge.activity import Activity
+from poyo_edge.artifact import Activity
 from poyo_edge.errors import UsageError
 from poyo_edge.runtime.intake import Counters
 

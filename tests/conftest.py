@@ -13,17 +13,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from helpers.paths import TINY
 
-from poyo_edge.artifact import Artifact
+from poyo_edge.artifact import Artifact, Session
 from poyo_edge.runtime import Decoder, Result
 from poyo_edge.runtime.core import Core
-from poyo_edge.session import Session
 from poyo_edge.tokens import cut_window
 
-pytest_plugins = ["checkpoint_fixtures"]
+pytest_plugins = ["helpers.checkpoints.fixtures"]
 Times = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int32]
-TINY = Path(__file__).parent / "data" / "tiny.poyo"
 
 
 def pytest_report_header() -> list[str]:

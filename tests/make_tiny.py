@@ -27,11 +27,11 @@ from poyo_edge.artifact import (
     Artifact,
     FileRecord,
     Manifest,
+    Session,
 )
 from poyo_edge.export.pipeline import ExportOptions, export_checkpoint
-from poyo_edge.files import atomic_folder, sha256_file
+from poyo_edge.files.writing import atomic_folder, sha256_file
 from poyo_edge.model import POYO
-from poyo_edge.session import Session
 from poyo_edge.spec import ModelSpec
 
 TINY = Path(__file__).parent / "data" / "tiny.poyo"

@@ -2,7 +2,7 @@
 
 ``python tests/mutants.py`` copies the source into a temporary folder, changes one text there for
 each promise in turn, runs that promise's test and prints a table; exit code 1 if a test passes
-without its guard. ``tests/test_mutants.py`` holds the texts to the source.
+without its guard. ``tests/house/test_mutants.py`` holds the texts to the source.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ MUTANTS = (
     ),
     Mutant(
         "R07",
-        "runtime/loop.py",
+        "runtime/rig/loop.py",
         "newest = math.floor(device_now / self._period)",
         "newest = due",
         "going to the newest window",
@@ -102,35 +102,35 @@ MUTANTS = (
     ),
     Mutant(
         "R10",
-        "runtime/fallback.py",
+        "runtime/backends/fallback.py",
         "except Exception as problem:  # Whatever it is, this window still has a second chance.",
         "except ZeroDivisionError as problem:",
         "the second chance after a failure",
     ),
     Mutant(
         "R11",
-        "runtime/verify.py",
+        "runtime/checks/verify.py",
         "    # A NaN compares false and so fails.\n    ok = bool(worst <= tolerance)",
         "    ok = True",
         "comparing golden windows",
     ),
     Mutant(
         "R12",
-        "poyo_edge/files.py",
+        "poyo_edge/files/writing.py",
         "    with atomic_path(path) as temporary:\n        temporary.write_bytes(data)",
         "    Path(path).write_bytes(data)",
         "writing under a temporary name",
     ),
     Mutant(
         "R13",
-        "poyo_edge/artifact.py",
+        "poyo_edge/artifact/artifact.py",
         "if digest != record.sha256:",
         "if False:",
         "SHA-256 of files",
     ),
     Mutant(
         "R14",
-        "poyo_edge/session.py",
+        "poyo_edge/artifact/session.py",
         "if core_hash is not None and header.core_hash != core_hash:",
         "if False:",
         "comparing a session's core",
@@ -151,21 +151,21 @@ MUTANTS = (
     ),
     Mutant(
         "R17",
-        "poyo_edge/checkpoint_*.py",
+        "poyo_edge/checkpoint/*.py",
         "torch.load(io.BytesIO(data), weights_only=True",
         "torch.load(io.BytesIO(data), weights_only=False",
         "the restricted unpickler",
     ),
     Mutant(
         "R18",
-        "runtime/engines.py",
+        "runtime/backends/trt/engines.py",
         "        if digest != record.sha256:",
         "        if False:",
         "SHA-256 of an engine",
     ),
     Mutant(
         "R19",
-        "poyo_edge/artifact.py",
+        "poyo_edge/artifact/artifact.py",
         "                require_plain_onnx(data, artifact.path / name)",
         "                pass",
         "the look into a graph before ONNX Runtime sees it",

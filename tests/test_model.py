@@ -12,7 +12,7 @@ import pytest
 torch_brain_models = pytest.importorskip("torch_brain.models", reason="torch_brain is the oracle")
 
 import torch  # noqa: E402
-from oracle import make_oracle  # noqa: E402
+from helpers.oracle import make_oracle  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 from poyo_edge.errors import UsageError  # noqa: E402

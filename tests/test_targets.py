@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
+from helpers.paths import ROOT
 
 from poyo_edge.errors import UsageError
 from poyo_edge.targets import (
@@ -41,7 +41,7 @@ def test_a_mistyped_target_is_told_which_one_was_meant(typed: str, meant: str) -
 def test_cuda_python_is_asked_for_in_one_way() -> None:
     """The extra, and what each target says to install."""
     tomllib = pytest.importorskip("tomllib", reason="Python 3.10 cannot read pyproject.toml")
-    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert tuple(project["optional-dependencies"]["tensorrt"]) == CUDA_PYTHON
     jetsons = [target for target in TARGETS.values() if target.built_on_device]
     assert len({target.install for target in jetsons}) == 1

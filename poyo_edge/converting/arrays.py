@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from poyo_edge.converting.source import NO_INTERVALS, FloatArray, IntArray, Series, Source
-from poyo_edge.recording_rules import refuse
+from poyo_edge.recording.rules import refuse
 
 
 @contextmanager

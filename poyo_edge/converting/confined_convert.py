@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from poyo_edge.confined import BeyondLimitsError, call_confined
 from poyo_edge.converting.convert import ConvertOptions, convert, describe
-from poyo_edge.recording_confined import beyond_limits
+from poyo_edge.files.confined import BeyondLimitsError, call_confined
+from poyo_edge.recording.confined import beyond_limits
 
 TIME_LIMIT_S = 300
 """Of a processor, and as much again for each gigabyte."""

@@ -14,9 +14,9 @@ from poyo_edge.converting.opening import open_source
 from poyo_edge.converting.source import FloatArray, Series, Source, merged
 from poyo_edge.converting.splitting import SPLITS, split_domains
 from poyo_edge.errors import RecordingError, UsageError
-from poyo_edge.files import require_folder, safe_name
+from poyo_edge.files.writing import require_folder, safe_name
 from poyo_edge.recording import Recording, write_recording
-from poyo_edge.recording_rules import check_ascending, check_spikes
+from poyo_edge.recording.rules import check_ascending, check_spikes
 
 SHARES = (0.7, 0.1, 0.2)
 Samples = tuple[FloatArray, npt.NDArray[Any]]

@@ -23,7 +23,7 @@ from poyo_edge.converting.source import (
     unique_keys,
 )
 from poyo_edge.errors import MissingExtraError
-from poyo_edge.recording_rules import refuse
+from poyo_edge.recording.rules import refuse
 
 _MOST_DIMS = 64
 _PICKLES = (".pkl", ".pickle")

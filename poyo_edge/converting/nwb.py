@@ -22,7 +22,7 @@ from poyo_edge.converting.source import (
     unique_keys,
 )
 from poyo_edge.errors import MissingExtraError, RecordingError
-from poyo_edge.recording_rules import refuse
+from poyo_edge.recording.rules import refuse
 
 _NO_BEHAVIOR = ("ElectricalSeries", "SpikeEventSeries", "ImageSeries", "OnePhotonSeries",
                 "TwoPhotonSeries", "RoiResponseSeries", "AnnotationSeries", "IndexSeries",

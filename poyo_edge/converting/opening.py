@@ -11,7 +11,7 @@ import h5py
 
 from poyo_edge.converting.source import Source
 from poyo_edge.journal import is_journal
-from poyo_edge.recording_rules import refuse
+from poyo_edge.recording.rules import refuse
 
 
 @contextmanager

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from poyo_edge.converting.source import NO_INTERVALS, FloatArray, Series, Source
-from poyo_edge.recording_rules import INDEX_1S, refuse
+from poyo_edge.recording.rules import INDEX_1S, refuse
 
 _UNIT_NAMES = ("id", "unit_name", "name", "unit_id")
 _SPLITS = ("train", "valid", "test")

@@ -20,9 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from poyo_edge.errors import RecordingError
-from poyo_edge.recording import read_behavior, within
-from poyo_edge.recording_access import attribute, child, values
-from poyo_edge.recording_reading import (
+from poyo_edge.recording.access import attribute, child, values
+from poyo_edge.recording.reading import (
     behavior_names,
     dataset_of,
     read_domains,
@@ -32,7 +31,8 @@ from poyo_edge.recording_reading import (
     sample_mask,
     sample_times,
 )
-from poyo_edge.recording_rules import FloatArray, IntArray, check_spikes, refuse
+from poyo_edge.recording.recording import read_behavior, within
+from poyo_edge.recording.rules import FloatArray, IntArray, check_spikes, refuse
 
 STRIDE = 1024
 """One of so many times is kept in memory."""

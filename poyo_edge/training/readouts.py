@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from poyo_edge.checkpoint_file import read_checkpoint_file
+from poyo_edge.checkpoint.file import read_checkpoint_file
 from poyo_edge.spec import OutputScale
 
 

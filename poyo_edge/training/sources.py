@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from poyo_edge.errors import MissingExtraError, RecordingError, UsageError
-from poyo_edge.recording_reading import listing
+from poyo_edge.recording.reading import listing
 from poyo_edge.spec import OutputScale
 from poyo_edge.training.lazy import LazyRecording
 from poyo_edge.training.recipe import Recipe, Source

@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch import seed_everything
 
 from poyo_edge.checkpoint import Checkpoint, load_checkpoint
-from poyo_edge.checkpoint_file import read_checkpoint_file
+from poyo_edge.checkpoint.file import read_checkpoint_file
 from poyo_edge.errors import CheckpointError
 from poyo_edge.model import POYO, VocabEmbedding
 from poyo_edge.spec import OutputScale

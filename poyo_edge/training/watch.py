@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from lightning.pytorch import Callback, Trainer
 
+from poyo_edge.checkpoint.weight_health import weight_health
 from poyo_edge.errors import CheckFailedError, CheckpointError
-from poyo_edge.files import atomic_path
-from poyo_edge.health import weight_health
+from poyo_edge.files.writing import atomic_path
 from poyo_edge.model import POYO
 from poyo_edge.training.start import Plan
 from poyo_edge.training.validation import Validation

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from poyo_edge.errors import MissingExtraError, UsageError
 from poyo_edge.runtime.feeds.feed import POLL_S, Feed, Receiver
 from poyo_edge.runtime.feeds.parsing import MOST_SPIKES, spread_counts
-from poyo_edge.runtime.loop_parts import LoopResult
+from poyo_edge.runtime.feeds.values import LoopResult
 
 CROSSINGS_MS, COUNTS_MS = 1.0, 20.0
 _MOST_CHANNELS = 1 << 15

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from poyo_edge.errors import MissingExtraError
 from poyo_edge.journal import STATUSES
 from poyo_edge.runtime.feeds.feed import POLL_S, Feed, Receiver
-from poyo_edge.runtime.loop_parts import LoopResult
+from poyo_edge.runtime.feeds.values import LoopResult
 
 _CORRECT_EACH_S = 5.0
 _NS = 1_000_000_000

@@ -16,7 +16,7 @@ import numpy as np
 
 from poyo_edge.errors import MissingExtraError, UsageError
 from poyo_edge.runtime.feeds.feed import POLL_S, Feed, Receiver
-from poyo_edge.runtime.loop_parts import LoopResult
+from poyo_edge.runtime.feeds.values import LoopResult
 
 _LONGEST_HEADER = 1 << 16
 _MOST_WAITING = 1 << 16

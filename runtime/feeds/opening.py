@@ -8,7 +8,7 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from poyo_edge.errors import UsageError
 from poyo_edge.runtime.feeds.feed import Feed
-from poyo_edge.runtime.loop_parts import LoopResult
+from poyo_edge.runtime.feeds.values import LoopResult
 
 FEEDS = {
     "udp": "udp://HOST:PORT?rate=1e9&bits=32",

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from poyo_edge.errors import UsageError
-from poyo_edge.recording_confined import open_confined
+from poyo_edge.recording.confined import open_confined
 from poyo_edge.runtime.feeds.feed import Feed, Receiver
 
 _PACKET_S = 0.001

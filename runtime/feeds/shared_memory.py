@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from poyo_edge.errors import UsageError
 from poyo_edge.journal import STATUSES
-from poyo_edge.runtime.loop_parts import LoopResult
+from poyo_edge.runtime.feeds.values import LoopResult
 
 _HEAD = struct.Struct("<QqdII")
 _SEQUENCE = struct.Struct("<Q")

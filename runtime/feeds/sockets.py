@@ -10,7 +10,7 @@ import time
 from poyo_edge.errors import UsageError
 from poyo_edge.runtime.feeds.feed import POLL_S, Feed, Receiver
 from poyo_edge.runtime.feeds.parsing import parse_json
-from poyo_edge.runtime.loop_parts import LoopResult
+from poyo_edge.runtime.feeds.values import LoopResult
 
 _DATAGRAM = 1 << 16
 _LONGEST_LINE = 1 << 20

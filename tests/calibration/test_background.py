@@ -12,19 +12,18 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from teacher import QUICK, TINY, lesson
+from helpers.calibrating.teacher import QUICK, lesson
+from helpers.paths import TESTS, TINY
 
-from poyo_edge.artifact import Artifact
+from poyo_edge.artifact import Artifact, Session
 from poyo_edge.calibration import BackgroundFit, CalibratedSession, Calibrator, Progress
-from poyo_edge.calibration.adapter import Adapter
+from poyo_edge.calibration.fit.adapter import Adapter
 from poyo_edge.errors import CheckFailedError, UsageError
 from poyo_edge.runtime import Decoder, Status
-from poyo_edge.session import Session
 
 PRIORITY = os.getpriority(os.PRIO_PROCESS, 0) if sys.platform.startswith("linux") else 0
 """Of the main thread, before any fit."""
@@ -378,7 +377,7 @@ def test_two_fits_at_once_leave_pythons_lock_as_it_was() -> None:
 LEAVING = """
 import atexit, sys
 sys.path.append({folder!r})
-from teacher import LEARN, lesson
+from helpers.calibrating.teacher import LEARN, lesson
 atexit.register(lambda: print(fit.result(0.0).quality.stopped))
 fit = lesson().calibrator(LEARN).start()
 while fit.progress is None:
@@ -388,7 +387,7 @@ while fit.progress is None:
 
 def test_a_program_may_end_before_the_fit_does() -> None:
     """The fit ends within a step, so that its thread never finds Python taken down around it."""
-    code = LEAVING.format(folder=str(Path(__file__).parent))
+    code = LEAVING.format(folder=str(TESTS))
     for _ in range(2):
         done = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False

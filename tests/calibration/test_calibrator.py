@@ -15,11 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from teacher import (
+from helpers.calibrating.teacher import (
     LEARN,
     MINUTE_S,
     QUICK,
-    TINY,
     Lesson,
     T,
     adapter,
@@ -33,11 +32,11 @@ from teacher import (
     run,
     search,
 )
+from helpers.paths import TINY
 
-from poyo_edge.artifact import Artifact
+from poyo_edge.artifact import Artifact, Session
 from poyo_edge.calibration import Calibrator, Progress
 from poyo_edge.errors import PoyoEdgeError, UsageError
-from poyo_edge.session import Session
 
 Float64 = npt.NDArray[np.float64]
 

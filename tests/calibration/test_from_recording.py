@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from desk import TEST_S, TRAIN_S, write
-from teacher import lesson
+from helpers.calibrating.desk import TEST_S, TRAIN_S, write
+from helpers.calibrating.teacher import lesson
 
 from poyo_edge.calibration.from_recording import add_recording
 from poyo_edge.recording import Recording

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from teacher import LEARN, QUICK, TINY, Lesson, lesson
+from helpers.calibrating.teacher import LEARN, QUICK, Lesson, lesson
+from helpers.paths import TINY
 
+from poyo_edge.artifact import Session
 from poyo_edge.calibration.in_loop import LoopCalibration
 from poyo_edge.errors import UsageError
 from poyo_edge.runtime import Decoder
-from poyo_edge.session import Session
 
 RATE = 30_000
 

@@ -19,9 +19,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from teacher import (
+from helpers.calibrating.teacher import (
     QUICK,
-    TINY,
     adapter,
     bits,
     drifted,
@@ -31,12 +30,12 @@ from teacher import (
     of_another_core,
     r2_of,
 )
+from helpers.paths import TINY
 
-from poyo_edge.artifact import Artifact
+from poyo_edge.artifact import Artifact, Session
 from poyo_edge.calibration import CalibratedSession
 from poyo_edge.errors import CheckFailedError, SessionError, UsageError
 from poyo_edge.runtime import Decoder
-from poyo_edge.session import Session
 
 Float64 = npt.NDArray[np.float64]
 

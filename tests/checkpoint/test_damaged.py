@@ -13,13 +13,7 @@ import pytest
 pytest.importorskip("torch_brain.models", reason="torch_brain writes the files")
 
 import torch
-from checkpoint_files import (
-    State,
-    plain_pickle,
-    save,
-    torch_legacy,
-    torch_zip,
-)
+from helpers.checkpoints.files import State, plain_pickle, save, torch_legacy, torch_zip
 from torch import nn
 
 from poyo_edge.checkpoint import load_checkpoint

@@ -5,16 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from helpers.paths import ROOT
 
 pytest.importorskip("torch_brain.models", reason="torch_brain writes the files")
 
-from checkpoint_files import State
-from checkpoint_relatives import WRITERS
+from helpers.checkpoints.files import State
+from helpers.checkpoints.relatives import WRITERS
 
 from poyo_edge.checkpoint import open_checkpoint
 from poyo_edge.errors import CheckpointError
 
-PAGE = Path(__file__).parents[2] / "docs" / "checkpoints.md"
+PAGE = ROOT / "docs" / "checkpoints.md"
 
 
 def outcome(state: State, file: Path, layout: str) -> str:

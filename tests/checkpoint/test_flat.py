@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("torch_brain.models", reason="torch_brain writes the files")
 
 import torch
-from checkpoint_files import (
+from helpers.checkpoints.files import (
     MODEL_HYPER,
     OMEGA,
     SHARED,
@@ -31,7 +31,7 @@ from checkpoint_files import (
 from torch import Tensor
 
 from poyo_edge.checkpoint import load_checkpoint
-from poyo_edge.checkpoint_layout import expected_shapes, omega_formula
+from poyo_edge.checkpoint.layout import expected_shapes, omega_formula
 from poyo_edge.errors import CheckpointError, UsageError
 from poyo_edge.model import POYO, RotaryTimeEmbedding
 from poyo_edge.spec import POYO_1_3M, ModelSpec, OutputScale

@@ -16,7 +16,7 @@ import pytest
 pytest.importorskip("torch_brain.models", reason="torch_brain writes the files")
 
 import torch
-from checkpoint_files import (
+from helpers.checkpoints.files import (
     SPEC,
     UNITS,
     WRITERS,
@@ -121,7 +121,7 @@ def test_an_archive_that_unpacks_to_more_than_itself_is_refused(state: State, fi
 def test_the_child_that_reads_can_open_nothing() -> None:
     code = (
         "import os, socket\n"
-        "from poyo_edge.checkpoint_unpickling import _confine\n"
+        "from poyo_edge.checkpoint.unpickling import _confine\n"
         "_confine(0)\n"
         "for attempt in (lambda: os.open('/dev/null', 0), socket.socket):\n"
         "    try:\n        attempt()\n"

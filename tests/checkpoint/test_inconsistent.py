@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("torch_brain.models", reason="torch_brain writes the files")
 
 import torch
-from checkpoint_files import (
+from helpers.checkpoints.files import (
     MODEL_HYPER,
     OMEGA,
     SESSIONS,

@@ -13,7 +13,7 @@ pytest.importorskip("torch_brain.models", reason="torch_brain writes the files")
 
 import safetensors.torch
 import torch
-from checkpoint_files import (
+from helpers.checkpoints.files import (
     MODEL_HYPER,
     State,
     assert_decodes_like,
@@ -23,7 +23,7 @@ from checkpoint_files import (
     old_omega,
     save,
 )
-from checkpoint_relatives import (
+from helpers.checkpoints.relatives import (
     DIM,
     EXTRA,
     TASKS,

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.paths import SHARED
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
@@ -17,11 +18,11 @@ pytest.importorskip("matplotlib")
 from poyo_edge.artifact import Artifact  # noqa: E402
 from poyo_edge.errors import CheckFailedError, UsageError  # noqa: E402
 from poyo_edge.export import pipeline  # noqa: E402
-from poyo_edge.export.fold import FoldedWeights, fold  # noqa: E402
+from poyo_edge.export.graph.fold import FoldedWeights, fold  # noqa: E402
 from poyo_edge.export.pipeline import ExportOptions, export_checkpoint  # noqa: E402
 from poyo_edge.model import POYO  # noqa: E402
-from poyo_edge.runtime.verify import verify  # noqa: E402
-from poyo_edge.simulate import Simulation, simulate_study  # noqa: E402
+from poyo_edge.runtime.checks.verify import verify  # noqa: E402
+from poyo_edge.simulation.recordings import Simulation, simulate_study  # noqa: E402
 from poyo_edge.spec import ModelSpec  # noqa: E402
 
 SPEC = ModelSpec(
@@ -34,7 +35,6 @@ SPEC = ModelSpec(
     dim_out=2,
     rotating_pairs=4,
 )
-SHARED = Path(__file__).parents[3] / "shared"
 
 
 @pytest.fixture(scope="module")

@@ -15,10 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from teacher import QUICK, TINY, lesson, misled
+from helpers.calibrating.teacher import QUICK, lesson, misled
+from helpers.paths import TESTS, TINY
 
-from poyo_edge import files
-from poyo_edge.artifact import CORE, CORE_ORT_CPU, MANIFEST, Artifact, FileRecord, read_manifest
+from poyo_edge.artifact import (
+    CORE,
+    CORE_ORT_CPU,
+    MANIFEST,
+    Artifact,
+    FileRecord,
+    Session,
+    read_manifest,
+)
 from poyo_edge.errors import (
     ArtifactError,
     BackendError,
@@ -28,18 +36,18 @@ from poyo_edge.errors import (
     SessionError,
     UsageError,
 )
-from poyo_edge.files import sha256_bytes
+from poyo_edge.files import writing as files
+from poyo_edge.files.writing import sha256_bytes
 from poyo_edge.journal import Journal, JournalHeader, JournalWriter
-from poyo_edge.runtime import Decoder, backends
-from poyo_edge.runtime.engine_key import EngineKey
-from poyo_edge.runtime.engines import ENGINES, EngineRecord, EngineStore
-from poyo_edge.runtime.machine import Machine
-from poyo_edge.session import Session
+from poyo_edge.runtime import Decoder
+from poyo_edge.runtime.backends import opening as backends
+from poyo_edge.runtime.backends.machine import Machine
+from poyo_edge.runtime.backends.trt.engine_key import EngineKey
+from poyo_edge.runtime.backends.trt.engines import ENGINES, EngineRecord, EngineStore
 
 if TYPE_CHECKING:
     from conftest import Rig
 
-HERE = Path(__file__).parent
 ORIN = Machine(sm="87", driver="12.6", l4t="36.4.3", tensorrt="10.3.0")
 
 
@@ -57,7 +65,7 @@ def test_R12_a_save_that_is_killed_leaves_the_old_or_the_new(
     """At every line of ours (``killer.py``), and cut off at every byte."""
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else tmp_path) as folder:
-        command = [sys.executable, str(HERE / "killer.py"), folder]
+        command = [sys.executable, str(TESTS / "helpers" / "killer.py"), folder]
         done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     found = {one["save"]: one for one in map(json.loads, done.stdout.splitlines())}
@@ -331,7 +339,7 @@ sys.dont_write_bytecode = True
 sys.addaudithook(audit)
 import numpy as np
 from poyo_edge.runtime import Decoder
-from poyo_edge.runtime.verify import verify
+from poyo_edge.runtime.checks.verify import verify
 from poyo_edge.calibration import Calibrator, FitSettings
 decoder = Decoder.open(artifact, "tiny_a", backend="ort-cpu")
 times = np.sort(np.random.default_rng(0).uniform(0, 40, 4000))

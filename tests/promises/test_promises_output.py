@@ -11,18 +11,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from teacher import QUICK, TINY, lesson
+from helpers.calibrating.teacher import QUICK, lesson
+from helpers.paths import TINY
 
-from poyo_edge.activity import Activity, activity_of
-from poyo_edge.artifact import Artifact
+from poyo_edge.artifact import Activity, Artifact, Session, activity_of
 from poyo_edge.calibration import Calibrator
-from poyo_edge.calibration.adapter import Adapter
+from poyo_edge.calibration.fit.adapter import Adapter
 from poyo_edge.errors import BackendError, CheckFailedError, SessionError, UsageError
 from poyo_edge.runtime import Decoder, DecoderSettings, HealthSettings, Status
-from poyo_edge.runtime.fallback import FallbackBackend
-from poyo_edge.runtime.verify import verify
+from poyo_edge.runtime.backends.fallback import FallbackBackend
+from poyo_edge.runtime.checks.verify import verify
 from poyo_edge.runtime.watchdog import Watchdog
-from poyo_edge.session import Session
 
 if TYPE_CHECKING:
     from conftest import Rig

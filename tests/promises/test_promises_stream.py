@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from poyo_edge.artifact import Session
 from poyo_edge.runtime import DecoderSettings, Status
 from poyo_edge.runtime.core import Core
 from poyo_edge.runtime.decoder import Decoder
-from poyo_edge.runtime.device_clock import DeviceClock
 from poyo_edge.runtime.feeds.blackrock import parse_event
 from poyo_edge.runtime.feeds.brand import parse_bin
 from poyo_edge.runtime.feeds.intan import MAGIC, IntanParser
 from poyo_edge.runtime.feeds.open_ephys import parse_spike
 from poyo_edge.runtime.feeds.parsing import parse_json
 from poyo_edge.runtime.feeds.sockets import LineBuffer
-from poyo_edge.runtime.loop import DecodeLoop
-from poyo_edge.runtime.loop_parts import LoopResult, LoopSettings
-from poyo_edge.session import Session
+from poyo_edge.runtime.feeds.values import LoopResult, LoopSettings
+from poyo_edge.runtime.rig.device_clock import DeviceClock
+from poyo_edge.runtime.rig.loop import DecodeLoop
 
 if TYPE_CHECKING:
     from conftest import Rig

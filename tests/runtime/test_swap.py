@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from poyo_edge.artifact import Session
 from poyo_edge.errors import SessionError, UsageError
 from poyo_edge.runtime import Decoder, Status
-from poyo_edge.session import Session
 
 if TYPE_CHECKING:
     from conftest import Rig

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from poyo_edge.artifact import Session
 from poyo_edge.runtime import DecoderSettings, Result
-from poyo_edge.session import Session
 
 if TYPE_CHECKING:
     from conftest import Rig

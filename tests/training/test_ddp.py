@@ -8,13 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers.paths import TESTS
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("lightning")
 pytest.importorskip("torch_brain")
 
-from ddp_gradients import STEPS, gradients, recipe  # noqa: E402
-from tiny_run import tiny_study  # noqa: E402
+from helpers.ddp_gradients import STEPS, gradients, recipe  # noqa: E402
+from helpers.tiny_run import tiny_study  # noqa: E402
 
 from poyo_edge.training.sources import open_sessions  # noqa: E402
 from poyo_edge.training.windows import StepBatches  # noqa: E402
@@ -35,11 +36,15 @@ def test_devices_share_the_windows_of_a_step(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_two_processes_give_the_gradients_of_one(tmp_path: Path) -> None:
     tiny_study(tmp_path)
-    here = Path(__file__).parent
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     done = subprocess.run(
-        [*command, str(here / "ddp_gradients.py"), str(tmp_path), str(tmp_path / "two.pt")],
-        env={**os.environ, "PYTHONPATH": str(here), "OMP_NUM_THREADS": "1"},
+        [
+            *command,
+            str(TESTS / "helpers" / "ddp_gradients.py"),
+            str(tmp_path),
+            str(tmp_path / "two.pt"),
+        ],
+        env={**os.environ, "PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         check=False,

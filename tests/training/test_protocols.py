@@ -14,13 +14,13 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("lightning")
 pytest.importorskip("torch_brain")
 
-from tiny_run import TINY  # noqa: E402
+from helpers.tiny_run import TINY  # noqa: E402
 
-from poyo_edge.evaluating import _acausal, _window_starts  # noqa: E402
+from poyo_edge.evaluation.baselines import BASELINES, Labelled  # noqa: E402
+from poyo_edge.evaluation.evaluate import _acausal, _window_starts  # noqa: E402
 from poyo_edge.metrics import r2_per_dim  # noqa: E402
 from poyo_edge.recording import Recording  # noqa: E402
-from poyo_edge.simulate import Simulation, simulate_study  # noqa: E402
-from poyo_edge.training.baselines import BASELINES, Labelled  # noqa: E402
+from poyo_edge.simulation.recordings import Simulation, simulate_study  # noqa: E402
 from poyo_edge.training.lazy import LazyRecording  # noqa: E402
 from poyo_edge.wiener import bin_counts  # noqa: E402
 

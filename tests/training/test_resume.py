@@ -17,7 +17,8 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("lightning")
 pytest.importorskip("torch_brain")
 
-from tiny_run import TINY, tiny_study  # noqa: E402
+from helpers.paths import TESTS  # noqa: E402
+from helpers.tiny_run import TINY, tiny_study  # noqa: E402
 
 from poyo_edge.errors import CheckpointError, UsageError  # noqa: E402
 from poyo_edge.training import train  # noqa: E402
@@ -79,11 +80,10 @@ def test_a_process_that_was_killed_can_be_resumed(study: Path, tmp_path: Path) -
         "    if step == 9: os.kill(os.getpid(), 9)\n"
         "train(sys.argv[1], LAMB, 'run.ckpt', state='run.resume', on_progress=kill)\n"
     )
-    folder = str(Path(__file__).parent)
     done = subprocess.run(
         [sys.executable, "-c", code, str(study)],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": folder},
+        env={**os.environ, "PYTHONPATH": f"{TESTS}:{TESTS / 'training'}"},
         capture_output=True,
         check=False,
     )

@@ -14,14 +14,14 @@ import pytest
 
 from poyo_edge.errors import CheckFailedError, MissingExtraError, RecordingError, UsageError
 from poyo_edge.recording import Recording, write_recording
-from poyo_edge.simulate import Simulation, simulate_study
+from poyo_edge.simulation.recordings import Simulation, simulate_study
 from poyo_edge.tokens import latent_tokens, window_tokens
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("lightning")
 models = pytest.importorskip("torch_brain.models")
 
-import tiny_run  # noqa: E402
+from helpers import tiny_run  # noqa: E402
 
 from poyo_edge.model import POYO  # noqa: E402
 from poyo_edge.training import Source, TrainingResult, train  # noqa: E402

@@ -1,0 +1,1 @@
+"""The fit itself: labels, gradients, steps, folds, judgement."""

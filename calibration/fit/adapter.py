@@ -1,0 +1,151 @@
+"""What a fit asks the model: gradients of a batch (``adapt.onnx``) and causal predictions.
+
+Legend: B batch, N spike tokens, Q queries, S behaviour samples, O outputs, U units, D model dim.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from poyo_edge.artifact import ADAPT, Artifact
+from poyo_edge.calibration.fit.labels import Labels
+from poyo_edge.errors import ArtifactError, BackendError
+from poyo_edge.runtime.backends import open_ort_cpu
+from poyo_edge.runtime.core import Core
+from poyo_edge.tokens import relative_times
+
+Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Feeds = dict[str, npt.NDArray[Any]]
+_OUTPUTS = ["loss", "unit_embedding_gradient", "session_embedding_gradient"]
+_LEARNED_AT_ONCE, _JUDGED_AT_ONCE = 8, 4
+"""Windows in one run of a graph: more are no faster on a CPU, and take more memory."""
+_INSIDE_S = 1e-6
+"""Times nearer than this are equal."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Weighting:
+    """How much each labelled sample of a window counts."""
+
+    tail_s: float
+    """The last seconds of a window, in which a sample counts in full."""
+    early: float
+    """What an earlier sample counts."""
+
+
+class Adapter:
+    """The model of one artifact, for fitting. Everything but the two tables is frozen."""
+
+    def __init__(self, artifact: Artifact, *, threads: int = 1) -> None:
+        """Open ``adapt.onnx`` and the core.
+
+        Raises:
+            ArtifactError: the artifact has no ``adapt.onnx``, or a file is damaged.
+            MissingExtraError, BackendError: ONNX Runtime is absent or cannot open a graph.
+        """
+        if ADAPT not in artifact.manifest.files:
+            raise ArtifactError(
+                artifact.path,
+                ADAPT,
+                expected="the graph of gradients",
+                got="an artifact without one",
+                do="export the checkpoint again with this version of poyo-edge",
+            )
+        self.artifact = artifact
+        self.spec = artifact.manifest.spec
+        self.window_s = self.spec.window_seconds
+        self.core = Core.open(artifact, backend="ort-cpu", threads=threads)
+        self._session = open_ort_cpu(artifact.read(ADAPT), threads=threads, what=ADAPT)
+        self._scale, self._offset = artifact.manifest.output.arrays(self.spec.dim_out)
+
+    def gradients(
+        self, batch: Feeds, units: Float32, session: Float32
+    ) -> tuple[float, Float32, Float32]:
+        """Loss of a batch, and its gradients with respect to units (U, D) and session (D,).
+
+        The batch is run in parts; losses and gradients are weighted by the parts' labels.
+
+        Raises:
+            BackendError: ONNX Runtime failed.
+        """
+        tables = {"unit_embedding": units, "session_embedding": session}
+        sums: list[Any] = [0.0, np.zeros_like(units), np.zeros_like(session)]
+        total = float(batch["target_weight"].sum())
+        for first in range(0, len(batch["spike_unit"]), _LEARNED_AT_ONCE):
+            part = {k: v[first : first + _LEARNED_AT_ONCE] for k, v in batch.items()}
+            width = int(part["spike_mask"].sum(1).max(initial=0))
+            part |= {k: part[k][:, :width] for k in ("spike_unit", "spike_time", "spike_mask")}
+            try:
+                found = self._session.run(_OUTPUTS, {**part, **tables})
+            except Exception as problem:
+                raise BackendError(f"ort-cpu: {ADAPT}: {problem}") from problem
+            share = np.float32(part["target_weight"].sum() / total)
+            sums = [so_far + share * new for so_far, new in zip(sums, found, strict=True)]
+        loss, by_units, by_session = sums
+        return float(loss), np.asarray(by_units), np.asarray(by_session)
+
+    def batch(self, labels: Labels, ends: Ints, weighting: Weighting) -> Feeds:
+        """Windows that end at the samples ``ends`` (B,), labelled with all samples in them."""
+        times = labels.times[ends]
+        first = np.searchsorted(labels.times, times - self.window_s, side="left")
+        spikes = self._spikes(labels, times)
+        queries = first[:, None] + np.arange(int((ends - first).max()) + 1)
+        inside = queries <= ends[:, None]
+        queries = np.minimum(queries, ends[:, None])
+        # At most T: rounding may give a query a time just outside of its window.
+        start = (times - self.window_s)[:, None]
+        query_time = np.clip(labels.times[queries] - start, 0.0, self.window_s)
+        weight = np.where(
+            query_time > self.window_s - weighting.tail_s + _INSIDE_S, 1.0, weighting.early
+        )
+        target = (labels.values[queries] - self._offset) / self._scale
+        return {
+            **spikes,
+            "query_time": query_time.astype(np.float32),
+            "target": target.astype(np.float32),
+            "target_weight": (weight * inside).astype(np.float32),
+        }
+
+    def predict(self, labels: Labels, samples: Ints, units: Float32, session: Float32) -> Float64:
+        """Causal predictions (S, O) in behaviour units: for each sample [t - T, t), query t."""
+        constants = self.core.constants(units, session).feeds()
+        query = np.full((1, 1), self.window_s, np.float32)
+        out = [np.empty((0, self.spec.dim_out))]
+        for first in range(0, len(samples), _JUDGED_AT_ONCE):
+            times = labels.times[samples[first : first + _JUDGED_AT_ONCE]]
+            feeds = {**self._spikes(labels, times), "query_time": query.repeat(len(times), 0)}
+            prediction = self.core.backend.run({**feeds, **constants})[:, 0]
+            out.append(prediction.astype(np.float64) * self._scale + self._offset)
+        return np.concatenate(out)
+
+    def _spikes(self, labels: Labels, ends: Float64) -> Feeds:
+        """Spike tokens of the windows [t - T, t), the newest ``max_spikes`` of each, padded."""
+        starts = ends - self.window_s
+        last = np.searchsorted(labels.spike_times, ends, side="left")
+        first = np.searchsorted(labels.spike_times, starts, side="left")
+        first = np.maximum(first, last - self.artifact.manifest.max_spikes)
+        at = first[:, None] + np.arange(int((last - first).max(initial=0)))
+        mask = at < last[:, None]
+        at = np.where(mask, at, 0)
+        if not len(labels.spike_times):
+            return _no_spikes(len(ends))
+        time = relative_times(labels.spike_times[at], starts[:, None], self.window_s)
+        return {
+            "spike_unit": np.where(mask, labels.spike_rows[at], 0).astype(np.int32),
+            "spike_time": np.where(mask, time, 0).astype(np.float32),
+            "spike_mask": mask,
+        }
+
+
+def _no_spikes(count: int) -> Feeds:
+    return {
+        "spike_unit": np.empty((count, 0), np.int32),
+        "spike_time": np.empty((count, 0), np.float32),
+        "spike_mask": np.empty((count, 0), np.bool_),
+    }

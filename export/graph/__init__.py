@@ -1,0 +1,1 @@
+"""The folded core and its gradients as ONNX graphs."""

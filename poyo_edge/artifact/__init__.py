@@ -1,0 +1,43 @@
+"""Artifacts and session files: what a device is given, checked before anything is used."""
+
+from poyo_edge.artifact.activity import Activity, activity_of, recording_activity
+from poyo_edge.artifact.artifact import (
+    ADAPT,
+    CORE,
+    CORE_ORT_CPU,
+    GOLDEN,
+    MANIFEST,
+    PRIOR,
+    SESSIONS,
+    WEIGHTS,
+    Artifact,
+    FileRecord,
+    Golden,
+    GoldenGradients,
+    Manifest,
+    read_manifest,
+)
+from poyo_edge.artifact.session import Session, SessionHeader, read_header
+
+__all__ = [
+    "ADAPT",
+    "CORE",
+    "CORE_ORT_CPU",
+    "GOLDEN",
+    "MANIFEST",
+    "PRIOR",
+    "SESSIONS",
+    "WEIGHTS",
+    "Activity",
+    "Artifact",
+    "FileRecord",
+    "Golden",
+    "GoldenGradients",
+    "Manifest",
+    "Session",
+    "SessionHeader",
+    "activity_of",
+    "read_header",
+    "read_manifest",
+    "recording_activity",
+]

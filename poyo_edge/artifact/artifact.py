@@ -1,0 +1,382 @@
+"""The artifact ``NAME.poyo/``: everything that a device needs, with a manifest that vouches for it.
+
+manifest.json        what this is, and SHA-256 and size of every file
+core.onnx            the folded core
+core.ort-cpu.onnx    the same with ONNX Runtime's own operators, for its CPU provider
+adapt.onnx           loss and gradients, to fit new sessions
+weights.safetensors  what the session constants need
+prior.safetensors    what trained embeddings look like
+golden.safetensors   windows with expected outputs
+sessions/*.session   known sessions
+report.json, report.html, *.png
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from poyo_edge.artifact.onnx_guard import require_plain_onnx
+from poyo_edge.artifact.session import Session, read_header
+from poyo_edge.errors import ArtifactError, UsageError
+from poyo_edge.files import tensors
+from poyo_edge.files.writing import safe_name, sha256_bytes
+from poyo_edge.spec import JsonRecord, ModelSpec, OutputScale
+
+SCHEMA = "poyo-edge/artifact"
+SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
+CORE = "core.onnx"
+CORE_ORT_CPU = "core.ort-cpu.onnx"
+"""Optional: artifacts without it run the core itself there."""
+ADAPT = "adapt.onnx"
+WEIGHTS = "weights.safetensors"
+PRIOR = "prior.safetensors"
+GOLDEN = "golden.safetensors"
+SESSIONS = "sessions"
+_REQUIRED = (CORE, ADAPT, WEIGHTS, PRIOR, GOLDEN)
+_FEED, _EXPECTED = "adapt.feed.", "adapt.expected."
+_FILE_NAME = re.compile(r"(sessions/)?[A-Za-z0-9_-][A-Za-z0-9._-]*")
+_KINDS = {
+    "name": str,
+    "behavior": str,
+    "core_hash": str,
+    "created": str,
+    "max_spikes": int,
+    "source": dict,
+    "tools": dict,
+}
+_REPAIR = "copy the whole artifact again or export it again"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class FileRecord(JsonRecord):
+    """SHA-256 (hexadecimal) and size in bytes of one file of the artifact."""
+
+    sha256: str
+    size: int
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.sha256, str) or not isinstance(self.size, int):
+            raise UsageError(f"files: expected sha256 and size, got {self.sha256!r}, {self.size!r}")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """The contents of ``manifest.json``."""
+
+    name: str
+    spec: ModelSpec
+    output: OutputScale
+    behavior: str
+    """What is decoded, as GROUP.KEY of a recording; empty when unknown."""
+    core_hash: str
+    source: dict[str, Any]
+    """The checkpoint: file name, sha256, layout, container, notes."""
+    max_spikes: int
+    """Most spikes that one window is decoded from; the newest are kept."""
+    files: dict[str, FileRecord]
+    tools: dict[str, str]
+    created: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The manifest as JSON values, with a checksum of them."""
+        values = {
+            **{f.name: getattr(self, f.name) for f in dataclasses.fields(self)},
+            "spec": self.spec.to_json(),
+            "output": self.output.to_json(),
+            "files": {name: record.to_json() for name, record in sorted(self.files.items())},
+        }
+        versions = {"schema": SCHEMA, "schema_version": SCHEMA_VERSION}
+        return {**versions, **values, "checksum": _checksum(values)}
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class GoldenGradients:
+    """A batch of labelled windows with the gradients of the checkpoint's own model."""
+
+    feeds: dict[str, npt.NDArray[Any]]
+    """The inputs of ``adapt.onnx``."""
+    expected: dict[str, npt.NDArray[np.float32]]
+    """Its outputs."""
+    tolerance: float
+    """Largest allowed error of an output, relative to its largest entry."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Golden:
+    """Windows with the outputs of the checkpoint's own model, for ``verify``."""
+
+    unit_embedding: npt.NDArray[np.float32]
+    session_embedding: npt.NDArray[np.float32]
+    windows: tuple[dict[str, npt.NDArray[Any]], ...]
+    """Each with spike_time (N,) float32, spike_unit (N,) int32, query_time (Q,) float32 and
+    prediction (Q, O) float32 in the model's scale."""
+    tolerance: float
+    """Largest allowed absolute error of a prediction."""
+    gradients: GoldenGradients
+
+    def to_bytes(self) -> bytes:
+        """The contents of ``golden.safetensors``."""
+        arrays: dict[str, npt.NDArray[Any]] = {
+            "unit_embedding": self.unit_embedding,
+            "session_embedding": self.session_embedding,
+        }
+        for i, window in enumerate(self.windows):
+            arrays |= {f"{i}.{name}": array for name, array in window.items()}
+        gradients = self.gradients
+        arrays |= {f"{_FEED}{name}": array for name, array in gradients.feeds.items()}
+        arrays |= {f"{_EXPECTED}{name}": array for name, array in gradients.expected.items()}
+        tolerances = {
+            "tolerance": repr(self.tolerance),
+            "gradient_tolerance": repr(gradients.tolerance),
+        }
+        return tensors.to_bytes(arrays, tolerances)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Artifact:
+    """An artifact whose manifest has been read and whose files have been checked."""
+
+    path: Path
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, path: str | Path) -> Artifact:
+        """Read the manifest, check size and SHA-256 of every file it lists, and look into graphs.
+
+        Raises:
+            ArtifactError: anything missing, damaged, of a newer schema or malformed, or a graph
+                that ``require_plain_onnx`` refuses.
+        """
+        artifact = cls(path=Path(path), manifest=read_manifest(path))
+        for name in artifact.manifest.files:
+            data = artifact.read(name)
+            if name.endswith(".onnx"):
+                require_plain_onnx(data, artifact.path / name)
+        return artifact
+
+    def read(self, name: str) -> bytes:
+        """The checked bytes of a listed file.
+
+        Raises:
+            ArtifactError: missing, or size or SHA-256 differ from the manifest.
+        """
+        path, record = self.path / name, self.manifest.files[name]
+        if not path.exists():
+            raise ArtifactError(
+                path, "file", expected="one that the manifest lists", got="none", do=_REPAIR
+            )
+        data = tensors.read_file(path, ArtifactError)
+        if len(data) != record.size:
+            raise ArtifactError(
+                path, "size", expected=f"{record.size} bytes", got=len(data), do=_REPAIR
+            )
+        digest = sha256_bytes(data)
+        if digest != record.sha256:
+            raise ArtifactError(
+                path, "sha256", expected=record.sha256[:12], got=digest[:12], do=_REPAIR
+            )
+        return data
+
+    def weights(self, shapes: Mapping[str, tuple[int, ...]]) -> tensors.Tensors:
+        """The tensors of ``weights.safetensors``, checked against ``shapes``."""
+        path = self.path / WEIGHTS
+        arrays, _ = tensors.from_bytes(self.read(WEIGHTS), path, ArtifactError)
+        return {
+            name: tensors.require_tensor(arrays, name, shape, path, ArtifactError)
+            for name, shape in shapes.items()
+        }
+
+    def golden(self) -> Golden:
+        """The golden windows."""
+        path = self.path / GOLDEN
+        arrays, metadata = tensors.from_bytes(self.read(GOLDEN), path, ArtifactError)
+        try:
+            return _golden(arrays, metadata)
+        except (KeyError, ValueError) as problem:
+            raise ArtifactError(
+                path, "contents", expected="golden windows", got=repr(problem), do=_REPAIR
+            ) from problem
+
+    def session_files(self) -> dict[str, Path]:
+        """Session id → file, of all sessions in the artifact's folder; of two with one id that
+        which the manifest lists."""
+        paths = sorted((self.path / SESSIONS).glob("*.session"))
+        paths.sort(key=lambda path: f"{SESSIONS}/{path.name}" in self.manifest.files)
+        return {read_header(path).session_id: path for path in paths}
+
+    def session(self, session: str | Path | None = None) -> Session:
+        """A session by file or id; None takes the only one there is.
+
+        Raises:
+            SessionError: the file cannot be used with this core.
+            ArtifactError: the manifest lists it, and it was changed since.
+            UsageError: no such session, or None where there are none or several.
+        """
+        path, spec = self._session_path(session), self.manifest.spec
+        name = f"{SESSIONS}/{path.name}"
+        if name in self.manifest.files and path.parent == self.path / SESSIONS:
+            data = self.read(name)  # what is used is what was checked
+            core = self.manifest.core_hash
+            return Session.from_bytes(data, path, dim=spec.dim, core_hash=core)
+        return Session.open(path, dim=spec.dim, core_hash=self.manifest.core_hash)
+
+    def _session_path(self, session: str | Path | None) -> Path:
+        if session is not None:
+            for path in (Path(session), self.path / session):
+                if path.is_file():
+                    return path
+        if session is not None:
+            usual = self.path / SESSIONS / f"{safe_name(str(session))}.session"
+            if usual.is_file() and read_header(usual).session_id == str(session):
+                return usual
+        known = self.session_files()
+        if session is None and len(known) == 1:
+            return next(iter(known.values()))
+        if session is not None and str(session) in known:
+            return known[str(session)]
+        got = "none named" if session is None else repr(str(session))
+        names = ", ".join(list(known)[:8]) + (", …" if len(known) > 8 else "")
+        raise UsageError(
+            f"{self.path}: session: expected a .session file or one of the {len(known)} ids "
+            f"[{names}], got {got}; name one of them (--session)"
+        )
+
+
+def read_manifest(path: str | Path) -> Manifest:
+    """Read and check ``manifest.json`` alone.
+
+    Raises:
+        ArtifactError: missing, malformed or of a newer schema.
+    """
+    folder = Path(path)
+    file = folder / MANIFEST
+    if not folder.is_dir():
+        got = "a file" if folder.exists() else "nothing there"
+        raise ArtifactError(
+            folder, "artifact", expected="a folder NAME.poyo", got=got, do="check the path"
+        )
+    if not file.exists():
+        raise ArtifactError(
+            folder,
+            "artifact",
+            expected=f"a folder with {MANIFEST}",
+            got="one without",
+            do="name the folder NAME.poyo that export wrote",
+        )
+    data = tensors.read_file(file, ArtifactError, 16 << 20)
+    try:
+        values = json.loads(data)
+        schema, version = values.pop("schema"), values.pop("schema_version")
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as problem:
+        raise ArtifactError(
+            file,
+            "contents",
+            expected=f"JSON of schema {SCHEMA!r}",
+            got=f"{len(data)} bytes that are none",
+            do=_REPAIR,
+        ) from problem
+    if schema != SCHEMA:
+        raise ArtifactError(file, "schema", expected=SCHEMA, got=repr(schema), do=_REPAIR)
+    if version != SCHEMA_VERSION:
+        raise ArtifactError(
+            file,
+            "schema_version",
+            expected=SCHEMA_VERSION,
+            got=repr(version),
+            do="update poyo-edge, or export the checkpoint again with this version",
+        )
+    return _manifest(file, values)
+
+
+def _manifest(file: Path, values: dict[str, Any]) -> Manifest:
+    names = {f.name for f in dataclasses.fields(Manifest)} | {"checksum"}
+    if set(values) != names:
+        raise ArtifactError(
+            file,
+            "keys",
+            expected=", ".join(sorted(names)),
+            got=f"unknown {sorted(set(values) - names)}, missing {sorted(names - set(values))}",
+            do=_REPAIR,
+        )
+    recorded, checksum = values.pop("checksum"), _checksum(values)
+    if recorded != checksum:
+        raise ArtifactError(
+            file, "checksum", expected=f"{recorded!s:.12}", got=checksum[:12], do=_REPAIR
+        )
+    try:
+        values["spec"] = ModelSpec.from_json(values["spec"])
+        values["output"] = OutputScale.from_json(values["output"])
+        values["output"].arrays(values["spec"].dim_out)
+        records = values["files"].items()
+        values["files"] = {name: FileRecord.from_json(record) for name, record in records}
+    except (UsageError, TypeError, AttributeError, OverflowError) as problem:
+        raise ArtifactError(
+            file, "contents", expected="a valid manifest", got=str(problem), do=_REPAIR
+        ) from problem
+    for name, kind in _KINDS.items():
+        if type(values[name]) is not kind:
+            raise ArtifactError(
+                file,
+                name,
+                expected=f"a value of type {kind.__name__}",
+                got=values[name],
+                do=_REPAIR,
+            )
+    notes = values["source"].get("notes", [])
+    if not isinstance(notes, list):
+        raise ArtifactError(
+            file, "source", expected="notes in a list", got=f"{notes!r:.80}", do=_REPAIR
+        )
+    if values["max_spikes"] < 1:
+        raise ArtifactError(
+            file, "max_spikes", expected="an integer >= 1", got=values["max_spikes"], do=_REPAIR
+        )
+    unsafe = [name for name in values["files"] if not _FILE_NAME.fullmatch(name)]
+    missing = [name for name in _REQUIRED if name not in values["files"]]
+    if unsafe or missing:
+        raise ArtifactError(
+            file,
+            "files",
+            expected=f"plain names with {', '.join(_REQUIRED)} among them",
+            got=f"unsafe {unsafe}, missing {missing}",
+            do=_REPAIR,
+        )
+    return Manifest(**values)
+
+
+def _checksum(values: Mapping[str, Any]) -> str:
+    return sha256_bytes(json.dumps(values, sort_keys=True).encode())
+
+
+def _golden(arrays: tensors.Tensors, metadata: dict[str, str]) -> Golden:
+    names = ("spike_time", "spike_unit", "query_time", "prediction")
+    # At least one: the look-up below names what is missing.
+    count = max(1, sum(name.endswith(".prediction") for name in arrays))
+    return Golden(
+        unit_embedding=arrays["unit_embedding"],
+        session_embedding=arrays["session_embedding"],
+        windows=tuple({name: arrays[f"{i}.{name}"] for name in names} for i in range(count)),
+        tolerance=float(metadata["tolerance"]),
+        gradients=GoldenGradients(
+            feeds=_behind(arrays, _FEED),
+            expected=_behind(arrays, _EXPECTED),
+            tolerance=float(metadata["gradient_tolerance"]),
+        ),
+    )
+
+
+def _behind(arrays: tensors.Tensors, prefix: str) -> dict[str, npt.NDArray[Any]]:
+    """The arrays whose names begin with a prefix, without it; at least one."""
+    found = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+    if not found:
+        raise KeyError(f"{prefix}*")
+    return found

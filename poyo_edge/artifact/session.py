@@ -1,0 +1,228 @@
+"""Session files: the unit table and session embedding of one recording session.
+
+A ``.session`` file is a safetensors file with two tensors, ``unit_embedding`` (U, D) and
+``session_embedding`` (D,), and a JSON header. It belongs to one core, named by its hash. From
+schema version 2 on it may also hold the activity during calibration (``activity.py``).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from poyo_edge.artifact.activity import Activity, activity_from
+from poyo_edge.errors import SessionError, UsageError
+from poyo_edge.files import tensors
+from poyo_edge.files.writing import sha256_bytes, write_bytes
+from poyo_edge.spec import JsonRecord, is_text, too_long
+
+SCHEMA = "poyo-edge/session"
+SCHEMA_VERSION = 2
+_PLAIN = 1
+"""The version of a session without activity: readers of that version open it."""
+_HEADER_KEY = "poyo_edge"
+_MAX_BYTES = 256 << 20
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_MOST = 1e15
+"""No number in a header is larger."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class SessionHeader(JsonRecord):
+    """What a session file says about itself."""
+
+    session_id: str
+    unit_ids: tuple[str, ...]
+    core_hash: str
+    """Hash of the core (all weights but the two tables) that the embeddings belong to."""
+    checksum: str = ""
+    """SHA-256 of everything else in the file; written by ``Session.to_bytes``."""
+    method: str = "checkpoint"
+    """How the embeddings were made: "checkpoint" or "calibration"."""
+    labelled_s: float | None = None
+    steps: int | None = None
+    r2_heldout: float | None = None
+    created: str = ""
+    schema: str = SCHEMA
+    schema_version: int = _PLAIN
+    """Of the file; ``Session.to_bytes`` writes the one that it needs."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Session:
+    """Embeddings of one session. Rows of ``unit_embedding`` follow ``header.unit_ids``."""
+
+    header: SessionHeader
+    unit_embedding: npt.NDArray[np.float32]
+    """(U, D)."""
+    session_embedding: npt.NDArray[np.float32]
+    """(D,)."""
+    activity: Activity | None = None
+    """How the units fired during calibration, if that is known."""
+
+    def __post_init__(self) -> None:
+        units, n_units = self.header.unit_ids, len(self.unit_embedding)
+        if len(units) != n_units or n_units == 0:
+            raise UsageError(
+                f"session {self.header.session_id!r}: expected one embedding row for each unit id "
+                f"and at least one, got {n_units} rows for {len(units)} ids"
+            )
+        if len(set(units)) != n_units:
+            raise UsageError(f"session {self.header.session_id!r}: expected unique unit ids")
+        if self.activity is not None and len(self.activity.rate_hz) != n_units:
+            raise UsageError(
+                f"session {self.header.session_id!r}: activity: expected rates of {n_units} units, "
+                f"got {len(self.activity.rate_hz)}"
+            )
+
+    def to_bytes(self) -> bytes:
+        """The file's bytes; the header carries a checksum of itself and the tensors."""
+        header = dataclasses.replace(self._own_header(), checksum=self._checksum())
+        arrays = self._arrays()
+        text = json.dumps(header.to_json(), ensure_ascii=False)
+        return tensors.to_bytes(arrays, {_HEADER_KEY: text})
+
+    def save(self, path: str | Path) -> None:
+        """Write the file; a crash leaves the old file or the whole new one."""
+        write_bytes(path, self.to_bytes())
+
+    def _own_header(self) -> SessionHeader:
+        version = _PLAIN if self.activity is None else SCHEMA_VERSION
+        return dataclasses.replace(self.header, schema_version=version)
+
+    def _arrays(self) -> dict[str, npt.NDArray[np.float32]]:
+        tables = {
+            "unit_embedding": self.unit_embedding,
+            "session_embedding": self.session_embedding,
+        }
+        return tables if self.activity is None else {**tables, **self.activity.arrays()}
+
+    def _checksum(self) -> str:
+        header = dataclasses.replace(self._own_header(), checksum="").to_json()
+        parts = self._arrays().values()
+        payload = b"".join(np.ascontiguousarray(part, np.float32).tobytes() for part in parts)
+        return sha256_bytes(json.dumps(header, sort_keys=True).encode() + payload)
+
+    @classmethod
+    def open(
+        cls, path: str | Path, *, dim: int | None = None, core_hash: str | None = None
+    ) -> Session:
+        """Read and check a session file for a core.
+
+        Args:
+            path: the ``.session`` file.
+            dim: model dimension D of the core; None takes any.
+            core_hash: the core's hash; None takes any.
+
+        Raises:
+            SessionError: unreadable, damaged, of a newer schema, or made for another core.
+        """
+        data = tensors.read_file(path, SessionError, _MAX_BYTES)
+        if data.startswith(_HDF5):
+            raise SessionError(
+                path,
+                "file",
+                expected="a .session file",
+                got="an HDF5 file",
+                do="make a session of a recording with poyo-edge calibrate",
+            )
+        return cls.from_bytes(data, path, dim=dim, core_hash=core_hash)
+
+    @classmethod
+    def from_bytes(
+        cls, data: bytes, path: str | Path, *, dim: int | None = None, core_hash: str | None = None
+    ) -> Session:
+        """Check the bytes of a session file; ``path`` says where they came from. See ``open``."""
+        arrays, metadata = tensors.from_bytes(data, path, SessionError)
+        header = _header(path, metadata)
+        if core_hash is not None and header.core_hash != core_hash:
+            raise SessionError(
+                path,
+                "core_hash",
+                expected=core_hash[:12],
+                got=header.core_hash[:12],
+                do="use the artifact that the session was made for",
+            )
+        shape = (len(header.unit_ids), dim)
+        activity = None
+        if header.schema_version != _PLAIN:
+            activity = activity_from(arrays, len(header.unit_ids), path, SessionError)
+        session = cls(
+            header=header,
+            unit_embedding=tensors.require_tensor(
+                arrays, "unit_embedding", shape, path, SessionError
+            ),
+            session_embedding=tensors.require_tensor(
+                arrays, "session_embedding", (dim,), path, SessionError
+            ),
+            activity=activity,
+        )
+        if session._checksum() != header.checksum:
+            raise SessionError(
+                path,
+                "checksum",
+                expected=header.checksum[:12],
+                got=session._checksum()[:12],
+                do="the file is damaged: restore a copy or make it again",
+            )
+        return session
+
+
+def read_header(path: str | Path) -> SessionHeader:
+    """The header alone, for ``inspect``; the embeddings are not checked against a core.
+
+    Raises:
+        SessionError: unreadable or not a session file.
+    """
+    data = tensors.read_file(path, SessionError, _MAX_BYTES)
+    return _header(path, tensors.from_bytes(data, path, SessionError)[1])
+
+
+def _header(path: str | Path, metadata: dict[str, str]) -> SessionHeader:
+    do = "name a file that poyo-edge wrote as a .session"
+    try:
+        values: dict[str, Any] = json.loads(metadata[_HEADER_KEY])
+        schema, version = values["schema"], values["schema_version"]
+    except (KeyError, TypeError, ValueError, RecursionError):
+        raise SessionError(
+            path, "header", expected=f"schema {SCHEMA!r}", got="another file", do=do
+        ) from None
+    if schema != SCHEMA:
+        raise SessionError(path, "schema", expected=SCHEMA, got=schema, do=do)
+    if type(version) is not int or not _PLAIN <= version <= SCHEMA_VERSION:
+        raise SessionError(
+            path,
+            "schema_version",
+            expected=f"{_PLAIN} or {SCHEMA_VERSION}",
+            got=version,
+            do="update poyo-edge, or make the session again with this version",
+        )
+    try:
+        header = SessionHeader.from_json(values)
+    except UsageError as problem:
+        raise SessionError(
+            path, "header", expected="the fields of a session", got=str(problem), do=do
+        ) from problem
+    for name in ("session_id", "core_hash", "checksum", "method", "created"):
+        value = getattr(header, name)
+        if not is_text(value):
+            raise SessionError(path, name, expected="a string", got=f"{value!r:.80}", do=do)
+    for name in ("labelled_s", "steps", "r2_heldout"):
+        value = getattr(header, name)
+        if value is not None and (type(value) not in (int, float) or not abs(value) < _MOST):
+            raise SessionError(path, name, expected="a number", got=f"{value!r:.80}", do=do)
+    ids = header.unit_ids
+    names = isinstance(ids, tuple) and all(is_text(unit_id) for unit_id in ids)
+    if not names or not ids or len(set(ids)) != len(ids):
+        raise SessionError(
+            path, "unit_ids", expected="unique unit ids, at least one", got=f"{ids!r:.80}", do=do
+        )
+    long = too_long(ids)
+    if long:
+        raise SessionError(path, "unit_ids", expected="ids of sensible length", got=long, do=do)
+    return header

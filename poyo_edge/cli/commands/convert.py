@@ -1,0 +1,125 @@
+"""``poyo-edge convert``: files that labs already have → recordings."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from poyo_edge.cli.console import Console, pairs, program, table
+from poyo_edge.cli.shared import START, Json, Quiet, command
+from poyo_edge.errors import UsageError
+
+
+@command(START, example="poyo-edge convert session.nwb --behavior cursor.vel=cursor_velocity.value")
+def convert(
+    source: Annotated[
+        Path, typer.Argument(help="NWB, torch_brain HDF5, .npz, .csv, or what neo reads.")
+    ],
+    behavior_file: Annotated[
+        Path | None, typer.Argument(help="Behaviour of its own, as .csv or .npz.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The recording; default SESSION.h5, here.")
+    ] = None,
+    list_series: Annotated[
+        bool, typer.Option("--list", help="Say what the file holds, write nothing.")
+    ] = False,
+    behavior: Annotated[
+        list[str] | None,
+        typer.Option(help="Take this series only, as KEY or NEW=KEY; may be repeated."),
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(help="Shares of train, valid and test; default 0.7,0.1,0.2, or the file's."),
+    ] = None,
+    session_id: Annotated[str | None, typer.Option(help="Another id for the session.")] = None,
+    subject_id: Annotated[str | None, typer.Option(help="Another id for the subject.")] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace a recording of that name.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Turn a file with spikes and behaviour into a recording."""
+    from poyo_edge.converting.confined_convert import convert_confined, describe_confined
+    from poyo_edge.converting.convert import ConvertOptions
+    from poyo_edge.converting.splitting import split_shares
+
+    console = Console(as_json=as_json, quiet=quiet)
+    options = ConvertOptions(
+        behaviors=tuple(behavior or ()),
+        shares=None if split is None else split_shares(split),
+        session_id=session_id,
+        subject_id=subject_id,
+        overwrite=overwrite,
+    )
+    if list_series:
+        if out is not None or options != ConvertOptions():
+            raise UsageError("--list: expected no other options, got some; it writes nothing")
+        values = describe_confined(source, behavior_file)
+        console.result(values, list_text(values, program(), behavior_file))
+        return
+    console.step(f"reading {source}")
+    values = convert_confined(source, out, options, behavior_file)
+    console.result(values, convert_text(values, program()))
+
+
+def list_text(values: Mapping[str, Any], program: str, behavior_file: Path | None = None) -> str:
+    """What a file holds, and how to take it."""
+    about = {
+        "format": values["format"],
+        "session": values["session_id"],
+        "subject": values["subject_id"],
+        "units": f"{values['n_units']}, like {', '.join(values['unit_ids'])}",
+        "spikes": f"{values['n_spikes']} in {values['seconds']} s",
+        "trials": values["n_trials"],
+        "splits": ", ".join(values["splits"]) or "none",
+    }
+    series = values["series"]
+    if not series:
+        none = "no behaviour series; a .csv or .npz that holds some may be named behind the file"
+        return _with_notes(f"{pairs(about)}\n\n{none}", values)
+    rows = [
+        [one["key"], one["where"], one["n_samples"], one["n_dims"], one["unit"]] for one in series
+    ]
+    found = table(["series", "in the file", "samples", "dims", "unit"], rows)
+    words = [program, "convert", str(values["path"])]
+    if behavior_file is not None:
+        words.append(str(behavior_file))
+    words += ["--behavior", _likely([one["key"] for one in series])]
+    end = f"Next:\n  {shlex.join(words)}"
+    return _with_notes(f"{pairs(about)}\n\n{found}", values) + f"\n\n{end}"
+
+
+def _likely(keys: Sequence[str]) -> str:
+    """What to pass to --behavior: a velocity, under our name for it, or the first."""
+    velocity = next((key for key in keys if "vel" in key.lower()), None)
+    if velocity is not None and velocity.endswith(".value"):
+        return f"cursor.vel={velocity}"
+    return velocity or keys[0]
+
+
+def convert_text(values: Mapping[str, Any], program: str) -> str:
+    """What was written, and what to type next."""
+    splits = [f"{name} {seconds:g} s" for name, seconds in values["splits_s"].items()]
+    about = {
+        "session": values["session_id"],
+        "units": values["n_units"],
+        "spikes": f"{values['n_spikes']} in {values['seconds']} s",
+        "behaviour": ", ".join(values["behaviors"]) or "none",
+        "trials": values["n_trials"],
+        "splits": ", ".join(splits),
+    }
+    recording = values["recording"]
+    measured = [key for key in values["behaviors"] if not key.startswith("decoded.")]
+    text = f"{_with_notes(pairs(about), values)}\n\nwrote {recording}\n\nNext:\n"
+    text += f"  {program} inspect {recording}"
+    if measured:
+        text += f"\n  {program} calibrate model.poyo {recording} --behavior {measured[0]}"
+    return text
+
+
+def _with_notes(text: str, values: Mapping[str, Any]) -> str:
+    return text + "".join(f"\nnote: {note}" for note in values["notes"])

@@ -1,0 +1,273 @@
+"""``poyo-edge run``: a feed in, values out, live."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from poyo_edge.cli.commands.text import granted_text, health_line
+from poyo_edge.cli.console import Console, latency_table, pairs, program
+from poyo_edge.cli.shared import (
+    DEVICE,
+    ArtifactPath,
+    BackendName,
+    Cpus,
+    GcOff,
+    Json,
+    LockMemory,
+    Priority,
+    Quiet,
+    SessionName,
+    Threads,
+    command,
+)
+from poyo_edge.errors import PoyoEdgeError, UsageError
+from poyo_edge.files.writing import require_folder
+
+_LOOK_EACH_S = 0.1
+_UNITS = '{"ch1": "day_3/unit_001"}'
+
+
+@command(DEVICE, example="poyo-edge run model.poyo --from udp://127.0.0.1:5000 --to shm:decoded")
+def run(
+    artifact: ArtifactPath,
+    source: Annotated[
+        str,
+        typer.Option(
+            "--from", help="udp:, tcp:, file:, lsl:, redis:, openephys:, intan: or blackrock:"
+        ),
+    ],
+    target: Annotated[
+        list[str] | None,
+        typer.Option("--to", help="udp:, redis:, lsl:, zmq: or shm:; may be repeated."),
+    ] = None,
+    session: SessionName = None,
+    rate: Annotated[float, typer.Option(min=1, max=1000, help="Values per second.")] = 50.0,
+    settle_ms: Annotated[
+        float, typer.Option(min=0, max=999, help="Wait so long for spikes after a window's end.")
+    ] = 0.0,
+    units: Annotated[
+        Path | None, typer.Option(help="JSON: what the feed calls a unit → its id in the session.")
+    ] = None,
+    record: Annotated[
+        Path | None, typer.Option(help="Journal to append everything to; a recording at the end.")
+    ] = None,
+    calibrate: Annotated[
+        float | None,
+        typer.Option(min=5, help="Fit beside decoding after so many labelled seconds."),
+    ] = None,
+    save_session: Annotated[
+        Path | None, typer.Option(help="Where a session that was swapped in is saved.")
+    ] = None,
+    require_signature: Annotated[
+        Path | None, typer.Option(help="Refuse an artifact that this key (KEY.pub) did not sign.")
+    ] = None,
+    seconds: Annotated[float | None, typer.Option(min=0.1, help="End after so long.")] = None,
+    cpu: Cpus = None,
+    priority: Priority = None,
+    lock_memory: LockMemory = False,
+    gc_off: GcOff = False,
+    backend: BackendName = "auto",
+    threads: Threads = 1,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Decode a live feed until Ctrl-C, its own end, or a time."""
+    from poyo_edge.cli.live import LiveView
+    from poyo_edge.runtime.rig import Rig, RigSettings
+    from poyo_edge.runtime.rig.realtime import RealtimeSettings
+
+    console = Console(as_json=as_json, quiet=quiet)
+    if save_session is not None:
+        require_folder(save_session)
+        if calibrate is None:
+            raise UsageError("--save-session: expected --calibrate with it, got none")
+    settings = RigSettings(
+        session=session,
+        units=None if units is None else _unit_map(units),
+        rate_hz=rate,
+        settle_ms=settle_ms,
+        backend=backend,
+        threads=threads,
+        journal=record,
+        require_signature=require_signature,
+        realtime=RealtimeSettings(
+            cpus=tuple(cpu or ()), priority=priority, lock_memory=lock_memory, gc_off=gc_off
+        ),
+    )
+    learner = _Learner()
+    rig = Rig.open(
+        artifact,
+        source,
+        target or (),
+        settings,
+        on_spikes=learner.on_spikes if calibrate else None,
+        on_labels=learner.on_labels if calibrate else None,
+    )
+    try:
+        if calibrate:
+            learner.open(artifact, rig, calibrate, save_session)
+        title = f"{artifact.name}  {source} → {', '.join(target or ()) or 'nowhere'}"
+        with _until_asked() as stop, LiveView(title, quiet=quiet) as view, rig:
+            console.step(
+                f"decoding session {rig.decoder.session_id} with {rig.decoder.backend} at "
+                f"{rate:g} Hz; Ctrl-C ends it"
+            )
+            _watch(rig, learner, view, stop, seconds)
+    finally:
+        rig.stop()
+        learner.stop()
+    values = {**rig.stats(), **learner.to_json()}
+    if record is not None:
+        values |= _as_recording(record)
+    console.result(values, run_text(values, artifact, program()))
+
+
+class _Learner:
+    """Calibration beside the loop, or nothing; the rig is opened before it."""
+
+    def __init__(self) -> None:
+        self._calibration: Any = None
+
+    def open(self, artifact: Path, rig: Any, after_s: float, save_to: Path | None) -> None:
+        from poyo_edge.calibration.in_loop import LoopCalibration
+
+        self._calibration = LoopCalibration(
+            artifact,
+            rig.decoder,
+            after_s=after_s,
+            save_to=save_to,
+            epoch=lambda: rig.loop.clock.epoch,
+        )
+
+    def on_spikes(self, ticks: Any, rows: Any) -> None:
+        self._calibration.on_spikes(ticks, rows)
+
+    def on_labels(self, ticks: Any, values: Any) -> None:
+        self._calibration.on_labels(ticks, values)
+
+    def stop(self) -> None:
+        if self._calibration is not None:
+            self._calibration.stop()
+
+    def to_json(self) -> dict[str, Any]:
+        return {"calibration": None if self._calibration is None else self._calibration.to_json()}
+
+
+@contextmanager
+def _until_asked() -> Iterator[threading.Event]:
+    """An event that Ctrl-C and SIGTERM set."""
+    stop = threading.Event()
+    before = {
+        number: signal.signal(number, lambda *_: stop.set())
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _watch(
+    rig: Any, learner: _Learner, view: Any, stop: threading.Event, seconds: float | None
+) -> None:
+    end = None if seconds is None else time.monotonic() + seconds
+    while not stop.wait(_LOOK_EACH_S):
+        rig.require_alive()
+        view.update({**rig.stats(), **learner.to_json()}, rig.loop.last)
+        if end is not None and time.monotonic() >= end:
+            return
+        if rig.feed.finished.is_set() and not rig.loop.stats()["waiting_packets"]:
+            return
+
+
+def _unit_map(path: Path) -> dict[str, str]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(
+            f"{path}: expected a JSON file, got none that can be read ({error.strerror}); check "
+            f"the path"
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise UsageError(
+            f"{path}: expected a JSON file, got another kind ({error}); write one like {_UNITS}"
+        ) from None
+    if not isinstance(found, dict) or not all(isinstance(one, str) for one in found.values()):
+        raise UsageError(f"{path}: expected names to unit ids, got other values, not like {_UNITS}")
+    return found
+
+
+def _as_recording(journal: Path) -> dict[str, Any]:
+    """The journal's recording beside it; a reason when there can be none."""
+    from poyo_edge.converting.convert import convert
+
+    try:
+        made = convert(journal, _free_name(journal.with_suffix(".h5")))
+    except PoyoEdgeError as error:
+        return {"recording": None, "recording_problem": str(error)}
+    return {"recording": made["recording"]}
+
+
+def _free_name(path: Path) -> Path:
+    """The name itself, or with a number that makes it new."""
+    names = [path, *(path.with_stem(f"{path.stem}_{i}") for i in range(2, 1000))]
+    return next(name for name in names if not name.exists())
+
+
+def run_text(values: Mapping[str, Any], artifact: Path, program: str) -> str:
+    """Counters, latencies, and what to type next."""
+    loop, feed, clock = values["loop"], values["feed"], values["clock"]
+    counters = {name: n for name, n in values["decoder"]["counters"].items() if n}
+    statuses = values["decoder"]["statuses"]
+    granted = granted_text(values["realtime"])
+    lines = {
+        "decoded": f"{loop['decoded']} windows, {loop['skipped']} skipped, "
+        f"{loop['deadline_misses']} late",
+        "statuses": ", ".join(f"{name} {n}" for name, n in statuses.items() if n) or "none",
+        "feed": ", ".join(f"{name} {n}" for name, n in feed.items() if n) or "nothing came",
+        "spikes": ", ".join(f"{name} {n}" for name, n in counters.items()) or "none",
+        "clock": f"{clock['rate_ppm']:+.1f} ppm, uncertain by {clock['uncertainty_us']:.0f} µs, "
+        f"{clock['discontinuities']} discontinuities, {clock['wraps']} wraps",
+    }
+    lines["health"] = health_line(values["decoder"]["health"])
+    if granted:
+        lines["real time"] = granted
+    if loop["sink_failures"]:
+        lines["not sent"] = loop["sink_failures"]
+    if values["unknown_units"]:
+        lines["unknown units"] = values["unknown_units"]
+    lost = {name: loop[name] for name in ("packets_dropped", "bad_packets") if loop[name]}
+    if lost:
+        lines["lost"] = ", ".join(f"{name} {n}" for name, n in lost.items())
+    if values["watchdog"]["stalls"]:
+        lines["hung"] = (
+            f"{values['watchdog']['stalls']} times, {values['watchdog']['longest_s']} s at most"
+        )
+    if values["calibration"] and not values["calibration"]["fits"]:
+        lines["no fit"] = f"{values['calibration']['labelled_s']:g} labelled s came"
+    for i, fit in enumerate((values["calibration"] or {}).get("fits", [])):
+        said = "swapped in" if fit["swapped"] else f"refused: {fit['reason']}"
+        lines[f"fit {i + 1}"] = f"held-out R² {fit.get('r2_heldout', float('nan')):.3f}, {said}"
+    end = ""
+    if values["journal"]:
+        lines["journal"] = f"{values['journal']['path']}, {values['journal']['bytes']} bytes"
+        if values["journal"]["error"]:
+            lines["journal lost"] = (
+                f"{values['journal']['lost_frames']} frames: {values['journal']['error']}"
+            )
+        if values.get("recording"):
+            end = f"\n\nNext:\n  {program} inspect {values['recording']}"
+        else:
+            lines["no recording"] = values.get("recording_problem", "")
+    table = latency_table(values["in_to_out_ms"])
+    return f"{pairs(lines)}\n\nspike in → value out\n{table}{end}"

@@ -1,0 +1,90 @@
+"""The whole road on simulated recordings, from pretraining to a session nobody has seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from poyo_edge.calibration import CalibratedSession, Calibrator
+from poyo_edge.calibration.from_recording import add_recording
+from poyo_edge.export.pipeline import ExportOptions, export_checkpoint
+from poyo_edge.export.report import REPORT_HTML
+from poyo_edge.recording import Recording
+from poyo_edge.runtime.checks.replay import Replay, draw, replay
+from poyo_edge.runtime.checks.verify import verify
+from poyo_edge.runtime.decoder import Decoder
+from poyo_edge.simulation.recordings import simulate_study
+from poyo_edge.training import load_recipe, train
+
+LABELLED_S = 60.0
+"""Labelled seconds of the session that is calibrated."""
+
+Say = Callable[[str], None]
+Bar = Callable[[int, int, str], None]
+
+
+def run_demo(
+    folder: str | Path, *, seed: int = 0, steps: int | None = None, say: Say, bar: Bar
+) -> dict[str, Any]:
+    """Run the demo and return its figures as JSON values.
+
+    Args:
+        folder: where recordings, checkpoint and artifact go; older ones are replaced.
+        seed: of simulation and training.
+        steps: training steps; None takes those of the demo's recipe.
+        say: told each step, a sentence.
+        bar: told the progress of training and calibration: steps done, steps in all, a note.
+    """
+    folder = Path(folder)
+    say("simulating five sessions of motor cortex, each with other units")
+    *known, unseen = simulate_study(folder / "recordings", n_sessions=5, seed=seed)
+    recipe = load_recipe("demo", [f"seed={seed}", *([f"steps={steps}"] if steps else [])])
+    behavior = recipe.data["recordings"].behavior
+    say(f"pretraining one small POYO on the train splits of four of them, {recipe.steps} steps")
+    trained = train(
+        known,
+        recipe,
+        folder / "demo.ckpt",
+        on_progress=lambda done, total, loss: bar(done, total, f"loss {loss:.3f}"),
+    )
+    artifact = folder / "demo.poyo"
+    options = ExportOptions(recording=known[-1], behavior=behavior, overwrite=True)
+    report = export_checkpoint(trained.checkpoint, artifact, options, on_step=say).to_json()
+    say("verifying the artifact on this machine")
+    checks = verify(artifact)
+    session, played = _new_session(artifact, unseen, behavior, seed, say, bar)
+    pictures = draw(folder, played, title=f"{unseen.stem}, calibrated", unit="cm/s")
+    path = folder / f"{unseen.stem}.session"
+    session.save(path)
+    return {
+        **played.to_json(),
+        "r2_pretrained": report["replay"]["r2"],
+        "calibration": session.quality.to_json(),
+        "max_abs_error": report["max_abs_error"],
+        "tolerance": report["tolerance"],
+        "verified": all(check.ok for check in checks),
+        "train_s": round(trained.wall_s, 1),
+        "artifact": str(artifact),
+        "recording": str(unseen),
+        "session": str(path),
+        "checkpoint": str(trained.checkpoint),
+        "report": str(artifact / REPORT_HTML),
+        "pictures": [str(folder / name) for name in pictures],
+    }
+
+
+def _new_session(
+    artifact: Path, unseen: Path, behavior: str, seed: int, say: Say, bar: Bar
+) -> tuple[CalibratedSession, Replay]:
+    """Calibrate a session that training has not seen, and stream its test split."""
+    recording = Recording.open(unseen)
+    say(f"a new morning: calibrating {unseen.stem}, whose units the model has never seen")
+    calibrator = Calibrator.open(artifact, recording.unit_ids, session_id=recording.session_id)
+    add_recording(calibrator, recording, behavior, seconds=LABELLED_S)
+    session = calibrator.fit(
+        seed=seed, on_progress=lambda p: bar(p.done, p.total, f"held-out R² {p.r2:.3f}")
+    )
+    say(f"replaying the test split of {unseen.stem} with the new session")
+    decoder = Decoder.open(artifact, session=session)
+    return session, replay(decoder, recording, behavior)

@@ -1,0 +1,109 @@
+"""What all commands share: the application, its options, and how errors end a command."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from poyo_edge.cli.console import complain
+from poyo_edge.errors import MissingExtraError, PoyoEdgeError, UsageError
+
+app = typer.Typer(
+    name="poyo-edge",
+    help="From a POYO checkpoint to a decoder that runs beside the implant.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+REFUSED: type[Exception] = typer.BadParameter.__bases__[0]
+"""What typer raises for words it cannot use: the usage error of the click that it comes with."""
+START, DEPLOY, DEVICE, LOOK = "Start here", "Export", "On the device", "Look"
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print no progress.")]
+ArtifactPath = Annotated[Path, typer.Argument(help="The artifact, a folder NAME.poyo.")]
+Threads = Annotated[int, typer.Option(min=1, max=256, help="Threads for one window.")]
+BackendName = Annotated[str, typer.Option("--backend", help="auto, or a name that doctor lists.")]
+SessionName = Annotated[
+    str | None,
+    typer.Option("--session", help="A .session file, or the id of a session in the artifact."),
+]
+Cpus = Annotated[
+    list[int] | None, typer.Option("--cpu", min=0, help="Core for decoding; may be repeated.")
+]
+Priority = Annotated[
+    int | None, typer.Option(min=1, max=99, help="SCHED_FIFO priority of decoding.")
+]
+LockMemory = Annotated[bool, typer.Option("--lock-memory", help="Ask for mlockall.")]
+GcOff = Annotated[bool, typer.Option("--gc-off", help="No garbage collection.")]
+
+
+Command = TypeVar("Command", bound=Callable[..., None])
+
+
+def command(panel: str, *, example: str) -> Callable[[Command], Command]:
+    """Register a command whose deliberate errors are one line and their own exit code."""
+
+    def register(function: Command) -> Command:
+        @functools.wraps(function)
+        def guarded(*args: Any, **kwargs: Any) -> None:
+            try:
+                function(*args, **kwargs)
+            except PoyoEdgeError as error:
+                raise ended(error, error.exit_code) from None
+            except KeyboardInterrupt:
+                raise ended(KeyboardInterrupt("interrupted"), 130) from None
+            except OSError as error:
+                raise ended(error, 5) from None
+
+        app.command(rich_help_panel=panel, epilog=f"Example: {example}")(guarded)
+        return function
+
+    return register
+
+
+def ended(error: BaseException, code: int) -> typer.Exit:
+    """The end of a command: one line on stderr and an exit code."""
+    if os.environ.get("POYO_EDGE_DEBUG"):
+        traceback.print_exception(error)
+    complain(error)
+    return typer.Exit(code)
+
+
+def refused(error: Any) -> typer.Exit:
+    """The end of a command whose words typer cannot use."""
+    message = " ".join(error.format_message().split()).rstrip(".")
+    path = "poyo-edge" if error.ctx is None else error.ctx.command_path
+    return ended(UsageError(f"{message}; see {path} --help"), 2)
+
+
+def needs(extra: str, load: Callable[[], Any]) -> Any:
+    """Import what an extra brings, or say which pip command does."""
+    try:
+        return load()
+    except MissingExtraError:
+        raise
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package == "poyo_edge":
+            raise
+        raise MissingExtraError(package, extra, "this command") from error
+
+
+def require_drawing(folder: Path) -> None:
+    """Find out before any work that pictures can be drawn into the folder."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise MissingExtraError("matplotlib", "plot", "drawing pictures")
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder}: expected a folder for pictures, got a file; name another")
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise UsageError(f"{folder}: expected a folder that can be written, got one that cannot")

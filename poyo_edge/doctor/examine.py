@@ -1,0 +1,115 @@
+"""What this machine can run, and what to install for the rest. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import os
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from poyo_edge import __version__
+from poyo_edge.doctor.jetson import examine_jetson, remarks
+from poyo_edge.runtime.backends import BackendInfo, list_backends
+from poyo_edge.runtime.backends.machine import Machine, this_machine
+from poyo_edge.targets import TARGETS
+
+_WITHOUT_GPU = ("ort-cpu", "openvino")
+_EXTRAS = {
+    "ort": ("onnxruntime",),
+    "export": ("torch", "onnx", "onnx-ir", "onnxruntime", "matplotlib"),
+    "train": ("torch", "lightning", "torch_brain"),
+    "all": ("torch", "lightning", "torch_brain", "onnx", "onnx-ir", "onnxruntime", "matplotlib"),
+    "plot": ("matplotlib",),
+    "openvino": ("openvino",),
+}
+_NEEDED_FOR = {
+    "ort": "decode on this machine: replay, verify, bench",
+    "export": "export checkpoints",
+    "train": "pretrain",
+    "all": "do all of it, and run the demo",
+    "plot": "draw pictures",
+    "openvino": "decode in BF16 on processors that compute it",
+}
+
+
+def examine() -> dict[str, Any]:
+    """Machine, packages, backends and what each extra still lacks, as JSON values."""
+    versions = {name: _version(name) for names in _EXTRAS.values() for name in names}
+    missing = {
+        extra: [name for name in names if versions[name] is None]
+        for extra, names in _EXTRAS.items()
+    }
+    backends = list_backends()
+    machine = this_machine()
+    state = examine_jetson(machine)
+    return {
+        "poyo_edge": __version__,
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "cores": _cores(),
+        "jetson": _jetson(),
+        "jetson_state": None if state is None else dataclasses.asdict(state),
+        "accelerator": machine.to_json(),
+        "remarks": remarks(machine),
+        "packages": {"numpy": _version("numpy"), "h5py": _version("h5py"), **versions},
+        "backends": [
+            {"name": info.name, "present": info.present, "reason": info.reason} for info in backends
+        ],
+        "best_backend": next((info.name for info in backends if info.present), None),
+        "ready": {extra: not names for extra, names in missing.items()},
+        "install": [
+            f'pip install "poyo-edge[{extra}]"  # to {_NEEDED_FOR[extra]}; lacks {", ".join(names)}'
+            for extra, names in missing.items()
+            if names
+        ]
+        + _for_the_gpu(machine, backends),
+        "missing_backends": _about_missing(machine, backends),
+    }
+
+
+def _for_the_gpu(machine: Machine, backends: Sequence[BackendInfo]) -> list[str]:
+    """What to install for backends that this GPU could run; a Jetson has a list of its own."""
+    if not machine.sm or machine.l4t:
+        return []
+    return [
+        f"{command}  # for the backend {target.backend}"
+        for target in (TARGETS["rtx"], TARGETS["cuda"])
+        if not target.sm or machine.sm in target.sm
+        for info in backends
+        if info.name == target.backend and not info.present
+        for command in target.install
+    ]
+
+
+def _about_missing(machine: Machine, backends: Sequence[BackendInfo]) -> str:
+    """Why backends may stay missing though there is nothing to install; "" when that is clear."""
+    missing = [i.name for i in backends if not i.present and i.name not in _WITHOUT_GPU]
+    if machine.sm or not missing:
+        return ""
+    return f"{', '.join(missing)} need an NVIDIA GPU, and the driver shows none here"
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _cores() -> int | None:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count()
+
+
+def _jetson() -> str | None:
+    """The first line of the Jetson release file, or None on other machines."""
+    release = Path("/etc/nv_tegra_release")
+    if not release.is_file():
+        return None
+    lines = release.read_text(errors="replace").splitlines()
+    return lines[0].lstrip("# ") if lines else None

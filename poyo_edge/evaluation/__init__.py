@@ -1,0 +1,1 @@
+"""How well models decode, beside baselines, and how that grows with sessions and size."""

@@ -1,0 +1,156 @@
+"""Recordings: spikes and behaviour of one session, in the HDF5 layout of torch_brain.
+
+Groups: ``spikes/{timestamps,unit_index}``, ``units/id``, behaviour as ``GROUP/{timestamps,KEY}``,
+``NAME_domain/{start,end}`` and ``session`` with the attribute ``id``. Files are read and written
+with h5py alone. Times are float64 seconds on the clock of the recording.
+
+Legend: M spikes, U units, S behaviour samples, D behaviour dimensions, K intervals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from poyo_edge.recording.access import values
+from poyo_edge.recording.reading import (
+    behavior_names,
+    find_behavior,
+    listing,
+    read_domains,
+    read_session_id,
+    read_spikes,
+    read_unit_ids,
+    reading,
+    sample_mask,
+    sample_times,
+)
+from poyo_edge.recording.rules import FloatArray, IntArray, check_ascending, refuse
+from poyo_edge.recording.writing import write_recording
+
+__all__ = ["Behavior", "Recording", "write_recording"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Behavior:
+    """One behaviour: ``times`` (S,) float64 seconds, ascending, and ``values`` (S, D) float64."""
+
+    times: FloatArray
+    values: FloatArray
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Recording:
+    """One session. Spikes and domains are in memory; behaviour is read when asked for."""
+
+    path: Path
+    session_id: str
+    unit_ids: tuple[str, ...]
+    """(U,) names of the units; row i of ``spike_units`` is ``unit_ids[i]``."""
+    spike_times: FloatArray
+    """(M,) float64 seconds, ascending."""
+    spike_units: IntArray
+    """(M,) int64 rows of ``unit_ids``."""
+    domains: dict[str, FloatArray]
+    """Split → (K, 2) float64 seconds, start and end; the recording's own domain is "all"."""
+    behaviors: tuple[str, ...]
+    """Names of the behaviours, like "cursor.vel"."""
+
+    @classmethod
+    def open(cls, path: str | Path) -> Recording:
+        """Read and check a recording.
+
+        Raises:
+            RecordingError: the file is absent, unreadable, or breaks the layout.
+        """
+        path = Path(path)
+        with reading(path) as file:
+            unit_ids = read_unit_ids(path, file)
+            times, units = read_spikes(path, file, len(unit_ids))
+            return cls(
+                path=path,
+                session_id=read_session_id(path, file),
+                unit_ids=unit_ids,
+                spike_times=times,
+                spike_units=units,
+                domains=read_domains(path, file),
+                behaviors=behavior_names(path, file),
+            )
+
+    def behavior(self, key: str, *, allow_nan: bool = False) -> Behavior:
+        """Read one behaviour, like "cursor.vel".
+
+        Samples that only fill the gaps of a regularly sampled series are left out.
+
+        Args:
+            key: "GROUP.KEY", one of ``behaviors``.
+            allow_nan: let NaN through (infinities are refused all the same).
+
+        Raises:
+            RecordingError: the behaviour is absent, unsorted, of another length than its times,
+                or not finite.
+        """
+        return read_behavior(self.path, key, self.behaviors, allow_nan=allow_nan)
+
+    def intervals(self, split: str) -> FloatArray:
+        """(K, 2) float64 seconds: start and end of the intervals of a split, like "train".
+
+        Raises:
+            RecordingError: the recording has no such split.
+        """
+        if split not in self.domains:
+            expected = f"one of the splits {listing(self.domains)}"
+            do = "choose one of them or add the split to the recording"
+            refuse(self.path, f"{split}_domain", expected, repr(split), do)
+        return self.domains[split]
+
+    def within(self, times: FloatArray, split: str) -> npt.NDArray[np.bool_]:
+        """Which times lie in a split: ``start <= t < end`` of any of its intervals.
+
+        Args:
+            times: (S,) float64 seconds.
+            split: name of a split.
+
+        Returns:
+            (S,) bool.
+        """
+        return within(times, self.intervals(split))
+
+
+def within(times: FloatArray, intervals: FloatArray) -> npt.NDArray[np.bool_]:
+    """Which times (S,) lie in one of the intervals (K, 2), ends left out: (S,) bool."""
+    inside = np.zeros(len(times), dtype=bool)
+    for start, end in intervals:
+        inside |= (times >= start) & (times < end)
+    return inside
+
+
+def read_behavior(
+    path: Path, key: str, known: Sequence[str], *, allow_nan: bool = False
+) -> Behavior:
+    """Read one behaviour of a file that holds the behaviours ``known``; see Recording.behavior."""
+    with reading(path) as file:
+        group, dataset = find_behavior(path, file, key, known)
+        times = sample_times(path, group, len(dataset))
+        samples = values(path, dataset).astype(np.float64)
+        mask = sample_mask(path, group, len(dataset))
+    check_ascending(path, f"{key} timestamps", times)
+    if len(samples) != len(times):
+        expected = f"one value for each of {len(times)} timestamps"
+        refuse(path, key, expected, f"{len(samples)} values", "write the group again")
+    behavior = Behavior(times[mask], samples.reshape(len(samples), -1)[mask])
+    _check_finite(path, key, behavior, allow_nan)
+    return behavior
+
+
+def _check_finite(path: Path, key: str, behavior: Behavior, allow_nan: bool) -> None:
+    wrong = np.isinf(behavior.values) if allow_nan else ~np.isfinite(behavior.values)
+    bad = np.flatnonzero(wrong.any(axis=1))
+    if len(bad):
+        first = behavior.times[bad[0]]
+        got = f"{len(bad)} NaN or infinite samples, the first at {first:.6f} s"
+        refuse(path, key, "finite values", got, "remove or interpolate these samples")

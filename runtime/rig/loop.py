@@ -1,0 +1,359 @@
+"""The decode loop: windows on a grid of the device's clock, decoded when they are due.
+
+Feeds hand over packets from any thread; the loop's own thread places them on the device's clock,
+pushes them, decodes and gives the value to the sinks. So the order of all that happens is one
+order, which a journal records and a replay repeats.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from poyo_edge.errors import UsageError
+from poyo_edge.journal import JournalWriter
+from poyo_edge.runtime.decoder import Decoder
+from poyo_edge.runtime.failsafe import Status
+from poyo_edge.runtime.feeds.values import (
+    HostClock,
+    LoopCounters,
+    LoopResult,
+    LoopSettings,
+    MonotonicClock,
+    Packet,
+    Sink,
+)
+from poyo_edge.runtime.latency import LatencyHistogram
+from poyo_edge.runtime.result import Result
+from poyo_edge.runtime.rig.device_clock import DeviceClock
+from poyo_edge.runtime.rig.realtime import RealtimeSettings, realtime
+from poyo_edge.runtime.unit_names import UnitNames
+from poyo_edge.runtime.worker import Worker
+
+_log = logging.getLogger(__name__)
+_LABELS_BACK_S = 600.0
+"""Labels may come when a trial or a block is over."""
+_SECOND = 1_000_000_000
+WRONG_RATE = "clock_rate"
+"""Flag: the device's counter does not run at its stated rate."""
+_MOST_TICKS = 1 << 61
+"""Half of what a decoder takes: 73 years of nanoseconds, and the clock can go on for as long."""
+
+
+class DecodeLoop:
+    """Decodes at a steady rate of the device's clock until stopped.
+
+    Args:
+        decoder: opened with ``tick_rate_hz``.
+        clock: the device's. A recording that is replayed faster has a clock that ticks faster.
+        sinks: called with each value in the loop's thread; one that raises is counted.
+        settings: when to decode.
+        realtime_settings: what to ask of the operating system.
+        journal: where everything is recorded, in its order.
+        on_spikes: called in the loop's thread with ticks (N,) and rows (N,) that were pushed.
+        on_labels: called in the loop's thread with ticks (N,) and values (N, D) of behaviour.
+        unit_names: what the feed calls units; None knows them by their ids.
+        host: the host's clock.
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        clock: DeviceClock,
+        sinks: Sequence[Sink] = (),
+        *,
+        settings: LoopSettings | None = None,
+        realtime_settings: RealtimeSettings | None = None,
+        journal: JournalWriter | None = None,
+        on_spikes: Callable[[npt.NDArray[np.int64], npt.NDArray[np.int32]], None] | None = None,
+        on_labels: Callable[[npt.NDArray[np.int64], npt.NDArray[np.float64]], None] | None = None,
+        unit_names: UnitNames | None = None,
+        host: HostClock | None = None,
+    ) -> None:
+        if decoder.tick_rate_hz is None:
+            raise UsageError("decoder: expected one opened with tick_rate_hz, got one in seconds")
+        self._tick_rate = decoder.tick_rate_hz
+        self._dim_out = decoder.artifact.manifest.spec.dim_out
+        self.decoder = decoder
+        self.clock = clock
+        self.settings = settings or LoopSettings()
+        self.journal = journal
+        self.counters = LoopCounters()
+        self.granted: dict[str, str] = {}
+        """What the operating system said to each real-time setting."""
+        self.last: LoopResult | None = None
+        self.error: BaseException | None = None
+        self._names = unit_names or UnitNames(decoder.unit_ids)
+        self._sinks = list(sinks)
+        self._realtime = realtime_settings or RealtimeSettings()
+        self._on_spikes, self._on_labels = on_spikes, on_labels
+        self._host = host or MonotonicClock()
+        self._period = clock.rate_hz / self.settings.rate_hz
+        self._waiting: deque[Packet] = deque(maxlen=self.settings.most_packets)
+        self._next: int | None = None
+        self._epoch = 0
+        self._sync: Any = None
+        self._newest_in = self._answered = 0
+        self._stalled = False
+        self._latency, self._lag = LatencyHistogram(), LatencyHistogram()
+        self._heartbeat = 0
+        self._worker = Worker(self._guarded, "loop")
+        self._rate_was_wrong = False
+
+    def feed(
+        self, ticks: npt.ArrayLike, units: npt.ArrayLike, *, host_ns: int | None = None,
+        sync: Any = None,
+    ) -> None:  # fmt: skip
+        """Hand over a packet of spikes from any thread; never blocks and never raises for it.
+
+        Args:
+            ticks: (N,) integers of the device's counter.
+            units: (N,) unit ids or rows.
+            host_ns: when it arrived; None is now.
+            sync: passed through to the next value.
+        """
+        at = self._host.now_ns() if host_ns is None else host_ns
+        try:
+            packet = Packet(ticks=np.asarray(ticks), units=np.asarray(units), host_ns=at, sync=sync)
+        except ValueError:  # lists of lists of different lengths
+            self.counters.bad_packets += 1
+            return
+        self._enqueue(packet)
+
+    def feed_labels(
+        self, ticks: npt.ArrayLike, values: npt.ArrayLike, *, host_ns: int | None = None
+    ) -> None:
+        """Hand over behaviour: ticks (N,) and values (N, D), on the clock of the spikes.
+
+        ``D`` is what the decoder gives. Labels of another width, from the future or more than ten
+        minutes old count as bad packets.
+        """
+        at = self._host.now_ns() if host_ns is None else host_ns
+        try:
+            table = np.atleast_2d(np.asarray(values, np.float64))
+            packet = Packet(ticks=np.asarray(ticks), units=np.empty(0, np.int32), host_ns=at,
+                            labels=table)  # fmt: skip
+        except (ValueError, TypeError):
+            self.counters.bad_packets += 1
+            return
+        self._enqueue(packet)
+
+    def start(self) -> None:
+        """Run in a thread of its own until ``stop``."""
+        self._worker.start()
+
+    def stop(self) -> None:
+        """End after the window being decoded; waits for it. May be called again."""
+        self._worker.stop()
+
+    def run(self) -> None:
+        """Run in the calling thread until ``stop`` is called from another."""
+        with realtime(self._realtime) as granted:
+            self.granted = granted
+            while not self._worker.stopping.is_set():
+                self._host.wait_until(self.step(), self._worker.stopping)
+
+    def step(self) -> int:
+        """Use what has arrived and decode what is due; returns when to come again (host ns)."""
+        self._take_packets()
+        now = self._host.now_ns()
+        self._heartbeat = now
+        self._note_stall(now)
+        period_ns = int(_SECOND / self.settings.rate_hz)
+        if not self.clock.known:
+            return now + period_ns
+        settle = int(self.settings.settle_ms * 1e6)
+        device_now = self.clock.device_now(now - settle)
+        if self.clock.epoch != self._epoch or self._next is None:
+            self._begin_epoch(device_now)
+        due = self._next
+        assert due is not None
+        if device_now >= self._edge(due):
+            newest = math.floor(device_now / self._period)
+            self.counters.skipped += newest - due
+            self._decode(newest, period_ns)
+            self._next = due = newest + 1
+        return self.clock.to_monotonic_ns(self._edge(due)) + settle
+
+    @property
+    def heartbeat_ns(self) -> int:
+        """When the loop last came round; a host that watches it can act when it stays behind."""
+        return self._heartbeat
+
+    @property
+    def running(self) -> bool:
+        """Whether the loop's thread is alive."""
+        return self._worker.alive
+
+    def stats(self) -> dict[str, Any]:
+        """Everything that is counted, as JSON values."""
+        journal = self.journal
+        return {
+            "loop": self.counters.to_json(),
+            "waiting_packets": len(self._waiting),
+            "stalled": self._stalled,
+            "unknown_units": self._names.unknown,
+            "clock": self.clock.to_json(),
+            "decoder": self.decoder.stats(),
+            "in_to_out_ms": self._latency.summary_ms(),
+            "late_ms": self._lag.summary_ms(),
+            "realtime": self.granted,
+            "journal": None if journal is None else {
+                "path": str(journal.path),
+                "bytes": journal.n_bytes,
+                "lost_frames": journal.lost_frames,
+                "error": None if journal.error is None else str(journal.error),
+            },
+        }  # fmt: skip
+
+    @property
+    def in_to_out(self) -> LatencyHistogram:
+        """From the arrival of a window's newest packet to the value, where there was a new one."""
+        return self._latency
+
+    def _guarded(self) -> None:
+        try:
+            self.run()
+        except BaseException as error:  # Kept for whoever watches the loop.
+            self.error = error
+            _log.exception("the decode loop ended")
+
+    def _enqueue(self, packet: Packet) -> None:
+        # A full deque drops its oldest by itself: no thread finds it empty in between.
+        self.counters.packets_dropped += len(self._waiting) == self._waiting.maxlen
+        self._waiting.append(packet)
+
+    def _take_packets(self) -> None:
+        for _ in range(len(self._waiting)):
+            packet = self._waiting.popleft()
+            self.counters.packets += 1
+            if not _can_be_ticks(packet.ticks):
+                self.counters.bad_packets += 1
+            elif packet.labels is not None:
+                self._take_labels(packet, packet.labels)
+            elif packet.ticks.shape != packet.units.shape or packet.units.dtype.kind not in "iuUSO":
+                self.counters.bad_packets += 1
+            else:
+                self._take_spikes(packet)
+
+    def _take_spikes(self, packet: Packet) -> None:
+        self._newest_in = packet.host_ns
+        if packet.sync is not None:
+            self._sync = packet.sync
+        if not packet.ticks.size:
+            return
+        ticks = self.clock.place(packet.ticks, packet.host_ns)
+        if not len(ticks):
+            return
+        if self.clock.epoch != self._epoch and self._next is not None:
+            self._begin_epoch(self.clock.device_now(packet.host_ns))
+        try:
+            units = packet.units
+            rows = units if units.dtype.kind in "iu" else self._names.rows(units)
+            self.decoder.push(ticks, rows)
+        except UsageError:
+            self.counters.bad_packets += 1
+            return
+        rows = rows.astype(np.int32)
+        if self.journal is not None:
+            self.journal.spikes(packet.host_ns, self.clock.epoch, ticks, rows)
+        if self._on_spikes is not None:
+            self._on_spikes(ticks, rows)
+
+    def _take_labels(self, packet: Packet, values: npt.NDArray[np.float64]) -> None:
+        if values.shape != (len(packet.ticks), self._dim_out) or not len(values):
+            self.counters.bad_packets += 1
+            return
+        ticks = self.clock.unwrapped(packet.ticks)
+        if not self.clock.covers(ticks, packet.host_ns, back_s=_LABELS_BACK_S):
+            self.counters.bad_packets += 1
+            return
+        if self.journal is not None:
+            self.journal.labels(self.clock.epoch, ticks, values)
+        if self._on_labels is not None:
+            try:
+                self._on_labels(ticks, values)
+            except UsageError as error:
+                self.counters.label_failures += 1
+                _log.warning("labelled data was refused: %s", error)
+
+    def _begin_epoch(self, device_now: int) -> None:
+        if self._next is not None:
+            self.decoder.reset()
+            if self.journal is not None:
+                self.journal.event(clock="discontinuity", epoch=self.clock.epoch)
+        self._epoch = self.clock.epoch
+        self._next = math.floor(device_now / self._period) + 1
+
+    def _edge(self, number: int) -> int:
+        """The tick at which a window of the grid ends."""
+        return math.ceil(number * self._period)
+
+    def _decode(self, number: int, period_ns: int) -> None:
+        end = self._edge(number)
+        due_ns = self.clock.to_monotonic_ns(end) + int(self.settings.settle_ms * 1e6)
+        result = self._marked(self.decoder.decode(end))
+        ready = self._host.now_ns()
+        self.counters.decoded += 1
+        self.counters.deadline_misses += ready > due_ns + period_ns
+        self._lag.add(max(0, ready - due_ns))
+        if self._newest_in > self._answered:
+            self._latency.add(max(0, ready - self._newest_in))
+            self._answered = self._newest_in
+        self.last = LoopResult(
+            seq=self.counters.decoded,
+            result=result,
+            t_s=end / self._tick_rate,
+            epoch=self._epoch,
+            sync=self._sync,
+            host_ns=ready,
+            newest_in_ns=self._newest_in,
+        )
+        for sink in self._sinks:
+            try:
+                sink(self.last)
+            except Exception as error:  # A dead peer must not stop the decoder.
+                self.counters.sink_failures += 1
+                if self.counters.sink_failures == 1:
+                    _log.warning(
+                        "a value could not be sent to %s (%s: %s); later failures are counted",
+                        getattr(sink, "address", sink), type(error).__name__, error,
+                    )  # fmt: skip
+        if self.journal is not None:
+            self.journal.decoded(end, ready, result.status.value, result.n_spikes, result.value)
+
+    def _marked(self, result: Result) -> Result:
+        """The result, no longer VALID while the device's clock contradicts its stated rate."""
+        seen = self.clock.wrong_rate_hz
+        if (seen is None) == self._rate_was_wrong:
+            self._rate_was_wrong = seen is not None
+            if seen is not None:
+                _log.error(
+                    "the device's clock: expected %g ticks per second, got about %.4g; state its "
+                    "rate, or spikes land in the wrong windows", self.clock.rate_hz, seen,
+                )  # fmt: skip
+        if seen is None:
+            return result
+        status = Status.DEGRADED if result.status is Status.VALID else result.status
+        return dataclasses.replace(result, status=status, flags=(*result.flags, WRONG_RATE))
+
+    def _note_stall(self, now: int) -> None:
+        silent = self._newest_in and now - self._newest_in > self.settings.stall_s * _SECOND
+        if silent and not self._stalled:
+            self.counters.stalls += 1
+        self._stalled = bool(silent)
+
+
+def _can_be_ticks(ticks: npt.NDArray[Any]) -> bool:
+    """Whether a packet's times (N,) are integers that a clock can go on from."""
+    if ticks.ndim != 1 or not ticks.size:
+        return ticks.ndim == 1
+    whole = ticks.dtype.kind in "iu"
+    return whole and int(ticks.min()) >= -_MOST_TICKS and int(ticks.max()) <= _MOST_TICKS

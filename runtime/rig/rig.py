@@ -1,0 +1,188 @@
+"""A whole rig: feed, decoder, clock, loop, sinks and journal, opened and closed as one."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from poyo_edge.errors import UsageError
+from poyo_edge.journal import JournalHeader, JournalWriter
+from poyo_edge.runtime.decoder import Decoder
+from poyo_edge.runtime.feeds.feed import Feed
+from poyo_edge.runtime.feeds.opening import Sink, open_feed, open_sink
+from poyo_edge.runtime.feeds.values import LoopResult, LoopSettings
+from poyo_edge.runtime.health import HealthSettings
+from poyo_edge.runtime.result import DecoderSettings
+from poyo_edge.runtime.rig.device_clock import DeviceClock
+from poyo_edge.runtime.rig.loop import DecodeLoop
+from poyo_edge.runtime.rig.realtime import RealtimeSettings
+from poyo_edge.runtime.unit_names import UnitNames
+from poyo_edge.runtime.watchdog import Watchdog
+
+OnSpikes = Callable[[npt.NDArray[np.int64], npt.NDArray[np.int32]], None]
+_PERIODS = 3
+"""A loop waits for up to one period and may decode for one; behind by a third, it hangs."""
+OnLabels = Callable[[npt.NDArray[np.int64], npt.NDArray[np.float64]], None]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class RigSettings:
+    """What a rig is opened with."""
+
+    session: str | Path | None = None
+    units: Mapping[str, str] | None = None
+    """What the feed calls a unit → its id in the session, where the names do not say it."""
+    rate_hz: float = 50.0
+    settle_ms: float = 0.0
+    backend: str = "auto"
+    threads: int = 1
+    realtime: RealtimeSettings = dataclasses.field(default_factory=RealtimeSettings)
+    journal: str | Path | None = None
+    require_signature: str | Path | None = None
+    """A public key file: an artifact that it did not sign is refused."""
+
+
+class Rig:
+    """Opened by ``Rig.open``; use it with ``with`` or call ``stop``."""
+
+    def __init__(
+        self, decoder: Decoder, feed: Feed, sinks: Sequence[Sink], loop: DecodeLoop
+    ) -> None:
+        self.decoder, self.feed, self.loop = decoder, feed, loop
+        self._sinks = list(sinks)
+        settings = loop.settings
+        limit_s = _PERIODS / settings.rate_hz + settings.settle_ms / 1e3
+        self.watchdog = Watchdog(lambda: loop.heartbeat_ns, limit_s=limit_s)
+
+    @classmethod
+    def open(
+        cls,
+        artifact: str | Path,
+        source: str | Feed,
+        targets: Sequence[str] = (),
+        settings: RigSettings | None = None,
+        *,
+        on_value: Callable[[LoopResult], None] | None = None,
+        on_spikes: OnSpikes | None = None,
+        on_labels: OnLabels | None = None,
+    ) -> Rig:
+        """Open everything and start nothing; what was opened is closed again if a part fails.
+
+        Args:
+            artifact: the folder ``NAME.poyo``.
+            source: an address that ``open_feed`` takes, or a feed.
+            targets: addresses that ``open_sink`` takes.
+            settings: session, rate and the rest.
+            on_value: called with each value in the loop's thread.
+            on_spikes: called with ticks and rows that were pushed, in the loop's thread.
+            on_labels: called with behaviour that the feed brings, in the loop's thread.
+
+        Raises:
+            PoyoEdgeError: an address, the artifact, the session or the journal cannot be used.
+        """
+        settings = settings or RigSettings()
+        feed = open_feed(source) if isinstance(source, str) else source
+        decoder = Decoder.open(
+            artifact,
+            session=settings.session,
+            backend=settings.backend,
+            threads=settings.threads,
+            tick_rate_hz=feed.tick_rate_hz,
+            settings=DecoderSettings(health=_period_as_budget(settings.rate_hz)),
+            require_signature=settings.require_signature,
+        )
+        names = UnitNames(decoder.unit_ids, settings.units)
+        speed = float(getattr(feed, "speed", 1.0))
+        rate_hz = settings.rate_hz * speed
+        if speed != 1.0 and not 1 <= rate_hz <= 1000:
+            raise UsageError(
+                f"{source}: expected a speed that gives 1 to 1000 windows per second, got "
+                f"{settings.rate_hz:g} Hz × {speed:g}; lower the speed or --rate"
+            )
+        loop_settings = LoopSettings(rate_hz=rate_hz, settle_ms=settings.settle_ms)
+        sinks: list[Sink] = []
+        try:
+            for target in targets:
+                sinks.append(open_sink(target, decoder.artifact.manifest.spec.dim_out))
+            journal = None
+            if settings.journal is not None:
+                journal = JournalWriter(settings.journal, _header(decoder, feed))
+        except BaseException:
+            for sink in sinks:
+                sink.close()
+            raise
+        loop = DecodeLoop(
+            decoder,
+            DeviceClock(feed.tick_rate_hz * speed, bits=feed.bits),
+            [*sinks, *([on_value] if on_value is not None else [])],
+            settings=loop_settings,
+            realtime_settings=settings.realtime,
+            journal=journal,
+            on_spikes=on_spikes,
+            on_labels=on_labels,
+            unit_names=names,
+        )
+        return cls(decoder, feed, sinks, loop)
+
+    def start(self) -> None:
+        """Start the loop, then the feed."""
+        self.loop.start()
+        self.watchdog.start()
+        self.feed.start(self.loop)
+
+    def stop(self) -> None:
+        """Stop the feed, then the loop; close sinks and journal. May be called again."""
+        self.feed.stop()
+        self.watchdog.stop()
+        self.loop.stop()
+        while self._sinks:
+            self._sinks.pop().close()
+        if self.loop.journal is not None:
+            self.loop.journal.close()
+
+    def __enter__(self) -> Rig:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def require_alive(self) -> None:
+        """Raise what ended the feed or the loop, if anything did.
+
+        Raises:
+            UsageError: the feed can never work.
+        """
+        if self.loop.error is not None:
+            raise self.loop.error
+        if self.feed.finished.is_set() and self.feed.last_failure:
+            raise UsageError(f"the feed ended: {self.feed.last_failure}")
+
+    def stats(self) -> dict[str, Any]:
+        """Counters of feed, loop, clock, decoder and journal, as JSON values."""
+        return {
+            "feed": {**self.feed.counters.to_json(), "last_failure": self.feed.last_failure},
+            **self.loop.stats(),
+            "watchdog": self.watchdog.to_json(),
+        }
+
+
+def _period_as_budget(rate_hz: float) -> HealthSettings:
+    return HealthSettings(latency_budget_ms=1000 / rate_hz)
+
+
+def _header(decoder: Decoder, feed: Feed) -> JournalHeader:
+    now = datetime.datetime.now(datetime.timezone.utc)
+    return JournalHeader(
+        session_id=f"{decoder.session_id}-{now:%Y%m%dT%H%M%S}",
+        unit_ids=decoder.unit_ids,
+        tick_rate_hz=feed.tick_rate_hz,
+        behavior=decoder.artifact.manifest.behavior,
+        created=now.isoformat(timespec="seconds"),
+    )

@@ -1,0 +1,408 @@
+"""How long to fit: what is kept, what ends it, and that held-out blocks stay unseen."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import re
+import threading
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from helpers.calibrating.teacher import (
+    LEARN,
+    QUICK,
+    adapter,
+    at_mean,
+    lesson,
+    prior,
+    quiet,
+    run,
+    search,
+)
+
+import poyo_edge.calibration.fit.search as search_module
+from poyo_edge.calibration import FitSettings, Progress
+from poyo_edge.calibration.fit.fitting import Tables
+from poyo_edge.calibration.fit.judging import Judged
+from poyo_edge.calibration.fit.search import ALL_STEPS, INTERRUPTED, PAST_BEST, TIME, Search
+from poyo_edge.errors import CheckFailedError, UsageError
+
+N_FITS = QUICK.n_folds + 1
+Float64 = npt.NDArray[np.float64]
+
+
+def tables_of(session: Any) -> Tables:
+    return Tables(units=session.unit_embedding, session=session.session_embedding)
+
+
+def bits(tables: Tables) -> bytes:
+    return tables.units.tobytes() + tables.session.tobytes()
+
+
+def outcome(searched: Search) -> tuple[Any, ...]:
+    return (
+        searched.stopped,
+        searched.curve,
+        [[bits(tables) for tables in moment.tables] for moment in searched.moments],
+        [moment.judged.decoded.tobytes() for moment in searched.moments],
+    )
+
+
+FALLING = dataclasses.replace(QUICK, steps=40, lr_units=1.0, patience=3)
+"""From the truth every step leads away."""
+
+
+def test_a_seed_decides_all_bits() -> None:
+    first, again = run(search(lesson())), run(search(lesson()))
+    assert outcome(first) == outcome(again)
+    other = run(search(lesson(), seed=1))
+    assert bits(other.chosen.tables[-1]) != bits(first.chosen.tables[-1])
+    assert other.curve[0] == first.curve[0], "before the first step seeds do not matter"
+
+
+def test_each_fit_learns_something_of_its_own() -> None:
+    searched = run(search(lesson()))
+    assert len({bits(tables) for tables in searched.chosen.tables}) == N_FITS
+
+
+def test_all_steps_are_taken_and_judged_at_equal_steps() -> None:
+    searching, seen = search(lesson()), list[list[int]]()
+    searching.run(
+        1e9, threading.Event(), quiet, lambda: seen.append([fit.steps for fit in searching.fits])
+    )
+    assert seen == [[step] * N_FITS for step in (0, 2, 4, 6)]
+    assert [point.step for point in searching.curve] == [0, 2, 4, 6]
+    assert searching.stopped == ALL_STEPS
+    assert [point.loss is None for point in searching.curve] == [True, False, False, False]
+
+
+def test_the_curve_shows_the_folds_mean_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fit on all labels has seen what the others are judged on."""
+    losses, opened = list[float](), adapter()
+
+    def noted(*arguments: Any) -> Any:
+        found = type(opened).gradients(opened, *arguments)
+        losses.append(found[0])
+        return found
+
+    monkeypatch.setattr(opened, "gradients", noted)
+    curve = run(search(lesson())).curve
+    by_step = np.array(losses).reshape(6, N_FITS)[:, :-1]
+    expected = by_step.reshape(3, -1).mean(1)
+    assert [point.loss for point in curve[1:]] == pytest.approx(expected.tolist())
+
+
+def test_steps_get_smaller_towards_the_end() -> None:
+    settings = dataclasses.replace(QUICK, steps=10, judge_every=1, patience=99)
+    moments = run(search(lesson(), settings)).moments
+    units = np.stack([moment.tables[-1].units for moment in moments])
+    way = np.abs(np.diff(units, axis=0)).mean((1, 2))
+    assert len(way) == 10
+    assert way[-1] < 0.05 * way[0]
+
+
+def test_the_last_judgement_may_come_early() -> None:
+    searched = run(search(lesson(), dataclasses.replace(QUICK, steps=5, judge_every=3)))
+    assert [point.step for point in searched.curve] == [0, 3, 5]
+
+
+def test_learning_raises_what_is_judged() -> None:
+    searched = run(search(lesson(), dataclasses.replace(LEARN, steps=30)))
+    r2s = [point.r2 for point in searched.curve]
+    assert r2s[0] < -1.0
+    assert r2s[-1] > 0.7
+    losses = [point.loss for point in searched.curve if point.loss is not None]
+    assert losses[-1] < 0.5 * losses[0]
+
+
+@pytest.mark.parametrize("begin", ["mean", "truth"])
+def test_what_is_chosen_is_what_was_judged(begin: str) -> None:
+    given = lesson()
+    start = tables_of(given.truth) if begin == "truth" else None
+    settings = FALLING if begin == "truth" else QUICK
+    searching = search(given, settings, start=start)
+    states = list[list[bytes]]()
+    searching.run(
+        1e9,
+        threading.Event(),
+        quiet,
+        lambda: states.append([bits(fit.tables()) for fit in searching.fits]),
+    )
+    chosen = searching.chosen
+    at = [point.step for point in searching.curve].index(chosen.point.step)
+    assert [bits(tables) for tables in chosen.tables] == states[at]
+    assert len(set(map(tuple, states))) == len(states), "each moment keeps a copy of its own"
+    for fit, tables in zip(searching.fits[:-1], chosen.tables, strict=False):
+        again = adapter().predict(searching.labels, fit.judged(), tables.units, tables.session)
+        rows = np.isin(chosen.judged.block, np.unique(fit.judged_blocks()))
+        assert np.array_equal(again, chosen.judged.decoded[rows])
+        assert np.array_equal(chosen.judged.truth[rows], searching.labels.values[fit.judged()])
+    assert chosen.point.r2 == pytest.approx(chosen.judged.r2().mean())
+    assert chosen.point.r2_per_dim == pytest.approx(tuple(chosen.judged.r2()))
+
+
+def test_a_fit_that_gets_worse_is_left_where_it_was_best() -> None:
+    given = lesson()
+    searched = run(search(given, FALLING, start=tables_of(given.truth)))
+    assert searched.stopped == PAST_BEST
+    assert len(searched.curve) == 1 + FALLING.patience, "it does not go on for long"
+    assert searched.chosen.point.step == 0
+    assert searched.chosen.point.r2 == pytest.approx(1.0)
+    assert bits(searched.chosen.tables[-1]) == bits(tables_of(given.truth))
+    longer = run(
+        search(given, dataclasses.replace(FALLING, patience=5), start=tables_of(given.truth))
+    )
+    assert len(longer.curve) == 6
+
+
+def test_of_moments_as_good_as_the_best_the_latest_is_chosen() -> None:
+    """Steps too small to matter: the truth stays the truth."""
+    given = lesson()
+    still = dataclasses.replace(QUICK, lr_units=1e-5, lr_session=1e-5)
+    searched = run(search(given, still, start=tables_of(given.truth)))
+    assert searched.curve[0].r2 > searched.curve[-1].r2 > 0.999
+    assert searched.stopped == ALL_STEPS
+    assert searched.chosen.point.step == still.steps
+
+
+def judged(error: float, *, seed: int = 0, n_blocks: int = 6) -> Judged:
+    """Truth of unit variance decoded with an error of a given spread."""
+    truth = np.random.default_rng(0).standard_normal((60 * n_blocks, 2))
+    noise = np.random.default_rng([1, seed]).standard_normal(truth.shape)
+    return Judged(
+        truth=truth, decoded=truth + error * noise, block=np.repeat(np.arange(n_blocks), 60)
+    )
+
+
+def test_only_a_difference_beyond_chance_is_worse() -> None:
+    good, bad = judged(0.3), judged(0.8)
+    assert bad.clearly_worse(good)
+    assert not good.clearly_worse(bad)
+    assert not good.clearly_worse(good)
+    assert not judged(0.305).clearly_worse(good), "half a hundredth of R² does not matter"
+
+
+def with_errors(given: Judged, by_block: dict[int, float]) -> Judged:
+    decoded = given.decoded.copy()
+    for block, error in by_block.items():
+        decoded[given.block == block] += error
+    return dataclasses.replace(given, decoded=decoded)
+
+
+def test_blocks_that_disagree_are_chance() -> None:
+    one, other = judged(0.3), judged(0.3)
+    one, other = with_errors(one, {0: 1.0, 1: 0.4}), with_errors(other, {2: 1.1, 3: 0.4})
+    gap = float((one.r2() - other.r2()).mean())
+    assert 0.02 < gap < 0.1
+    assert not other.clearly_worse(one)
+    everywhere = with_errors(judged(0.3), dict.fromkeys(range(6), 0.3))
+    assert 0.02 < (judged(0.3).r2() - everywhere.r2()).mean() < 0.1
+    assert everywhere.clearly_worse(judged(0.3))
+
+
+def test_the_interval_holds_the_figure_and_is_wider_where_blocks_differ() -> None:
+    even = judged(0.5)
+    uneven = with_errors(even, {1: 0.8, 4: -0.6})
+    widths = []
+    for given in (even, uneven):
+        low, high = given.interval()
+        assert (low < given.r2()).all()
+        assert (given.r2() < high).all()
+        assert np.array_equal(given.interval(), given.interval())
+        widths.append(high - low)
+    assert (widths[1] > 2 * widths[0]).all()
+
+
+def test_held_out_blocks_are_never_learned_from() -> None:
+    """Whatever happens in the blocks that judge a fit, the fit takes the same steps."""
+    given = lesson()
+    labels = given.labels()
+    plain = run(search(given))
+    held = plain.fits[0].judged_blocks()
+    number = np.arange(len(labels.times)) * QUICK.n_blocks // len(labels.times)
+    inside = np.isin(number, held)
+    values = np.where(inside[:, None], labels.values + 50.0, labels.values)
+    heard = np.ones(len(labels.spike_times), bool)
+    for block in np.unique(held):
+        edges = labels.times[number == block][[0, -1]]
+        heard &= (labels.spike_times < edges[0]) | (labels.spike_times >= edges[1])
+    assert 0.3 < heard.mean() < 0.7
+    spoiled = dataclasses.replace(
+        labels,
+        values=values,
+        spike_times=labels.spike_times[heard],
+        spike_rows=labels.spike_rows[heard],
+    )
+    other = Search(adapter(), prior(), spoiled, QUICK, at_mean(6), 0)
+    run(other)
+    assert bits(other.fits[0].tables()) == bits(plain.fits[0].tables())
+    assert bits(other.fits[1].tables()) != bits(plain.fits[1].tables())
+    assert bits(other.fits[-1].tables()) != bits(plain.fits[-1].tables())
+
+
+def test_what_judges_is_thinned_evenly() -> None:
+    whole = search(lesson())
+    thin = search(lesson(), dataclasses.replace(QUICK, most_judged=40))
+    for all_of, some in zip(whole.fits[:-1], thin.fits[:-1], strict=True):
+        assert len(all_of.judged()) > 120
+        assert 20 < len(some.judged()) <= 40
+        stride = -(-len(all_of.judged()) // 40)
+        assert np.array_equal(some.judged(), all_of.judged()[::stride])
+        assert np.array_equal(some.judged_blocks(), all_of.judged_blocks()[::stride])
+
+
+def stopped_after(n_steps: int, end: Callable[[threading.Event], None]) -> Search:
+    """Ended by ``end`` when that many steps were taken, over all fits."""
+    searching, stop = search(lesson()), threading.Event()
+
+    def on_progress(progress: Progress) -> None:
+        if progress.done == n_steps:
+            end(stop)
+
+    searching.run(1e9, stop, on_progress)
+    return searching
+
+
+def ctrl_c(_: threading.Event) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("end", [threading.Event.set, ctrl_c], ids=["stop", "Ctrl-C"])
+@pytest.mark.parametrize("n_steps", [1, 5, 7, 2 * N_FITS, 4 * N_FITS + 2])
+def test_whoever_ends_it_gets_the_best_so_far(
+    end: Callable[[threading.Event], None], n_steps: int
+) -> None:
+    searched, whole = stopped_after(n_steps, end), run(search(lesson()))
+    assert searched.stopped == INTERRUPTED
+    # A stop is seen before the next step; the one after a judgement's last step, behind it.
+    judgements = 1 + n_steps // (2 * N_FITS)
+    if end is ctrl_c and n_steps % (2 * N_FITS) == 0:
+        judgements -= 1
+    assert outcome(searched)[1:] == (
+        outcome(whole)[1][:judgements],
+        outcome(whole)[2][:judgements],
+        outcome(whole)[3][:judgements],
+    )
+    assert searched.chosen in searched.moments
+
+
+def test_a_stop_before_the_first_step_leaves_the_start() -> None:
+    searching, stop, start = search(lesson()), threading.Event(), at_mean(6)
+    stop.set()
+    searching.run(1e9, stop, quiet)
+    assert (searching.stopped, len(searching.curve)) == (INTERRUPTED, 1)
+    assert bits(searching.chosen.tables[-1]) == bits(start)
+
+
+def test_ctrl_c_right_after_the_first_judgement_leaves_the_start() -> None:
+    searching = search(lesson())
+    with contextlib.suppress(KeyboardInterrupt):
+        searching.run(1e9, threading.Event(), quiet, lambda: ctrl_c(threading.Event()))
+    assert (searching.stopped, len(searching.curve)) == (INTERRUPTED, 1)
+
+
+def test_no_time_leaves_the_start() -> None:
+    searched = run(search(lesson()), max_seconds=0.0)
+    assert (searched.stopped, len(searched.curve)) == (TIME, 1)
+    assert bits(searched.chosen.tables[-1]) == bits(at_mean(6))
+
+
+def test_the_time_is_looked_at_before_each_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = iter(range(1000))
+    clock = SimpleNamespace(monotonic=lambda: float(next(ticks)))
+    monkeypatch.setattr(search_module, "time", clock)
+    searched = run(search(lesson()), max_seconds=9.0)
+    assert searched.stopped == TIME
+    assert sum(fit.steps for fit in searched.fits) == 8
+    assert [point.step for point in searched.curve] == [0, 2]
+
+
+def test_progress_counts_every_step_of_every_fit() -> None:
+    seen, given = list[Progress](), lesson()
+    searching = search(given, FALLING, start=tables_of(given.truth))
+    searching.run(1e9, threading.Event(), seen.append)
+    assert [progress.done for progress in seen] == list(range(1, 6 * N_FITS + 1))
+    assert {progress.total for progress in seen} == {40 * N_FITS}
+    per_judgement = 2 * N_FITS
+    expected = [searching.curve[i // per_judgement].r2 for i in range(6 * N_FITS)]
+    assert [progress.r2 for progress in seen] == expected
+
+
+@pytest.mark.parametrize("value", [1e30, float("nan")], ids=["absurd", "NaN"])
+def test_a_loss_that_is_not_finite_ends_the_search(value: float) -> None:
+    labels = lesson().labels()
+    values = labels.values.copy()
+    values[::3, 0] = value
+    spoiled = dataclasses.replace(labels, values=values)
+    message = "calibration: expected finite loss and gradients, got loss "
+    with pytest.raises(CheckFailedError, match=rf"^{message}(inf|nan) at step 1; check the label"):
+        run(Search(adapter(), prior(), spoiled, QUICK, at_mean(6), 0))
+
+
+def test_gradients_that_are_not_finite_end_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = adapter()
+
+    def broken(*arguments: Any) -> Any:
+        loss, units, session = type(opened).gradients(opened, *arguments)
+        return loss, units, np.full_like(session, np.inf)
+
+    monkeypatch.setattr(opened, "gradients", broken)
+    with pytest.raises(CheckFailedError, match=r"got loss \d+\.\d+ at step 1;"):
+        run(search(lesson()))
+
+
+def test_units_stay_within_their_bound() -> None:
+    settings = dataclasses.replace(QUICK, lr_units=3.0, most_z=2.5)
+    searched = run(search(lesson(), settings))
+    for fit in searched.fits:
+        assert np.abs(fit.moved["z"]).max() == pytest.approx(2.5)
+    start = at_mean(6)
+    tables = searched.fits[-1].tables()
+    z = np.linalg.solve(prior().unit_root.astype(float), (tables.units - start.units).T)
+    assert np.abs(z).max() == pytest.approx(2.5, rel=1e-3)
+
+
+def test_the_pull_keeps_units_near_their_start() -> None:
+    def moved(pull: float) -> float:
+        settings = dataclasses.replace(QUICK, steps=8, judge_every=8, pull=pull)
+        return float(np.abs(run(search(lesson(), settings)).fits[-1].moved["z"]).mean())
+
+    assert moved(1e4) < 0.7 * moved(0.0)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "expected"),
+    [
+        ("judge_every", 0, "an integer >= 1"),
+        ("batch_size", 0, "an integer >= 1"),
+        ("patience", 0, "an integer >= 1"),
+        ("most_judged", 0, "an integer >= 1"),
+        ("steps", 0, "an integer >= 1 or None"),
+        ("lr_units", 0.0, "a number > 0"),
+        ("lr_session", float("nan"), "a number > 0"),
+        ("clip_norm", -1.0, "a number > 0"),
+        ("most_z", 0.0, "a number > 0"),
+        ("tail_s", 0.0, "a number > 0"),
+        ("pull", -0.1, "a number >= 0"),
+        ("early_weight", float("inf"), "a number >= 0"),
+        ("n_folds", 1, r"from 2 to n_blocks \(4\)"),
+        ("n_folds", 5, r"from 2 to n_blocks \(4\)"),
+    ],
+)
+def test_settings_without_sense_are_refused(field: str, value: float, expected: str) -> None:
+    change: dict[str, Any] = {field: value}
+    message = f"^{field}: expected {expected}, got {re.escape(repr(value))}$"
+    with pytest.raises(UsageError, match=message):
+        dataclasses.replace(QUICK, **change)
+
+
+def test_fewer_labels_get_no_more_steps() -> None:
+    steps = [FitSettings().steps_for(seconds) for seconds in (0, 5, 15, 30, 60, 120, 300, 1e6)]
+    assert steps == sorted(steps)
+    assert 1 <= steps[0] < steps[-1] < 1000
+    assert FitSettings(steps=7).steps_for(3600.0) == 7

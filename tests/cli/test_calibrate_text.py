@@ -1,0 +1,62 @@
+"""What people read after ``poyo-edge calibrate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from poyo_edge.cli.commands.text import calibrate_text
+
+
+def values_of(**changes: Any) -> dict[str, Any]:
+    point = {"step": 10, "loss": 0.25, "r2": 0.5, "r2_per_dim": [0.4, 0.6]}
+    first = {"step": 0, "loss": None, "r2": 0.1, "r2_per_dim": [0.1, 0.1]}
+    return {
+        "session": "today.session",
+        "r2_heldout": 0.5,
+        "r2_per_dim": [0.4, 0.6],
+        "r2_interval": [[0.3, 0.5], [0.5, 0.7]],
+        "n_judged": 90,
+        "r2_in_use": None,
+        "labelled_s": 60.0,
+        "steps": 10,
+        "wall_s": 3.0,
+        "stopped": "all steps",
+        "curve": [first, point],
+        "silent_units": [],
+        "notes": [],
+        "peak_memory_mb": 100.0,
+        "behavior": "cursor.vel",
+        **changes,
+    }
+
+
+def text_of(**changes: Any) -> str:
+    return calibrate_text(values_of(**changes), Path("m.poyo"), Path("d.h5"), "poyo-edge")
+
+
+def test_text_marks_the_step_taken() -> None:
+    rows = text_of().splitlines()
+    assert [row.split()[0] for row in rows if row.endswith("taken")] == ["10"]
+    assert "0.400 (0.30 to 0.50), 0.600 (0.50 to 0.70), 95 % intervals" in text_of()
+    assert text_of().endswith("d.h5 --behavior cursor.vel --session today.session")
+    assert text_of(session=None).endswith("nothing was written")
+
+
+def test_text_names_what_is_odd() -> None:
+    assert "silent" not in text_of()
+    many = [f"u{i}" for i in range(8)]
+    assert "8: u0, u1, u2, u3, u4, u5 …" in text_of(silent_units=many)
+    assert "note: careful" in text_of(notes=["careful"])
+    assert "R² 0.7000 on the same samples" in text_of(r2_in_use=0.7)
+    units = [
+        {"unit": "near", "rate_hz": 1.0, "part": 0.1, "distance": 1.9},
+        {"unit": "strange", "rate_hz": 1.0, "part": 0.1, "distance": 2.1},
+    ]
+    odd = text_of(units=units, alike=[("a", "b", 0.93)], report=["x.json", "x.png"])
+    assert "alike: a" in odd
+    assert "b, correlation 0.93: one unit twice?" in odd
+    (far,) = [line for line in odd.splitlines() if line.startswith("far from trained units")]
+    assert far.split()[-1] == "strange"
+    assert "near" not in far
+    assert "x.json  x.png" in odd

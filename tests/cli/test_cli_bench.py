@@ -1,0 +1,39 @@
+"""``poyo-edge bench`` as people type it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from helpers.commands import run, run_json
+
+
+def test_a_stream_is_decoded_and_says_what_the_system_granted(tiny: Path) -> None:
+    words = ["bench", tiny, "--load", 200, "--rate", 20, "--minutes", 0.01]
+    values = run_json(*words, "--gc-off", "--cpu", 4000)
+    assert values["n_decodes"] + values["skipped"] == 12  # type: ignore[operator]
+    granted = values["realtime"]
+    assert granted["gc_off"] == "granted"  # type: ignore[index]
+    assert granted["cpus"].startswith("refused")  # type: ignore[index]
+    assert granted["priority"] == "not asked for"  # type: ignore[index]
+    said = run(*words, "--gc-off").stdout
+    assert "real time  gc_off granted" in said
+
+
+def test_a_stream_is_drawn(tiny: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="pictures are drawn with matplotlib")
+    picture = tmp_path / "x.png"
+    words = ["bench", tiny, "--load", 200, "--rate", 20, "--minutes", 0.01, "--png", picture]
+    assert run_json(*words)["picture"] == str(picture)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [["--rate", 20], ["--lock-memory"], ["--load", 100, "--spikes", 5], ["--load", -1]],
+)
+def test_options_that_would_do_nothing_are_mistakes(tiny: Path, wrong: list[object]) -> None:
+    done = run("bench", tiny, *wrong)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "expected" in done.stderr

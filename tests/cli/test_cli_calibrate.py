@@ -1,0 +1,179 @@
+"""``poyo-edge calibrate`` in its own process: what it prints and writes."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.calibrating.desk import PATIENCE_S, TEST_S, TRAIN_S, Desk, finished, furnished, write
+from helpers.calibrating.teacher import lesson
+
+from poyo_edge.artifact import Session
+
+QUALITY = {
+    "r2_heldout",
+    "r2_per_dim",
+    "r2_interval",
+    "n_judged",
+    "r2_in_use",
+    "labelled_s",
+    "steps",
+    "wall_s",
+    "stopped",
+    "curve",
+    "silent_units",
+    "notes",
+}
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return furnished(tmp_path)
+
+
+def bits(path: Path) -> bytes:
+    session = Session.open(path)
+    return session.unit_embedding.tobytes() + session.session_embedding.tobytes()
+
+
+def test_one_object_says_all_and_a_report_shows_it(desk: Desk) -> None:
+    pytest.importorskip("matplotlib")
+    done = desk.run("--start", desk.near, "--json", "--report", desk.folder / "report")
+    assert done.code == 0, done.stderr
+    values = done.json()
+    examined = {"units", "alike", "r2_by_seconds"}
+    rest = {"session", "behavior", "nan_samples", "peak_memory_mb", "report"}
+    assert set(values) == QUALITY | examined | rest
+    assert values["nan_samples"] == 0
+    assert values["session"] == str(desk.out)
+    assert 0.8 < values["r2_heldout"] <= 1.0
+    assert values["labelled_s"] == pytest.approx(TRAIN_S - 1.0, abs=0.15)
+    assert [point["step"] for point in values["curve"]][:2] == [0, 10]
+    assert values["steps"] in [point["step"] for point in values["curve"]]
+    assert values["peak_memory_mb"] > 10
+    assert {unit["unit"] for unit in values["units"]} == set(lesson().unit_ids)
+    table, picture = map(Path, values["report"])
+    assert (table.name, picture.name) == ("calibration.json", "calibration.png")
+    reported = json.loads(table.read_text())
+    assert {**reported, "report": values["report"]} == values
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert "held-out R²" in done.stderr
+    assert "  8/8\n" in done.stderr, "two shares of the labels and six units"
+    assert done.stderr.startswith("· fitting 6 units to 19.")
+    header = Session.open(desk.out).header
+    assert (header.session_id, header.method) == ("day", "calibration")
+    assert header.r2_heldout == values["r2_heldout"]
+    assert desk.files() == ["report", "today.session", "today.session.previous"]
+    assert (desk.folder / "today.session.previous").read_bytes() == b"the old session"
+
+
+def test_people_read_the_curve_and_what_to_type_next(desk: Desk) -> None:
+    done = desk.run("--start", desk.truth, "--in-use", desk.near, "--quiet")
+    assert done.code == 0
+    assert done.stderr == ""
+    for words in ("step", "taken", "95 % intervals", "session in use", "memory", "wrote "):
+        assert words in done.stdout
+    line = done.stdout.rstrip().splitlines()[-1].split()
+    assert line[1] == "replay"
+    code, out, err = finished(desk.command(*line[1:], "--json"))
+    assert code == 0, err
+    assert json.loads(out)["r2"] > 0.9
+
+
+def test_a_bad_session_is_refused_with_its_figures_and_the_old_one_stays(desk: Desk) -> None:
+    done = desk.run("--json")
+    assert done.code == 3
+    assert done.untouched
+    values = done.json()
+    assert values["session"] is None
+    assert values["r2_heldout"] < 0
+    message = done.stderr.splitlines()[-1]
+    assert message.startswith(
+        "error: session 'day': expected an R² above 0, which holding the mean"
+    )
+    assert f"got {values['r2_heldout']:.3f} (per dimension " in message
+    assert message.endswith("or force it (force=True, --force)")
+    assert desk.files() == ["today.session"]
+
+
+def test_worse_than_the_session_in_use_is_refused(desk: Desk) -> None:
+    done = desk.run("--start", desk.near, "--in-use", desk.truth, "--quiet", "--max-wall", 1e-6)
+    assert done.code == 3
+    assert done.untouched
+    assert done.stderr.count("\n") == 1
+    assert "expected an R² of at least 1.000, which the session in use has" in done.stderr
+    assert "nothing was written" in done.stdout
+
+
+def test_seeds_force_and_a_kill_in_the_middle(desk: Desk) -> None:
+    """Forced, so that what was learned is saved; killed and begun again it is the same."""
+    done = desk.run("--force", "--json", "--seed", 0)
+    assert done.code == 0, done.stderr
+    first, curve = bits(desk.out), done.json()["curve"]
+    assert done.json()["r2_heldout"] < 0
+    other = desk.run("--force", "--json", "--seed", 1)
+    assert bits(desk.out) != first
+    assert other.json()["curve"][0] == curve[0]
+    assert other.json()["curve"] != curve
+    before = desk.out.read_bytes()
+    process = desk.started("--force", "--json", "--seed", 0)
+    require_second_state(desk, process)
+    process.kill()
+    finished(process)
+    assert desk.out.read_bytes() == before
+    assert ".today.session.fit" in desk.files()
+    again = desk.run("--force", "--json", "--seed", 0)
+    assert again.code == 0, again.stderr
+    assert bits(desk.out) == first
+    assert again.json()["curve"] == curve
+    assert "went on from step " in str(again.json()["notes"])
+    left = [name for name in desk.files() if not name.endswith(".tmp")]
+    assert left == ["today.session", "today.session.previous"]
+
+
+def require_second_state(desk: Desk, process: subprocess.Popen[str]) -> None:
+    """Wait until what is kept of the search is of the judgement behind the first steps."""
+    states = set[int]()
+    deadline = time.monotonic() + PATIENCE_S
+    while len(states) < 2 and time.monotonic() < deadline:
+        assert process.poll() is None, "it ended before it was disturbed"
+        try:
+            states.add((desk.folder / ".today.session.fit").stat().st_ino)
+        except FileNotFoundError:
+            time.sleep(1e-3)
+    assert len(states) == 2
+
+
+def test_ctrl_c_saves_the_best_so_far(desk: Desk, tmp_path: Path) -> None:
+    longer = write(tmp_path / "longer.h5", duration_s=60.0 + TEST_S)
+    process = desk.started("--start", desk.near, "--json", recording=longer)
+    require_second_state(desk, process)
+    process.send_signal(signal.SIGINT)
+    code, out, err = finished(process)
+    assert code == 0, err
+    values = json.loads(out)
+    assert values["stopped"] == "interrupted"
+    assert values["session"] == str(desk.out)
+    assert values["curve"][-1]["step"] >= 10
+    assert Session.open(desk.out).header.method == "calibration"
+
+
+def test_a_session_in_use_of_other_units_is_no_rival(desk: Desk) -> None:
+    done = desk.run("--in-use", "tiny_b", "--start", desk.truth, "--json", "--max-wall", 1e-6)
+    assert done.code == 0
+    assert done.json()["session"] == str(desk.out)
+
+
+def test_samples_that_are_nan_are_counted(desk: Desk, tmp_path: Path) -> None:
+    given = lesson(duration_s=TRAIN_S + TEST_S)
+    values = given.values.copy()
+    values[30:40, 1] = np.nan
+    path = write(tmp_path / "day.h5", behaviors={"cursor.vel": (given.times, values)})
+    done = desk.run("--start", desk.truth, "--json", "--max-wall", 1e-6, recording=path)
+    assert done.json()["nan_samples"] == 10
+    assert "· 10 samples of cursor.vel are NaN and were left out\n" in done.stderr

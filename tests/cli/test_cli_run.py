@@ -1,0 +1,136 @@
+"""``poyo-edge run`` as people type it."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from helpers.commands import run, run_json
+
+from poyo_edge.cli.live import LiveView
+from poyo_edge.journal import Journal
+from poyo_edge.recording import Recording, write_recording
+from poyo_edge.simulation.recordings import Simulation, simulate_recording
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten seconds under the unit ids of session a of the tiny artifact."""
+    folder = tmp_path_factory.mktemp("run")
+    simulation = Simulation(duration_s=10.0, n_units=12)
+    made = Recording.open(
+        simulate_recording(folder / "sim.h5", session_id="s", seed=1, simulation=simulation)
+    )
+    velocity = made.behavior("cursor.vel")
+    return write_recording(
+        folder / "a.h5",
+        session_id="tiny_a",
+        subject_id="s",
+        unit_ids=[f"tiny_a/unit_{i:02d}" for i in range(12)],
+        spike_times=made.spike_times,
+        spike_units=made.spike_units,
+        behaviors={"cursor.vel": (velocity.times, velocity.values)},
+        domains={},
+    )
+
+
+def test_a_file_streams_to_its_end_and_is_recorded(
+    tiny: Path, recording: Path, tmp_path: Path
+) -> None:
+    journal = tmp_path / "today.journal"
+    words = ["run", tiny, "--session", "tiny_a", "--from", f"file:{recording}?speed=8", "--gc-off"]
+    values = run_json(*words, "--record", journal)
+    assert values["loop"]["decoded"] > 0  # type: ignore[index]
+    assert values["realtime"]["gc_off"] == "granted"  # type: ignore[index]
+    assert values["recording"] == str(tmp_path / "today.h5")
+    made = Recording.open(tmp_path / "today.h5")
+    assert len(made.spike_times) == len(Recording.open(recording).spike_times)
+    again = run(*words, "--record", journal)
+    assert again.returncode == 2
+    assert "a journal is never written over" in again.stderr
+
+
+def test_the_end_says_what_went_wrong_in_the_rig(
+    tiny: Path, recording: Path, tmp_path: Path
+) -> None:
+    made = Recording.open(recording)
+    other = write_recording(
+        tmp_path / "other.h5", session_id="s", subject_id="s",
+        unit_ids=[f"ch{i}" for i in range(12)], spike_times=made.spike_times,
+        spike_units=made.spike_units, behaviors={}, domains={},
+    )  # fmt: skip
+    words = ["--session", "tiny_a", "--from", f"file:{other}?speed=8", "--calibrate", "20"]
+    done = run("run", tiny, *words)
+    assert done.returncode == 0, done.stderr
+    said = "expected units of the session, like 'tiny_a/unit_00', got 'ch"
+    assert f"spikes of an unknown unit are left out: {said}" in done.stderr
+    assert done.stderr.count("unknown unit") == 1
+    assert re.search(f"unknown units +{re.escape(said)}", done.stdout)
+    assert re.search("no fit +0 labelled s came", done.stdout)
+
+
+def test_ctrl_c_is_a_clean_end(tiny: Path, tmp_path: Path) -> None:
+    journal = tmp_path / "a.journal"
+    words = [sys.executable, "-c", "from poyo_edge.cli import main; main()", "run", str(tiny),
+             "--session", "tiny_a", "--from", "udp://127.0.0.1:0", "--record", str(journal),
+             "--json"]  # fmt: skip
+    child = subprocess.Popen(
+        ["env", "--default-signal=INT", *words],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert child.stderr is not None
+    for line in child.stderr:
+        if "Ctrl-C ends it" in line:
+            break
+    child.send_signal(signal.SIGINT)
+    out, error = child.communicate(timeout=60)
+    assert child.returncode == 0, error
+    values = json.loads(out)
+    assert values["recording"] is None
+    assert "at least one spike" in values["recording_problem"]
+    assert list(Journal(journal).entries()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--from", "ftp://x"], "--from: expected an address like udp://"),
+        (["--from", "udp://127.0.0.1:0", "--to", "udp://x"], "expected HOST:PORT"),
+        (["--from", "udp://127.0.0.1:0", "--save-session", "a"], "expected --calibrate with it"),
+        (["--from", "udp://127.0.0.1:0", "--units", "none.json"], "none that can be read (No"),
+        (["--from", "udp://127.0.0.1:0", "--units", __file__], 'write one like {"ch1": '),
+        (["--from", "udp://127.0.0.1:0", "--record", "no/where.j"], "an existing folder"),
+    ],
+)
+def test_words_that_cannot_be_meant_are_one_line(
+    tiny: Path, words: list[str], message: str
+) -> None:
+    done = run("run", tiny, "--session", "tiny_a", *words)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_live_view_shows_rates_latency_status_and_trace() -> None:
+    stats = {
+        "loop": {"decoded": 5, "skipped": 1, "deadline_misses": 0, "packets": 9},
+        "in_to_out_ms": {"p50": 1.0, "p99": 2.0, "max": 3.0},
+        "stalled": True,
+        "feed": {"malformed": 2, "failures": 0},
+        "clock": {"discontinuities": 0},
+        "decoder": {"counters": {"received": 7, "unknown_unit": 3, "late": 0, "future": 0}},
+        "calibration": {"labelled_s": 12.0, "fitting": True,
+                        "fits": [{"swapped": True, "r2_heldout": 0.5}]},
+    }  # fmt: skip
+    view = LiveView("t", quiet=True)
+    with view:
+        view.update(stats, None)
+    text = "\n".join(view.lines(stats, None))
+    for words in (r"waiting for spikes\s+STALLED", "p50 1.00", "5 decoded, 1 skipped",
+                  "malformed 2, unknown_unit 3", "12 s, fitting, last fit swapped"):  # fmt: skip
+        assert re.search(words, text), words

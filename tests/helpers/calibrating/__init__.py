@@ -1,0 +1,1 @@
+"""New sessions to calibrate."""

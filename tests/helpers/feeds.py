@@ -1,0 +1,51 @@
+"""A receiver that a test can wait for, and a value to send."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from poyo_edge.runtime import Result, Status
+from poyo_edge.runtime.feeds.values import LoopResult
+
+PATIENCE_S = 30.0
+
+
+class Receiver:
+    """Keeps what arrives, and lets a test wait for it."""
+
+    def __init__(self) -> None:
+        self.spikes: list[tuple[int, str]] = []
+        self.labels: list[Any] = []
+        self.syncs: list[Any] = []
+        self._changed = threading.Condition()
+
+    def feed(self, ticks: Any, units: Any, *, host_ns: int | None = None, sync: Any = None) -> None:
+        with self._changed:
+            self.spikes += zip(np.asarray(ticks).tolist(), np.asarray(units).tolist(), strict=True)
+            self.syncs.append(sync)
+            self._changed.notify_all()
+
+    def feed_labels(self, ticks: Any, values: Any, *, host_ns: int | None = None) -> None:
+        with self._changed:
+            self.labels.append((np.asarray(ticks).tolist(), np.asarray(values).tolist()))
+            self._changed.notify_all()
+
+    def wait(self, n_spikes: int = 0, n_labels: int = 0) -> None:
+        self.wait_for(lambda: len(self.spikes) >= n_spikes and len(self.labels) >= n_labels)
+
+    def wait_for(self, condition: Callable[[], bool]) -> None:
+        with self._changed:
+            assert self._changed.wait_for(condition, PATIENCE_S)
+
+
+def a_value(seq: int = 1) -> LoopResult:
+    result = Result(
+        value=np.array([1.5, -2.0]), status=Status.VALID, flags=(), t=1_000_000_000, n_spikes=7,
+        t_last_spike=999, latency_ns=5, session_id="s",
+    )  # fmt: skip
+    return LoopResult(seq=seq, result=result, t_s=1.0, epoch=0, sync={"nsp_idx_1": 4}, host_ns=20,
+                      newest_in_ns=10)  # fmt: skip

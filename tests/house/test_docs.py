@@ -1,0 +1,121 @@
+"""What the documentation tells people to type works."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.paths import ROOT
+
+from poyo_edge.runtime import Decoder
+
+PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks_of(page: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), flags=re.DOTALL)
+
+
+def test_runtime_python_runs_as_it_stands(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(tiny, tmp_path / "model.poyo")
+    monkeypatch.chdir(tmp_path)
+    blocks = blocks_of("docs/runtime.md")
+    assert len(blocks) == 4
+    names: dict[str, object] = {
+        "Decoder": Decoder,
+        "beat_ns": 0,
+        "ticks": [1000, 1200],
+        "rows": [0, 1],
+        "last_tick": 1500,
+    }
+    for block in blocks:
+        code = block.replace("day_2", "tiny_a").replace("today.session", "tiny_b.session")
+        exec(code, names)
+    assert names["result"].n_spikes == 2  # type: ignore[attr-defined]
+    assert names["decoder"].session_id == "tiny_b"  # type: ignore[attr-defined]
+
+
+def test_calibration_python_runs_as_it_stands(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(tiny, tmp_path / "model.poyo")
+    monkeypatch.chdir(tmp_path)
+    (block,) = blocks_of("docs/calibration.md")
+    decoder = Decoder.open("model.poyo", session="tiny_a")
+    times = np.arange(0.0, 20.0, 0.01)
+    labels = np.stack([np.sin(times), np.cos(times)], axis=-1)[::5] * 10
+    names: dict[str, object] = {
+        "unit_ids": decoder.unit_ids,
+        "decoder": decoder,
+        "old_session": None,
+        "spike_times": times,
+        "spike_units": np.arange(len(times)) % 12,
+        "label_times": times[::5],
+        "labels": labels,
+    }
+    code = block.replace("max_seconds=120", "max_seconds=5").replace(
+        "swap_into(decoder)", "swap_into(decoder, force=True)"
+    )
+    exec(code.replace('save("today.session")', 'save("today.session", force=True)'), names)
+    assert decoder.session_id == "today"
+    decoder.revert()
+    assert decoder.session_id == "tiny_a"
+    assert Path("today.session").is_file()
+
+
+def test_reliability_python_runs_as_it_stands(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(tiny, tmp_path / "model.poyo")
+    monkeypatch.chdir(tmp_path)
+    (block,) = blocks_of("docs/reliability.md")
+    names: dict[str, object] = {}
+    exec(block.replace("day_2", "tiny_a"), names)
+    assert names["health"]["status"] == "unknown"  # type: ignore[index]
+
+
+def test_feeds_python_runs_as_it_stands(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(tiny, tmp_path / "model.poyo")
+    monkeypatch.chdir(tmp_path)
+    rig, falcon = blocks_of("docs/feeds.md")
+    names: dict[str, object] = {"counts": np.ones((1, 12))}
+    exec(rig.replace("today.session", "tiny_a").replace(":5000", ":0"), names)
+    assert names["values"] == []
+    exec(falcon.replace("day_2", "tiny_a"), names)
+    assert names["values"].shape == (1, 2)  # type: ignore[attr-defined]
+
+
+def test_readme_python_runs_as_it_stands(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocks = blocks_of("README.md")
+    assert len(blocks) == 1
+    shutil.copytree(tiny, tmp_path / "model.poyo")
+    monkeypatch.chdir(tmp_path)
+    units = Decoder.open(tiny, session="tiny_a").unit_ids
+    code = blocks[0].replace("my_session/unit_000", units[0])
+    code = code.replace("my_session/unit_001", units[1]).replace("my_session", "tiny_a")
+    names: dict[str, object] = {}
+    exec(code, names)
+    assert names["result"].n_spikes == 2  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_between_pages_and_files_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+        assert (page.parent / target).exists(), target
+
+
+def test_commands_in_the_docs_exist() -> None:
+    source = "\n".join(path.read_text() for path in (ROOT / "poyo_edge" / "cli").rglob("*.py"))
+    known = set(re.findall(r"^def ([a-z]+)\(", source, flags=re.MULTILINE))
+    for page in PAGES:
+        for command in re.findall(r"(?:^|`)poyo-edge ([a-z]+)", page.read_text(), re.MULTILINE):
+            assert command in known, f"{page.name}: poyo-edge {command}"

@@ -1,0 +1,213 @@
+"""What the device imports, and the arrows between the folders of DESIGN.
+
+``HOUSE`` is the table: each row is a folder (or one file), with what it may import of ours and of
+others. A module belongs to the longest row that its name begins with. Imports inside functions
+count as any others.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Collection
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from helpers.house import imports, is_ours, modules, name_of
+
+WORKSTATION_ONLY = ("torch", "onnx", "onnxscript", "onnx_ir", "typer", "matplotlib", "lightning")
+DEVICE_MODULES = (
+    "poyo_edge.runtime",
+    "poyo_edge.calibration",
+    "poyo_edge.artifact",
+    "poyo_edge.recording",
+    "poyo_edge.export.engines.build",  # engines are built on devices
+    "poyo_edge.export.engines.engine_build",
+)
+
+
+class Row(NamedTuple):
+    """What a folder may import."""
+
+    ours: str = ""
+    """Names of other rows, each without "poyo_edge."; the ground floor is open to all."""
+    others: str = ""
+    """Packages beyond numpy and the standard library."""
+
+
+GROUND = "errors metrics spec targets tokens wiener figures"
+_FILES = "files recording artifact"
+_DEVICE = "runtime runtime.backends runtime.backends.ov runtime.backends.trt"
+HOUSE = {
+    # shared by all
+    "poyo_edge": Row(),
+    "errors": Row(),
+    "metrics": Row(),
+    "spec": Row(),
+    "targets": Row(),
+    "tokens": Row(),
+    "wiener": Row(),
+    "figures": Row("", "matplotlib"),
+    "journal": Row("files"),
+    "model": Row("", "torch"),
+    "files": Row("", "safetensors"),
+    "recording": Row("files", "h5py"),
+    "artifact": Row("files recording", "cryptography"),
+    "converting": Row("files recording journal", "h5py pynwb neo"),
+    "simulation": Row("recording runtime calibration"),
+    # workstation
+    "checkpoint": Row("files model", "torch safetensors"),
+    "training": Row(
+        "files recording checkpoint model", "h5py torch lightning torch_brain tomli tensorboard"
+    ),
+    "evaluation": Row(
+        f"{_FILES} checkpoint training calibration export runtime runtime.checks",
+        "torch torch_brain",
+    ),
+    "export": Row(
+        f"{_FILES} checkpoint runtime runtime.backends runtime.checks export.graph export.parity"
+    ),
+    "export.graph": Row("runtime", "onnx onnx_ir"),
+    "export.parity": Row("artifact recording model runtime runtime.backends", "torch"),
+    "export.precision": Row(
+        "runtime runtime.backends export.parity", "onnx onnx_ir onnxruntime ml_dtypes"
+    ),
+    # device
+    "runtime": Row(f"files artifact {_DEVICE}"),
+    "runtime.backends": Row(_DEVICE, "onnxruntime"),
+    "runtime.backends.ov": Row("files runtime.backends", "openvino"),
+    "runtime.backends.trt": Row("files runtime.backends"),
+    "runtime.feeds": Row(
+        "artifact recording journal runtime", "falcon_challenge pycbsdk pylsl redis zmq"
+    ),
+    "runtime.feeds.brand_node": Row("runtime.rig"),
+    "runtime.rig": Row("journal runtime runtime.feeds"),
+    "runtime.checks": Row("artifact recording runtime runtime.backends runtime.backends.trt"),
+    "calibration": Row(f"{_FILES} calibration.fit runtime"),
+    "calibration.fit": Row("files artifact runtime runtime.backends"),
+    "export.engines": Row(f"{_FILES} {_DEVICE} export.parity export.precision"),
+    "doctor": Row("runtime.backends"),
+    # on top
+    "inspecting": Row(f"{_FILES} checkpoint journal"),
+    "cli": Row(
+        f"{_FILES} journal converting simulation training evaluation export export.engines "
+        f"calibration {_DEVICE} runtime.rig runtime.checks doctor inspecting cli",
+        "typer rich",
+    ),
+    "__main__": Row("cli"),
+}
+
+
+def loaded_by(module: str, folder: Path) -> set[str]:
+    """Top-level packages in ``sys.modules`` after importing a module in a fresh process."""
+    code = f"import sys, json, {module}; print(json.dumps(list(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True
+    )
+    return {name.partition(".")[0] for name in json.loads(done.stdout)}
+
+
+@pytest.mark.parametrize("module", DEVICE_MODULES)
+def test_device_modules_load_nothing_that_only_a_workstation_has(
+    module: str, tmp_path: Path
+) -> None:
+    loaded = loaded_by(module, tmp_path)
+    assert "poyo_edge" in loaded
+    assert loaded.isdisjoint(WORKSTATION_ONLY)
+
+
+def test_a_backend_is_loaded_only_when_one_is_opened(tmp_path: Path) -> None:
+    assert loaded_by("poyo_edge.runtime", tmp_path).isdisjoint({"onnxruntime", "tensorrt"})
+
+
+def test_the_check_of_loaded_packages_can_fail(tmp_path: Path) -> None:
+    assert not loaded_by("poyo_edge.cli", tmp_path).isdisjoint(WORKSTATION_ONLY)
+
+
+def row_of(module: str) -> str:
+    """The longest row that a module's name begins with; "" for a module of no row."""
+    parts = module.split(".")[1:]
+    for length in range(len(parts), 0, -1):
+        if (row := ".".join(parts[:length])) in HOUSE:
+            return row
+    return "" if parts else "poyo_edge"
+
+
+def against_the_table(module: str, source: str, known: Collection[str]) -> set[str]:
+    """What a module imports and may not; a module of no row may import nothing."""
+    row = row_of(module)
+    ours, others = HOUSE.get(row, Row())
+    allowed = {row, "poyo_edge", *ours.split(), *(GROUND.split() if row else ())}
+    packages = {"numpy", *others.split(), *sys.stdlib_module_names}
+    found = imports(source, dict.fromkeys(known))
+    return {name for name in found if not is_ours(name) and name not in packages} | {
+        name for name in found if is_ours(name) and row_of(name) not in allowed
+    }
+
+
+@pytest.mark.parametrize("module", modules())
+def test_arrows_between_folders_point_one_way(module: str) -> None:
+    files = modules()
+    source = files[module].read_text(encoding="utf-8")
+    assert against_the_table(module, source, files) == set()
+
+
+def test_every_folder_is_looked_at_and_every_row_is_used() -> None:
+    files = modules()
+    assert {"poyo_edge.spec", "poyo_edge.runtime.decoder", "poyo_edge.export.graph.fold"} <= {
+        *files
+    }
+    assert {"poyo_edge.calibration", "poyo_edge.training.lazy"} <= {*files}
+    assert {row_of(module) for module in files} == {*HOUSE}
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("poyo_edge/tokens.py", "from poyo_edge.runtime.ring import SpikeRing"),
+        ("poyo_edge/tokens.py", "from poyo_edge import runtime"),
+        ("poyo_edge/tokens.py", "import poyo_edge.export.graph.fold as fold"),
+        ("poyo_edge/tokens.py", "from poyo_edge.checkpoint.file import read_checkpoint_file"),
+        ("poyo_edge/tokens.py", "def f():\n    import torch"),
+        ("poyo_edge/tokens.py", "from . import runtime"),
+        ("poyo_edge/tokens.py", "from poyo_edge.converting import convert"),
+        ("poyo_edge/tokens.py", "load = 'poyo_edge.converting.nwb:open_nwb'"),
+        ("poyo_edge/new_room.py", "from poyo_edge.runtime import Decoder"),
+        ("poyo_edge/converting/nwb.py", "from poyo_edge.cli import main"),
+        ("poyo_edge/recording/reading.py", "from poyo_edge.artifact import Artifact"),
+        ("runtime/core.py", "from poyo_edge.converting import open_source"),
+        ("poyo_edge/training/run.py", "from poyo_edge.runtime import Decoder"),
+        ("poyo_edge/training/run.py", "from poyo_edge.calibration import Calibrator"),
+        ("poyo_edge/wiener.py", "from poyo_edge.training import train"),
+        ("poyo_edge/doctor/examine.py", "from poyo_edge.cli import main"),
+        ("runtime/core.py", "from poyo_edge.calibration import Calibrator"),
+        ("runtime/core.py", "def f():\n    from poyo_edge.export.parity import core"),
+        ("runtime/core.py", "from poyo_edge.model import POYO"),
+        ("runtime/core.py", "from poyo_edge.runtime.rig import Rig"),
+        ("runtime/core.py", "import onnx"),
+        ("calibration/fit/fitting.py", "from poyo_edge.training import train"),
+        ("calibration/fit/fitting.py", "from poyo_edge import export"),
+        ("calibration/fit/fitting.py", "from poyo_edge.calibration import Calibrator"),
+        ("export/graph/fold.py", "from poyo_edge.cli import main"),
+        ("export/engines/build.py", "import torch"),
+    ],
+)
+def test_the_check_of_arrows_can_fail(path: str, source: str) -> None:
+    assert against_the_table(name_of(path), source, modules())
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("runtime/backends/ort_cpu.py", "def f():\n    import onnxruntime"),
+        ("runtime/core.py", "from poyo_edge.artifact import Artifact"),
+        ("calibration/fit/fitting.py", "from poyo_edge.runtime.core import Core"),
+        ("export/parity/core.py", "import torch\nfrom poyo_edge.runtime.backends import Backend"),
+        ("poyo_edge/cli/demo.py", "from poyo_edge.export.pipeline import export_checkpoint"),
+        ("poyo_edge/tokens.py", "from poyo_edge.spec import ModelSpec"),
+    ],
+)
+def test_arrows_that_are_allowed_pass(path: str, source: str) -> None:
+    assert not against_the_table(name_of(path), source, modules())

@@ -1,0 +1,409 @@
+"""Recordings: the same arrays as torch_brain reads, and one clear sentence for every bad file."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from helpers.paths import SHARED
+
+from poyo_edge.errors import RecordingError
+from poyo_edge.recording import Recording, write_recording
+
+REAL_RECORDINGS = SHARED / "data"
+
+
+def valid_arrays() -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    times = np.arange(500) / 50.0
+    return {
+        "session_id": "s1",
+        "subject_id": "monkey",
+        "unit_ids": ["s1/a", "s1/b", "s1/c"],
+        "spike_times": np.sort(rng.integers(0, 100_000, 400)) / 1e4,
+        "spike_units": rng.integers(0, 3, 400),
+        "behaviors": {
+            "cursor.pos": (times, rng.normal(size=(500, 2)).astype(np.float32)),
+            "cursor.vel": (times, rng.normal(size=(500, 2))),
+            "eye.pupil": (times[::2], rng.normal(size=250)),
+        },
+        "domains": {
+            "all": [(0.0, 10.0)],
+            "train": [(0.0, 3.0), (4.0, 7.0)],
+            "valid": [(7.0, 8.0)],
+            "test": [(8.0, 10.0)],
+        },
+    }
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return write_recording(tmp_path / "s1.h5", **valid_arrays())
+
+
+def edited(path: Path, name: str, value: Any) -> Path:
+    """Replace one dataset; None deletes it."""
+    with h5py.File(path, "r+") as file:
+        del file[name]
+        if value is not None:
+            file[name] = value
+    return path
+
+
+def test_written_arrays_come_back_unchanged(path: Path) -> None:
+    arrays = valid_arrays()
+    recording = Recording.open(path)
+    assert recording.session_id == "s1"
+    assert recording.unit_ids == tuple(arrays["unit_ids"])
+    assert recording.spike_times.dtype == np.float64
+    np.testing.assert_array_equal(recording.spike_times, arrays["spike_times"])
+    np.testing.assert_array_equal(recording.spike_units, arrays["spike_units"])
+    assert recording.behaviors == ("cursor.pos", "cursor.vel", "eye.pupil")
+    for split, intervals in arrays["domains"].items():
+        np.testing.assert_array_equal(recording.intervals(split), intervals)
+    for key, (times, values) in arrays["behaviors"].items():
+        behavior = recording.behavior(key)
+        np.testing.assert_array_equal(behavior.times, times)
+        np.testing.assert_array_equal(behavior.values, values.reshape(len(times), -1))
+
+
+def test_within_takes_the_start_and_leaves_the_end_of_every_interval(path: Path) -> None:
+    times = np.array([0.0, 2.999, 3.0, 3.5, 4.0, 6.999, 7.0])
+    inside = Recording.open(path).within(times, "train")
+    assert inside.tolist() == [True, True, False, False, True, True, False]
+
+
+def test_without_a_domain_everything_written_lies_in_the_recording(tmp_path: Path) -> None:
+    arrays = valid_arrays()
+    del arrays["domains"]["all"]
+    recording = Recording.open(write_recording(tmp_path / "s1.h5", **arrays))
+    assert recording.within(recording.spike_times, "all").all()
+    assert recording.within(recording.behavior("eye.pupil").times, "all").all()
+
+
+def torch_brain_file(path: Path) -> Path:
+    """A recording that torch_brain wrote, with a regularly sampled behaviour that has a gap."""
+    data = pytest.importorskip("torch_brain.data")
+    arrays = valid_arrays()
+    whole = data.Interval(0.0, 10.0)
+    times, values = arrays["behaviors"]["cursor.vel"]
+    seen = np.r_[0:100, 150:200]
+    recording = data.Data(
+        session=data.Data(id="s1"),
+        subject=data.Data(id="monkey"),
+        units=data.ArrayDict(id=np.array(arrays["unit_ids"])),
+        spikes=data.IrregularTimeSeries(
+            timestamps=arrays["spike_times"], unit_index=arrays["spike_units"], domain=whole
+        ),
+        cursor=data.IrregularTimeSeries(
+            timestamps=times,
+            vel=values,
+            pos=arrays["behaviors"]["cursor.pos"][1],
+            domain=whole,
+        ),
+        wheel=data.RegularTimeSeries(speed=values[:, 0], sampling_rate=50.0, domain_start=0.5),
+        lever=data.RegularTimeSeries.from_gappy_timeseries(
+            times[seen] + 0.25, sampling_rate=50.0, angle=values[seen]
+        ),
+        domain=whole,
+        train_domain=data.Interval(np.array([0.0, 4.0]), np.array([3.0, 7.0])),
+        valid_domain=data.Interval(7.0, 8.0),
+        test_domain=data.Interval(8.0, 10.0),
+    )
+    recording.save(path)
+    return path
+
+
+def assert_equals_torch_brain(path: Path) -> None:
+    datasets = pytest.importorskip("torch_brain.datasets")
+    theirs = datasets.Dataset(path.parent, recording_ids=[path.stem]).get_recording(path.stem)
+    ours = Recording.open(path)
+    assert ours.session_id == theirs.session.id
+    assert ours.unit_ids == tuple(theirs.units.id.tolist())
+    np.testing.assert_array_equal(ours.spike_times, theirs.spikes.timestamps)
+    np.testing.assert_array_equal(ours.spike_units, theirs.spikes.unit_index)
+    for split in set(ours.domains) - {"all"}:
+        domain = getattr(theirs, f"{split}_domain")
+        np.testing.assert_array_equal(ours.intervals(split).T, [domain.start, domain.end])
+    np.testing.assert_array_equal(ours.intervals("all").T, [theirs.domain.start, theirs.domain.end])
+    assert ours.behaviors
+    for key in ours.behaviors:
+        group, name = key.split(".")
+        series = getattr(theirs, group)
+        if hasattr(series, "to_irregular"):
+            series = series.to_irregular()
+        behavior, values = ours.behavior(key), getattr(series, name)
+        np.testing.assert_array_equal(behavior.times, series.timestamps)
+        np.testing.assert_array_equal(behavior.values, values.reshape(len(values), -1))
+    theirs.close()
+
+
+def test_torch_brain_reads_the_same_arrays_from_our_file(path: Path) -> None:
+    assert_equals_torch_brain(path)
+
+
+def test_we_read_the_same_arrays_from_torch_brains_file(tmp_path: Path) -> None:
+    path = torch_brain_file(tmp_path / "s1.h5")
+    assert_equals_torch_brain(path)
+    assert len(Recording.open(path).behavior("lever.angle").times) == 150
+
+
+def test_our_file_has_the_attributes_and_index_of_torch_brains(tmp_path: Path, path: Path) -> None:
+    theirs = torch_brain_file(tmp_path / "theirs.h5")
+    with h5py.File(path) as a, h5py.File(theirs) as b:
+        a.visititems(lambda name, node: same_node(node, b.get(name)))
+        assert dict(a.attrs) == dict(b.attrs)
+
+
+def same_node(ours: Any, theirs: Any) -> None:
+    if theirs is None:
+        return
+    assert {k: np.asarray(v).tolist() for k, v in ours.attrs.items()} == {
+        k: np.asarray(v).tolist() for k, v in theirs.attrs.items()
+    }
+    if isinstance(ours, h5py.Dataset):
+        assert ours.dtype == theirs.dtype
+        np.testing.assert_array_equal(ours[()], theirs[()])
+
+
+def test_windows_of_torch_brains_dataset_hold_our_spikes(path: Path) -> None:
+    datasets = pytest.importorskip("torch_brain.datasets")
+    dataset = datasets.Dataset(path.parent)
+    window = dataset[datasets.DatasetIndex("s1", 2.5, 3.5)]
+    recording = Recording.open(path)
+    inside = (recording.spike_times >= 2.5) & (recording.spike_times < 3.5)
+    np.testing.assert_array_equal(window.spikes.timestamps, recording.spike_times[inside] - 2.5)
+    np.testing.assert_array_equal(window.spikes.unit_index, recording.spike_units[inside])
+
+
+@pytest.mark.skipif(not REAL_RECORDINGS.is_dir(), reason="the real recordings are not here")
+def test_real_recordings_equal_what_torch_brain_reads() -> None:
+    for path in sorted(REAL_RECORDINGS.glob("*/*.h5")):
+        assert_equals_torch_brain(path)
+
+
+def test_ids_stored_as_variable_length_text_are_read(path: Path) -> None:
+    ids = np.array(["s1/ä", "s1/b", "s1/c"], dtype=object)
+    edited(path, "units/id", ids)
+    assert Recording.open(path).unit_ids == ("s1/ä", "s1/b", "s1/c")
+
+
+Spoil = Callable[[Path], Path]
+
+
+def cut(path: Path) -> Path:
+    path.write_bytes(path.read_bytes()[:-4000])
+    return path
+
+
+def text(path: Path) -> Path:
+    path.write_text("time,unit\n")
+    return path
+
+
+def without_session_id(path: Path) -> Path:
+    with h5py.File(path, "r+") as file:
+        del file["session"].attrs["id"]
+    return path
+
+
+def spike_times(value: Callable[[Any], Any]) -> Spoil:
+    return lambda path: edited(path, "spikes/timestamps", value(valid_arrays()["spike_times"]))
+
+
+def spike_units(value: Callable[[Any], Any]) -> Spoil:
+    return lambda path: edited(path, "spikes/unit_index", value(valid_arrays()["spike_units"]))
+
+
+def replaced(value: float) -> Callable[[Any], Any]:
+    def change(array: Any) -> Any:
+        array[7] = value
+        return array
+
+    return change
+
+
+BAD_FILES: dict[str, tuple[Spoil, str]] = {
+    "missing": (lambda p: p.with_name("none.h5"), "got no such file; check the path"),
+    "folder": (lambda p: p.parent, "got a folder; check the path"),
+    "text": (text, "expected an HDF5 recording, got a file of another format"),
+    "truncated": (cut, "got a truncated or damaged one .*; copy it again"),
+    "no session id": (without_session_id, "session: expected a group with the attribute 'id'"),
+    "no session": (lambda p: edited(p, "session", None), "session: expected .* got no such group"),
+    "no spikes group": (
+        lambda p: edited(p, "spikes", None),
+        "spikes/timestamps: expected a dataset, got a file that holds only cursor, domain, eye",
+    ),
+    "no unit_index": (
+        lambda p: edited(p, "spikes/unit_index", None),
+        "spikes/unit_index: expected a dataset, got a group spikes that holds only domain, ",
+    ),
+    "no unit ids": (lambda p: edited(p, "units/id", None), "units/id: expected a dataset"),
+    "unsorted": (spike_times(lambda t: t[::-1]), r"expected ascending seconds, got .* s after"),
+    "nan": (spike_times(replaced(np.nan)), "got 1 NaN or infinite, the first at index 7"),
+    "inf": (spike_times(replaced(np.inf)), "got 1 NaN or infinite, the first at index 7"),
+    "integer times": (
+        spike_times(lambda t: t.astype(int)),
+        r"expected a list of float64 seconds, got shape \(400,\), dtype int64",
+    ),
+    "no spikes": (
+        lambda p: spike_units(lambda u: u[:0])(spike_times(lambda t: t[:0])(p)),
+        "spikes/timestamps: expected at least one spike, got none; leave this recording out",
+    ),
+    "lengths": (
+        spike_units(lambda u: u[:-1]),
+        r"expected as many unit indices as timestamps, .* got shapes \(400,\) and \(399,\)",
+    ),
+    "too large": (spike_units(replaced(3)), "expected rows 0 to 2 of units/id, got 3"),
+    "negative": (spike_units(replaced(-1)), "expected rows 0 to 2 of units/id, got -1"),
+    "not integer": (
+        spike_units(lambda u: u.astype(float)),
+        "unit_index: expected integers, got dtype float64",
+    ),
+    "duplicate ids": (
+        lambda p: edited(p, "units/id", np.array([b"a", b"b", b"a"])),
+        "units/id: expected at least one unit, all with different names, got 'a' twice",
+    ),
+    "zero units": (
+        lambda p: edited(p, "units/id", np.array([], dtype="S1")),
+        "units/id: expected at least one unit, all with different names, got none",
+    ),
+    "numbers as ids": (
+        lambda p: edited(p, "units/id", np.arange(3)),
+        "units/id: expected a list of names",
+    ),
+    "interval backwards": (
+        lambda p: edited(p, "test_domain/end", np.array([8.0])),
+        "test_domain: expected finite intervals that end after they start, got 8.0 to 8.0 s",
+    ),
+    "interval without end": (
+        lambda p: edited(p, "test_domain/end", np.array([9.0, 10.0])),
+        "test_domain: expected one end for each start",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_a_bad_file_is_refused_in_one_sentence(path: Path, name: str) -> None:
+    spoil, message = BAD_FILES[name]
+    bad = spoil(path)
+    with pytest.raises(RecordingError, match=message) as caught:
+        Recording.open(bad)
+    assert str(caught.value).startswith(f"{bad}: ")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["cursor.acc", "cursor", "", "hand.vel", "spikes.unit_index"])
+def test_an_absent_behavior_is_answered_with_those_that_exist(path: Path, key: str) -> None:
+    with pytest.raises(RecordingError, match=r"one of the behaviours cursor.pos, cursor.vel, eye"):
+        Recording.open(path).behavior(key)
+
+
+def test_an_absent_split_is_answered_with_those_that_exist(path: Path) -> None:
+    with pytest.raises(RecordingError, match="one of the splits all, test, train, valid, got 'x'"):
+        Recording.open(path).intervals("x")
+
+
+def test_nan_in_behavior_is_refused_with_count_and_first_time(path: Path) -> None:
+    values = valid_arrays()["behaviors"]["cursor.vel"][1]
+    values[[10, 20], 1] = np.nan
+    edited(path, "cursor/vel", values)
+    recording = Recording.open(path)
+    with pytest.raises(RecordingError, match=r"got 2 NaN or infinite .* first at 0\.200000 s"):
+        recording.behavior("cursor.vel")
+    assert np.isnan(recording.behavior("cursor.vel", allow_nan=True).values).sum() == 2
+
+
+def test_infinite_behavior_is_refused_even_where_nan_is_allowed(path: Path) -> None:
+    values = valid_arrays()["behaviors"]["cursor.vel"][1]
+    values[0, 0] = np.inf
+    edited(path, "cursor/vel", values)
+    with pytest.raises(RecordingError, match="expected finite values"):
+        Recording.open(path).behavior("cursor.vel", allow_nan=True)
+
+
+def test_unsorted_behavior_times_are_refused(path: Path) -> None:
+    edited(path, "cursor/timestamps", valid_arrays()["behaviors"]["cursor.vel"][0][::-1])
+    with pytest.raises(RecordingError, match=r"cursor\.vel timestamps: expected ascending seconds"):
+        Recording.open(path).behavior("cursor.vel")
+
+
+def test_behavior_of_another_length_is_not_offered_and_refused(path: Path) -> None:
+    edited(path, "cursor/vel", np.zeros((499, 2)))
+    recording = Recording.open(path)
+    assert "cursor.vel" not in recording.behaviors
+    with pytest.raises(RecordingError, match="one value for each of 500 timestamps, got 499"):
+        recording.behavior("cursor.vel")
+
+
+BAD_ARRAYS: dict[str, tuple[dict[str, Any], str]] = {
+    "unsorted": ({"spike_times": np.arange(400)[::-1] / 10.0}, "expected ascending seconds"),
+    "non-ascii id": ({"unit_ids": ["a", "b", "ä"]}, "different names in ASCII, got 'ä'"),
+    "row": ({"spike_units": np.full(400, 3)}, "expected rows 0 to 2 of units/id, got 3"),
+    "key": ({"behaviors": {"vel": ([0.0], [1.0])}}, "a name of the form GROUP.KEY, got 'vel'"),
+    "length": (
+        {"behaviors": {"cursor.vel": ([0.0, 1.0], [1.0])}},
+        r"one value for each of 2 timestamps of cursor, got shape \(1,\)",
+    ),
+    "times of a group": (
+        {"behaviors": {"c.a": ([0.0, 1.0], [1.0, 2.0]), "c.b": ([0.0, 2.0], [1.0, 2.0])}},
+        "got other timestamps; write it under a group of its own",
+    ),
+    "interval": ({"domains": {"test": [(2.0, 1.0)]}}, "test_domain: .* got 2.0 to 1.0 s"),
+    "reserved": ({"behaviors": {"spikes.amp": ([0.0], [1.0])}}, "form GROUP.KEY, got 'spikes"),
+    "outside": (
+        {"domains": {"all": [(0.0, 5.0)]}},
+        r"domain: expected a domain that holds .* s, got \[\[0.0, 5.0\]\]; widen it",
+    ),
+    "interval shape": ({"domains": {"all": [0.0, 1.0]}}, r"domain: expected .* shape \(K, 2\)"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_ARRAYS)
+def test_bad_arrays_are_refused_and_nothing_is_written(tmp_path: Path, name: str) -> None:
+    change, message = BAD_ARRAYS[name]
+    with pytest.raises(RecordingError, match=message):
+        write_recording(tmp_path / "s1.h5", **{**valid_arrays(), **change})
+    assert not list(tmp_path.iterdir())
+
+
+def test_writing_into_an_absent_folder_says_which_to_create(tmp_path: Path) -> None:
+    with pytest.raises(RecordingError, match=r"folder: expected one that exists.*create .*none$"):
+        write_recording(tmp_path / "none" / "s1.h5", **valid_arrays())
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_rest(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = path.read_bytes()
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("poyo_edge.recording.writing._write_units", stop)
+    with pytest.raises(KeyboardInterrupt):
+        write_recording(path, **valid_arrays())
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_full_disk_is_an_error_that_names_the_file(tmp_path: Path) -> None:
+    code = (
+        "import resource, signal, sys\n"
+        "from poyo_edge.recording import write_recording\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))\n"
+        "try:\n"
+        "    write_recording(sys.argv[1], session_id='s', subject_id='a', unit_ids=['u'],\n"
+        "        spike_times=[0.0, 9.0], spike_units=[0, 0], behaviors={}, domains={})\n"
+        "except OSError as error:\n    sys.exit('s.h5' not in str(error))\n"
+        "sys.exit(2)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "s.h5")], check=True)
+    assert not list(tmp_path.iterdir())

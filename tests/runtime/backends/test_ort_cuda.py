@@ -1,0 +1,72 @@
+"""ONNX Runtime's CUDA backend: the same code on the CPU's memory, and what stops it there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers.tiny_windows import tiny_windows
+
+from poyo_edge.artifact import CORE, Artifact
+from poyo_edge.errors import BackendError
+from poyo_edge.runtime.backends import open_backend
+from poyo_edge.runtime.backends.opening import OrtCpuBackend
+from poyo_edge.runtime.backends.ort_cuda import OrtCudaBackend
+
+
+@pytest.fixture
+def core(tiny: Path) -> bytes:
+    return Artifact.open(tiny).read(CORE)
+
+
+@pytest.fixture
+def feeds(tiny: Path) -> dict[str, Any]:
+    return tiny_windows(tiny, (30, 600))
+
+
+def test_bound_buffers_give_what_the_cpu_gives(core: bytes, feeds: dict[str, Any]) -> None:
+    backend = OrtCudaBackend(core, (64, 1024), device="cpu")
+    want = OrtCpuBackend(core, threads=1).run(feeds)
+    assert np.abs(backend.run(feeds) - want).max() < 2e-6
+    assert np.abs(backend.run(feeds) - want).max() < 2e-6
+    other = {**feeds, "session_query": feeds["session_query"] * 2}
+    want = OrtCpuBackend(core, threads=1).run(other)
+    assert np.abs(backend.run(other) - want).max() < 2e-6
+
+
+def test_a_window_beyond_the_largest_bucket_is_refused(core: bytes, feeds: dict[str, Any]) -> None:
+    backend = OrtCudaBackend(core, (64,), device="cpu")
+    with pytest.raises(BackendError, match=r"^ort-cuda: expected at most 64 spikes .* got 600$"):
+        backend.run(feeds)
+
+
+def test_inputs_that_do_not_fit_are_a_backend_error(core: bytes, feeds: dict[str, Any]) -> None:
+    backend = OrtCudaBackend(core, (1024,), device="cpu")
+    with pytest.raises(BackendError, match=r"^ort-cuda: "):
+        backend.run({**feeds, "boundary_lse": np.zeros((7, 7), np.float32)})
+
+
+def test_a_core_that_is_none_is_refused() -> None:
+    with pytest.raises(BackendError, match=r"^ort-cuda: the core cannot be opened: "):
+        OrtCudaBackend(b"not a core", (64,), device="cpu")
+
+
+def test_an_onnxruntime_without_cuda_says_what_to_install(core: bytes) -> None:
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this ONNX Runtime has CUDA")
+    with pytest.raises(BackendError, match=r'CUDAExecutionProvider.*pip install "poyo-edge\[gpu\]'):
+        open_backend("ort-cuda", core)
+
+
+@pytest.mark.gpu
+def test_a_gpu_gives_what_the_cpu_gives(core: bytes, feeds: dict[str, Any]) -> None:
+    import onnxruntime
+
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        pytest.skip("no CUDA provider in this ONNX Runtime")
+    want = OrtCpuBackend(core, threads=1).run(feeds)
+    assert np.abs(OrtCudaBackend(core, (64, 1024)).run(feeds) - want).max() < 1e-4

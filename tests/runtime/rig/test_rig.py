@@ -1,0 +1,105 @@
+"""A rig from address to journal, on real time."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from poyo_edge.converting import convert
+from poyo_edge.errors import PoyoEdgeError, UsageError
+from poyo_edge.journal import Decoded, Journal, Spikes
+from poyo_edge.recording import Recording, write_recording
+from poyo_edge.runtime.feeds.values import LoopResult
+from poyo_edge.runtime.rig import Rig, RigSettings
+from poyo_edge.runtime.unit_names import UnitNames
+from poyo_edge.simulation.recordings import Simulation, simulate_recording
+
+if TYPE_CHECKING:
+    from conftest import Rig as Bench
+
+
+@pytest.fixture
+def recording(rig: Bench, tmp_path: Path) -> Path:
+    """Eight seconds of spikes of session a."""
+    times, rows = rig.stream(2400, 8.0)
+    label_times = np.arange(400) / 50.0
+    return write_recording(
+        tmp_path / "a.h5",
+        session_id="tiny_a",
+        subject_id="s",
+        unit_ids=rig.a.header.unit_ids,
+        spike_times=times,
+        spike_units=rows,
+        behaviors={"cursor.vel": (label_times, np.zeros((400, 2)))},
+        domains={"all": [(0.0, 8.0)]},
+    )
+
+
+def test_values_decoded_live_equal_a_replay_of_what_was_recorded(
+    rig: Bench, tiny: Path, recording: Path, tmp_path: Path
+) -> None:
+    out = list[LoopResult]()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+        peer.bind(("127.0.0.1", 0))
+        peer.settimeout(20)
+        opened = Rig.open(
+            tiny,
+            f"file:{recording}?speed=8&labels=cursor.vel",
+            [f"udp://127.0.0.1:{peer.getsockname()[1]}"],
+            RigSettings(session="tiny_a", journal=tmp_path / "a.journal"),
+            on_value=out.append,
+        )
+        with opened:
+            assert json.loads(peer.recv(65536))["seq"] == 1
+            assert opened.feed.finished.wait(30)
+            opened.require_alive()
+        opened.stop()
+    stats = opened.stats()
+    assert stats["journal"]["error"] is None
+    assert stats["feed"]["malformed"] == 0
+    assert out[-1].t_s == pytest.approx(8.0, abs=1.0)
+    decoder, n = rig.decoder(tick_rate_hz=1e9), 0
+    for entry in Journal(tmp_path / "a.journal").entries():
+        if isinstance(entry, Spikes):
+            decoder.push(entry.ticks, entry.rows)
+        elif isinstance(entry, Decoded):
+            assert np.array_equal(decoder.decode(entry.tick).value, entry.value)
+            n += 1
+    assert n == len(out) > 0
+    convert(tmp_path / "a.journal", tmp_path / "again.h5")
+    again = Recording.open(tmp_path / "again.h5")
+    assert len(again.spike_times) == stats["decoder"]["counters"]["received"]
+    assert set(again.behaviors) == {"cursor.vel", "decoded.status", "decoded.value"}
+    np.testing.assert_array_equal(
+        again.behavior("decoded.value").values, np.stack([one.result.value for one in out])
+    )
+
+
+def test_a_rig_that_cannot_be_opened_leaves_nothing_behind(tiny: Path, tmp_path: Path) -> None:
+    name = f"poyo_edge_rig_{threading.get_native_id()}"
+    with pytest.raises(UsageError, match="udp://x: expected HOST:PORT"):
+        Rig.open(
+            tiny, "udp://127.0.0.1:0", [f"shm:{name}", "udp://x"], RigSettings(session="tiny_a")
+        )
+    assert not (Path("/dev/shm") / name).exists()
+    with pytest.raises(PoyoEdgeError):
+        Rig.open(tmp_path / "none.poyo", "udp://127.0.0.1:0")
+    made = simulate_recording(
+        tmp_path / "a.h5", session_id="s", seed=0, simulation=Simulation(duration_s=2.0, n_units=3)
+    )
+    with pytest.raises(UsageError, match=r"a speed that gives 1 to 1000 .* got 50 Hz × 30; lower"):
+        Rig.open(tiny, f"file:{made}?speed=30", settings=RigSettings(session="tiny_a"))
+
+
+def test_units_are_known_by_id_by_their_last_part_and_by_alias() -> None:
+    names = UnitNames(["d/ch1", "d/ch2", "e/ch2", "x"], {"A-001": "e/ch2"})
+    wanted = ["ch1", "d/ch2", "ch2", "x", "A-001", "nothing", ""]
+    assert names.rows(wanted).tolist() == [0, 1, -1, 3, 2, -1, -1]
+    with pytest.raises(UsageError, match="expected unit ids of the session"):
+        UnitNames(["a"], {"A-001": "b"})
