@@ -37,13 +37,14 @@ class Row(NamedTuple):
     """Packages beyond numpy and the standard library."""
 
 
-GROUND = "errors metrics spec targets tokens wiener figures"
+GROUND = "errors tables metrics spec targets tokens wiener figures"
 _FILES = "files recording artifact"
 _DEVICE = "runtime runtime.backends runtime.backends.ov runtime.backends.trt"
 HOUSE = {
     # shared by all
     "poyo_edge": Row(),
     "errors": Row(),
+    "tables": Row(),
     "metrics": Row(),
     "spec": Row(),
     "targets": Row(),

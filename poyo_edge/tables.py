@@ -1,0 +1,52 @@
+"""What a table of things of one kind says of each: backends, feeds, file formats.
+
+A table is a mapping from names to rows. Messages, ``--help``, ``doctor`` and the pages under docs
+are made from it, so that who adds a row and its own file has added everything.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import importlib.util
+from typing import Any
+
+from poyo_edge.errors import MissingExtraError
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One thing that people can name, and where it is loaded from when they do."""
+
+    help: str
+    """One line."""
+    load: str
+    """``MODULE:NAME`` of what opens it."""
+    extra: str = ""
+    """Of ours, that brings its library; "" where nothing has to be installed."""
+    package: str = ""
+    """That library, as it is imported."""
+
+    @property
+    def present(self) -> bool:
+        """Whether its library is installed."""
+        return not self.package or importlib.util.find_spec(self.package) is not None
+
+    @property
+    def install(self) -> str:
+        """The command that brings its library; "" where nothing has to be installed."""
+        return f'pip install "poyo-edge[{self.extra}]"' if self.extra else ""
+
+    def loaded(self, purpose: str) -> Any:
+        """What opens it.
+
+        Args:
+            purpose: what it is needed for, in the words of the message.
+
+        Raises:
+            MissingExtraError: its library is not installed.
+        """
+        if not self.present:
+            raise MissingExtraError(self.package, self.extra, purpose)
+        module, _, name = self.load.partition(":")
+        return getattr(importlib.import_module(module), name)
