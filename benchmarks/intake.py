@@ -27,7 +27,7 @@ from parts.common import describe, environment, markdown, require, run, say, wri
 
 from poyo_edge.artifact import Artifact
 from poyo_edge.runtime import Decoder
-from poyo_edge.runtime.backends import Feeds
+from poyo_edge.runtime.backends import Backend, Feeds
 from poyo_edge.runtime.constants import constant_shapes
 from poyo_edge.runtime.core import Core
 from poyo_edge.spec import POYO_1_3M, ModelSpec
@@ -40,7 +40,7 @@ Chunk = tuple[npt.NDArray[Any], npt.NDArray[Any]]
 """Times and units of the spikes of one chunk."""
 
 
-class NoModel:
+class NoModel(Backend):
     """A backend that answers zero at once."""
 
     name = "none"

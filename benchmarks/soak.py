@@ -20,13 +20,14 @@ from parts.common import describe, environment, markdown, run, say, write_json
 from poyo_edge.artifact import Artifact
 from poyo_edge.errors import CheckFailedError
 from poyo_edge.runtime import Decoder
+from poyo_edge.runtime.backends import Backend
 from poyo_edge.runtime.core import Core
 
 MOST_GROWTH_MB = 2.0
 PARTS = 10
 
 
-class NoModel:
+class NoModel(Backend):
     """A backend that answers zero at once."""
 
     name = "none"

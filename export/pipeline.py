@@ -47,7 +47,7 @@ from poyo_edge.files.tensors import to_bytes
 from poyo_edge.files.writing import atomic_folder, require_free, safe_name, sha256_file
 from poyo_edge.recording import Recording
 from poyo_edge.recording.confined import open_confined
-from poyo_edge.runtime.backends.opening import OrtCpuBackend
+from poyo_edge.runtime.backends.ort_cpu import OrtCpuBackend
 from poyo_edge.runtime.checks.replay import draw, replay
 from poyo_edge.runtime.constants import session_constants
 from poyo_edge.runtime.decoder import Decoder

@@ -9,15 +9,7 @@ import numpy.typing as npt
 
 from poyo_edge.artifact import CORE, CORE_ORT_CPU, Artifact
 from poyo_edge.files.tensors import Tensors
-from poyo_edge.runtime.backends import (
-    Backend,
-    CpuSource,
-    EngineSource,
-    open_backend,
-    openvino_version,
-)
-from poyo_edge.runtime.backends.ov.precision import approved_precision
-from poyo_edge.runtime.backends.trt.engines import ENGINES
+from poyo_edge.runtime.backends import Backend, Beside, open_backend
 from poyo_edge.runtime.constants import SessionConstants, constant_shapes, session_constants
 
 Float32 = npt.NDArray[np.float32]
@@ -39,32 +31,16 @@ class Core:
             ArtifactError: a file of the artifact is damaged.
             UsageError, MissingExtraError, BackendError: see ``open_backend``.
         """
-        engines = EngineSource(
-            folder=artifact.path / ENGINES,
+        fused = artifact.read(CORE_ORT_CPU) if CORE_ORT_CPU in artifact.manifest.files else None
+        beside = Beside(
+            folder=artifact.path,
             core_sha256=artifact.manifest.files[CORE].sha256,
             max_spikes=artifact.manifest.max_spikes,
+            fused=fused,
         )
-        fused = artifact.read(CORE_ORT_CPU) if CORE_ORT_CPU in artifact.manifest.files else None
-        cpu = CpuSource(fused=fused)
-        version = openvino_version()
-        if version and backend in ("auto", "openvino"):
-            approved = approved_precision(artifact.path, engines.core_sha256, version)
-            if approved is not None:
-                cpu = CpuSource(
-                    fused=fused,
-                    precision=approved.precision,
-                    ranges=approved.ranges,
-                    faster=approved.speedup > 1.0,
-                )
         return cls(
             artifact=artifact,
-            backend=open_backend(
-                backend,
-                artifact.read(CORE),
-                threads=threads,
-                engines=engines,
-                cpu=cpu,
-            ),
+            backend=open_backend(backend, artifact.read(CORE), threads=threads, beside=beside),
             weights=artifact.weights(constant_shapes(artifact.manifest.spec)),
         )
 

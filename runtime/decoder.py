@@ -372,7 +372,7 @@ class Decoder:
             prediction = self._core.predict(session.constants, spike_time, rows, self._query)[0]
             value = prediction.astype(np.float64) * self._scale + self._offset
             failed = not bool(np.isfinite(value).all())
-            if getattr(self._core.backend, "fallen_back", False):
+            if self._core.backend.fallen_back:
                 flags.append("fallback")
         except Exception as problem:  # Whatever a backend raises, a value has to leave.
             failed = True

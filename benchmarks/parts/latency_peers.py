@@ -22,7 +22,7 @@ from poyo_edge.export.graph.core import build_core
 from poyo_edge.export.graph.fold import FoldedWeights, fold
 from poyo_edge.export.graph.fusion import fuse_for_ort_cpu
 from poyo_edge.runtime.backends import Backend
-from poyo_edge.runtime.backends.opening import OrtCpuBackend
+from poyo_edge.runtime.backends.ort_cpu import OrtCpuBackend
 from poyo_edge.runtime.backends.ov.backend import OpenVinoBackend
 from poyo_edge.runtime.constants import session_constants
 from poyo_edge.spec import ModelSpec
@@ -107,7 +107,7 @@ def torch_compiled(setup: Setup) -> Peer:
 
 def openvino_on_direct_export(setup: Setup) -> Peer:
     """The direct export on OpenVINO instead."""
-    from poyo_edge.runtime.backends.ov.backend import openvino_package
+    from poyo_edge.runtime.backends.ov.package import openvino_package
 
     openvino = openvino_package()
 

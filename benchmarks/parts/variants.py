@@ -22,7 +22,7 @@ from poyo_edge.export.parity.engine import Trial
 from poyo_edge.export.parity.windows import feeds
 from poyo_edge.recording import Recording
 from poyo_edge.runtime.backends import Backend
-from poyo_edge.runtime.backends.opening import OrtCpuBackend
+from poyo_edge.runtime.backends.ort_cpu import OrtCpuBackend
 from poyo_edge.runtime.backends.ov.backend import PRECISIONS, OpenVinoBackend
 from poyo_edge.runtime.core import Core
 

@@ -38,10 +38,10 @@ from poyo_edge.export.parity.engine import Trial
 from poyo_edge.export.precision.operator_table import TABLES, VERSIONS, TableSource
 from poyo_edge.files.writing import sha256_bytes, write_bytes
 from poyo_edge.recording.confined import open_confined
-from poyo_edge.runtime.backends import CpuSource, open_backend
+from poyo_edge.runtime.backends import Beside, open_backend
 from poyo_edge.runtime.backends.buckets import token_buckets, unit_capacity
 from poyo_edge.runtime.backends.machine import Machine, this_machine
-from poyo_edge.runtime.backends.opening import OrtCpuBackend
+from poyo_edge.runtime.backends.ort_cpu import OrtCpuBackend
 from poyo_edge.runtime.backends.ov.precision import forget_precision
 from poyo_edge.runtime.constants import constant_shapes, session_constants
 from poyo_edge.runtime.intake import UnitTable
@@ -217,10 +217,10 @@ class _Job:
             return self._lower_on_cpu()
         if self.options.precision == "fp32" and forget_precision(self.artifact.path):
             self.settled.append("what was approved below fp32 is forgotten")
-        backend = open_backend(name, self.core, cpu=self._for_cpu())
+        backend = open_backend(name, self.core, beside=self._for_cpu())
         parity = self.trial.compare(OrtCpuBackend(self.core, threads=1), backend, "fp32")
         parity.require(name, "use --target cpu" if name == "ort-cuda" else "export again")
-        if getattr(backend, "fallen_back", False):
+        if backend.fallen_back:
             raise BackendError(f"{name}: it failed on the way; run poyo-edge doctor")
         self.settled.append(f"{name} runs the core as it is and agrees with it on this machine")
         return self._report(
@@ -239,7 +239,7 @@ class _Job:
             self.trial,
             self.precision,
             self.options.recording,
-            open_backend("ort-cpu", self.core, cpu=self._for_cpu()),
+            open_backend("ort-cpu", self.core, beside=self._for_cpu()),
         )
         self.settled.append(
             f"{record.backend} {record.version} in {record.precision} costs "
@@ -256,9 +256,9 @@ class _Job:
             next=[f"poyo-edge bench {self.artifact.path} --backend {record.backend}"],
         )
 
-    def _for_cpu(self) -> CpuSource:
+    def _for_cpu(self) -> Beside:
         there = CORE_ORT_CPU in self.artifact.manifest.files
-        return CpuSource(fused=self.artifact.read(CORE_ORT_CPU) if there else None)
+        return Beside(fused=self.artifact.read(CORE_ORT_CPU) if there else None)
 
     def _prepare(self) -> Prepared:
         """The graph of the precision, checked; needs onnx."""

@@ -15,7 +15,7 @@ from poyo_edge.export.engines.static_shapes import fix_axes
 from poyo_edge.export.parity.engine import Trial
 from poyo_edge.files.writing import sha256_bytes
 from poyo_edge.runtime.backends.machine import Machine
-from poyo_edge.runtime.backends.opening import OrtCpuBackend
+from poyo_edge.runtime.backends.ort_cpu import OrtCpuBackend
 from poyo_edge.runtime.backends.trt.backend import TensorRTBackend, import_tensorrt
 from poyo_edge.runtime.backends.trt.cuda import Cuda
 from poyo_edge.runtime.backends.trt.engine_key import EngineKey

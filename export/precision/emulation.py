@@ -16,7 +16,7 @@ import onnxruntime
 
 from poyo_edge.errors import BackendError, UsageError
 from poyo_edge.export.precision.mixed import METADATA, MOVES, PRECISIONS
-from poyo_edge.runtime.backends import Feeds
+from poyo_edge.runtime.backends import Backend, Feeds
 
 EXACT = ".exact"
 """Behind the name of a value before it is rounded."""
@@ -50,7 +50,7 @@ def emulated(mixed: onnx.ModelProto) -> onnx.ModelProto:
     return proto
 
 
-class EmulatedBackend:
+class EmulatedBackend(Backend):
     """Runs the emulation as any backend; for measurements, not for decoding."""
 
     def __init__(self, mixed: onnx.ModelProto) -> None:

@@ -7,14 +7,13 @@ import logging
 import numpy as np
 import numpy.typing as npt
 
-from poyo_edge.errors import UsageError
+from poyo_edge.runtime.backends.base import Backend, Feeds
 from poyo_edge.runtime.backends.buckets import WindowTooLargeError
-from poyo_edge.runtime.backends.opening import Backend, Feeds
 
 _log = logging.getLogger(__name__)
 
 
-class FallbackBackend:
+class FallbackBackend(Backend):
     """A backend with a second one behind it, opened and warm, for when the first fails.
 
     After a failure the first one is not asked again: an engine that failed once, or a GPU that
@@ -24,19 +23,7 @@ class FallbackBackend:
     def __init__(self, first: Backend, second: Backend) -> None:
         self._first, self._second = first, second
         self._lost = False
-        self.fallen_back = False
-        """Whether the second one decoded the last window."""
-
-    @property
-    def name(self) -> str:
-        """Name of the backend that decoded the last window."""
-        return (self._second if self.fallen_back else self._first).name
-
-    @property
-    def precision(self) -> str:
-        """Precision of the backend that decoded the last window."""
-        backend = self._second if self.fallen_back else self._first
-        return str(getattr(backend, "precision", "fp32"))
+        self._decoded_by(first)
 
     def keep_warm(self, pause_s: float) -> None:
         """See ``TensorRTBackend.keep_warm``.
@@ -44,10 +31,7 @@ class FallbackBackend:
         Raises:
             UsageError: the first backend has nothing to keep warm.
         """
-        keep = getattr(self._first, "keep_warm", None)
-        if keep is None:
-            raise UsageError(f"keep_warm_s: expected a TensorRT backend, got {self._first.name}")
-        keep(pause_s)
+        self._first.keep_warm(pause_s)
 
     def run(self, feeds: Feeds) -> npt.NDArray[np.float32]:
         """(B, Q, O) float32 predictions in the model's scale.
@@ -67,9 +51,15 @@ class FallbackBackend:
                 )
             else:
                 if np.isfinite(prediction).all():
-                    self.fallen_back = False
+                    if self.fallen_back:
+                        self._decoded_by(self._first)
                     return prediction
                 self._lost = True
                 _log.error("%s gave NaN, %s decodes", self._first.name, self._second.name)
-        self.fallen_back = True
+        if not self.fallen_back:
+            self._decoded_by(self._second)
         return self._second.run(feeds)
+
+    def _decoded_by(self, backend: Backend) -> None:
+        self.name, self.precision = backend.name, backend.precision
+        self.fallen_back = backend is self._second

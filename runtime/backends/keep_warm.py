@@ -11,7 +11,7 @@ from collections.abc import Callable
 from types import MethodType
 
 from poyo_edge.errors import UsageError
-from poyo_edge.runtime.backends.opening import Backend
+from poyo_edge.runtime.backends.base import Backend
 
 _log = logging.getLogger(__name__)
 
@@ -67,7 +67,4 @@ def keep_warm(backend: Backend, pause_s: float) -> None:
     """
     if not 1e-3 <= pause_s < math.inf:
         raise UsageError(f"keep_warm_s: expected finite seconds >= 0.001, got {pause_s!r}")
-    keep = getattr(backend, "keep_warm", None)
-    if keep is None:
-        raise UsageError(f"keep_warm_s: expected a TensorRT backend, got {backend.name}")
-    keep(pause_s)
+    backend.keep_warm(pause_s)

@@ -11,9 +11,18 @@ import numpy as np
 import numpy.typing as npt
 
 from poyo_edge.errors import BackendError
-from poyo_edge.runtime.backends.buckets import WindowTooLargeError, fitting_bucket, unit_capacity
+from poyo_edge.runtime.backends import ort_cpu
+from poyo_edge.runtime.backends.base import Backend, BackendInfo, CoreToOpen
+from poyo_edge.runtime.backends.buckets import (
+    WindowTooLargeError,
+    fitting_bucket,
+    token_buckets,
+    unit_capacity,
+)
+from poyo_edge.runtime.backends.machine import Machine
 
 _log = logging.getLogger(__name__)
+NAME = "ort-cuda"
 PROVIDER = "CUDAExecutionProvider"
 _SESSION = ("unit_kv", "boundary_lse", "boundary_value", "session_query")
 Array = npt.NDArray[Any]
@@ -30,8 +39,10 @@ class _Lane:
     seen: dict[str, Array]
 
 
-class OrtCudaBackend:
+class OrtCudaBackend(Backend):
     """Runs the core on the GPU through ONNX Runtime; sessions are made when first needed."""
+
+    name = NAME
 
     def __init__(
         self, core: bytes, buckets: Sequence[int], *, device: str = "cuda", graphs: bool = True
@@ -49,7 +60,6 @@ class OrtCudaBackend:
         """
         import onnxruntime
 
-        self.name = "ort-cuda"
         self._ort = onnxruntime
         self._core = core
         self._buckets = tuple(buckets)
@@ -152,3 +162,30 @@ class OrtCudaBackend:
         for _ in range(3):  # With CUDA graphs, the first runs allocate and the next one captures.
             session.run_with_iobinding(lane.binding)
         return lane
+
+
+def look(machine: Machine) -> BackendInfo:
+    """Whether ONNX Runtime was built with CUDA, and the driver shows a GPU."""
+    beside = ort_cpu.look(machine)
+    if not beside.present:
+        reason = 'onnxruntime is not installed; run: pip install "poyo-edge[gpu]"'
+        return BackendInfo(name=NAME, present=False, reason=reason)
+    import onnxruntime
+
+    reason, cuda = beside.reason, PROVIDER in onnxruntime.get_available_providers()
+    if not cuda:
+        reason += " is the CPU build"
+        without = ", and the driver shows no GPU"
+        reason += '; run: pip install "poyo-edge[gpu]"' if machine.sm else without
+    elif not machine.sm:
+        reason += " has CUDA, but the driver shows no GPU"
+    return BackendInfo(name=NAME, present=cuda and bool(machine.sm), reason=reason)
+
+
+def open_core(given: CoreToOpen) -> Backend:
+    """The core with a bucket for each number of spikes that the artifact allows.
+
+    Raises:
+        BackendError: ONNX Runtime has no CUDA provider, or cannot open the core with it.
+    """
+    return OrtCudaBackend(given.core, token_buckets(given.beside.max_spikes))

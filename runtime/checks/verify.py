@@ -10,9 +10,9 @@ import numpy as np
 from poyo_edge.artifact import ADAPT, CORE, SESSIONS, Artifact, Golden
 from poyo_edge.artifact.signing import require_signed
 from poyo_edge.errors import PoyoEdgeError, SignatureError
-from poyo_edge.runtime.backends import list_backends, open_ort_cpu
+from poyo_edge.runtime.backends import BACKENDS, BEHIND, list_backends, open_ort_cpu
 from poyo_edge.runtime.backends.machine import this_machine
-from poyo_edge.runtime.backends.trt.engines import ENGINES, FLAVOURS, EngineStore
+from poyo_edge.runtime.backends.trt.engines import ENGINES, EngineStore
 from poyo_edge.runtime.core import Core
 from poyo_edge.spec import JsonRecord
 
@@ -55,10 +55,10 @@ def verify(
     store = EngineStore(artifact.path / ENGINES)
     checks += _engine_checks(artifact, store)
     for info in list_backends():
-        built = info.name not in FLAVOURS or store.holds(info.name)
+        built = store.holds(info.name) if BACKENDS[info.name].built else True
         if info.present and built:
             checks.append(_golden_check(artifact, info.name, threads))
-        elif info.name == "ort-cpu":  # the one that every device needs, if only to fall back to
+        elif info.name == BEHIND:  # the one that every device needs, if only to fall back to
             checks.append(Check(name=f"backend {info.name}", ok=False, detail=info.reason))
     return checks
 
@@ -107,7 +107,7 @@ def _golden_check(artifact: Artifact, backend: str, threads: int) -> Check:
         ]
     except PoyoEdgeError as error:
         return Check(name=name, ok=False, detail=str(error))
-    if getattr(core.backend, "fallen_back", False):
+    if core.backend.fallen_back:
         return Check(name=name, ok=False, detail=f"it failed, and {core.backend.name} decoded")
     worst, tolerance = float(np.max(errors)), _tolerance(golden, core, backend)
     # A NaN compares false and so fails.
@@ -118,12 +118,11 @@ def _golden_check(artifact: Artifact, backend: str, threads: int) -> Check:
 
 def _tolerance(golden: Golden, core: Core, backend: str) -> float:
     """The export's on the CPU; elsewhere what its precision is allowed, in sd of the output."""
-    if backend == "ort-cpu":
+    if backend == BEHIND:
         return golden.tolerance
     with np.errstate(invalid="ignore"):  # golden windows that are not finite fail all the same
         spread = np.concatenate([window["prediction"] for window in golden.windows]).std(0).mean()
-    precision = getattr(core.backend, "precision", "fp32")
-    return max(golden.tolerance, WORST_SD[precision] * float(spread))
+    return max(golden.tolerance, WORST_SD[core.backend.precision] * float(spread))
 
 
 def _gradient_check(artifact: Artifact, threads: int) -> Check:

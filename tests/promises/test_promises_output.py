@@ -19,6 +19,7 @@ from poyo_edge.calibration import Calibrator
 from poyo_edge.calibration.fit.adapter import Adapter
 from poyo_edge.errors import BackendError, CheckFailedError, SessionError, UsageError
 from poyo_edge.runtime import Decoder, DecoderSettings, HealthSettings, Status
+from poyo_edge.runtime.backends import Backend
 from poyo_edge.runtime.backends.fallback import FallbackBackend
 from poyo_edge.runtime.checks.verify import verify
 from poyo_edge.runtime.watchdog import Watchdog
@@ -30,7 +31,7 @@ PATIENCE_S = 60.0
 """For what comes in a moment, unless something is broken."""
 
 
-class Failing:
+class Failing(Backend):
     """A backend that does what it is told to the prediction."""
 
     name = "failing"

@@ -15,6 +15,7 @@ import pytest
 
 from poyo_edge.artifact import Session
 from poyo_edge.runtime import DecoderSettings, Status
+from poyo_edge.runtime.backends import Backend
 from poyo_edge.runtime.core import Core
 from poyo_edge.runtime.decoder import Decoder
 from poyo_edge.runtime.feeds.blackrock import parse_event
@@ -36,7 +37,7 @@ ENDS = [0.5 + i / 4 for i in range(19)]
 STATM = Path("/proc/self/statm")
 
 
-class Counting:
+class Counting(Backend):
     """A backend that remembers how many spikes it was given."""
 
     name = "counting"
@@ -49,7 +50,7 @@ class Counting:
         return self._backend.run(feeds)
 
 
-class Idle:
+class Idle(Backend):
     """A backend that answers zero at once."""
 
     name = "idle"

@@ -13,13 +13,14 @@ import pytest
 
 from poyo_edge.errors import BackendError
 from poyo_edge.runtime import Decoder, DecoderSettings, FailsafeSettings, Status
+from poyo_edge.runtime.backends import Backend
 from poyo_edge.runtime.core import Core
 
 if TYPE_CHECKING:
     from conftest import Rig
 
 
-class Stub:
+class Stub(Backend):
     """A backend that can be told to fail."""
 
     name = "stub"

@@ -5,17 +5,21 @@ Legend: B batch, N spikes, Q queries, P rotating pairs.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from poyo_edge.errors import BackendError, MissingExtraError
+from poyo_edge.errors import BackendError
+from poyo_edge.runtime.backends.base import Backend, BackendInfo, CoreToOpen, Feeds
+from poyo_edge.runtime.backends.machine import Machine
 from poyo_edge.runtime.backends.ov.graph import QUERY_INPUTS, TOKEN_INPUTS, fit
 from poyo_edge.runtime.backends.ov.int8 import quantise, tap, widest
+from poyo_edge.runtime.backends.ov.package import openvino_package, openvino_version
+from poyo_edge.runtime.backends.ov.precision import CpuPrecision, approved_precision
 
+NAME = "openvino"
 PRECISIONS = {"fp32": "FP32", "bf16": "BF16", "int8": "INT8"}
 """Ours → the capability that a processor needs for it."""
 STEP = 128
@@ -23,17 +27,16 @@ STEP = 128
 _SPIKES = ("spike_unit", "spike_time", "spike_mask")
 _CONSTANTS = ("unit_kv", "boundary_lse", "boundary_value", "session_query")
 Array = npt.NDArray[Any]
-Feeds = Mapping[str, Array]
 
 
-class OpenVinoBackend:
+class OpenVinoBackend(Backend):
     """Runs the core with OpenVINO's CPU plugin, one query of one window after the other.
 
     That is what a decoder asks for, and with batch and queries fixed at one the plugin fuses more.
     Inputs are written into memory that the plugin reads in place.
     """
 
-    name = "openvino"
+    name = NAME
 
     def __init__(
         self,
@@ -199,23 +202,48 @@ class OpenVinoBackend:
         self._request.set_tensor(name, self._tensor(array, shared_memory=True))
 
 
-def openvino_package() -> Any:
-    """OpenVINO, without the message to Google Analytics that its import sends.
+def look(_: Machine) -> BackendInfo:
+    """Whether OpenVINO is installed."""
+    version = openvino_version()
+    reason = f"openvino {version}"
+    if not version:
+        reason = 'openvino is not installed; run: pip install "poyo-edge[openvino]"'
+    return BackendInfo(name=NAME, present=bool(version), reason=reason)
 
-    It sends none where ``openvino_telemetry`` cannot be imported.
+
+def was_faster(given: CoreToOpen) -> bool:
+    """Whether a precision is approved for the artifact in which it was faster than ONNX Runtime,
+    which in FP32 it is not.
+
+    Raises:
+        ArtifactError: the record of it is damaged.
     """
-    silent = "openvino" in sys.modules or "openvino_telemetry" in sys.modules
-    if not silent:
-        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
-    try:
-        import openvino
-        import openvino.opset13
-    except ImportError:
-        raise MissingExtraError("openvino", "openvino", "the OpenVINO backend") from None
-    finally:
-        if not silent:
-            del sys.modules["openvino_telemetry"]
-    return openvino
+    approved = _approved(given)
+    return approved is not None and approved.speedup > 1.0
+
+
+def open_core(given: CoreToOpen) -> Backend:
+    """The core in the precision that is approved for it, else in FP32.
+
+    Raises:
+        ArtifactError: the record of an approved precision is damaged.
+        MissingExtraError: openvino is not installed.
+        BackendError: it cannot compile the core, or the processor lacks the precision.
+    """
+    approved = _approved(given)
+    return OpenVinoBackend(
+        given.core,
+        threads=given.threads,
+        precision="fp32" if approved is None else approved.precision,
+        ranges={} if approved is None else approved.ranges,
+    )
+
+
+def _approved(given: CoreToOpen) -> CpuPrecision | None:
+    beside, version = given.beside, openvino_version()
+    if beside.folder is None or not version:
+        return None
+    return approved_precision(beside.folder, beside.core_sha256, version)
 
 
 def _settings(hint: str, threads: int) -> dict[str, Any]:

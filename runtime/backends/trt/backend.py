@@ -17,11 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 from poyo_edge.errors import BackendError, MissingExtraError
+from poyo_edge.runtime.backends.base import Backend, BackendInfo, CoreToOpen
 from poyo_edge.runtime.backends.buckets import WindowTooLargeError, fitting_bucket
 from poyo_edge.runtime.backends.keep_warm import KeepWarm
 from poyo_edge.runtime.backends.machine import Machine
 from poyo_edge.runtime.backends.trt.cuda import Cuda
-from poyo_edge.runtime.backends.trt.engines import EngineStore
+from poyo_edge.runtime.backends.trt.engines import ENGINES, EngineStore
 
 _log = logging.getLogger(__name__)
 MODULES = {"tensorrt": ("tensorrt",), "tensorrt-rtx": ("tensorrt_rtx", "tensorrt_rtx_bindings")}
@@ -42,7 +43,7 @@ class _Lane:
     graph: Any = None
 
 
-class TensorRTBackend:
+class TensorRTBackend(Backend):
     """Runs the core with engines of fixed shapes."""
 
     def __init__(
@@ -256,6 +257,44 @@ class TensorRTBackend:
             lane.graph = None
             self.notes.append(f"{size} spikes: no CUDA graph ({problem})")
             _log.warning("%s, %d spikes: runs without a CUDA graph: %s", self.name, size, problem)
+
+
+def look(machine: Machine) -> BackendInfo:
+    """Whether TensorRT is installed, and the driver shows a GPU."""
+    return _info("tensorrt", "TensorRT", machine.tensorrt, machine.sm, "it comes with JetPack")
+
+
+def look_rtx(machine: Machine) -> BackendInfo:
+    """Whether TensorRT-RTX is installed, and the driver shows a GPU."""
+    hint = 'pip install "poyo-edge[rtx]"'
+    return _info("tensorrt-rtx", "TensorRT-RTX", machine.rtx, machine.sm, hint)
+
+
+def open_core(given: CoreToOpen) -> TensorRTBackend:
+    """The artifact's engines for this machine: see ``open_engines``."""
+    return _open_core("tensorrt", given)
+
+
+def open_core_rtx(given: CoreToOpen) -> TensorRTBackend:
+    """The artifact's engines of TensorRT-RTX for this machine: see ``open_engines``."""
+    return _open_core("tensorrt-rtx", given)
+
+
+def _info(name: str, title: str, version: str, sm: str, hint: str) -> BackendInfo:
+    if not version:
+        return BackendInfo(name=name, present=False, reason=f"{title} is not installed; {hint}")
+    if not sm:
+        reason = f"{title} {version} is installed, but the driver shows no GPU"
+        return BackendInfo(name=name, present=False, reason=reason)
+    return BackendInfo(name=name, present=True, reason=f"{title} {version}, GPU of SM {sm}")
+
+
+def _open_core(name: str, given: CoreToOpen) -> TensorRTBackend:
+    beside = given.beside
+    if beside.folder is None:
+        raise BackendError(f"{name}: expected an artifact with engines, got a core alone")
+    store = EngineStore(beside.folder / ENGINES)
+    return open_engines(name, store, beside.core_sha256, given.machine)
 
 
 def open_engines(

@@ -14,7 +14,7 @@ from poyo_edge.export.engines import cpu as build_cpu
 from poyo_edge.export.engines.build import build
 from poyo_edge.export.engines.options import BuildOptions
 from poyo_edge.recording import Recording, write_recording
-from poyo_edge.runtime.backends.opening import OrtCpuBackend
+from poyo_edge.runtime.backends.ort_cpu import OrtCpuBackend
 from poyo_edge.runtime.backends.ov.precision import FILE, read_precision
 from poyo_edge.runtime.core import Core
 from poyo_edge.simulation.recordings import Simulation, simulate_study

@@ -15,7 +15,7 @@ from helpers.cores import SMALL, random_core  # noqa: E402
 from poyo_edge.errors import CheckFailedError  # noqa: E402
 from poyo_edge.export.graph.fusion import DOMAIN, OPERATORS, fuse_for_ort_cpu  # noqa: E402
 from poyo_edge.export.parity.windows import feeds, synthetic_windows  # noqa: E402
-from poyo_edge.runtime.backends.opening import OrtCpuBackend  # noqa: E402
+from poyo_edge.runtime.backends.ort_cpu import OrtCpuBackend  # noqa: E402
 from poyo_edge.spec import POYO_1_3M, ModelSpec  # noqa: E402
 
 SPECS = {

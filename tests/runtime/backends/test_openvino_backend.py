@@ -12,9 +12,8 @@ import pytest
 
 from poyo_edge.artifact import CORE, CORE_ORT_CPU, Artifact
 from poyo_edge.errors import BackendError, MissingExtraError
-from poyo_edge.runtime.backends import CpuSource, list_backends, open_backend
-from poyo_edge.runtime.backends import opening as backends
-from poyo_edge.runtime.backends.opening import OrtCpuBackend
+from poyo_edge.runtime.backends import Backend, Beside, list_backends, open_backend
+from poyo_edge.runtime.backends.ort_cpu import OrtCpuBackend
 from poyo_edge.runtime.backends.ov.backend import STEP, OpenVinoBackend
 from poyo_edge.runtime.backends.ov.precision import CpuPrecision
 from poyo_edge.runtime.core import Core
@@ -110,15 +109,16 @@ def test_auto_takes_it_only_where_bf16_is_allowed_and_was_faster(
 ) -> None:
     opened = list[str]()
 
-    class Double:
+    class Double(Backend):
         name = "openvino"
 
         def __init__(self, core: bytes, *, threads: int, precision: str, ranges: Any) -> None:
             opened.append(precision)
 
     monkeypatch.setattr("poyo_edge.runtime.backends.ov.backend.OpenVinoBackend", Double)
-    for module in ("backends.opening", "core"):
-        monkeypatch.setattr(f"poyo_edge.runtime.{module}.openvino_version", lambda: "2026.1.0")
+    monkeypatch.setattr(
+        "poyo_edge.runtime.backends.ov.backend.openvino_version", lambda: "2026.1.0"
+    )
     artifact = Artifact.open(tiny_copy)
     if speedup is not None:
         CpuPrecision(
@@ -140,7 +140,7 @@ def test_auto_takes_it_only_where_bf16_is_allowed_and_was_faster(
 def test_without_the_package_the_message_is_the_command_to_type(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backends, "openvino_version", lambda: "")
+    monkeypatch.setattr("poyo_edge.runtime.backends.ov.backend.openvino_version", lambda: "")
     monkeypatch.setitem(sys.modules, "openvino", None)
     (info,) = [info for info in list_backends() if info.name == "openvino"]
     assert not info.present
@@ -153,7 +153,7 @@ def test_a_graph_for_onnx_runtime_that_does_not_open_leaves_the_core(
     rig: Rig, caplog: pytest.LogCaptureFixture
 ) -> None:
     core = rig.core.artifact.read(CORE)
-    opened = open_backend("ort-cpu", core, cpu=CpuSource(fused=b"none"))
+    opened = open_backend("ort-cpu", core, beside=Beside(fused=b"none"))
     window = feeds(rig, 1, 20, 1)
     assert opened.run(window) == pytest.approx(open_backend("ort-cpu", core).run(window), abs=0)
     assert "using the core" in caplog.text

@@ -12,7 +12,7 @@ from helpers.tiny_windows import tiny_windows
 from poyo_edge.artifact import CORE, Artifact
 from poyo_edge.errors import BackendError
 from poyo_edge.runtime.backends import open_backend
-from poyo_edge.runtime.backends.opening import OrtCpuBackend
+from poyo_edge.runtime.backends.ort_cpu import OrtCpuBackend
 from poyo_edge.runtime.backends.ort_cuda import OrtCudaBackend
 
 

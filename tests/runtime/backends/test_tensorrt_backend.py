@@ -17,7 +17,7 @@ from poyo_edge.artifact import CORE, Artifact
 from poyo_edge.errors import BackendError, MissingExtraError
 from poyo_edge.runtime.backends import open_backend
 from poyo_edge.runtime.backends import opening as backends
-from poyo_edge.runtime.backends.opening import OrtCpuBackend
+from poyo_edge.runtime.backends.ort_cpu import OrtCpuBackend
 from poyo_edge.runtime.backends.trt.backend import TensorRTBackend, import_tensorrt
 from poyo_edge.runtime.backends.trt.cuda import Cuda
 
