@@ -12,26 +12,26 @@ from typing import Any
 
 from poyo_edge import __version__
 from poyo_edge.doctor.jetson import examine_jetson, remarks
-from poyo_edge.runtime.backends import BackendInfo, list_backends
+from poyo_edge.runtime.backends import BACKENDS, BackendInfo, list_backends
 from poyo_edge.runtime.backends.machine import Machine, this_machine
 from poyo_edge.targets import TARGETS
 
-_WITHOUT_GPU = ("ort-cpu", "openvino")
+_ON_ANY_CPU = {
+    row.extra: row for row in BACKENDS.values() if row.extra and row.package and not row.gpu
+}
 _EXTRAS = {
-    "ort": ("onnxruntime",),
+    **{extra: (row.package,) for extra, row in _ON_ANY_CPU.items()},
     "export": ("torch", "onnx", "onnx-ir", "onnxruntime", "matplotlib"),
     "train": ("torch", "lightning", "torch_brain"),
     "all": ("torch", "lightning", "torch_brain", "onnx", "onnx-ir", "onnxruntime", "matplotlib"),
     "plot": ("matplotlib",),
-    "openvino": ("openvino",),
 }
 _NEEDED_FOR = {
-    "ort": "decode on this machine: replay, verify, bench",
+    **{extra: row.help for extra, row in _ON_ANY_CPU.items()},
     "export": "export checkpoints",
     "train": "pretrain",
     "all": "do all of it, and run the demo",
     "plot": "draw pictures",
-    "openvino": "decode in BF16 on processors that compute it",
 }
 
 
@@ -86,7 +86,7 @@ def _for_the_gpu(machine: Machine, backends: Sequence[BackendInfo]) -> list[str]
 
 def _about_missing(machine: Machine, backends: Sequence[BackendInfo]) -> str:
     """Why backends may stay missing though there is nothing to install; "" when that is clear."""
-    missing = [i.name for i in backends if not i.present and i.name not in _WITHOUT_GPU]
+    missing = [i.name for i in backends if not i.present and BACKENDS[i.name].gpu]
     if machine.sm or not missing:
         return ""
     return f"{', '.join(missing)} need an NVIDIA GPU, and the driver shows none here"
