@@ -1,13 +1,8 @@
 """Reads a POYO checkpoint that torch_brain wrote: weights, vocabularies, sizes, output scale.
 
-Layouts, by what wrote them (docs/checkpoints.md has the whole table):
-    A1, A2  2024: keys under ``perceiver_io.``, a pickled module among the hyper-parameters
-    B0  torch_brain before 0.1.0, Lightning, window at the top level of the hyper-parameters
-    B1  0.1.0, Lightning, output scale in the hyper-parameters
-    B2  0.1.1 and later, Lightning, no output scale
-    B3  a bare ``state_dict``, or one without hyper-parameters
-    C   POYO+: one readout for each task, of which one is taken
-    F   the ibl-bwb trainers: ``model_state_dict`` beside an OmegaConf configuration
+It goes one way, each stage with what the one before it found: ``file`` (bytes → plain content),
+``container`` (weights and hyper-parameters), ``family`` (layout, today's keys, tasks), ``sizes``
+and ``config`` (shapes, window, output scale). ``layouts`` is the table of what can be read.
 """
 
 from __future__ import annotations
@@ -23,14 +18,15 @@ from torch import Tensor
 from poyo_edge.checkpoint.config import (
     contradictions,
     is_seconds,
-    layout_of,
     output_of,
     time_window,
 )
 from poyo_edge.checkpoint.container import Container, ContainerKind, open_container
-from poyo_edge.checkpoint.family import Family, recognise, with_one_task
-from poyo_edge.checkpoint.layout import (
-    VOCAB_KEYS,
+from poyo_edge.checkpoint.family import Family, family_of
+from poyo_edge.checkpoint.file import read_checkpoint_file
+from poyo_edge.checkpoint.keys import OMEGA, SESSION_TABLE, UNIT_TABLE, VOCAB_KEYS
+from poyo_edge.checkpoint.poyo_plus import with_one_task
+from poyo_edge.checkpoint.sizes import (
     OmegaFormula,
     float_tensors,
     omega_formula,
@@ -49,7 +45,7 @@ class Checkpoint:
     Attributes:
         path: the file.
         sha256: hash of its bytes, hexadecimal.
-        layout: "A1" to "F" (see the module).
+        layout: its name in the table of layouts, "A1" to "F".
         container: "lightning", "state_dict", "model_state_dict" or "safetensors".
         prefix: what training wrappers had put before every key, for example "model.".
         spec: sizes from the shapes, window from the hyper-parameters or arguments.
@@ -111,21 +107,16 @@ class OpenedCheckpoint:
 
     @property
     def layout(self) -> str:
-        """By what wrote it, "A1" to "F"."""
-        if self.container.kind == "model_state_dict":
-            return "F"
-        return self.family.layout or layout_of(self.container.hyper)[0]
+        """Its name in the table of layouts, "A1" to "F"."""
+        return self.family.layout
 
     @property
     def why(self) -> str:
         """One sentence: the layout, and what it was recognised by."""
         family = self.family
-        because = f"the key {family.because!r}" if family.because else ""
-        if self.container.kind == "model_state_dict":
-            because = "the key 'model_state_dict'" + (f" and {because}" if because else "")
-        because = because or layout_of(self.container.hyper)[1]
         plus = f", POYO+ with the tasks {', '.join(family.tasks)}" if family.tasks else ""
-        return f"Recognised layout {self.layout} by {because}{plus}: {self.container.where}."
+        what = f"{family.layout} by {family.because}{plus}"
+        return f"Recognised layout {what}: {self.container.where}."
 
     def load(
         self,
@@ -139,7 +130,7 @@ class OpenedCheckpoint:
         path, hyper = self.path, self.container.hyper
         _require_seconds("sequence_length", sequence_length)
         _require_seconds("latent_step", latent_step)
-        state, task = with_one_task(path, self.family, task)
+        state, task = with_one_task(path, self.family.state, self.family.tasks, task)
         notes = [self.why]
         if task:
             notes.append(
@@ -149,7 +140,7 @@ class OpenedCheckpoint:
         weights = float_tensors(path, state)
         window_s, step_s = time_window(path, hyper, sequence_length, latent_step, notes)
         spec = spec_from_weights(path, weights, window_s, step_s)
-        n_rows = [len(weights[key]) for key in ("unit_emb.weight", "session_emb.weight")]
+        n_rows = [len(weights[key]) for key in (UNIT_TABLE, SESSION_TABLE)]
         vocabs = [vocab_rows(path, state, k, n) for k, n in zip(VOCAB_KEYS, n_rows, strict=True)]
         notes += _converted(self.family.state) + contradictions(hyper, spec)
         notes += _orphans(*map(_ids, vocabs))
@@ -169,7 +160,7 @@ class OpenedCheckpoint:
             task=task,
             tasks=self.tasks,
             notes=tuple(notes),
-            omega_formula=omega_formula(weights["rotary_emb.omega"]),
+            omega_formula=omega_formula(weights[OMEGA]),
         )
 
 
@@ -184,9 +175,9 @@ def open_checkpoint(path: str | Path, *, vocab: str | Path | None = None) -> Ope
         CheckpointError: unreadable, unsafe, or of a layout that cannot be exported.
     """
     path = Path(path)
-    container = open_container(path, None if vocab is None else Path(vocab))
-    counted = container.kind != "model_state_dict"  # the ibl-bwb trainers number tasks themselves
-    family = recognise(path, container.state, counted=counted)
+    file = read_checkpoint_file(path)
+    container = open_container(path, file, None if vocab is None else Path(vocab))
+    family = family_of(path, container)
     return OpenedCheckpoint(path=path, container=container, family=family)
 
 

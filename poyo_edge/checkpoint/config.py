@@ -1,4 +1,4 @@
-"""What the hyper-parameters beside the weights say: layout, time window, output scale.
+"""What the hyper-parameters beside the weights say: time window, output scale.
 
 They are plain values that other programs wrote, in several arrangements and not always true:
 every value is looked up, checked and, where the tensors contradict it, overruled with a note.
@@ -9,13 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from poyo_edge.checkpoint.keys import model_section, scaled_readouts
 from poyo_edge.errors import CheckpointError, UsageError
 from poyo_edge.spec import ModelSpec, OutputScale
-
-Layout = Literal["B0", "B1", "B2", "B3"]
-"""Of a flat POYO, by its hyper-parameters."""
 
 DEFAULT_SEQUENCE_LENGTH_S = 1.0
 DEFAULT_LATENT_STEP_S = 0.125
@@ -33,24 +31,9 @@ _SIZES = {
 }
 
 
-def layout_of(hyper: Mapping[str, Any]) -> tuple[Layout, str]:
-    """The layout that the hyper-parameters of a flat POYO checkpoint (may be empty) imply, and
-    what implies it."""
-    if not hyper:
-        return "B3", "the lack of hyper-parameters"
-    model = _model_section(hyper)
-    if "num_latents" in model:
-        return "B0", "'num_latents' in hyper_parameters['model']"
-    if "sequence_length" in hyper and "sequence_length" not in model:
-        return "B0", "'sequence_length' beside hyper_parameters['model']"
-    if _readouts(hyper):
-        return "B1", "the output scale in hyper_parameters['dataset']"
-    return "B2", "hyper-parameters without an output scale"
-
-
 def contradictions(hyper: Mapping[str, Any], spec: ModelSpec) -> list[str]:
     """One sentence for each size that the hyper-parameters state and the tensors refute."""
-    model = _model_section(hyper)
+    model = model_section(hyper)
     return [
         f"hyper_parameters['model'] says {name}={model[name]!r}, the tensors say "
         f"{getattr(spec, field)}; the tensors won."
@@ -154,7 +137,7 @@ def _argument_scale(
 def _stated_scales(
     path: Path, hyper: Mapping[str, Any], dim_out: int, task: str
 ) -> list[OutputScale]:
-    return [_scale_of_readout(path, readout, dim_out) for readout in _readouts(hyper, task)]
+    return [_scale_of_readout(path, readout, dim_out) for readout in scaled_readouts(hyper, task)]
 
 
 def _scale_of_readout(path: Path, readout: Mapping[str, Any], dim_out: int) -> OutputScale:
@@ -178,32 +161,6 @@ def _scale_of_readout(path: Path, readout: Mapping[str, Any], dim_out: int) -> O
     return output
 
 
-def _readouts(hyper: Mapping[str, Any], task: str = "") -> list[Mapping[str, Any]]:
-    """What each dataset's ``config`` says of the readout (of the task), where it states a scale."""
-    datasets = hyper.get("dataset")
-    sections = []
-    for dataset in datasets if isinstance(datasets, (list, tuple)) else ():
-        config = dataset.get("config") if isinstance(dataset, Mapping) else None
-        for readout in _readouts_of(config, task):
-            if isinstance(readout, Mapping) and readout.get("normalize_std") is not None:
-                sections.append(readout)
-    return sections
-
-
-def _readouts_of(config: object, task: str) -> list[Any]:
-    """``readout`` of a POYO; of a POYO+ those of ``multitask_readout`` that name the task."""
-    if not isinstance(config, Mapping):
-        return []
-    if not task:
-        return [config.get("readout")]
-    several = config.get("multitask_readout")
-    return [
-        readout
-        for readout in (several if isinstance(several, (list, tuple)) else ())
-        if isinstance(readout, Mapping) and readout.get("readout_id") == task
-    ]
-
-
 def _seconds(
     path: Path,
     hyper: Mapping[str, Any],
@@ -212,7 +169,7 @@ def _seconds(
     default: float,
     notes: list[str],
 ) -> float:
-    value = _model_section(hyper).get(name, hyper.get(name))
+    value = model_section(hyper).get(name, hyper.get(name))
     if argument is not None:
         if value is not None and not _is_number(value, argument):
             notes.append(f"The file says {name}={value!r}; the argument {argument!r} won.")
@@ -224,11 +181,6 @@ def _seconds(
         do = f"pass {name} (seconds)"
         raise CheckpointError(path, name, expected="seconds > 0", got=repr(value), do=do)
     return float(value)
-
-
-def _model_section(hyper: Mapping[str, Any]) -> Mapping[str, Any]:
-    section = hyper.get("model")
-    return section if isinstance(section, Mapping) else {}
 
 
 def _is_number(value: object, number: float) -> bool:

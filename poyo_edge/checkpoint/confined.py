@@ -1,10 +1,9 @@
-"""Asks the process in ``checkpoint_unpickling`` what a torch file holds; no pickle is read here."""
+"""Asks the process in ``unpickling`` what a torch file holds; no pickle is read here."""
 
 from __future__ import annotations
 
 import atexit
 import contextlib
-import dataclasses
 import json
 import struct
 import subprocess
@@ -15,18 +14,11 @@ from typing import Any
 import safetensors.torch
 from torch import Tensor
 
+from poyo_edge.checkpoint.foreign import Foreign
 from poyo_edge.files.confined import python_command
 
 Kind = str
 """Why there is no content: "pickle", "limits" or "damaged"."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Foreign:
-    """An object of a class that was not loaded, with the plain values it held."""
-
-    name: str
-    values: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 class UnreadableError(Exception):

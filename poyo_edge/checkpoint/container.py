@@ -8,33 +8,33 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from torch import Tensor
 
-from poyo_edge.checkpoint.confined import Foreign
-from poyo_edge.checkpoint.file import read_checkpoint_file
-from poyo_edge.checkpoint.layout import VOCAB_KEYS, wrapper_prefix
+from poyo_edge.checkpoint.file import CheckpointFile
+from poyo_edge.checkpoint.foreign import Foreign
+from poyo_edge.checkpoint.keys import TASK_VOCAB, UNIT_TABLE, VOCAB_KEYS
 from poyo_edge.errors import CheckpointError, UsageError
 
 ContainerKind = Literal["lightning", "state_dict", "model_state_dict", "safetensors"]
-TASK_VOCAB = "task_emb.vocab"
-"""Task → row, where a file or a vocabulary file says so."""
 _WHERE: dict[ContainerKind, str] = {
     "lightning": "weights under 'state_dict'",
     "state_dict": "a bare state dict",
     "model_state_dict": "weights under 'model_state_dict'",
     "safetensors": "a safetensors file",
 }
+_WRAPPERS = re.compile(r"(?:model\.|module\.|_orig_mod\.)*")
 _COMPILED = "_orig_mod."
 _MOST_VOCAB_BYTES = 256 << 20
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Container:
-    """A checkpoint file, opened: nothing about the model is known yet."""
+    """What a checkpoint file holds: nothing about the model is known yet."""
 
     kind: ContainerKind
     sha256: str
@@ -52,28 +52,28 @@ class Container:
         return f"{_WHERE[self.kind]}; {stripped}"
 
 
-def open_container(path: Path, vocab: Path | None = None) -> Container:
-    """Read a checkpoint file without running anything that is in it.
+def open_container(path: Path, file: CheckpointFile, vocab: Path | None = None) -> Container:
+    """Find the weights in what a file holds, and strip what training had put around their names.
 
     Args:
-        path: the file.
+        path: of the file.
+        file: what it holds.
         vocab: JSON with the vocabularies that the file lacks; None looks for
             ``NAME.vocab.json`` beside it.
 
     Raises:
-        CheckpointError: unreadable, unsafe, without weights, or keys that collide.
+        CheckpointError: without weights, or keys that collide; a vocabulary file without sense.
         UsageError: ``vocab`` is named and the checkpoint has one of those itself.
     """
-    content, sha256, safetensors = read_checkpoint_file(path)
-    state, hyper, kind = _opened(path, content)
-    prefix = wrapper_prefix(state)
+    state, hyper, kind = _opened(path, file.content)
+    prefix = _wrapper_prefix(state)
     state = _stripped(path, state, prefix)
     beside = path.with_name(f"{path.stem}.vocab.json")
     if vocab is not None:
         state |= _lacking(vocab, read_vocab(vocab), state)
     elif beside.is_file():
         state = {**read_vocab(beside), **state}
-    if safetensors and any(key not in state for key in VOCAB_KEYS):
+    if file.safetensors and any(key not in state for key in VOCAB_KEYS):
         raise CheckpointError(
             path,
             "vocabulary",
@@ -81,8 +81,8 @@ def open_container(path: Path, vocab: Path | None = None) -> Container:
             got="none; safetensors files hold tensors alone",
             do="write one where the model is (see docs/checkpoints.md), or name it: export --vocab",
         )
-    kind = "safetensors" if safetensors else kind
-    return Container(kind=kind, sha256=sha256, prefix=prefix, state=state, hyper=hyper)
+    kind = "safetensors" if file.safetensors else kind
+    return Container(kind=kind, sha256=file.sha256, prefix=prefix, state=state, hyper=hyper)
 
 
 def read_vocab(path: Path) -> dict[str, dict[str, int]]:
@@ -158,6 +158,14 @@ def _without_classes(hyper: object) -> Mapping[str, Any]:
     if not isinstance(hyper, Mapping):
         return {}
     return {k: v.values if isinstance(v, Foreign) else v for k, v in hyper.items()}
+
+
+def _wrapper_prefix(keys: Iterable[str]) -> str:
+    """The leading "model.", "module." and "_orig_mod." that training wrappers put before keys."""
+    keys = list(keys)
+    anchor = min((k for k in keys if k.endswith(UNIT_TABLE)), key=len, default=keys[0])
+    match = _WRAPPERS.match(anchor)
+    return match.group() if match else ""
 
 
 def _stripped(path: Path, state: Mapping[str, Any], prefix: str) -> dict[str, Any]:

@@ -1,7 +1,6 @@
-"""Opens a research checkpoint without running anything that is in it.
+"""From the bytes of a checkpoint to plain content, without running anything that is in it.
 
-The pickle in a torch file is read by a process of its own, within limits: see
-``checkpoint_unpickling``.
+The pickle in a torch file is read by a process of its own, within limits: see ``unpickling``.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ import logging
 import re
 import zipfile
 from pathlib import Path
+from typing import NamedTuple
 
 import safetensors.torch
 
@@ -27,9 +27,19 @@ _PICKLE_MAGIC = b"\x80"
 _CHUNK_BYTES = 1 << 20
 
 
-def read_checkpoint_file(path: Path) -> tuple[object, str, bool]:
-    """What a torch or safetensors file holds, tensors on the CPU; the SHA-256 of its bytes; and
-    whether it is a safetensors file, which holds tensors alone.
+class CheckpointFile(NamedTuple):
+    """What a torch or safetensors file holds."""
+
+    content: object
+    """Plain values, tensors on the CPU, and ``Foreign`` for all else."""
+    sha256: str
+    """Of its bytes, hexadecimal."""
+    safetensors: bool
+    """Whether it is a safetensors file, which holds tensors alone."""
+
+
+def read_checkpoint_file(path: Path) -> CheckpointFile:
+    """Read a torch or safetensors file.
 
     Raises:
         CheckpointError: the file is absent, damaged, of another format, or its pickle asks for
@@ -38,9 +48,9 @@ def read_checkpoint_file(path: Path) -> tuple[object, str, bool]:
     data = _read_bytes(path)
     digest = hashlib.sha256(data).hexdigest()
     if _is_safetensors(data):
-        return _load_safetensors(path, data), digest, True
+        return CheckpointFile(_load_safetensors(path, data), digest, True)
     _require_torch_format(path, data)
-    return _unpickle(path, data), digest, False
+    return CheckpointFile(_unpickle(path, data), digest, False)
 
 
 def _is_safetensors(data: bytes) -> bool:

@@ -31,7 +31,7 @@ from helpers.checkpoints.files import (
 from torch import Tensor
 
 from poyo_edge.checkpoint import load_checkpoint
-from poyo_edge.checkpoint.layout import expected_shapes, omega_formula
+from poyo_edge.checkpoint.sizes import expected_shapes, omega_formula
 from poyo_edge.errors import CheckpointError, UsageError
 from poyo_edge.model import POYO, RotaryTimeEmbedding
 from poyo_edge.spec import POYO_1_3M, ModelSpec, OutputScale

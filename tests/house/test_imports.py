@@ -59,9 +59,30 @@ HOUSE = {
     "converting": Row("files recording journal", "h5py pynwb neo"),
     "simulation": Row("recording runtime calibration"),
     # workstation
-    "checkpoint": Row("files model", "torch safetensors"),
+    # checkpoint, in the order of its stages: each takes what the one before it found
+    "checkpoint.keys": Row(),
+    "checkpoint.foreign": Row(),
+    "checkpoint.perceiver_io": Row("checkpoint.keys"),
+    "checkpoint.layouts": Row("checkpoint.keys checkpoint.perceiver_io"),
+    "checkpoint.unpickling": Row("", "torch safetensors"),
+    "checkpoint.confined": Row(
+        "files checkpoint.foreign checkpoint.unpickling", "torch safetensors"
+    ),
+    "checkpoint.file": Row("checkpoint.unpickling checkpoint.confined", "safetensors"),
+    "checkpoint.container": Row("checkpoint.keys checkpoint.foreign checkpoint.file", "torch"),
+    "checkpoint.poyo_plus": Row("checkpoint.keys", "torch"),
+    "checkpoint.family": Row("checkpoint.layouts checkpoint.container checkpoint.poyo_plus"),
+    "checkpoint.sizes": Row("model checkpoint.keys checkpoint.foreign", "torch"),
+    "checkpoint.config": Row("checkpoint.keys"),
+    "checkpoint.checkpoint": Row(
+        "model checkpoint.keys checkpoint.file checkpoint.container checkpoint.poyo_plus "
+        "checkpoint.family checkpoint.sizes checkpoint.config",
+        "torch",
+    ),
+    "checkpoint": Row("checkpoint.checkpoint"),
     "training": Row(
-        "files recording checkpoint model", "h5py torch lightning torch_brain tomli tensorboard"
+        "files recording checkpoint checkpoint.file model",
+        "h5py torch lightning torch_brain tomli tensorboard",
     ),
     "evaluation": Row(
         f"{_FILES} checkpoint training calibration export runtime runtime.checks",
@@ -93,8 +114,8 @@ HOUSE = {
     # on top
     "inspecting": Row(f"{_FILES} checkpoint journal"),
     "cli": Row(
-        f"{_FILES} journal converting simulation training evaluation export export.engines "
-        f"calibration {_DEVICE} runtime.rig runtime.checks doctor inspecting cli",
+        f"{_FILES} journal converting simulation checkpoint.layouts training evaluation export "
+        f"export.engines calibration {_DEVICE} runtime.rig runtime.checks doctor inspecting cli",
         "typer rich",
     ),
     "__main__": Row("cli"),
@@ -171,6 +192,10 @@ def test_every_folder_is_looked_at_and_every_row_is_used() -> None:
         ("poyo_edge/tokens.py", "from poyo_edge import runtime"),
         ("poyo_edge/tokens.py", "import poyo_edge.export.graph.fold as fold"),
         ("poyo_edge/tokens.py", "from poyo_edge.checkpoint.file import read_checkpoint_file"),
+        ("poyo_edge/checkpoint/layouts.py", "import torch"),
+        ("poyo_edge/checkpoint/unpickling.py", "from poyo_edge.checkpoint.keys import OMEGA"),
+        ("poyo_edge/checkpoint/container.py", "from poyo_edge.checkpoint.family import Family"),
+        ("poyo_edge/checkpoint/config.py", "from poyo_edge.checkpoint import sizes"),
         ("poyo_edge/tokens.py", "def f():\n    import torch"),
         ("poyo_edge/tokens.py", "from . import runtime"),
         ("poyo_edge/tokens.py", "from poyo_edge.converting import convert"),

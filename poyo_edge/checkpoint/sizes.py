@@ -7,15 +7,15 @@ shapes alone: configurations that were saved beside the weights can contradict t
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from poyo_edge.checkpoint.confined import Foreign
+from poyo_edge.checkpoint.foreign import Foreign
+from poyo_edge.checkpoint.keys import OMEGA, SESSION_TABLE, UNIT_TABLE, VOCAB_KEYS
 from poyo_edge.errors import CheckpointError, UsageError
 from poyo_edge.model import NOT_AVAILABLE, RotaryTimeEmbedding
 from poyo_edge.spec import ModelSpec, is_text
@@ -23,19 +23,8 @@ from poyo_edge.spec import ModelSpec, is_text
 Shape = tuple[int, ...]
 OmegaFormula = Literal["v0.1.0", "v0.1.1+", "custom"]
 
-VOCAB_KEYS = ("unit_emb.vocab", "session_emb.vocab")
-
-_WRAPPERS = re.compile(r"(?:model\.|module\.|_orig_mod\.)*")
 # The two published formulas differ by 1.1e-5 (relative, slowest pair), float32 noise is 1e-6.
 _OMEGA_TOLERANCE = 4e-6
-
-
-def wrapper_prefix(keys: Iterable[str]) -> str:
-    """The leading "model.", "module." and "_orig_mod." that training wrappers put before keys."""
-    keys = list(keys)
-    anchor = min((k for k in keys if k.endswith("unit_emb.weight")), key=len, default=keys[0])
-    match = _WRAPPERS.match(anchor)
-    return match.group() if match else ""
 
 
 def float_tensors(path: Path, state: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -113,11 +102,11 @@ def expected_shapes(spec: ModelSpec, n_unit_rows: int, n_session_rows: int) -> d
     dim = spec.dim
     cross, own = spec.cross_heads * spec.dim_head, spec.self_heads * spec.dim_head
     shapes: dict[str, Shape] = {
-        "unit_emb.weight": (n_unit_rows, dim),
-        "session_emb.weight": (n_session_rows, dim),
+        UNIT_TABLE: (n_unit_rows, dim),
+        SESSION_TABLE: (n_session_rows, dim),
         "token_type_emb.weight": (4, dim),
         "latent_emb.weight": (spec.latents_per_step, dim),
-        "rotary_emb.omega": (spec.dim_head // 2,),
+        OMEGA: (spec.dim_head // 2,),
     }
     for side in ("enc", "dec"):
         shapes |= _norm(f"{side}_atn.norm", dim) | _norm(f"{side}_atn.norm_context", dim)
@@ -175,15 +164,14 @@ def vocab_rows(path: Path, state: Mapping[str, Any], key: str, n_rows: int) -> d
 
 
 def _omega(path: Path, weights: Mapping[str, Tensor]) -> Tensor:
-    key = "rotary_emb.omega"
-    _shape(path, weights, key, 1)
-    omega = weights[key]
+    _shape(path, weights, OMEGA, 1)
+    omega = weights[OMEGA]
     if bool((omega < 0).any()):
-        raise _wrong(path, key, "rates >= 0 rad/s", f"{omega.min().item():g}")
+        raise _wrong(path, OMEGA, "rates >= 0 rad/s", f"{omega.min().item():g}")
     turning = omega != 0
     # One count describes the rotation everywhere else, so the turning pairs must come first.
     if bool((turning[1:] & ~turning[:-1]).any()):
-        raise _wrong(path, key, "zeros only at the end", "a zero before another rate")
+        raise _wrong(path, OMEGA, "zeros only at the end", "a zero before another rate")
     return omega
 
 
@@ -208,8 +196,8 @@ def _count(path: Path, weights: Mapping[str, Tensor], key: str, step: int) -> in
 
 
 def _require_shapes(path: Path, weights: Mapping[str, Tensor], spec: ModelSpec) -> None:
-    n_unit_rows = _shape(path, weights, "unit_emb.weight", 2)[0]
-    n_session_rows = _shape(path, weights, "session_emb.weight", 2)[0]
+    n_unit_rows = _shape(path, weights, UNIT_TABLE, 2)[0]
+    n_session_rows = _shape(path, weights, SESSION_TABLE, 2)[0]
     expected = expected_shapes(spec, n_unit_rows, n_session_rows)
     missing = [key for key in expected if key not in weights]
     if missing:
