@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from poyo_edge import __version__
+from poyo_edge.checkpoint.layouts import checkpoint_help
 from poyo_edge.cli.commands import bench as cli_bench
 from poyo_edge.cli.commands import build as cli_build
 from poyo_edge.cli.commands import calibrate as cli_calibrate
@@ -114,7 +115,7 @@ def demo(
 
 @command(DEPLOY, example="poyo-edge export ckpt.pt -o model.poyo --output-scale 10")
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint that torch_brain wrote.")],
+    checkpoint: Annotated[Path, typer.Argument(help=checkpoint_help())],
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="The artifact; default CHECKPOINT.poyo, here."),

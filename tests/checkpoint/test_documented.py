@@ -1,4 +1,4 @@
-"""The table in docs/checkpoints.md is what happens: each row is made again and compared."""
+"""The tables in docs/checkpoints.md are what happens: each row is made again and compared."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from helpers.checkpoints.files import State
 from helpers.checkpoints.relatives import WRITERS
 
 from poyo_edge.checkpoint import open_checkpoint
+from poyo_edge.checkpoint.layouts import LAYOUTS
 from poyo_edge.errors import CheckpointError
 
 PAGE = ROOT / "docs" / "checkpoints.md"
@@ -36,3 +37,14 @@ def outcome(state: State, file: Path, layout: str) -> str:
 def test_a_row_of_the_table_is_what_happens(state: State, file: Path, layout: str) -> None:
     row = outcome(state, file, layout)
     assert row in PAGE.read_text().splitlines(), row
+
+
+def test_the_page_has_the_layouts_of_the_table_and_no_others() -> None:
+    lines = PAGE.read_text().replace("`", "").splitlines()
+    start = lines.index("| layout | who wrote it |") + 2
+    rows = lines[start : lines.index("", start)]
+    assert rows == [f"| {name} | {LAYOUTS[name].help} |" for name in sorted(LAYOUTS)]
+
+
+def test_a_file_of_every_layout_is_in_the_table_of_messages() -> None:
+    assert {*LAYOUTS} <= {part for name in WRITERS for part in name.split(", ")}
