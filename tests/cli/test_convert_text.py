@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from test_convert import csv_files, nwb_file
+from helpers.lab_files import csv_files, nwb_file
 
 from poyo_edge.cli.commands.convert import convert_text, list_text
 from poyo_edge.converting import describe

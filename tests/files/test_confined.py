@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from helpers.paths import TESTS
-from test_recording_access import small
+from helpers.recordings import small
 from typer.testing import CliRunner
 
 from poyo_edge.cli import app

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_recording_access import small
+from helpers.recordings import small
 
 from poyo_edge.files.confined import python_command
 from poyo_edge.recording.confined import require_readable

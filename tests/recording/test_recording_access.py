@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 import pytest
 from helpers.paths import DATA
+from helpers.recordings import small
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
@@ -19,7 +20,7 @@ from typer.testing import CliRunner
 from poyo_edge.cli import app
 from poyo_edge.errors import RecordingError
 from poyo_edge.inspecting import inspect_path
-from poyo_edge.recording import Recording, write_recording
+from poyo_edge.recording import Recording
 from poyo_edge.recording.confined import require_readable
 
 CRASHERS = DATA / "crashers"
@@ -28,19 +29,6 @@ CRASHERS = DATA / "crashers"
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return small(tmp_path / "s.h5")
-
-
-def small(path: Path) -> Path:
-    return write_recording(
-        path,
-        session_id="s",
-        subject_id="a",
-        unit_ids=["u0", "u1"],
-        spike_times=[0.1, 0.2, 0.3],
-        spike_units=[0, 1, 0],
-        behaviors={"cursor.vel": ([0.1, 0.2], [[1.0, 2.0], [3.0, 4.0]])},
-        domains={"train": [[0.0, 0.2]], "test": [[0.2, 0.3]]},
-    )
 
 
 def read_all(path: Path) -> None:
