@@ -7,11 +7,10 @@ from typing import Any
 
 from poyo_edge.artifact import SESSIONS, Artifact, Session
 from poyo_edge.errors import FileProblemError, MissingExtraError
-from poyo_edge.journal import MAGIC as JOURNAL_MAGIC
-from poyo_edge.journal import Decoded, Journal, Labels, Spikes
+from poyo_edge.files.magic import HDF5_MAGIC
+from poyo_edge.journal import Decoded, Journal, Labels, Spikes, is_journal
 from poyo_edge.recording.confined import open_confined
 
-_HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _SAFETENSORS = ".safetensors"
 _TORCH_MAGIC = (b"PK\x03\x04", b"\x80")
 """A zip, as torch writes since 1.6, or a bare pickle."""
@@ -37,9 +36,9 @@ def inspect_path(path: str | Path) -> dict[str, Any]:
         )
     with path.open("rb") as file:
         start = file.read(64)
-    if start.startswith(_HDF5_MAGIC):
+    if start.startswith(HDF5_MAGIC):
         return _recording(path)
-    if start.startswith(JOURNAL_MAGIC):
+    if is_journal(path):
         return _journal(path)
     if path.suffix == ".session":
         header = Session.open(path).header.to_json()

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from poyo_edge.artifact.activity import Activity, activity_from
 from poyo_edge.errors import SessionError, UsageError
 from poyo_edge.files import tensors
+from poyo_edge.files.magic import HDF5_MAGIC
 from poyo_edge.files.writing import sha256_bytes, write_bytes
 from poyo_edge.spec import JsonRecord, is_text, too_long
 
@@ -27,7 +28,6 @@ _PLAIN = 1
 """The version of a session without activity: readers of that version open it."""
 _HEADER_KEY = "poyo_edge"
 _MAX_BYTES = 256 << 20
-_HDF5 = b"\x89HDF\r\n\x1a\n"
 _MOST = 1e15
 """No number in a header is larger."""
 
@@ -123,7 +123,7 @@ class Session:
             SessionError: unreadable, damaged, of a newer schema, or made for another core.
         """
         data = tensors.read_file(path, SessionError, _MAX_BYTES)
-        if data.startswith(_HDF5):
+        if data.startswith(HDF5_MAGIC):
             raise SessionError(
                 path,
                 "file",
