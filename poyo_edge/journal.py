@@ -240,7 +240,9 @@ class Journal:
 
 
 def is_journal(path: Path) -> bool:
-    """Whether a file begins like a journal."""
+    """Whether a path is a file that begins like a journal."""
+    if not path.is_file():
+        return False
     with path.open("rb") as file:
         return file.read(len(MAGIC)) == MAGIC
 

@@ -48,5 +48,10 @@ class Row:
         """
         if not self.present:
             raise MissingExtraError(self.package, self.extra, purpose)
-        module, _, name = self.load.partition(":")
-        return getattr(importlib.import_module(module), name)
+        return named(self.load)
+
+
+def named(where: str) -> Any:
+    """What ``MODULE:NAME`` names; its module is loaded."""
+    module, _, name = where.partition(":")
+    return getattr(importlib.import_module(module), name)

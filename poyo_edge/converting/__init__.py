@@ -1,10 +1,35 @@
 """Files that labs already have → recordings. For a workstation: nothing on the device needs it.
 
 Start with ``open_source``, which recognises a file, and ``convert``, which writes the recording.
+``FORMATS`` says what can be read.
 """
 
-from poyo_edge.converting.convert import ConvertOptions, convert, describe
-from poyo_edge.converting.opening import open_source
-from poyo_edge.converting.source import Series, Source
+from __future__ import annotations
 
-__all__ = ["ConvertOptions", "Series", "Source", "convert", "describe", "open_source"]
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from poyo_edge.converting.formats import FORMATS
+
+if TYPE_CHECKING:
+    from poyo_edge.converting.opening import open_source
+    from poyo_edge.converting.source import Series, Source
+    from poyo_edge.converting.to_recording import ConvertOptions, convert, describe
+
+_WHERE = {
+    "ConvertOptions": "poyo_edge.converting.to_recording",
+    "Series": "poyo_edge.converting.source",
+    "Source": "poyo_edge.converting.source",
+    "convert": "poyo_edge.converting.to_recording",
+    "describe": "poyo_edge.converting.to_recording",
+    "open_source": "poyo_edge.converting.opening",
+}
+
+__all__ = ["FORMATS", "ConvertOptions", "Series", "Source", "convert", "describe", "open_source"]
+
+
+def __getattr__(name: str) -> Any:
+    """A public name, loaded when it is first asked for: the help lists formats without h5py."""
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_WHERE[name]), name)

@@ -57,25 +57,42 @@ def open_csv(path: Path) -> Iterator[Source]:
     yield _source(path, "csv", times, np.array(columns["unit"], dtype=np.str_), None, [])
 
 
-def read_behavior(path: Path) -> list[Series]:
-    """Behaviour alone, of a .csv or .npz, for spikes that lie in another file.
+def npz_behavior(path: Path) -> list[Series]:
+    """Behaviour alone, for spikes that lie in another file.
 
     Raises:
-        RecordingError: it is absent, of another kind, or not as the head of this module says.
+        RecordingError: damaged, without behaviour, or not as the head of this module says.
     """
-    if not path.is_file():
-        refuse(path, "file", "behaviour as .csv or .npz", "no such file", "check the path")
-    if path.suffix.lower() == ".csv":
-        return _csv_series(path)
-    if path.suffix.lower() != ".npz":
-        got, do = path.suffix or "a name without an ending", "save it as one of these"
-        refuse(path, "file", "behaviour as .csv or .npz", got, do)
     arrays = _arrays(path)
     of_spikes = ("spike_times", "spike_units", "unit_ids")
     found = _npz(path, {name: one for name, one in arrays.items() if name not in of_spikes})
     if not found:
         refuse(path, "file", "at least one behaviour", "none", "save GROUP.KEY and its times")
     return found
+
+
+def csv_behavior(path: Path) -> list[Series]:
+    """Behaviour alone, for spikes that lie in another file.
+
+    Raises:
+        RecordingError: it lacks the times or behaviour, or has a cell that is no number.
+    """
+    columns = _table(path)
+    if "time" not in columns or len(columns) < 2:
+        got = ", ".join(columns) or "nothing"
+        refuse(path, "header", "a column time and at least one behaviour", got, "add it")
+    times = _numbers(path, "time", columns.pop("time"))
+    groups: dict[str, list[FloatArray]] = {}
+    for name, cells in columns.items():
+        parts = name.split(".")
+        if len(parts) not in (2, 3) or not all(parts):
+            do = "name it, for example, cursor.vel.x"
+            refuse(path, "header", "columns GROUP.KEY or GROUP.KEY.NAME", repr(name), do)
+        groups.setdefault(".".join(parts[:2]), []).append(_numbers(path, name, cells, nan=True))
+    return [
+        _ready(key, f"{path.name}: {key}", times, np.stack(values, axis=-1))
+        for key, values in groups.items()
+    ]
 
 
 def _arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
@@ -142,25 +159,6 @@ def _npz(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> list[Series]:
             refuse(path, name, expected, got, "name behaviour GROUP.KEY and save its times")
         found.append(_ready(name, name, np.asarray(times, np.float64), values))
     return found
-
-
-def _csv_series(path: Path) -> list[Series]:
-    columns = _table(path)
-    if "time" not in columns or len(columns) < 2:
-        got = ", ".join(columns) or "nothing"
-        refuse(path, "header", "a column time and at least one behaviour", got, "add it")
-    times = _numbers(path, "time", columns.pop("time"))
-    groups: dict[str, list[FloatArray]] = {}
-    for name, cells in columns.items():
-        parts = name.split(".")
-        if len(parts) not in (2, 3) or not all(parts):
-            do = "name it, for example, cursor.vel.x"
-            refuse(path, "header", "columns GROUP.KEY or GROUP.KEY.NAME", repr(name), do)
-        groups.setdefault(".".join(parts[:2]), []).append(_numbers(path, name, cells, nan=True))
-    return [
-        _ready(key, f"{path.name}: {key}", times, np.stack(values, axis=-1))
-        for key, values in groups.items()
-    ]
 
 
 def _ready(key: str, where: str, times: FloatArray, values: npt.NDArray[Any]) -> Series:

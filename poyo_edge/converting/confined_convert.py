@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from poyo_edge.converting.convert import ConvertOptions, convert, describe
+from poyo_edge.converting.to_recording import ConvertOptions, convert, describe
 from poyo_edge.files.confined import BeyondLimitsError, call_confined
 from poyo_edge.recording.confined import beyond_limits
 

@@ -17,12 +17,12 @@ from poyo_edge.converting.source import (
     FloatArray,
     Series,
     Source,
+    UnknownFormatError,
     in_order,
     merged,
     plain,
     unique_keys,
 )
-from poyo_edge.errors import MissingExtraError
 from poyo_edge.recording.rules import refuse
 
 _MOST_DIMS = 64
@@ -33,29 +33,35 @@ _SORTED_NOISE = "noise"
 """What Phy's ``cluster_group`` says of it."""
 
 
+def is_no_pickle(path: Path) -> bool:
+    """Whether neo may be asked about a path: always, but for pickles, which it would load.
+
+    Raises:
+        RecordingError: a pickle.
+    """
+    if path.suffix.lower() in _PICKLES:
+        got = "a pickle, which can run any code"
+        refuse(path, "file", "a file of data", got, "save it as NWB from where it was made")
+    return True
+
+
 @contextmanager
 def open_neo(path: Path) -> Iterator[Source]:
     """Open a file or folder with neo.
 
     Raises:
-        RecordingError: neo does not know it or cannot read it, or it holds no spikes.
-        MissingExtraError: neo is not installed.
+        UnknownFormatError: neo does not know it or cannot read it.
+        RecordingError: it holds no spikes.
     """
-    if path.suffix.lower() in _PICKLES:
-        got = "a pickle, which can run any code"
-        refuse(path, "file", "a file of data", got, "save it as NWB from where it was made")
-    try:
-        import neo
-    except ImportError:
-        raise MissingExtraError("neo", "neo", f"reading {path.suffix or 'this'} files") from None
+    import neo
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of neo about files of other versions
             blocks = neo.io.get_io(str(path)).read(lazy=False)
     except Exception as error:  # Each of neo's readers fails in its own way.
         got = f"one that it does not ({type(error).__name__}: {error})"
-        do = "name an NWB, HDF5, .npz or .csv file, or one of neo's formats"
-        refuse(path, "file", "a file that neo reads", f"{got:.300}", do)
+        raise UnknownFormatError("a file that neo reads", f"{got:.300}") from error
     segments = [segment for block in blocks for segment in block.segments]
     yield _source(path, segments)
 

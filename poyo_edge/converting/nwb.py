@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import numpy.typing as npt
 
@@ -21,7 +22,8 @@ from poyo_edge.converting.source import (
     merged,
     unique_keys,
 )
-from poyo_edge.errors import MissingExtraError, RecordingError
+from poyo_edge.converting.torch_brain_file import DAMAGED, is_hdf5
+from poyo_edge.errors import RecordingError
 from poyo_edge.recording.rules import refuse
 
 _NO_BEHAVIOR = ("ElectricalSeries", "SpikeEventSeries", "ImageSeries", "OnePhotonSeries",
@@ -31,18 +33,26 @@ _MOST_DIMS = 64
 """A series of more columns is no behaviour but a recording of something."""
 
 
+def is_nwb(path: Path) -> bool:
+    """Whether a path is an HDF5 file that names its version of NWB; a damaged one is not."""
+    if not is_hdf5(path):
+        return False
+    try:
+        with h5py.File(path, "r") as file:
+            return "nwb_version" in file.attrs
+    except DAMAGED:
+        return False
+
+
 @contextmanager
 def open_nwb(path: Path) -> Iterator[Source]:
     """Open an NWB file (2.x, HDF5).
 
     Raises:
         RecordingError: damaged, or no units with spike times.
-        MissingExtraError: pynwb is not installed.
     """
-    try:
-        import pynwb
-    except ImportError:
-        raise MissingExtraError("pynwb", "nwb", "reading NWB files") from None
+    import pynwb
+
     with contextlib.ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")  # pynwb tells about cached namespaces and old files

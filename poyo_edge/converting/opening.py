@@ -1,17 +1,17 @@
-"""Which reader a file wants, by its contents."""
+"""Opens a file with the reader of its format."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import h5py
-
-from poyo_edge.converting.source import Source
-from poyo_edge.journal import is_journal
+from poyo_edge.converting.formats import FORMATS, behavior_suffixes
+from poyo_edge.converting.source import BehaviorReader, Reader, Series, Source, UnknownFormatError
 from poyo_edge.recording.rules import refuse
+from poyo_edge.tables import named
 
 
 @contextmanager
@@ -19,7 +19,7 @@ def open_source(path: str | Path, behavior_file: str | Path | None = None) -> It
     """Open a file that holds spikes; its series can be read inside the block.
 
     Args:
-        path: NWB, torch_brain HDF5, .npz, .csv, a journal of ``poyo-edge run``, or what neo reads.
+        path: in one of ``FORMATS``; the first that recognises it is taken.
         behavior_file: behaviour as .csv or .npz that belongs to these spikes, on their clock.
 
     Raises:
@@ -29,32 +29,40 @@ def open_source(path: str | Path, behavior_file: str | Path | None = None) -> It
     path = Path(path)
     if not path.exists():
         refuse(path, "file", "a file with spikes", "no such file", "check the path")
-    if path.is_file() and h5py.is_hdf5(path):
-        with h5py.File(path, "r") as file:
-            nwb = "nwb_version" in file.attrs
-        if nwb:
-            from poyo_edge.converting.nwb import open_nwb as opener
-        else:
-            from poyo_edge.converting.torch_brain_file import open_torch_brain as opener
-    elif path.is_file() and is_journal(path):
-        from poyo_edge.converting.journal_file import open_journal as opener
-    elif path.suffix.lower() == ".npz":
-        from poyo_edge.converting.arrays import open_npz as opener
-    elif path.suffix.lower() == ".csv":
-        from poyo_edge.converting.arrays import open_csv as opener
-    else:
-        from poyo_edge.converting.neo_file import open_neo as opener
-    with opener(path) as source:
+    reader = _reader(path)
+    with contextlib.ExitStack() as stack:
+        try:
+            source = stack.enter_context(reader(path))
+        except UnknownFormatError as unknown:
+            do = f"name a file in one of the formats {', '.join(FORMATS)}"
+            refuse(path, "file", unknown.expected, unknown.got, do)
         yield source if behavior_file is None else _beside(source, Path(behavior_file))
+
+
+def _reader(path: Path) -> Reader:
+    name, row = next((name, row) for name, row in FORMATS.items() if row.recognises(path))
+    reader: Reader = row.loaded(f"reading {path} ({name})")
+    return reader
 
 
 def _beside(source: Source, behavior_file: Path) -> Source:
     """The source with the behaviour of another file too."""
-    from poyo_edge.converting.arrays import read_behavior
-
-    more = read_behavior(behavior_file)
+    more = _behavior(behavior_file)
     taken = {series.key for series in source.series} & {series.key for series in more}
     if taken:
         got, do = f"{min(taken)!r} in both", "rename it in the behaviour file"
         refuse(behavior_file, "names", f"names that {source.path.name} does not have", got, do)
     return dataclasses.replace(source, series=(*source.series, *more))
+
+
+def _behavior(path: Path) -> list[Series]:
+    expected = f"behaviour as {behavior_suffixes()}"
+    if not path.is_file():
+        refuse(path, "file", expected, "no such file", "check the path")
+    rows = (row for row in FORMATS.values() if row.behavior)
+    where = next((row.behavior for row in rows if row.recognises(path)), None)
+    if where is None:
+        got = path.suffix or "a name without an ending"
+        refuse(path, "file", expected, got, "save it as one of these")
+    read: BehaviorReader = named(where)
+    return read(path)

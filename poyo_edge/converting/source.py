@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -59,7 +60,29 @@ class Source:
     notes: tuple[str, ...] = ()
 
 
+Recogniser = Callable[[Path], bool]
+"""Whether a file or folder is of a format, by what is in it and without any library but h5py.
+
+It may raise ``RecordingError`` for what no reader should open.
+"""
+Reader = Callable[[Path], AbstractContextManager[Source]]
+"""Opens a path that its format has recognised; the source can be read inside the block.
+
+It raises ``RecordingError`` for what is damaged or holds no spikes, in one sentence. A library of
+its own it imports when it is called: then that library is known to be installed.
+"""
+BehaviorReader = Callable[[Path], list[Series]]
+"""Reads at least one series from a file that holds no spikes, or raises ``RecordingError``."""
 NO_INTERVALS: FloatArray = np.empty((0, 2))
+
+
+class UnknownFormatError(Exception):
+    """A reader of many formats knows nothing of this one: ``open_source`` says which there are."""
+
+    def __init__(self, expected: str, got: str) -> None:
+        super().__init__(expected, got)
+        self.expected = expected
+        self.got = got
 
 
 def in_order(path: Path, times: Sequence[npt.ArrayLike]) -> tuple[FloatArray, IntArray]:

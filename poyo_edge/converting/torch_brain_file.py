@@ -19,8 +19,15 @@ import numpy.typing as npt
 from poyo_edge.converting.source import NO_INTERVALS, FloatArray, Series, Source
 from poyo_edge.recording.rules import INDEX_1S, refuse
 
+DAMAGED = (OSError, RuntimeError, KeyError)
+"""What h5py raises for a truncated or damaged file."""
 _UNIT_NAMES = ("id", "unit_name", "name", "unit_id")
 _SPLITS = ("train", "valid", "test")
+
+
+def is_hdf5(path: Path) -> bool:
+    """Whether a path is an HDF5 file."""
+    return path.is_file() and bool(h5py.is_hdf5(path))
 
 
 @contextmanager
@@ -33,7 +40,7 @@ def open_torch_brain(path: Path) -> Iterator[Source]:
     with contextlib.ExitStack() as stack:
         try:
             source = _source(path, stack.enter_context(h5py.File(path, "r")))
-        except (OSError, RuntimeError, KeyError) as error:
+        except DAMAGED as error:
             got = f"a truncated or damaged one ({error})"
             refuse(path, "file", "a complete HDF5 file", got, "copy it again from its source")
         yield source

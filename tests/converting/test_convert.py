@@ -240,6 +240,13 @@ def test_nev_is_read_through_neo_without_its_noise(tmp_path: Path) -> None:
     np.testing.assert_allclose(recording.spike_times, np.array(kept) / 30000, atol=1e-9)
 
 
+def test_an_hdf5_file_that_was_cut_off_is_refused(tmp_path: Path) -> None:
+    source = torch_brain_recording(tmp_path / "s.h5")
+    source.write_bytes(source.read_bytes()[:-1000])
+    with pytest.raises(RecordingError, match="expected a complete HDF5 file, got a truncated"):
+        describe(source)
+
+
 def test_a_file_that_nobody_knows_is_refused(tmp_path: Path) -> None:
     pytest.importorskip("neo", reason="neo is not installed")
     (tmp_path / "a.xyz").write_bytes(b"?" * 100)

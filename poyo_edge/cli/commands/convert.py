@@ -11,16 +11,17 @@ import typer
 
 from poyo_edge.cli.console import Console, pairs, program, table
 from poyo_edge.cli.shared import START, Json, Quiet, command
+from poyo_edge.converting.formats import FORMATS, behavior_suffixes
 from poyo_edge.errors import UsageError
+
+_FORMATS = "; ".join(f"{name}: {row.help}" for name, row in FORMATS.items())
 
 
 @command(START, example="poyo-edge convert session.nwb --behavior cursor.vel=cursor_velocity.value")
 def convert(
-    source: Annotated[
-        Path, typer.Argument(help="NWB, torch_brain HDF5, .npz, .csv, or what neo reads.")
-    ],
+    source: Annotated[Path, typer.Argument(help=f"{_FORMATS}.")],
     behavior_file: Annotated[
-        Path | None, typer.Argument(help="Behaviour of its own, as .csv or .npz.")
+        Path | None, typer.Argument(help=f"Behaviour of its own, as {behavior_suffixes()}.")
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="The recording; default SESSION.h5, here.")
@@ -44,8 +45,8 @@ def convert(
 ) -> None:
     """Turn a file with spikes and behaviour into a recording."""
     from poyo_edge.converting.confined_convert import convert_confined, describe_confined
-    from poyo_edge.converting.convert import ConvertOptions
     from poyo_edge.converting.splitting import split_shares
+    from poyo_edge.converting.to_recording import ConvertOptions
 
     console = Console(as_json=as_json, quiet=quiet)
     options = ConvertOptions(
@@ -79,7 +80,8 @@ def list_text(values: Mapping[str, Any], program: str, behavior_file: Path | Non
     }
     series = values["series"]
     if not series:
-        none = "no behaviour series; a .csv or .npz that holds some may be named behind the file"
+        kinds = behavior_suffixes()
+        none = f"no behaviour series; a {kinds} that holds some may be named behind the file"
         return _with_notes(f"{pairs(about)}\n\n{none}", values)
     rows = [
         [one["key"], one["where"], one["n_samples"], one["n_dims"], one["unit"]] for one in series

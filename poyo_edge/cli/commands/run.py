@@ -209,7 +209,7 @@ def _unit_map(path: Path) -> dict[str, str]:
 
 def _as_recording(journal: Path) -> dict[str, Any]:
     """The journal's recording beside it; a reason when there can be none."""
-    from poyo_edge.converting.convert import convert
+    from poyo_edge.converting import convert
 
     try:
         made = convert(journal, _free_name(journal.with_suffix(".h5")))
