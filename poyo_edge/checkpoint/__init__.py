@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from poyo_edge.faces import lazily
 
 if TYPE_CHECKING:
     from poyo_edge.checkpoint.checkpoint import (
@@ -27,9 +28,4 @@ __all__ = [
     "open_checkpoint",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    """A public name, loaded when it is first asked for: torch comes with it."""
-    if name not in _WHERE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_WHERE[name]), name)
+__getattr__ = lazily(__name__, _WHERE)

@@ -6,10 +6,10 @@ Start with ``open_source``, which recognises a file, and ``convert``, which writ
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from poyo_edge.converting.formats import FORMATS
+from poyo_edge.faces import lazily
 
 if TYPE_CHECKING:
     from poyo_edge.converting.opening import open_source
@@ -27,9 +27,4 @@ _WHERE = {
 
 __all__ = ["FORMATS", "ConvertOptions", "Series", "Source", "convert", "describe", "open_source"]
 
-
-def __getattr__(name: str) -> Any:
-    """A public name, loaded when it is first asked for: the help lists formats without h5py."""
-    if name not in _WHERE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_WHERE[name]), name)
+__getattr__ = lazily(__name__, _WHERE)

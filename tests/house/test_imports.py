@@ -37,13 +37,14 @@ class Row(NamedTuple):
     """Packages beyond numpy and the standard library."""
 
 
-GROUND = "errors tables metrics spec targets tokens wiener figures"
+GROUND = "errors faces tables metrics spec targets tokens wiener figures"
 _FILES = "files recording artifact"
 _DEVICE = "runtime runtime.backends runtime.backends.ov runtime.backends.trt"
 HOUSE = {
     # shared by all
     "poyo_edge": Row(),
     "errors": Row(),
+    "faces": Row(),
     "tables": Row(),
     "metrics": Row(),
     "spec": Row(),
@@ -123,8 +124,8 @@ HOUSE = {
 
 
 def loaded_by(module: str, folder: Path) -> set[str]:
-    """Top-level packages in ``sys.modules`` after importing a module in a fresh process."""
-    code = f"import sys, json, {module}; print(json.dumps(list(sys.modules)))"
+    """Top-level packages in ``sys.modules`` after importing all that a module shows."""
+    code = f"import sys, json; from {module} import *; print(json.dumps(list(sys.modules)))"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True
     )
