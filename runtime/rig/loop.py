@@ -21,19 +21,17 @@ from poyo_edge.errors import UsageError
 from poyo_edge.journal import JournalWriter
 from poyo_edge.runtime.decoder import Decoder
 from poyo_edge.runtime.failsafe import Status
-from poyo_edge.runtime.feeds.values import (
-    HostClock,
-    LoopCounters,
-    LoopResult,
-    LoopSettings,
-    MonotonicClock,
-    Packet,
-    Sink,
-)
+from poyo_edge.runtime.feeds.values import LoopResult, Packet, Sink
 from poyo_edge.runtime.latency import LatencyHistogram
 from poyo_edge.runtime.result import Result
 from poyo_edge.runtime.rig.device_clock import DeviceClock
 from poyo_edge.runtime.rig.realtime import RealtimeSettings, realtime
+from poyo_edge.runtime.rig.settings import (
+    HostClock,
+    LoopCounters,
+    LoopSettings,
+    MonotonicClock,
+)
 from poyo_edge.runtime.unit_names import UnitNames
 from poyo_edge.runtime.worker import Worker
 

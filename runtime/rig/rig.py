@@ -16,12 +16,13 @@ from poyo_edge.journal import JournalHeader, JournalWriter
 from poyo_edge.runtime.decoder import Decoder
 from poyo_edge.runtime.feeds.feed import Feed
 from poyo_edge.runtime.feeds.opening import Sink, open_feed, open_sink
-from poyo_edge.runtime.feeds.values import LoopResult, LoopSettings
+from poyo_edge.runtime.feeds.values import LoopResult
 from poyo_edge.runtime.health import HealthSettings
 from poyo_edge.runtime.result import DecoderSettings
 from poyo_edge.runtime.rig.device_clock import DeviceClock
 from poyo_edge.runtime.rig.loop import DecodeLoop
 from poyo_edge.runtime.rig.realtime import RealtimeSettings
+from poyo_edge.runtime.rig.settings import LoopSettings
 from poyo_edge.runtime.unit_names import UnitNames
 from poyo_edge.runtime.watchdog import Watchdog
 
