@@ -37,18 +37,27 @@ class Row:
         """The command that brings its library; "" where nothing has to be installed."""
         return f'pip install "poyo-edge[{self.extra}]"' if self.extra else ""
 
-    def loaded(self, purpose: str) -> Any:
-        """What opens it.
+    @property
+    def opener(self) -> Any:
+        """What opens it, whether or not its library is installed."""
+        return named(self.load)
+
+    def require(self, purpose: str) -> None:
+        """Find out whether its library is installed.
 
         Args:
             purpose: what it is needed for, in the words of the message.
 
         Raises:
-            MissingExtraError: its library is not installed.
+            MissingExtraError: it is not.
         """
         if not self.present:
             raise MissingExtraError(self.package, self.extra, purpose)
-        return named(self.load)
+
+    def loaded(self, purpose: str) -> Any:
+        """What opens it; arguments and errors as of ``require``."""
+        self.require(purpose)
+        return self.opener
 
 
 def named(where: str) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from poyo_edge.errors import MissingExtraError
+from poyo_edge.runtime.feeds.address import Address
 from poyo_edge.runtime.feeds.feed import POLL_S, Feed, Receiver
 
 _NOISE = 255
@@ -55,7 +55,10 @@ class BlackrockFeed(Feed):
         super().__init__(tick_rate_hz)
         self.device, self.sorted_units = device, sorted_units
         self._given = session
-        self._pycbsdk = None if session is not None else _import_pycbsdk()
+        if session is None:
+            import pycbsdk
+
+            self._pycbsdk = pycbsdk
 
     def read(self, receiver: Receiver, stop: threading.Event) -> None:
         """Open the device and wait; packets come by callback in pycbsdk's thread.
@@ -65,7 +68,6 @@ class BlackrockFeed(Feed):
         """
         session = self._given
         if session is None:
-            assert self._pycbsdk is not None
             session = self._pycbsdk.Session(self._pycbsdk.DeviceType[self.device])
         try:
             session.on_event("FRONTEND")(lambda header, _: self.take(header, receiver))
@@ -88,9 +90,7 @@ class BlackrockFeed(Feed):
         receiver.feed(np.array([event[0]]), np.array([event[1]]), host_ns=now)
 
 
-def _import_pycbsdk() -> Any:
-    try:
-        import pycbsdk
-    except ImportError:
-        raise MissingExtraError("pycbsdk", "blackrock", "a Blackrock feed") from None
-    return pycbsdk
+def open_feed(address: Address) -> BlackrockFeed:
+    """``blackrock://DEVICE?rate=1e9&sorted=1``."""
+    rate = address.number("rate", 1e9)
+    return BlackrockFeed(address.name(), rate, sorted_units=address.flag("sorted"))

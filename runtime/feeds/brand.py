@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from poyo_edge.errors import MissingExtraError, UsageError
+from poyo_edge.errors import UsageError
+from poyo_edge.runtime.feeds.address import Address
 from poyo_edge.runtime.feeds.feed import POLL_S, Feed, Receiver
 from poyo_edge.runtime.feeds.parsing import MOST_SPIKES, spread_counts
 from poyo_edge.runtime.feeds.values import LoopResult
@@ -42,13 +43,15 @@ class Bin(NamedTuple):
 
 
 def import_redis() -> Any:
-    """redis, or the error that names its pip command."""
-    try:
-        import redis
-        import redis.backoff
-        import redis.retry
-    except ImportError:
-        raise MissingExtraError("redis", "redis", "a Redis feed") from None
+    """redis.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    import redis
+    import redis.backoff
+    import redis.retry
+
     return redis
 
 
@@ -104,7 +107,7 @@ class BrandFeed(Feed):
         self, connection: Mapping[str, Any], stream: str, bin_ms: float | None = None
     ) -> None:
         super().__init__(1e9)
-        import_redis()
+        import_redis()  # Where it is missing, that is said here and not in the thread.
         self.connection, self.stream, self.bin_ms = dict(connection), stream, bin_ms
         self._names: npt.NDArray[np.str_] = np.empty(0, np.str_)
         self._last: bytes | str | None = None
@@ -178,6 +181,25 @@ class BrandSink:
     def close(self) -> None:
         """Let the connection go."""
         self._client.close()
+
+
+def open_feed(address: Address) -> BrandFeed:
+    """``redis://HOST:PORT/STREAM?bin_ms=1``."""
+    bin_ms = address.number("bin_ms", 0.0) or None
+    return BrandFeed(*_stream(address), bin_ms)
+
+
+def open_sink(address: Address, _: int) -> BrandSink:
+    """``redis://HOST:PORT/STREAM``."""
+    return BrandSink(*_stream(address))
+
+
+def _stream(address: Address) -> tuple[dict[str, Any], str]:
+    host, port = address.host_port()
+    stream = address.url.path.strip("/")
+    if not stream:
+        raise UsageError(f"{address.text}: expected a stream behind the port, like /thresh_cross_1")
+    return {"host": host, "port": port}, stream
 
 
 def node_parameters(client: Any, nickname: str) -> dict[str, Any]:

@@ -55,15 +55,24 @@ class FeedCounters:
 class Feed(abc.ABC):
     """Reads one source in a thread of its own.
 
+    A kind of feed adds ``read``, which counts in ``counters`` what it reads.
+
     Attributes:
         tick_rate_hz: ticks per second of the packets' times.
         bits: width of the device's counter, None if it never wraps.
-        finished: set when the source has ended by itself (a file) or can never be read.
+        speed: seconds of the source per second; 1 but for a recording that is played faster.
+        counters: what came in since the start.
+        last_failure: why it broke or ended, "" if it never did.
+        finished: set when the source has ended by itself (a file) or, with a
+            ``last_failure``, can never be read.
     """
 
-    def __init__(self, tick_rate_hz: float = 1e9, bits: int | None = None) -> None:
+    def __init__(
+        self, tick_rate_hz: float = 1e9, bits: int | None = None, *, speed: float = 1.0
+    ) -> None:
         self.tick_rate_hz = tick_rate_hz
         self.bits = bits
+        self.speed = speed
         self.counters = FeedCounters()
         self.last_failure = ""
         self.finished = threading.Event()

@@ -13,6 +13,7 @@ import time
 import numpy as np
 import numpy.typing as npt
 
+from poyo_edge.runtime.feeds.address import Address
 from poyo_edge.runtime.feeds.feed import Feed, Receiver
 from poyo_edge.runtime.feeds.sockets import connected
 
@@ -95,3 +96,9 @@ class IntanFeed(Feed):
         if self.sorted_units:
             names = np.char.add(np.char.add(names, "#"), spikes["id"].astype(np.str_))
         return np.asarray(names, np.str_)
+
+
+def open_feed(address: Address) -> IntanFeed:
+    """``intan://HOST:PORT?rate=30000&sorted=1``."""
+    rate = address.number("rate", 30_000.0)
+    return IntanFeed(*address.host_port(), rate, sorted_units=address.flag("sorted"))

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from poyo_edge.errors import MissingExtraError
 from poyo_edge.journal import STATUSES
+from poyo_edge.runtime.feeds.address import Address
 from poyo_edge.runtime.feeds.feed import POLL_S, Feed, Receiver
 from poyo_edge.runtime.feeds.values import LoopResult
 
@@ -25,12 +26,15 @@ _MOST = 4096
 
 
 def import_pylsl() -> Any:
-    """pylsl, or the error that names its pip command."""
+    """pylsl.
+
+    Raises:
+        ImportError: it is not installed.
+        MissingExtraError: it is, without the library behind it.
+    """
     try:
         import pylsl
-    except ImportError:
-        raise MissingExtraError("pylsl", "lsl", "an LSL feed") from None
-    except (RuntimeError, OSError) as error:  # The library behind it is not there.
+    except (RuntimeError, OSError) as error:
         raise MissingExtraError("pylsl with liblsl", "lsl", f"an LSL feed ({error})") from None
     return pylsl
 
@@ -117,3 +121,13 @@ class LslSink:
     def close(self) -> None:
         """Take the outlet away."""
         del self._outlet
+
+
+def open_feed(address: Address) -> LslFeed:
+    """``lsl://STREAM``."""
+    return LslFeed(address.name())
+
+
+def open_sink(address: Address, dim_out: int) -> LslSink:
+    """``lsl://STREAM``."""
+    return LslSink(address.name(), dim_out)

@@ -14,7 +14,8 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
-from poyo_edge.errors import MissingExtraError, UsageError
+from poyo_edge.errors import UsageError
+from poyo_edge.runtime.feeds.address import Address
 from poyo_edge.runtime.feeds.feed import POLL_S, Feed, Receiver
 from poyo_edge.runtime.feeds.values import LoopResult
 
@@ -23,11 +24,13 @@ _MOST_WAITING = 1 << 16
 
 
 def import_zmq() -> Any:
-    """pyzmq, or the error that names its pip command."""
-    try:
-        import zmq
-    except ImportError:
-        raise MissingExtraError("pyzmq", "zmq", "a ZeroMQ feed") from None
+    """pyzmq.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    import zmq
+
     return zmq
 
 
@@ -139,3 +142,19 @@ class ZmqSink:
         """Let the address go."""
         self._socket.close()
         self._context.term()
+
+
+def open_feed(address: Address) -> OpenEphysFeed:
+    """``openephys://HOST:PORT?rate=30000&sorted=1``."""
+    rate = address.number("rate", 30_000.0)
+    return OpenEphysFeed(_endpoint(address), rate, sorted_units=address.flag("sorted"))
+
+
+def open_sink(address: Address, _: int) -> ZmqSink:
+    """``zmq://HOST:PORT``."""
+    return ZmqSink(_endpoint(address))
+
+
+def _endpoint(address: Address) -> str:
+    host, port = address.host_port()
+    return f"tcp://{host}:{port}"

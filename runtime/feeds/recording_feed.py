@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from poyo_edge.errors import UsageError
 from poyo_edge.recording.confined import open_confined
+from poyo_edge.runtime.feeds.address import Address
 from poyo_edge.runtime.feeds.feed import Feed, Receiver
 
 _PACKET_S = 0.001
@@ -31,11 +32,10 @@ class RecordingFeed(Feed):
     def __init__(
         self, path: str | Path, *, split: str = "all", speed: float = 1.0, behavior: str = ""
     ) -> None:
-        super().__init__(1e9)
+        super().__init__(1e9, speed=speed)
         if not 0.01 <= speed <= 1000:
             raise UsageError(f"speed: expected 0.01 to 1000, got {speed!r}")
         self.recording = open_confined(path)
-        self.speed = speed
         spans = self.recording.intervals(split)
         inside = self.recording.within(self.recording.spike_times, split)
         self._times = self.recording.spike_times[inside]
@@ -72,6 +72,16 @@ class RecordingFeed(Feed):
                     receiver.feed_labels(_ticks(times[labelled:end]), values[labelled:end])
                 labelled = end
             pushed, done = last, now
+
+
+def open_feed(address: Address) -> RecordingFeed:
+    """``file:RECORDING.h5?split=test&speed=1&labels=cursor.vel``."""
+    return RecordingFeed(
+        address.place,
+        split=address.option("split", "all"),
+        speed=address.number("speed", 1.0),
+        behavior=address.option("labels"),
+    )
 
 
 def _ticks(seconds: Float64) -> npt.NDArray[np.int64]:

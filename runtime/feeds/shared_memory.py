@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from poyo_edge.errors import UsageError
 from poyo_edge.journal import STATUSES
+from poyo_edge.runtime.feeds.address import Address
 from poyo_edge.runtime.feeds.values import LoopResult
 
 _HEAD = struct.Struct("<QqdII")
@@ -89,6 +90,11 @@ class SharedMemorySink:
         self._memory.close()
         self.path.unlink(missing_ok=True)
         os.close(self._file)
+
+
+def open_sink(address: Address, dim_out: int) -> SharedMemorySink:
+    """``shm:NAME``."""
+    return SharedMemorySink(address.name(), dim_out)
 
 
 def read_shared(name: str) -> tuple[int, float, str, npt.NDArray[np.float64]]:

@@ -8,6 +8,7 @@ import threading
 import time
 
 from poyo_edge.errors import UsageError
+from poyo_edge.runtime.feeds.address import Address
 from poyo_edge.runtime.feeds.feed import POLL_S, Feed, Receiver
 from poyo_edge.runtime.feeds.parsing import parse_json
 from poyo_edge.runtime.feeds.values import LoopResult
@@ -144,3 +145,20 @@ class UdpSink:
     def close(self) -> None:
         """Let the socket go."""
         self._socket.close()
+
+
+def open_udp_feed(address: Address) -> UdpFeed:
+    """``udp://HOST:PORT?rate=1e9&bits=32``."""
+    rate, bits = address.number("rate", 1e9), address.bits()
+    return UdpFeed(*address.host_port(), rate, bits)
+
+
+def open_tcp_feed(address: Address) -> TcpFeed:
+    """``tcp://HOST:PORT?rate=1e9&bits=32``."""
+    rate, bits = address.number("rate", 1e9), address.bits()
+    return TcpFeed(*address.host_port(), rate, bits)
+
+
+def open_udp_sink(address: Address, _: int) -> UdpSink:
+    """``udp://HOST:PORT``."""
+    return UdpSink(*address.host_port())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -61,4 +61,32 @@ class LoopResult:
         }
 
 
-Sink = Callable[[LoopResult], None]
+class Sender(Protocol):
+    """What the file of a kind of sink opens."""
+
+    def __call__(self, value: LoopResult) -> None:
+        """Send a value without waiting; whatever is raised is a value that was not sent."""
+
+    def close(self) -> None:
+        """Let the peer go; called once."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Sink:
+    """Where values go: called with each in the loop's thread, and closed when that has ended."""
+
+    address: str
+    """As it was typed; messages name the sink by it."""
+    send: Callable[[LoopResult], None]
+    close: Callable[[], None]
+
+    def __call__(self, value: LoopResult) -> None:
+        """Send a value.
+
+        Raises:
+            Exception: it could not be sent; the loop counts that and goes on.
+        """
+        self.send(value)
+
+    def __str__(self) -> str:
+        return self.address

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from poyo_edge.errors import PoyoEdgeError, UsageError
+from poyo_edge.runtime.feeds import FEEDS
 from poyo_edge.runtime.feeds.brand import (
     BrandFeed,
     BrandSink,
@@ -44,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     try:
+        FEEDS["redis"].require("a Redis feed")
         client = import_redis().Redis(**connection)
         note_state(client, options.nickname, 0, STARTED)
     except Exception as error:

@@ -21,7 +21,7 @@ from poyo_edge.errors import UsageError
 from poyo_edge.journal import JournalWriter
 from poyo_edge.runtime.decoder import Decoder
 from poyo_edge.runtime.failsafe import Status
-from poyo_edge.runtime.feeds.values import LoopResult, Packet, Sink
+from poyo_edge.runtime.feeds.values import LoopResult, Packet
 from poyo_edge.runtime.latency import LatencyHistogram
 from poyo_edge.runtime.result import Result
 from poyo_edge.runtime.rig.device_clock import DeviceClock
@@ -51,7 +51,8 @@ class DecodeLoop:
     Args:
         decoder: opened with ``tick_rate_hz``.
         clock: the device's. A recording that is replayed faster has a clock that ticks faster.
-        sinks: called with each value in the loop's thread; one that raises is counted.
+        sinks: called with each value in the loop's thread; one that raises is counted, and named
+            as ``str`` names it.
         settings: when to decode.
         realtime_settings: what to ask of the operating system.
         journal: where everything is recorded, in its order.
@@ -65,7 +66,7 @@ class DecodeLoop:
         self,
         decoder: Decoder,
         clock: DeviceClock,
-        sinks: Sequence[Sink] = (),
+        sinks: Sequence[Callable[[LoopResult], None]] = (),
         *,
         settings: LoopSettings | None = None,
         realtime_settings: RealtimeSettings | None = None,
@@ -322,7 +323,7 @@ class DecodeLoop:
                 if self.counters.sink_failures == 1:
                     _log.warning(
                         "a value could not be sent to %s (%s: %s); later failures are counted",
-                        getattr(sink, "address", sink), type(error).__name__, error,
+                        sink, type(error).__name__, error,
                     )  # fmt: skip
         if self.journal is not None:
             self.journal.decoded(end, ready, result.status.value, result.n_spikes, result.value)

@@ -15,8 +15,8 @@ from poyo_edge.errors import UsageError
 from poyo_edge.journal import JournalHeader, JournalWriter
 from poyo_edge.runtime.decoder import Decoder
 from poyo_edge.runtime.feeds.feed import Feed
-from poyo_edge.runtime.feeds.opening import Sink, open_feed, open_sink
-from poyo_edge.runtime.feeds.values import LoopResult
+from poyo_edge.runtime.feeds.opening import open_feed, open_sink
+from poyo_edge.runtime.feeds.values import LoopResult, Sink
 from poyo_edge.runtime.health import HealthSettings
 from poyo_edge.runtime.result import DecoderSettings
 from poyo_edge.runtime.rig.device_clock import DeviceClock
@@ -99,7 +99,7 @@ class Rig:
             require_signature=settings.require_signature,
         )
         names = UnitNames(decoder.unit_ids, settings.units)
-        speed = float(getattr(feed, "speed", 1.0))
+        speed = feed.speed
         rate_hz = settings.rate_hz * speed
         if speed != 1.0 and not 1 <= rate_hz <= 1000:
             raise UsageError(

@@ -116,7 +116,8 @@ HOUSE = {
     "inspecting": Row(f"{_FILES} checkpoint journal"),
     "cli": Row(
         f"{_FILES} journal converting simulation checkpoint.layouts training evaluation export "
-        f"export.engines calibration {_DEVICE} runtime.rig runtime.checks doctor inspecting cli",
+        f"export.engines calibration {_DEVICE} runtime.feeds runtime.rig runtime.checks doctor "
+        "inspecting cli",
         "typer rich",
     ),
     "__main__": Row("cli"),

@@ -6,7 +6,7 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -31,23 +31,24 @@ from poyo_edge.cli.shared import (
 )
 from poyo_edge.errors import PoyoEdgeError, UsageError
 from poyo_edge.files.writing import require_folder
+from poyo_edge.runtime.feeds import FEEDS, SINKS
 
 _LOOK_EACH_S = 0.1
 _UNITS = '{"ch1": "day_3/unit_001"}'
 
 
+def _schemes(known: Iterable[str]) -> str:
+    """Names of a table as the help lists them, like "udp:, tcp: or shm:"."""
+    *others, last = (f"{scheme}:" for scheme in known)
+    return f"{', '.join(others)} or {last}"
+
+
 @command(DEVICE, example="poyo-edge run model.poyo --from udp://127.0.0.1:5000 --to shm:decoded")
 def run(
     artifact: ArtifactPath,
-    source: Annotated[
-        str,
-        typer.Option(
-            "--from", help="udp:, tcp:, file:, lsl:, redis:, openephys:, intan: or blackrock:"
-        ),
-    ],
+    source: Annotated[str, typer.Option("--from", help=_schemes(FEEDS))],
     target: Annotated[
-        list[str] | None,
-        typer.Option("--to", help="udp:, redis:, lsl:, zmq: or shm:; may be repeated."),
+        list[str] | None, typer.Option("--to", help=f"{_schemes(SINKS)}; may be repeated.")
     ] = None,
     session: SessionName = None,
     rate: Annotated[float, typer.Option(min=1, max=1000, help="Values per second.")] = 50.0,

@@ -16,8 +16,7 @@ import pytest
 from poyo_edge.errors import UsageError
 from poyo_edge.journal import Decoded, Journal, JournalHeader, JournalWriter, Labels, Spikes
 from poyo_edge.runtime import Status
-from poyo_edge.runtime.feeds.opening import Sink
-from poyo_edge.runtime.feeds.values import LoopResult
+from poyo_edge.runtime.feeds.values import LoopResult, Sink
 from poyo_edge.runtime.rig.device_clock import DeviceClock
 from poyo_edge.runtime.rig.loop import DecodeLoop
 from poyo_edge.runtime.rig.realtime import GRANTED, NOT_ASKED, RealtimeSettings, realtime
