@@ -6,14 +6,18 @@ import dataclasses
 import importlib.metadata
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from poyo_edge import __version__
+from poyo_edge.checkpoint.layouts import LAYOUTS
+from poyo_edge.converting import FORMATS
 from poyo_edge.doctor.jetson import examine_jetson, remarks
 from poyo_edge.runtime.backends import BACKENDS, BackendInfo, list_backends
 from poyo_edge.runtime.backends.machine import Machine, this_machine
+from poyo_edge.runtime.feeds import FEEDS, SINKS
+from poyo_edge.tables import Row
 from poyo_edge.targets import TARGETS
 
 _ON_ANY_CPU = {
@@ -36,7 +40,8 @@ _NEEDED_FOR = {
 
 
 def examine() -> dict[str, Any]:
-    """Machine, packages, backends and what each extra still lacks, as JSON values."""
+    """Machine, packages, backends, what each extra still lacks, and what all tables offer, as JSON
+    values."""
     versions = {name: _version(name) for names in _EXTRAS.values() for name in names}
     missing = {
         extra: [name for name in names if versions[name] is None]
@@ -67,7 +72,22 @@ def examine() -> dict[str, Any]:
         ]
         + _for_the_gpu(machine, backends),
         "missing_backends": _about_missing(machine, backends),
+        "feeds": _rows(FEEDS),
+        "sinks": _rows(SINKS),
+        "formats": _rows(FORMATS),
+        "layouts": [
+            {"name": name, "help": row.help, "exported": not row.refused}
+            for name, row in LAYOUTS.items()
+        ],
     }
+
+
+def _rows(table: Mapping[str, Row]) -> list[dict[str, Any]]:
+    """What a table offers: whether the library is there, and the command that brings it."""
+    return [
+        {"name": name, "present": row.present, "help": row.help, "install": row.install}
+        for name, row in table.items()
+    ]
 
 
 def _for_the_gpu(machine: Machine, backends: Sequence[BackendInfo]) -> list[str]:

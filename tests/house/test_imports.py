@@ -111,7 +111,7 @@ HOUSE = {
     "calibration": Row(f"{_FILES} calibration.fit runtime"),
     "calibration.fit": Row("files artifact runtime runtime.backends"),
     "export.engines": Row(f"{_FILES} {_DEVICE} export.parity export.precision"),
-    "doctor": Row("runtime.backends"),
+    "doctor": Row("runtime.backends runtime.feeds converting checkpoint.layouts"),
     # on top
     "inspecting": Row(f"{_FILES} checkpoint journal"),
     "cli": Row(
