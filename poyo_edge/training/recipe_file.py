@@ -114,10 +114,7 @@ def _parsed(where: str, text: str) -> dict[str, Any]:
 
 
 def _replace(values: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals or not key.strip():
-        raise UsageError(f"--set: expected KEY=VALUE, got {override!r}")
-    *tables, last = (_unquoted(part) for part in _parts(key.strip()))
+    (*tables, last), text = _key_and_value(override)
     if not tables:
         values.pop(_INSTEAD_OF.get(last, ""), None)
     for table in tables:
@@ -125,25 +122,32 @@ def _replace(values: dict[str, Any], override: str) -> None:
         if not isinstance(values, dict):
             raise UsageError(f"--set: expected a table at {table!r}, got a value: {override!r}")
     try:
-        values[last] = tomllib.loads(f"value = {text.strip()}")["value"]
+        values[last] = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
-        values[last] = text.strip()
+        values[last] = text
+
+
+def _key_and_value(override: str) -> tuple[list[str], str]:
+    """The parts of the key before the first "=" that ends one, and the text behind it."""
+    at = override.find("=")
+    while at >= 0:
+        if parts := _parts(override[:at]):
+            return parts, override[at + 1 :].strip()
+        at = override.find("=", at + 1)
+    raise UsageError(f"--set: expected KEY=VALUE, got {override!r}")
 
 
 def _parts(key: str) -> list[str]:
-    """The parts of a dotted key; dots between quotes do not part."""
-    parts, quoted = [""], False
-    for letter in key:
-        quoted ^= letter == '"'
-        if letter == "." and not quoted:
-            parts.append("")
-        else:
-            parts[-1] += letter
-    return parts
-
-
-def _unquoted(part: str) -> str:
-    return part.strip().strip('"')
+    """The parts of a key, dotted or quoted as TOML has them; none of what is no key."""
+    try:
+        found: Any = tomllib.loads(f"{key} = 0")
+    except tomllib.TOMLDecodeError:
+        return []
+    parts = []
+    while isinstance(found, dict) and len(found) == 1:
+        ((part, found),) = found.items()
+        parts.append(part)
+    return parts if found == 0 else []
 
 
 def _table(where: str, name: str, value: object) -> dict[str, Any]:

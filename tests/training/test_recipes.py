@@ -62,6 +62,13 @@ def test_every_value_can_be_replaced() -> None:
     assert load_recipe("small", ["unit_dropout=none"]).unit_dropout is None
 
 
+def test_keys_are_quoted_and_dotted_as_toml_has_them() -> None:
+    overrides = ["data . recordings.'weights'.'a=b'=0.5", 'data.recordings.weights."c.d" = 2']
+    assert load_recipe("small", overrides).data["recordings"].weights == {"a=b": 0.5, "c.d": 2}
+    with pytest.raises(UsageError, match="--set: expected KEY=VALUE, got 'batch size=3'"):
+        load_recipe("small", ["batch size=3"])
+
+
 def test_steps_take_the_place_of_epochs_and_lr_that_of_base_lr() -> None:
     recipe = load_recipe("single-session", ["steps=7", "lr=0.5"])
     assert (recipe.steps, recipe.epochs, recipe.lr, recipe.base_lr) == (7, 0, 0.5, 0.0)
