@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -65,33 +65,6 @@ def printable(text: str) -> str:
     Control characters and half surrogates become \\uXXXX, as JSON writes them.
     """
     return _COMMANDS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Columns of text: the first to the left, the others to the right."""
-    cells = [[str(cell) for cell in row] for row in [head, *rows]]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if i == 0 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in cells
-    ]
-    return "\n".join([lines[0], "  ".join("─" * width for width in widths), *lines[1:]])
-
-
-def pairs(values: Mapping[str, object]) -> str:
-    """``name  value`` lines."""
-    width = max(len(name) for name in values)
-    return "\n".join(f"{name.ljust(width)}  {value}" for name, value in values.items())
-
-
-def latency_table(latency_ms: Mapping[str, float]) -> str:
-    """Percentiles in one row."""
-    names = {"p50": "p50", "p90": "p90", "p99": "p99", "p999": "p99.9", "max": "max"}
-    head = ["latency", *(names[name] for name in latency_ms)]
-    return table(head, [["ms", *(f"{value:.2f}" for value in latency_ms.values())]])
 
 
 def program() -> str:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import importlib.util
 import os
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from poyo_edge.cli.console import complain
 from poyo_edge.errors import MissingExtraError, PoyoEdgeError, UsageError
+
+if TYPE_CHECKING:
+    from poyo_edge.runtime.rig.realtime import RealtimeSettings
 
 app = typer.Typer(
     name="poyo-edge",
@@ -44,6 +48,33 @@ Priority = Annotated[
 ]
 LockMemory = Annotated[bool, typer.Option("--lock-memory", help="Ask for mlockall.")]
 GcOff = Annotated[bool, typer.Option("--gc-off", help="No garbage collection.")]
+DecodedBehavior = Annotated[str, typer.Option("--behavior", help="What is decoded, as GROUP.KEY.")]
+DataFolder = Annotated[Path, typer.Option("--data", help="Folder of recordings (*.h5), or one.")]
+RecipeName = Annotated[str, typer.Argument(help="Name of a recipe, or a TOML file.")]
+RecipeValues = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Replace a value of the recipe, KEY=VALUE; may be repeated."),
+]
+
+
+def recording_with(what: str) -> Any:
+    """The recording that a command reads: what it is read for."""
+    return typer.Argument(help=f"{what}, an HDF5 file.")
+
+
+def behavior_to(do: str, *, whose: str = "artifact") -> Any:
+    """``--behavior`` where a model says what it decodes unless another is named."""
+    return typer.Option(help=f"Behaviour to {do}, as GROUP.KEY; default the {whose}'s.")
+
+
+def split_to(do: str, *, of: str = "recording") -> Any:
+    """``--split``: the part of a recording that a command works on."""
+    return typer.Option(help=f"Split of the {of} to {do}.")
+
+
+def seed_of(what: str) -> Any:
+    """``--seed``: what it decides, as a sentence."""
+    return typer.Option(min=0, help=what)
 
 
 Command = TypeVar("Command", bound=Callable[..., None])
@@ -85,10 +116,14 @@ def refused(error: Any) -> typer.Exit:
     return ended(UsageError(f"{message}; see {path} --help"), 2)
 
 
-def needs(extra: str, load: Callable[[], Any]) -> Any:
-    """Import what an extra brings, or say which pip command does."""
+def needs(extra: str, module: str) -> Any:
+    """A module that imports what an extra brings.
+
+    Raises:
+        MissingExtraError: the extra is not installed; with the pip command that does it.
+    """
     try:
-        return load()
+        return importlib.import_module(module)
     except MissingExtraError:
         raise
     except ModuleNotFoundError as error:
@@ -107,3 +142,26 @@ def require_drawing(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if not os.access(folder, os.W_OK):
         raise UsageError(f"{folder}: expected a folder that can be written, got one that cannot")
+
+
+def realtime_settings(
+    cpu: Sequence[int] | None, priority: int | None, lock_memory: bool, gc_off: bool
+) -> RealtimeSettings:
+    """What ``--cpu``, ``--priority``, ``--lock-memory`` and ``--gc-off`` ask the system for."""
+    from poyo_edge.runtime.rig.realtime import RealtimeSettings
+
+    return RealtimeSettings(
+        cpus=tuple(cpu or ()), priority=priority, lock_memory=lock_memory, gc_off=gc_off
+    )
+
+
+def recordings_in(data: Path) -> list[Path]:
+    """The recordings of a folder and of the folders in it, or the one that is named.
+
+    Raises:
+        UsageError: there are none.
+    """
+    found = [data] if data.is_file() else sorted([*data.glob("*.h5"), *data.glob("*/*.h5")])
+    if not found:
+        raise UsageError(f"{data}: expected recordings (*.h5), got none; correct --data")
+    return found

@@ -1,1 +1,1 @@
-"""One file for each command."""
+"""A file for each command, in the folder of its panel in ``--help``."""

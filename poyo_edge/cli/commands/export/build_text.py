@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from poyo_edge.cli.console import pairs, table
-
-Values = Mapping[str, Any]
+from poyo_edge.cli.text import Values, pairs, table
 
 
 def build_text(values: Values, program: str) -> str:

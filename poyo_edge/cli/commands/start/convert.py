@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from poyo_edge.cli.console import Console, pairs, program, table
+from poyo_edge.cli.console import Console, program
 from poyo_edge.cli.shared import START, Json, Quiet, command
+from poyo_edge.cli.text import Values, pairs, table
 from poyo_edge.converting.formats import FORMATS, behavior_suffixes
 from poyo_edge.errors import UsageError
 
@@ -67,7 +68,7 @@ def convert(
     console.result(values, convert_text(values, program()))
 
 
-def list_text(values: Mapping[str, Any], program: str, behavior_file: Path | None = None) -> str:
+def list_text(values: Values, program: str, behavior_file: Path | None = None) -> str:
     """What a file holds, and how to take it."""
     about = {
         "format": values["format"],
@@ -103,7 +104,7 @@ def _likely(keys: Sequence[str]) -> str:
     return velocity or keys[0]
 
 
-def convert_text(values: Mapping[str, Any], program: str) -> str:
+def convert_text(values: Values, program: str) -> str:
     """What was written, and what to type next."""
     splits = [f"{name} {seconds:g} s" for name, seconds in values["splits_s"].items()]
     about = {
@@ -123,5 +124,5 @@ def convert_text(values: Mapping[str, Any], program: str) -> str:
     return text
 
 
-def _with_notes(text: str, values: Mapping[str, Any]) -> str:
+def _with_notes(text: str, values: Values) -> str:
     return text + "".join(f"\nnote: {note}" for note in values["notes"])

@@ -9,9 +9,17 @@ from typing import Annotated, Any
 
 import typer
 
-from poyo_edge.cli.commands.build_text import build_text
+from poyo_edge.cli.commands.export.build_text import build_text
 from poyo_edge.cli.console import Console, program
-from poyo_edge.cli.shared import DEPLOY, ArtifactPath, Json, Quiet, SessionName, command
+from poyo_edge.cli.shared import (
+    DEPLOY,
+    ArtifactPath,
+    DecodedBehavior,
+    Json,
+    Quiet,
+    SessionName,
+    command,
+)
 from poyo_edge.errors import UsageError
 from poyo_edge.files.writing import require_folder, write_bytes
 
@@ -40,7 +48,7 @@ def build(
     recording: Annotated[
         Path | None, typer.Option(help="Also compare R² on this recording's test split.")
     ] = None,
-    behavior: Annotated[str, typer.Option(help="What is decoded, as GROUP.KEY.")] = "",
+    behavior: DecodedBehavior = "",
     session: SessionName = None,
     rebuild: Annotated[bool, typer.Option(help="Build engines that are there, too.")] = False,
     systemd: Annotated[

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from poyo_edge.cli.commands.text import calibrate_text
 from poyo_edge.cli.console import Console, program
 from poyo_edge.cli.shared import (
     DEVICE,
@@ -19,9 +18,14 @@ from poyo_edge.cli.shared import (
     Json,
     Quiet,
     Threads,
+    behavior_to,
     command,
+    recording_with,
     require_drawing,
+    seed_of,
+    split_to,
 )
+from poyo_edge.cli.text import Values, pairs, table
 from poyo_edge.errors import CheckFailedError, UsageError
 from poyo_edge.files.writing import require_folder, safe_name, write_bytes
 
@@ -29,6 +33,8 @@ if TYPE_CHECKING:
     from poyo_edge.calibration import CalibratedSession
 
 CALIBRATION_JSON, CALIBRATION_PNG = "calibration.json", "calibration.png"
+_FAR = 2.0
+"""Root mean square of a unit's z from which on it is called far."""
 
 
 @command(
@@ -37,10 +43,8 @@ CALIBRATION_JSON, CALIBRATION_PNG = "calibration.json", "calibration.png"
 )
 def calibrate(
     artifact: ArtifactPath,
-    recording: Annotated[Path, typer.Argument(help="Spikes and behaviour, an HDF5 file.")],
-    behavior: Annotated[
-        str, typer.Option(help="Behaviour to learn, as GROUP.KEY; default the artifact's.")
-    ] = "",
+    recording: Annotated[Path, recording_with("Spikes and behaviour")],
+    behavior: Annotated[str, behavior_to("learn")] = "",
     out: Annotated[
         Path | None,
         typer.Option(
@@ -50,11 +54,11 @@ def calibrate(
     seconds: Annotated[
         float | None, typer.Option(min=0, help="Use the first seconds of the split only.")
     ] = None,
-    split: Annotated[str, typer.Option(help="Split of the recording to learn from.")] = "train",
+    split: Annotated[str, split_to("learn from")] = "train",
     max_wall: Annotated[
         float | None, typer.Option(min=0, help="End after this many seconds, with the best so far.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same session.")] = 0,
+    seed: Annotated[int, seed_of("The same seed gives the same session.")] = 0,
     start: Annotated[
         str | None, typer.Option(help="Begin with this session, a file or an id, not afresh.")
     ] = None,
@@ -150,3 +154,57 @@ def _write_report(folder: Path, values: Mapping[str, Any]) -> list[Path]:
     write_bytes(table, json.dumps(values, indent=1).encode())
     draw_calibration(picture, values)
     return [table, picture]
+
+
+def calibrate_text(values: Values, artifact: Path, recording: Path, program: str) -> str:
+    """The learning curve, R² with its interval, what was noticed, and what to type next."""
+    best = values["steps"]
+    rows = [
+        [
+            point["step"],
+            "" if point["loss"] is None else f"{point['loss']:.4f}",
+            f"{point['r2']:.3f}",
+            "  ".join(f"{r2:.3f}" for r2 in point["r2_per_dim"]),
+            _taken(values) if point["step"] == best else "",
+        ]
+        for point in values["curve"]
+    ]
+    dims = [
+        f"{r2:.3f} ({low:.2f} to {high:.2f})"
+        for r2, (low, high) in zip(values["r2_per_dim"], values["r2_interval"], strict=True)
+    ]
+    silent = values["silent_units"]
+    lines = {
+        "held-out R²": f"{values['r2_heldout']:.4f}, causal, on {values['n_judged']} samples in "
+        "blocks that were not learned from",
+        "per dimension": ", ".join(dims) + ", 95 % intervals",
+        "labels": f"{values['labelled_s']:.1f} s",
+        "steps": f"{best} ({values['stopped']}), {values['wall_s']:.1f} s in all",
+        "memory": f"{values['peak_memory_mb']:.0f} MB at most",
+    }
+    if values["r2_in_use"] is not None:
+        lines["session in use"] = f"R² {values['r2_in_use']:.4f} on the same samples"
+    if silent:
+        lines["silent units"] = f"{len(silent)}: {', '.join(silent[:6])}" + " …" * (len(silent) > 6)
+    for unit, other, alike in values.get("alike", ())[:6]:
+        lines[f"alike: {unit}"] = f"{other}, correlation {alike}: one unit twice?"
+    far = [unit["unit"] for unit in values.get("units", ()) if unit["distance"] > _FAR]
+    if far:
+        lines["far from trained units"] = ", ".join(far[:6]) + " …" * (len(far) > 6)
+    if values.get("report"):
+        lines["report"] = "  ".join(values["report"])
+    notes = "".join(f"\nnote: {note}" for note in values["notes"])
+    curve = table(["step", "loss", "R²", "per dimension", ""], rows)
+    session = values["session"]
+    end = "nothing was written" if session is None else f"wrote {session}\n\nNext:\n"
+    if session is not None:
+        end += f"  {program} replay {artifact} {recording} --behavior {values['behavior']} "
+        end += f"--session {session}"
+    return f"{curve}\n\n{pairs(lines)}{notes}\n\n{end}"
+
+
+def _taken(values: Values) -> str:
+    """Why a point of the curve was taken."""
+    highest = max(point["r2"] for point in values["curve"])
+    best = highest <= values["r2_heldout"] + 1e-6
+    return "taken" if best else "taken: the latest not clearly worse than the best"

@@ -13,8 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from poyo_edge.cli.commands.text import granted_text, health_line
-from poyo_edge.cli.console import Console, latency_table, pairs, program
+from poyo_edge.cli.console import Console, program
 from poyo_edge.cli.shared import (
     DEVICE,
     ArtifactPath,
@@ -28,7 +27,9 @@ from poyo_edge.cli.shared import (
     SessionName,
     Threads,
     command,
+    realtime_settings,
 )
+from poyo_edge.cli.text import Values, granted_text, health_line, latency_table, pairs
 from poyo_edge.errors import PoyoEdgeError, UsageError
 from poyo_edge.files.writing import require_folder
 from poyo_edge.runtime.feeds import FEEDS, SINKS
@@ -84,7 +85,6 @@ def run(
     """Decode a live feed until Ctrl-C, its own end, or a time."""
     from poyo_edge.cli.live import LiveView
     from poyo_edge.runtime.rig import Rig, RigSettings
-    from poyo_edge.runtime.rig.realtime import RealtimeSettings
 
     console = Console(as_json=as_json, quiet=quiet)
     if save_session is not None:
@@ -100,9 +100,7 @@ def run(
         threads=threads,
         journal=record,
         require_signature=require_signature,
-        realtime=RealtimeSettings(
-            cpus=tuple(cpu or ()), priority=priority, lock_memory=lock_memory, gc_off=gc_off
-        ),
+        realtime=realtime_settings(cpu, priority, lock_memory, gc_off),
     )
     learner = _Learner()
     rig = Rig.open(
@@ -225,7 +223,7 @@ def _free_name(path: Path) -> Path:
     return next(name for name in names if not name.exists())
 
 
-def run_text(values: Mapping[str, Any], artifact: Path, program: str) -> str:
+def run_text(values: Values, artifact: Path, program: str) -> str:
     """Counters, latencies, and what to type next."""
     loop, feed, clock = values["loop"], values["feed"], values["clock"]
     counters = {name: n for name, n in values["decoder"]["counters"].items() if n}

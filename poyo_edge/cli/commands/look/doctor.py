@@ -1,16 +1,44 @@
-"""What ``doctor`` says of a GPU and of a Jetson."""
+"""``poyo-edge doctor``: what this machine can run."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from poyo_edge.cli.console import pairs
-
-Values = Mapping[str, Any]
+from poyo_edge.cli.console import Console
+from poyo_edge.cli.shared import LOOK, Json, command
+from poyo_edge.cli.text import Values, pairs
 
 
-def accelerator_lines(values: Values) -> list[str]:
+@command(LOOK, example="poyo-edge doctor")
+def doctor(as_json: Json = False) -> None:
+    """Say what this machine can run, and what to install."""
+    from poyo_edge.doctor import examine
+
+    values = examine()
+    Console(as_json=as_json).result(values, doctor_text(values))
+
+
+def doctor_text(values: Values) -> str:
+    """Machine, packages, backends, and what to install."""
+    packages = {name: version or "not installed" for name, version in values["packages"].items()}
+    backends = [
+        f"{'ready  ' if info['present'] else 'missing'}  {info['name']}: {info['reason']}"
+        for info in values["backends"]
+    ]
+    about = {
+        "poyo-edge": values["poyo_edge"],
+        "python": values["python"],
+        "machine": f"{values['machine']}, {values['cores']} cores",
+        "jetson": values["jetson"] or "no",
+    }
+    install = values["install"] or ["nothing more that this machine could use"]
+    if values["missing_backends"]:
+        install = [*install, f"note: {values['missing_backends']}"]
+    machine = [pairs(about), *_accelerator_lines(values)]
+    return "\n".join(
+        [*machine, "", pairs(packages), "", "backends", *backends, "", "to install", *install]
+    )
+
+
+def _accelerator_lines(values: Values) -> list[str]:
     """The GPU, and on a Jetson its state, its faults and what to fix; nothing where none is."""
     machine, jetson = values["accelerator"], values["jetson_state"]
     about = {

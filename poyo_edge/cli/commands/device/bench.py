@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import typer
 
-from poyo_edge.cli.commands.text import bench_text, load_text
 from poyo_edge.cli.console import Console
 from poyo_edge.cli.shared import (
     DEVICE,
@@ -23,8 +22,10 @@ from poyo_edge.cli.shared import (
     Threads,
     command,
     needs,
+    realtime_settings,
     require_drawing,
 )
+from poyo_edge.cli.text import Values, granted_text, table
 from poyo_edge.errors import UsageError
 
 _RATE_HZ, _MINUTES, _REPEATS = 100.0, 1.0, 50
@@ -70,16 +71,13 @@ def bench(
         return
     _refuse({"--spikes": spikes, "--repeats": repeats}, "not beside --load")
     from poyo_edge.runtime.checks.load import LoadSettings
-    from poyo_edge.runtime.rig.realtime import RealtimeSettings
 
     settings = LoadSettings(
         spikes_per_s=load,
         rate_hz=_RATE_HZ if rate is None else rate,
         seconds=60.0 * (_MINUTES if minutes is None else minutes),
     )
-    wanted = RealtimeSettings(
-        cpus=tuple(cpu or ()), priority=priority, lock_memory=lock_memory, gc_off=gc_off
-    )
+    wanted = realtime_settings(cpu, priority, lock_memory, gc_off)
     console = Console(as_json=as_json, quiet=quiet)
     values = _stream(artifact, session, settings, wanted, png, backend, threads, console)
     console.result(values, load_text(values))
@@ -143,7 +141,7 @@ def _stream(
         "realtime": dict(granted),
     }
     if png is not None:
-        figures = needs("plot", lambda: __import__("poyo_edge.figures", fromlist=["_"]))
+        figures = needs("plot", "poyo_edge.figures")
         title = (
             f"{settings.spikes_per_s:g} spikes/s, {settings.rate_hz:g} values/s, "
             f"{settings.seconds:g} s, {decoder.backend}"
@@ -165,3 +163,41 @@ def _refuse(options: dict[str, Any], why: str) -> None:
     for name, value in options.items():
         if value is not None:
             raise UsageError(f"{name}: expected {why}, got {value}; leave it out")
+
+
+def bench_text(values: Values) -> str:
+    """A row for each number of spikes."""
+    names = ("p50", "p90", "p99", "max")
+    rows = [
+        [f"{line['n_spikes']} spikes", *(f"{line[name]:.2f}" for name in names)]
+        for line in values["latency_ms"]
+    ]
+    title = f"{values['backend']}, threads {values['threads']}, units {values['n_units']}"
+    return f"{title}; milliseconds\n{table(['window', *names], rows)}"
+
+
+def load_text(values: Values) -> str:
+    """Latencies of a stream, what was late, and memory."""
+    load, rss = values["load"], values["rss_mb"]
+    names = ("p50", "p90", "p99", "p999", "max")
+    rows = [
+        [label, *(f"{values[key][name]:.2f}" for name in names)]
+        for label, key in (("due to there", "latency_ms"), ("decode alone", "decode_ms"))
+    ]
+    period_ms = 1e3 / load["rate_hz"]
+    counted = {name: count for name, count in values["counters"].items() if count}
+    lines = [
+        f"{values['backend']}, threads {values['threads']}, units {values['n_units']}; "
+        f"{load['spikes_per_s']:g} spikes/s, {load['rate_hz']:g} values/s, "
+        f"{load['seconds']:g} s; milliseconds",
+        table(["", *names], rows),
+        f"deadlines  {values['missed']} of {values['n_decodes'] + values['skipped']} missed "
+        f"({period_ms:g} ms), {values['skipped']} of them never decoded",
+        f"windows    {values['spikes_per_window']:g} spikes in the mean",
+        f"memory     {rss['start']:g} MB at the start, {rss['end']:g} MB at the end",
+        f"statuses   {', '.join(f'{k} {v}' for k, v in values['statuses'].items() if v)}",
+        f"counters   {', '.join(f'{name} {count}' for name, count in counted.items())}",
+    ]
+    if granted := granted_text(values["realtime"]):
+        lines.append(f"real time  {granted}")
+    return "\n".join(lines)

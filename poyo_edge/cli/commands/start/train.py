@@ -9,25 +9,32 @@ from typing import Annotated, Any
 
 import typer
 
-from poyo_edge.cli.commands.train_text import dry_run_text, train_text
 from poyo_edge.cli.console import Console, program
-from poyo_edge.cli.shared import START, Json, Quiet, command, needs
+from poyo_edge.cli.shared import (
+    START,
+    DataFolder,
+    Json,
+    Quiet,
+    RecipeName,
+    RecipeValues,
+    command,
+    needs,
+)
+from poyo_edge.cli.text import Values, pairs, table
 from poyo_edge.errors import UsageError
 
-DataFolder = Annotated[Path, typer.Option("--data", help="Folder of recordings (*.h5), or one.")]
+_SHOWN = 40
+"""Sessions that a dry run lists."""
 
 
 @command(START, example="poyo-edge train small --data recordings -o model.ckpt")
 def train(
-    recipe: Annotated[str, typer.Argument(help="Name of a recipe, or a TOML file.")],
+    recipe: RecipeName,
     data: DataFolder,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="The checkpoint; default RECIPE.ckpt, here.")
     ] = None,
-    values: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Replace a value of the recipe, KEY=VALUE; may be repeated."),
-    ] = None,
+    values: RecipeValues = None,
     start_from: Annotated[
         Path | None, typer.Option("--from", help="Begin with the weights of this checkpoint.")
     ] = None,
@@ -46,7 +53,7 @@ def train(
     """Train one model over many sessions, or fine-tune one."""
     first = os.environ.get("RANK", "0") == os.environ.get("LOCAL_RANK", "0") == "0"
     console = Console(as_json=as_json, quiet=quiet or not first)
-    training = needs("train", lambda: __import__("poyo_edge.training", fromlist=["_"]))
+    training = needs("train", "poyo_edge.training")
     chosen = training.load_recipe(recipe, values or ())
     target = out or Path(f"{Path(recipe).stem}.ckpt")
     state, logs = target.with_name(f"{target.name}.resume"), target.with_name(f"{target.name}.logs")
@@ -132,3 +139,65 @@ class _Bar:
 def _duration(seconds: float) -> str:
     hours, rest = divmod(round(seconds), 3600)
     return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"
+
+
+def dry_run_text(values: Values) -> str:
+    """Sessions, sizes, costs and early warnings."""
+    rows = [
+        [
+            s["session"],
+            s["subject"] or "–",
+            s["units"],
+            f"{s['split_s'] / 60:.1f}",
+            f"{s['spikes_per_s']:.0f}",
+            " ".join(f"{x:g}" for x in s["sd"]),
+        ]
+        for s in values["sessions"][:_SHOWN]
+    ]
+    more = len(values["sessions"]) - _SHOWN
+    head = ["session", "subject", "units", "minutes", "spikes/s", "behaviour sd"]
+    lines = {
+        "sessions": f"{values['n_sessions']}" + f", {more} of them not shown" * (more > 0),
+        "subjects": values["n_subjects"],
+        "units": values["n_units"],
+        "hours": f"{values['hours']:.2f} in the split",
+        "windows": f"{values['n_windows']} in an epoch of {values['steps_per_epoch']} steps",
+        "tokens per window": f"{values['tokens_per_window']:.0f}, at most "
+        f"{values['most_tokens_per_window']} in the batches that were measured",
+        "parameters": f"{values['parameters']:,} and {values['table_parameters']:,} in the tables",
+        "memory": f"{values['peak_memory_mb']:.0f} MB at most while measuring on "
+        f"{values['device']}; weights, gradients and moments take {values['state_mb']:.0f} MB",
+        "step": f"{values['step_s']:.3f} s, {values['samples_per_s']:.0f} samples/s",
+        "epoch": _time(values["epoch_s"]),
+        "run": f"{_time(values['run_s'])} for {values['steps']} steps",
+    }
+    notes = "".join(f"\nwarning: {sentence}" for sentence in values["warnings"])
+    return f"{table(head, rows)}\n\n{pairs(lines)}{notes}\n\ndry run: nothing was written"
+
+
+def train_text(values: Values, data: Path, program: str) -> str:
+    """What was trained, and what to type next."""
+    r2 = values["valid_r2"]
+    lines = {
+        "checkpoint": values["checkpoint"],
+        "sessions": f"{len(values['sessions'])}, {values['n_units']} units",
+        "parameters": f"{values['parameters']:,} without the tables",
+        "steps": f"{values['steps']}, {_time(values['wall_s'])}, last loss {values['loss']:.4f}"
+        if values["loss"] is not None
+        else values["steps"],
+        "valid R²": f"{sum(r2.values()) / len(r2):.3f} (causal, {len(r2)} sessions)"
+        if r2
+        else "not measured (validate_every)",
+        "log": values["logs"],
+    }
+    checkpoint = values["checkpoint"]
+    return (
+        f"{pairs(lines)}\n\nNext:\n  {program} evaluate {checkpoint} --data {data}\n"
+        f"  {program} export {checkpoint}"
+    )
+
+
+def _time(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

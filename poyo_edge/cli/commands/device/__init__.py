@@ -1,0 +1,1 @@
+"""Commands that run where the decoder runs; they need no torch."""

@@ -1,0 +1,142 @@
+"""``poyo-edge replay``: a recording as a stream, and R² of what was decoded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from poyo_edge.cli.console import Console
+from poyo_edge.cli.shared import (
+    DEVICE,
+    ArtifactPath,
+    BackendName,
+    Json,
+    Quiet,
+    SessionName,
+    Threads,
+    behavior_to,
+    command,
+    recording_with,
+    require_drawing,
+    split_to,
+)
+from poyo_edge.cli.text import Values, health_line, latency_table, pairs, r2_text
+from poyo_edge.errors import UsageError
+
+
+@command(DEVICE, example="poyo-edge replay model.poyo session.h5 --behavior cursor.vel")
+def replay(
+    artifact: ArtifactPath,
+    recording: Annotated[Path, recording_with("The recording to stream")],
+    behavior: Annotated[str, behavior_to("compare with")] = "",
+    session: SessionName = None,
+    split: Annotated[str, split_to("decode")] = "test",
+    chunk_ms: Annotated[
+        float | None, typer.Option(help="Push at most this many ms of spikes at a time.")
+    ] = None,
+    figures: Annotated[
+        Path | None, typer.Option(help="Folder to draw the decoded trace and latencies into.")
+    ] = None,
+    backend: BackendName = "auto",
+    threads: Threads = 1,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Stream a recording through the runtime and score it, causally."""
+    from poyo_edge.recording.confined import open_confined
+    from poyo_edge.runtime.checks.replay import replay as run_replay
+    from poyo_edge.runtime.decoder import Decoder
+
+    console = Console(as_json=as_json, quiet=quiet)
+    if figures is not None:
+        require_drawing(figures)
+    source = open_confined(recording)
+    chosen = session or _own_session(artifact, source.session_id)
+    decoder = Decoder.open(artifact, session=chosen, backend=backend, threads=threads)
+    behavior = behavior or _own_behavior(decoder, source)
+    for remark in _remarks(decoder, source, behavior):
+        console.step(f"note: {remark}")
+    console.step(f"decoding {split} of {source.session_id} with {decoder.backend}")
+    result = run_replay(
+        decoder,
+        source,
+        behavior,
+        split=split,
+        chunk_s=None if chunk_ms is None else chunk_ms / 1000,
+        on_progress=console.progress,
+    )
+    values = result.to_json()
+    if figures is not None:
+        values["pictures"] = _draw(figures, result, decoder, f"{source.session_id}, {behavior}")
+    console.result(values, replay_text(values))
+
+
+def replay_text(values: Values) -> str:
+    """R², protocol, counters that are not 0, and latencies."""
+    odd = {name: count for name, count in values["counters"].items() if count}
+    lines = {
+        "R²": r2_text(values),
+        "protocol": "causal: window [t - T, t), nothing at or after t is read",
+        "predictions": values["n_predictions"],
+        "backend": f"{values['backend']}, session {values['session_id']}",
+        "statuses": ", ".join(f"{k} {v}" for k, v in values["statuses"].items() if v),
+        "spikes": ", ".join(f"{name} {count}" for name, count in odd.items()),
+        "health": health_line(values["health"]),
+    }
+    if values.get("pictures"):
+        lines["pictures"] = "  ".join(values["pictures"])
+    return f"{pairs(lines)}\n\n{latency_table(values['latency_ms'])}"
+
+
+def _own_session(artifact: Path, session_id: str) -> str:
+    """The recording's own session, which the artifact must have when none was named."""
+    from poyo_edge.artifact import Artifact, read_manifest
+
+    known = Artifact(path=artifact, manifest=read_manifest(artifact)).session_files()
+    if session_id not in known:
+        raise UsageError(
+            f"{artifact}: session: expected one for the recording's own id {session_id!r}, got "
+            f"{list(known)[:8]}; name a .session file or another id with --session"
+        )
+    return session_id
+
+
+def _own_behavior(decoder: Any, recording: Any) -> str:
+    """What the artifact says that it decodes."""
+    behavior: str = decoder.artifact.manifest.behavior
+    if not behavior:
+        raise UsageError(
+            f"behavior: expected one of {list(recording.behaviors)}, got none, and the artifact "
+            f"does not say what it decodes; name it with --behavior"
+        )
+    return behavior
+
+
+def _remarks(decoder: Any, recording: Any, behavior: str) -> list[str]:
+    """What a reader of the R² should know before it is printed."""
+    from poyo_edge.runtime.checks.replay import rows_of
+
+    manifest, remarks = decoder.artifact.manifest, []
+    if manifest.behavior and behavior != manifest.behavior:
+        remarks.append(f"the model decodes {manifest.behavior}; it is compared with {behavior}")
+    if not manifest.source.get("scaled", True):
+        remarks.append(
+            "no output scale is known, so decoded values are in the model's scale and R² means "
+            "little; export again with --output-scale"
+        )
+    unknown = int((rows_of(decoder, recording) < 0).sum())
+    if unknown:
+        n_units = len(recording.unit_ids)
+        remarks.append(
+            f"{unknown} of {n_units} units are not in the session; their spikes are ignored"
+        )
+    return remarks
+
+
+def _draw(folder: Path, result: Any, decoder: Any, title: str) -> list[str]:
+    from poyo_edge.runtime.checks.replay import draw
+
+    unit = decoder.artifact.manifest.output.unit
+    return [str(folder / name) for name in draw(folder, result, title=title, unit=unit)]

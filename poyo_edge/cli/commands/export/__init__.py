@@ -1,0 +1,1 @@
+"""From a checkpoint to an artifact that its devices can use."""

@@ -1,0 +1,1 @@
+"""Commands that say what something is, and how well it decodes."""

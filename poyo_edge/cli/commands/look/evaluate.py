@@ -1,0 +1,117 @@
+"""``poyo-edge evaluate``: how well a model decodes, beside baselines."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from poyo_edge.cli.console import Console
+from poyo_edge.cli.shared import (
+    LOOK,
+    DataFolder,
+    Json,
+    Quiet,
+    behavior_to,
+    command,
+    needs,
+    recordings_in,
+    require_drawing,
+    seed_of,
+    split_to,
+)
+from poyo_edge.cli.text import Values, markdown
+from poyo_edge.errors import UsageError
+from poyo_edge.files.writing import write_bytes
+
+NAMES = ("wiener", "mlp", "gru")
+
+
+@command(LOOK, example="poyo-edge evaluate model.ckpt --data recordings --report evaluation")
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="A checkpoint or an artifact.")],
+    data: DataFolder,
+    against: Annotated[
+        list[Path] | None,
+        typer.Option(help="Another model for a column of its own; may be repeated."),
+    ] = None,
+    behavior: Annotated[str, behavior_to("decode", whose="model")] = "",
+    split: Annotated[str, split_to("judge on", of="recordings")] = "test",
+    within: Annotated[
+        str, typer.Option(help="Judge in this interval alone, like movement_phases.reach_period.")
+    ] = "",
+    protocol: Annotated[str, typer.Option(help="causal, acausal, or both.")] = "both",
+    baselines: Annotated[
+        str, typer.Option(help="Some of wiener,mlp,gru joined by commas, or none.")
+    ] = ",".join(NAMES),
+    every: Annotated[int, typer.Option(min=1, help="Judge one of so many samples.")] = 1,
+    seed: Annotated[int, seed_of("Of the baselines.")] = 0,
+    report: Annotated[
+        Path | None, typer.Option(help="Folder for the tables (Markdown, JSON) and a picture.")
+    ] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Judge a model on its sessions, causally and as the papers do, beside baselines."""
+    console = Console(as_json=as_json, quiet=quiet)
+    evaluating = needs("train", "poyo_edge.evaluation.evaluate")
+    chosen = tuple(name for name in baselines.split(",") if name not in ("", "none"))
+    unknown = sorted(set(chosen) - set(NAMES))
+    if unknown:
+        raise UsageError(
+            f"--baselines: expected some of {', '.join(NAMES)}, or none, got {', '.join(unknown)}"
+        )
+    if protocol not in (*evaluating.PROTOCOLS, "both"):
+        raise UsageError(f"--protocol: expected causal, acausal or both, got {protocol!r}")
+    if report is not None:
+        require_drawing(report)
+    settings = evaluating.Settings(
+        behavior=behavior,
+        split=split,
+        within=within,
+        protocols=evaluating.PROTOCOLS if protocol == "both" else (protocol,),
+        baselines=chosen,
+        every=every,
+        seed=seed,
+    )
+    values = evaluating.evaluate(
+        model, recordings_in(data), settings, against=against or (), say=console.step
+    )
+    if report is not None:
+        from poyo_edge.figures import draw_evaluation
+
+        table, numbers, picture = (report / f"evaluation.{end}" for end in ("md", "json", "png"))
+        write_bytes(table, f"{evaluation_markdown(values)}\n".encode())
+        write_bytes(numbers, json.dumps(values, indent=1).encode())
+        draw_evaluation(picture, values)
+        values["files"] = [str(path) for path in (table, numbers, picture)]
+    console.result(values, evaluation_text(values))
+
+
+def evaluation_markdown(values: Values) -> str:
+    """A table for each protocol, with a row for each session and each animal."""
+    tables = []
+    for protocol in values["sessions"][0]["r2"]:
+        rows = [(s["session"], s["r2"][protocol]) for s in values["sessions"]]
+        if len(values["sessions"]) > 1:
+            rows += [
+                (f"mean of {s['subject'] or 'all'} ({s['n_sessions']})", s["r2"][protocol])
+                for s in values["subjects"]
+            ]
+        names = list(dict.fromkeys(name for _, r2 in rows for name in r2))
+        body = [
+            [label, *(f"{r2[name]:.3f}" if name in r2 else "–" for name in names)]
+            for label, r2 in rows
+        ]
+        tables.append(f"{protocol} R²\n\n{markdown([protocol, *names], body)}")
+    return "\n\n".join(tables)
+
+
+def evaluation_text(values: Values) -> str:
+    """The tables, and what was written."""
+    left = values["left_out"]
+    notes = f"\nnot in the model, left out: {', '.join(left[:6])}" if left else ""
+    files = f"\n\nwrote {'  '.join(values['files'])}" if values.get("files") else ""
+    return f"{evaluation_markdown(values)}{notes}{files}"

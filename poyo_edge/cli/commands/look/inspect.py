@@ -1,0 +1,43 @@
+"""``poyo-edge inspect``: what a checkpoint, artifact, session or recording is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from poyo_edge.cli.console import Console
+from poyo_edge.cli.shared import LOOK, Json, command
+from poyo_edge.cli.text import Values, pairs
+
+
+@command(LOOK, example="poyo-edge inspect model.poyo")
+def inspect(
+    path: Annotated[Path, typer.Argument(help="A checkpoint, artifact, session or recording.")],
+    as_json: Json = False,
+) -> None:
+    """Say what a file or folder is."""
+    from poyo_edge.inspecting import inspect_path
+
+    values = inspect_path(path)
+    Console(as_json=as_json).result(values, inspect_text(values))
+
+
+def inspect_text(values: Values) -> str:
+    """Name and value, long lists cut short."""
+
+    def short(value: Any) -> str:
+        if isinstance(value, dict):
+            value = [f"{name} {short(item)}" for name, item in value.items()]
+        if isinstance(value, list):
+            shown = ", ".join(str(item) for item in value[:12])
+            return shown + (f", … ({len(value)} in all)" if len(value) > 12 else "") or "none"
+        return "–" if value in ("", None) else str(value)
+
+    flat = dict(values)
+    source = flat.pop("source", {})
+    notes = [*source.pop("notes", []), *flat.pop("notes", [])]
+    flat |= {f"source {name}": value for name, value in source.items()}
+    flat |= {f"note {i + 1}": note for i, note in enumerate(notes)}
+    return pairs({name: short(value) for name, value in flat.items()})

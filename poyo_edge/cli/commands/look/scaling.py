@@ -1,0 +1,88 @@
+"""``poyo-edge scaling``: how R² on new sessions grows with sessions and size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from poyo_edge.cli.console import Console
+from poyo_edge.cli.shared import (
+    LOOK,
+    DataFolder,
+    Json,
+    Quiet,
+    RecipeName,
+    RecipeValues,
+    command,
+    needs,
+    recordings_in,
+    require_drawing,
+)
+from poyo_edge.cli.text import Values, markdown
+from poyo_edge.files.writing import write_bytes
+
+
+@command(LOOK, example="poyo-edge scaling small --data recordings --sessions 1 --sessions 4")
+def scaling(
+    recipe: RecipeName,
+    data: DataFolder,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for models, table and picture.")
+    ] = Path("scaling"),
+    sessions: Annotated[
+        list[int] | None, typer.Option(min=1, help="How many to train on; may be repeated.")
+    ] = None,
+    size: Annotated[
+        list[str] | None,
+        typer.Option(help="Sizes as DIMxDEPTH, like 64x6; may be repeated; default the recipe's."),
+    ] = None,
+    held_out: Annotated[
+        int, typer.Option(min=1, help="Last recordings of the folder, which no model sees.")
+    ] = 2,
+    seconds: Annotated[
+        float, typer.Option(min=1, help="Labelled seconds that each is calibrated on.")
+    ] = 60.0,
+    values: RecipeValues = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train on growing numbers of sessions and sizes, and judge on sessions never seen."""
+    console = Console(as_json=as_json, quiet=quiet)
+    run = needs("all", "poyo_edge.evaluation.scaling")
+    require_drawing(out)
+    study = run.Study(
+        recipe=recipe,
+        overrides=tuple(values or ()),
+        recordings=tuple(recordings_in(data)),
+        sessions=tuple(sessions or (1, 2, 4, 8, 16)),
+        sizes=tuple(size or ()),
+        held_out=held_out,
+        seconds=seconds,
+    )
+    cells = run.run_study(study, out, say=console.step, bar=console.progress)
+    found = {"cells": cells, "table": str(out / "scaling.md"), "picture": str(out / "scaling.png")}
+    write_bytes(out / "scaling.md", f"{scaling_markdown(cells)}\n".encode())
+    console.result(found, f"{scaling_markdown(cells)}\n\nwrote {found['table']} {found['picture']}")
+
+
+def scaling_markdown(cells: Sequence[Values]) -> str:
+    """A row for each model."""
+    head = ["sessions", "size", "units", "parameters", "train s", "R² held out", "lowest, highest"]
+    rows = []
+    for cell in cells:
+        r2 = [h["r2"] for h in cell["heldout"]]
+        rows.append(
+            [
+                cell["n_sessions"],
+                cell["size"],
+                cell["n_units"],
+                f"{cell['parameters']:,}",
+                f"{cell['train_s']:.0f}",
+                f"{cell['r2']:.3f}",
+                f"{min(r2):.3f}, {max(r2):.3f}",
+            ]
+        )
+    return markdown(head, rows)

@@ -1,0 +1,63 @@
+"""``poyo-edge demo``: the whole road on simulated recordings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from poyo_edge.cli.console import Console, program
+from poyo_edge.cli.shared import START, Json, Quiet, command, needs, seed_of
+from poyo_edge.cli.text import Values, latency_table, pairs, r2_text
+from poyo_edge.errors import CheckFailedError
+
+
+@command(START, example="poyo-edge demo --out demo")
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for everything that the demo writes.")] = Path(
+        "demo"
+    ),
+    seed: Annotated[int, seed_of("Of simulation and training.")] = 0,
+    steps: Annotated[int | None, typer.Option(min=1, help="Training steps.")] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Pretrain, export, verify and stream a small model on simulated data."""
+    console = Console(as_json=as_json, quiet=quiet)
+    road = needs("all", "poyo_edge.cli.demo")
+    values = road.run_demo(out, seed=seed, steps=steps, say=console.step, bar=console.progress)
+    console.result(values, demo_text(values, program()))
+    if not values["verified"]:
+        raise CheckFailedError(
+            f"verify: expected all checks to hold, got one that failed; "
+            f"run {program()} verify {values['artifact']}"
+        )
+
+
+def demo_text(values: Values, program: str) -> str:
+    """The demo's end: R², latency, where everything is, and what to type next."""
+    artifact, recording = values["artifact"], values["recording"]
+    session, fit = values["session"], values["calibration"]
+    lines = {
+        "R² of the new session": r2_text(values),
+        "decoded": f"{values['n_predictions']} samples of {Path(recording).name}'s test split, "
+        "causally, streamed through the runtime (which does not use torch)",
+        "calibrated": f"on {fit['labelled_s']:.0f} labelled s in {fit['wall_s']:.0f} s; "
+        f"held-out R² {fit['r2_heldout']:.4f}",
+        "R² of a known session": f"{values['r2_pretrained']:.4f}, on a stretch not trained on",
+        "parity with the model": f"{values['max_abs_error']:.1e} (limit {values['tolerance']:.1e})",
+        "verified": "yes" if values["verified"] else "NO",
+        "training": f"{values['train_s']} s",
+        "artifact": artifact,
+        "session": session,
+        "report": f"{values['report']}  (open it in a browser)",
+    }
+    lines |= {f"picture {i + 1}": path for i, path in enumerate(values["pictures"])}
+    return (
+        f"\n{pairs(lines)}\n\n{latency_table(values['latency_ms'])}\n\n"
+        f"Next:\n  {program} inspect {artifact}\n"
+        f"  {program} calibrate {artifact} {recording} --seconds 30 --report {session}.report\n"
+        f"  {program} replay {artifact} {recording} --session {session}\n"
+        f"  {program} bench {artifact}"
+    )
