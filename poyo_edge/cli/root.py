@@ -40,8 +40,9 @@ for _module in COMMANDS:
 
 def main() -> None:
     """Run the command line. What it cannot be called with is one line too, as every error is."""
+    alone = len(sys.argv) == 1  # alone it shows its help
     try:
-        code = app(standalone_mode=len(sys.argv) == 1)  # alone it shows its help
+        code = app(prog_name=app.info.name, standalone_mode=alone)
     except REFUSED as error:
         code = refused(error).exit_code
     except typer.Abort:

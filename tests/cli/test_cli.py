@@ -60,6 +60,32 @@ def test_no_command_and_unknown_ones_are_usage_errors() -> None:
         assert " --help" in done.stderr
 
 
+@pytest.mark.parametrize("words", [(), ("replay",)])
+def test_python_m_prints_the_help_that_the_script_prints(
+    words: tuple[str, ...], tmp_path: Path
+) -> None:
+    script = tmp_path / "poyo-edge"  # as pip writes it
+    script.write_text("import sys\nfrom poyo_edge.cli import main\nsys.exit(main())\n")
+    by_script, by_module = (
+        subprocess.run(
+            [sys.executable, *how, *words, "--help"],
+            cwd=tmp_path, capture_output=True, text=True, check=True,
+        ).stdout
+        for how in ([str(script)], ["-m", "poyo_edge"])
+    )  # fmt: skip
+    assert by_module == by_script
+    assert " ".join(["Usage: poyo-edge", *words, "[OPTIONS]"]) in by_module
+
+
+def test_errors_name_the_command_however_it_was_called() -> None:
+    for how in (["-m", "poyo_edge"], ["-c", "from poyo_edge.cli import main; main()"]):
+        done = subprocess.run(
+            [sys.executable, *how, "verify"], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 2
+        assert done.stderr.endswith("; see poyo-edge verify --help\n")
+
+
 def test_doctor_says_what_is_ready(tmp_path: Path) -> None:
     values = run_json("doctor")
     assert values["best_backend"] == "ort-cpu"
