@@ -6,11 +6,14 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, ClassVar, TextIO
 
 _COMMANDS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+_DRAW_EACH_S = 0.1
 
 
 class Console:
@@ -21,42 +24,93 @@ class Console:
         quiet: print no progress.
     """
 
+    _bar: ClassVar[_Bar | None] = None
+    """The bar that is open: a terminal has one, whichever console opened it."""
+
     def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
         self.as_json = as_json
         self.quiet = quiet
-        self._bar_open = False
 
     def step(self, sentence: str) -> None:
         """A sentence about what happens next (stderr)."""
         if not self.quiet:
-            self._close_bar()
+            self.close_bar()
             print(f"· {printable(sentence)}", file=sys.stderr, flush=True)
 
     def progress(self, done: int, total: int, note: str = "") -> None:
         """A bar that stays on its line; on a stream that is no terminal, a line each quarter."""
-        last = done >= total
         if self.quiet:
             return
-        if not sys.stderr.isatty():
+        last, note = done >= total, printable(note)
+        if not self.on_terminal():
             if last or done % max(1, total // 4) == 0:
                 print(f"  {done}/{total} {note}".rstrip(), file=sys.stderr, flush=True)
             return
-        filled = int(24 * done / max(total, 1))
-        bar = "█" * filled + "░" * (24 - filled)
-        print(f"\r  {bar} {done}/{total} {note:<24}", end="", file=sys.stderr, flush=True)
-        self._bar_open = True
+        if Console._bar is None:
+            Console._bar = _Bar(done, total, note)
+        else:
+            Console._bar.move(done, total, note)
         if last:
-            self._close_bar()
+            self.close_bar()
 
     def result(self, values: Mapping[str, Any], text: str) -> None:
         """The result: ``values`` as one JSON object, or ``text`` for people."""
-        self._close_bar()
+        self.close_bar()
         print(printable(json.dumps(values, ensure_ascii=False) if self.as_json else text))
 
-    def _close_bar(self) -> None:
-        if self._bar_open:
-            print(file=sys.stderr)
-            self._bar_open = False
+    @staticmethod
+    def on_terminal() -> bool:
+        """Whether progress is a bar; behind an open one rich's stderr may say that it is none."""
+        return Console._bar is not None or sys.stderr.isatty()
+
+    @staticmethod
+    def close_bar() -> None:
+        """Leave the open bar as it stands; what is printed next begins below it."""
+        if Console._bar is not None:
+            Console._bar.close()
+            Console._bar = None
+
+
+class _Bar:
+    """A bar of rich's on stderr, drawn in this thread: commands fork, and threads hold locks."""
+
+    def __init__(self, done: int, total: int, note: str) -> None:
+        from rich.console import Console as Screen
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        self._progress = Progress(
+            TextColumn(" "),
+            BarColumn(bar_width=24),
+            TextColumn("{task.completed}/{task.total} {task.fields[note]}", markup=False),
+            console=Screen(stderr=True, highlight=False),
+            auto_refresh=False,
+            redirect_stdout=False,
+        )
+        self._task = self._progress.add_task("", completed=done, total=total, note=note)
+        self._progress.start()
+        self._progress.console.show_cursor(True)  # a process that is killed cannot bring it back
+        self._drawn_s = time.monotonic()
+
+    def move(self, done: int, total: int, note: str) -> None:
+        """New figures; they are drawn ten times a second at most."""
+        now = time.monotonic()
+        due = now - self._drawn_s >= _DRAW_EACH_S
+        self._progress.update(self._task, completed=done, total=total, note=note, refresh=due)
+        if due:
+            self._drawn_s = now
+
+    def close(self) -> None:
+        """Draw it once more and end its line."""
+        self._progress.stop()
+
+
+@contextmanager
+def bar_closed_behind() -> Iterator[None]:
+    """However the work ends, nothing is printed into a bar that it left open."""
+    try:
+        yield
+    finally:
+        Console.close_bar()
 
 
 def printable(text: str) -> str:

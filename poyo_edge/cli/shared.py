@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from poyo_edge.cli.console import complain
+from poyo_edge.cli.console import bar_closed_behind, complain
 from poyo_edge.errors import MissingExtraError, PoyoEdgeError, UsageError
 
 if TYPE_CHECKING:
@@ -87,7 +87,8 @@ def command(panel: str, *, example: str) -> Callable[[Command], Command]:
         @functools.wraps(function)
         def guarded(*args: Any, **kwargs: Any) -> None:
             try:
-                function(*args, **kwargs)
+                with bar_closed_behind():
+                    function(*args, **kwargs)
             except PoyoEdgeError as error:
                 raise ended(error, error.exit_code) from None
             except KeyboardInterrupt:

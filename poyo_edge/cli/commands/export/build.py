@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -83,7 +82,7 @@ def build(
     )
 
     def progress(phase: str, done: int, total: int) -> None:
-        if total and sys.stderr.isatty():
+        if total and console.on_terminal():
             console.progress(done, total, phase[:24])
 
     values = run_build(artifact, options, say=console.step, progress=progress)
