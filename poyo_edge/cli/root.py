@@ -15,22 +15,22 @@ from poyo_edge.cli.shared import REFUSED, Json, app, ended, refused
 from poyo_edge.errors import UsageError
 
 COMMANDS = (
-    "poyo_edge.cli.commands.device.bench",
-    "poyo_edge.cli.commands.device.calibrate",
-    "poyo_edge.cli.commands.device.run",
-    "poyo_edge.cli.commands.device.replay",
-    "poyo_edge.cli.commands.device.verify",
-    "poyo_edge.cli.commands.export.build",
-    "poyo_edge.cli.commands.export.sign",
-    "poyo_edge.cli.commands.export.export",
-    "poyo_edge.cli.commands.start.convert",
-    "poyo_edge.cli.commands.start.train",
-    "poyo_edge.cli.commands.start.demo",
-    "poyo_edge.cli.commands.start.simulate",
-    "poyo_edge.cli.commands.look.evaluate",
-    "poyo_edge.cli.commands.look.scaling",
-    "poyo_edge.cli.commands.look.inspect",
-    "poyo_edge.cli.commands.look.doctor",
+    "poyo_edge.cli.commands.bench",
+    "poyo_edge.cli.commands.calibrate",
+    "poyo_edge.cli.commands.run",
+    "poyo_edge.cli.commands.replay",
+    "poyo_edge.cli.commands.verify",
+    "poyo_edge.cli.commands.build",
+    "poyo_edge.cli.commands.sign",
+    "poyo_edge.cli.commands.export",
+    "poyo_edge.cli.commands.convert",
+    "poyo_edge.cli.commands.train",
+    "poyo_edge.cli.commands.demo",
+    "poyo_edge.cli.commands.simulate",
+    "poyo_edge.cli.commands.evaluate",
+    "poyo_edge.cli.commands.scaling",
+    "poyo_edge.cli.commands.inspect",
+    "poyo_edge.cli.commands.doctor",
 )
 """Modules that register commands as they are imported, in the order of ``--help``."""
 

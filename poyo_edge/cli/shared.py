@@ -15,6 +15,7 @@ import typer
 
 from poyo_edge.cli.console import bar_closed_behind, complain
 from poyo_edge.errors import MissingExtraError, PoyoEdgeError, UsageError
+from poyo_edge.runtime.backends import BACKENDS
 
 if TYPE_CHECKING:
     from poyo_edge.runtime.rig.realtime import RealtimeSettings
@@ -35,7 +36,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and no
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print no progress.")]
 ArtifactPath = Annotated[Path, typer.Argument(help="The artifact, a folder NAME.poyo.")]
 Threads = Annotated[int, typer.Option(min=1, max=256, help="Threads for one window.")]
-BackendName = Annotated[str, typer.Option("--backend", help="auto, or a name that doctor lists.")]
+BackendName = Annotated[
+    str, typer.Option("--backend", help=f"auto, or one of {', '.join(BACKENDS)}; see doctor.")
+]
 SessionName = Annotated[
     str | None,
     typer.Option("--session", help="A .session file, or the id of a session in the artifact."),

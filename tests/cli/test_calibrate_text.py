@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from poyo_edge.cli.commands.device.calibrate import calibrate_text
+from poyo_edge.cli.commands.calibrate import calibrate_text
 
 
 def values_of(**changes: Any) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from helpers.lab_files import csv_files, nwb_file
 
-from poyo_edge.cli.commands.start.convert import convert_text, list_text
+from poyo_edge.cli.commands.convert import convert_text, list_text
 from poyo_edge.converting import describe
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from poyo_edge.cli.commands.look.doctor import doctor_text
+from poyo_edge.cli.commands.doctor import doctor_text
 from poyo_edge.doctor import examine
 from poyo_edge.doctor import jetson as doctor_jetson
 from poyo_edge.doctor.jetson import cuda_version, examine_jetson, installed, power_mode, power_modes

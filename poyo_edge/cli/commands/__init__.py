@@ -1,1 +1,1 @@
-"""A file for each command, in the folder of its panel in ``--help``."""
+"""A file for each command, its text for people in it or beside it."""

@@ -16,7 +16,7 @@ import pytest
 from helpers.trt.double import Double
 
 from poyo_edge.artifact import Artifact
-from poyo_edge.cli.commands.export.build_text import build_text
+from poyo_edge.cli.commands.build_text import build_text
 from poyo_edge.errors import (
     ArtifactError,
     BackendError,

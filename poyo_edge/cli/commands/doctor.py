@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from poyo_edge.cli.console import Console
 from poyo_edge.cli.shared import LOOK, Json, command
 from poyo_edge.cli.text import Values, pairs
@@ -34,8 +36,25 @@ def doctor_text(values: Values) -> str:
         install = [*install, f"note: {values['missing_backends']}"]
     machine = [pairs(about), *_accelerator_lines(values)]
     return "\n".join(
-        [*machine, "", pairs(packages), "", "backends", *backends, "", "to install", *install]
-    )
+        [*machine, "", pairs(packages), "", "backends", *backends, "", pairs(_tables(values)), "",
+         "to install", *install]
+    )  # fmt: skip
+
+
+def _tables(values: Values) -> dict[str, str]:
+    """Feeds, sinks, file formats and checkpoint layouts: what is there, and how to get the rest."""
+    tables = {"feeds": "feeds", "sinks": "sinks", "files": "formats"}
+    lines = {title: _offered(values[key]) for title, key in tables.items()}
+    exported = [row["name"] for row in values["layouts"] if row["exported"]]
+    refused = [row["name"] for row in values["layouts"] if not row["exported"]]
+    lines["layouts"] = f"{', '.join(sorted(exported))}; refused: {', '.join(sorted(refused))}"
+    return lines
+
+
+def _offered(rows: Sequence[Values]) -> str:
+    there = [row["name"] for row in rows if row["present"]]
+    missing = [f"{row['name']} ({row['install']})" for row in rows if not row["present"]]
+    return ", ".join(there) + f"; missing: {', '.join(missing)}" * bool(missing)
 
 
 def _accelerator_lines(values: Values) -> list[str]:

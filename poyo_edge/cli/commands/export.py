@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from poyo_edge.checkpoint.layouts import checkpoint_help
 from poyo_edge.cli.console import Console, program
 from poyo_edge.cli.shared import DEPLOY, DecodedBehavior, Json, Quiet, command, needs, split_to
 from poyo_edge.cli.text import Values, pairs, r2_text, table
@@ -14,7 +15,7 @@ from poyo_edge.cli.text import Values, pairs, r2_text, table
 
 @command(DEPLOY, example="poyo-edge export ckpt.pt -o model.poyo --output-scale 10")
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint that torch_brain wrote.")],
+    checkpoint: Annotated[Path, typer.Argument(help=checkpoint_help())],
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="The artifact; default CHECKPOINT.poyo, here."),

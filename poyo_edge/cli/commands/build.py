@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from poyo_edge.cli.commands.export.build_text import build_text
+from poyo_edge.cli.commands.build_text import build_text
 from poyo_edge.cli.console import Console, program
 from poyo_edge.cli.shared import (
     DEPLOY,

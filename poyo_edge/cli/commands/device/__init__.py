@@ -1,1 +1,0 @@
-"""Commands that run where the decoder runs; they need no torch."""

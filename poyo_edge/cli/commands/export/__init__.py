@@ -1,1 +1,0 @@
-"""From a checkpoint to an artifact that its devices can use."""

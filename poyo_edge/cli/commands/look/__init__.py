@@ -1,1 +1,0 @@
-"""Commands that say what something is, and how well it decodes."""
