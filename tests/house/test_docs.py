@@ -10,9 +10,15 @@ import numpy as np
 import pytest
 from helpers.paths import ROOT
 
+from poyo_edge.cli import app
 from poyo_edge.runtime import Decoder
 
-PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "SECURITY.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 
 
 def blocks_of(page: str) -> list[str]:
@@ -114,8 +120,15 @@ def test_links_between_pages_and_files_lead_somewhere(page: Path) -> None:
 
 
 def test_commands_in_the_docs_exist() -> None:
-    source = "\n".join(path.read_text() for path in (ROOT / "poyo_edge" / "cli").rglob("*.py"))
-    known = set(re.findall(r"^def ([a-z]+)\(", source, flags=re.MULTILINE))
+    known = {command.callback.__name__ for command in app.registered_commands if command.callback}
+    assert {"demo", "replay", "doctor"} <= known
     for page in PAGES:
         for command in re.findall(r"(?:^|`)poyo-edge ([a-z]+)", page.read_text(), re.MULTILINE):
             assert command in known, f"{page.name}: poyo-edge {command}"
+
+
+def test_the_page_of_stability_imports_what_it_calls_public() -> None:
+    pytest.importorskip("torch", reason="checkpoints need it")
+    pytest.importorskip("lightning", reason="training needs it")
+    (block,) = blocks_of("docs/stability.md")
+    exec(block, {})
