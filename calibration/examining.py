@@ -17,7 +17,7 @@ from poyo_edge.calibration.fit.labels import Labels
 from poyo_edge.calibration.fit.prior import Prior
 from poyo_edge.calibration.fit.search import Search
 from poyo_edge.metrics import r2_per_dim
-from poyo_edge.spec import JsonRecord
+from poyo_edge.records import JsonRecord
 
 _BIN_S = 0.01
 _ALIKE = 0.8

@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from poyo_edge.errors import RecordingError, UsageError
 from poyo_edge.files.writing import require_folder
-from poyo_edge.spec import JsonRecord, is_text
+from poyo_edge.records import JsonRecord, require_fields
 
 MAGIC = b"POYOJRN1"
 HEADER, SPIKES, DECODED, LABELS, EVENT = 0, 1, 2, 3, 4
@@ -52,14 +52,11 @@ class JournalHeader(JsonRecord):
     created: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("session_id", "behavior", "subject_id", "created"):
-            if not is_text(getattr(self, name)):
-                raise UsageError(f"{name}: expected text, got {getattr(self, name)!r:.80}")
+        require_fields(self)
         ids, rate = self.unit_ids, self.tick_rate_hz
-        if not isinstance(ids, tuple) or not all(map(is_text, ids)) or len(set(ids)) != len(ids):
+        if len(set(ids)) != len(ids):
             raise UsageError(f"unit_ids: expected unique names, got {ids!r:.80}")
-        number = isinstance(rate, (int, float)) and not isinstance(rate, bool)
-        if not number or not 0 < rate <= _MOST_HZ:
+        if not 0 < rate <= _MOST_HZ:
             raise UsageError(f"tick_rate_hz: expected ticks per second, got {rate!r:.80}")
 
 

@@ -3,69 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-import re
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from poyo_edge.errors import UsageError
+from poyo_edge.records import JsonRecord, is_number, require_fields
 
-T = TypeVar("T", bound="JsonRecord")
-_SURROGATE = re.compile("[\ud800-\udfff]")
 _MOST_LATENTS = 65536
-_MOST_LETTERS = 1 << 26
 _MOST = 1 << 16
 """Of any size of a model: some hundred times the largest published one."""
-
-
-def is_text(value: object) -> bool:
-    """Whether a value is text that any file and terminal can hold: no NUL, no half surrogates."""
-    return isinstance(value, str) and "\0" not in value and not _SURROGATE.search(value)
-
-
-def too_long(names: Sequence[str]) -> str:
-    """What is wrong with names that would fill the memory, "" when nothing is: numpy keeps them
-    in a table in which each takes as much room as the longest."""
-    longest = max(map(len, names), default=0)
-    much = len(names) * longest > _MOST_LETTERS
-    return f"{len(names)} names of up to {longest} letters" if much else ""
-
-
-class JsonRecord:
-    """Mixin for frozen dataclasses that are written to JSON and read back strictly."""
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields as a dict of JSON values (tuples become lists)."""
-        fields = dataclasses.asdict(self)  # type: ignore[call-overload]
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
-
-    @classmethod
-    def from_json(cls: type[T], values: Mapping[str, Any]) -> T:
-        """Build from a mapping.
-
-        Raises:
-            UsageError: an unknown key, a missing key, or a value that the class refuses.
-        """
-        if not isinstance(values, Mapping):
-            raise UsageError(f"{cls.__name__}: expected a mapping, got {type(values).__name__}")
-        fields = dataclasses.fields(cls)  # type: ignore[arg-type]
-        names = {f.name for f in fields}
-        required = {
-            f.name
-            for f in fields
-            if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-        }
-        unknown = sorted(set(values) - names)
-        missing = sorted(required - set(values))
-        if unknown or missing:
-            raise UsageError(
-                f"{cls.__name__}: unknown keys {unknown}, missing keys {missing}; "
-                f"expected keys {sorted(names)}"
-            )
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +35,7 @@ class ModelSpec(JsonRecord):
     latent_step_s: float = 0.125
 
     def __post_init__(self) -> None:
+        require_fields(self)
         for name in (
             "dim",
             "dim_head",
@@ -97,9 +45,9 @@ class ModelSpec(JsonRecord):
             "dim_out",
             "ffn_mult",
         ):
-            _require_int(name, getattr(self, name), minimum=1)
-        _require_int("depth", self.depth, minimum=0)
-        _require_int("rotating_pairs", self.rotating_pairs, minimum=1)
+            _require_size(name, getattr(self, name), minimum=1)
+        _require_size("depth", self.depth, minimum=0)
+        _require_size("rotating_pairs", self.rotating_pairs, minimum=1)
         if self.dim_head % 2 or 2 * self.rotating_pairs > self.dim_head:
             raise UsageError(
                 f"dim_head: expected an even number >= 2 * rotating_pairs "
@@ -107,7 +55,7 @@ class ModelSpec(JsonRecord):
             )
         for name in ("window_s", "latent_step_s"):
             value = getattr(self, name)
-            if not isinstance(value, (int, float)) or not math.isfinite(value) or value <= 0:
+            if value <= 0:
                 raise UsageError(f"{name}: expected seconds > 0, got {value!r}")
         if self.latent_step_s > self.window_s:
             raise UsageError(
@@ -136,8 +84,8 @@ class ModelSpec(JsonRecord):
         return float(self.window_s)
 
 
-def _require_int(name: str, value: object, *, minimum: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not minimum <= value <= _MOST:
+def _require_size(name: str, value: int, *, minimum: int) -> None:
+    if not minimum <= value <= _MOST:
         raise UsageError(f"{name}: expected an integer from {minimum} to {_MOST}, got {value!r}")
 
 
@@ -155,9 +103,7 @@ class OutputScale(JsonRecord):
     def __post_init__(self) -> None:
         for name in ("scale", "offset"):
             values = getattr(self, name)
-            if not values or not all(
-                isinstance(v, (int, float)) and math.isfinite(v) for v in values
-            ):
+            if not values or not all(map(is_number, values)):
                 raise UsageError(f"{name}: expected finite numbers, got {values!r}")
         if any(v == 0 for v in self.scale):
             raise UsageError(f"scale: expected numbers other than 0, got {self.scale!r}")

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from poyo_edge.metrics import r2_per_dim
-from poyo_edge.spec import JsonRecord
+from poyo_edge.records import AnyFloat, JsonRecord
 
 Float64 = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -24,11 +24,11 @@ class Point(JsonRecord):
     """One judgement of all folds."""
 
     step: int
-    loss: float | None
+    loss: AnyFloat | None
     """Mean loss of the steps since the last judgement; None before the first step."""
-    r2: float
+    r2: AnyFloat
     """Of all held-out samples together, mean over dimensions."""
-    r2_per_dim: tuple[float, ...]
+    r2_per_dim: tuple[AnyFloat, ...]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -12,7 +12,7 @@ from poyo_edge.artifact.onnx_guard import require_plain_onnx
 from poyo_edge.errors import ArtifactError, UsageError
 from poyo_edge.files.tensors import read_file
 from poyo_edge.files.writing import own_folder, sha256_bytes, write_bytes
-from poyo_edge.spec import is_text
+from poyo_edge.records import record_from, require_fields
 
 FOLDER, PLAN, UNIT = "build", "plan.json", "poyo-edge-build.service"
 SCHEMA = "poyo-edge/build-plan/1"
@@ -40,19 +40,9 @@ class BuildPlan:
     unsettled: list[str]
 
     def __post_init__(self) -> None:
-        texts = (self.core_sha256, self.precision, self.graph_sha256, self.target)
-        lists = (self.settled, self.unsettled)
-        right = (
-            all(map(is_text, texts))
-            and type(self.n_units) is int
-            and isinstance(self.graphs, dict)
-            and all(map(is_text, self.graphs.values()))
-            and isinstance(self.prepared, dict)
-            and all(isinstance(part, list) and all(map(is_text, part)) for part in lists)
-            and self.precision.isalnum()
-        )
-        if not right:
-            raise UsageError("plan: expected one with its types, got others")
+        require_fields(self)
+        if not self.precision.isalnum():
+            raise UsageError(f"precision: expected letters and digits, got {self.precision!r:.80}")
 
     def save(self, artifact: Path, graph: bytes) -> None:
         """Write the graph and, once it is there, the plan that vouches for it.
@@ -108,7 +98,7 @@ def read_plan(artifact: Path) -> BuildPlan | None:
         schema, checksum = values.pop("schema"), values.pop("checksum")
         if schema != SCHEMA or checksum != _checksum(values):
             raise ValueError(f"schema {schema!r}, or a checksum that does not hold")
-        return BuildPlan(**values)
+        return record_from(BuildPlan, values)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as problem:
         raise ArtifactError(
             path, "contents", expected="a build plan", got=str(problem), do=_REPEAT

@@ -14,9 +14,9 @@ from poyo_edge.errors import CheckFailedError
 from poyo_edge.export.parity.meter import Meter, Progress
 from poyo_edge.export.parity.windows import Window, feeds, synthetic_windows
 from poyo_edge.model import POYO, RotaryTimeEmbedding
+from poyo_edge.records import JsonRecord
 from poyo_edge.runtime.backends import Backend
 from poyo_edge.runtime.constants import SessionConstants
-from poyo_edge.spec import JsonRecord
 from poyo_edge.tokens import latent_tokens, window_tokens
 
 TOLERANCE_SD = 1e-5

@@ -18,9 +18,10 @@ from poyo_edge.export.parity.windows import (
 )
 from poyo_edge.metrics import r2_per_dim
 from poyo_edge.recording import Recording
+from poyo_edge.records import JsonRecord
 from poyo_edge.runtime.backends import Backend
 from poyo_edge.runtime.constants import SessionConstants
-from poyo_edge.spec import JsonRecord, ModelSpec, OutputScale
+from poyo_edge.spec import ModelSpec, OutputScale
 
 LIMIT_SD = {"fp32": 1e-3, "fp16": 0.03, "bf16": 0.1}
 """Largest root mean square error, in sd of the output. The square of it is the R² that an error

@@ -17,8 +17,8 @@ from poyo_edge.errors import CheckFailedError
 from poyo_edge.export.parity.windows import Float32, Window, predict
 from poyo_edge.export.precision.emulation import EmulatedBackend
 from poyo_edge.export.precision.mixed import Island, mixed_precision
+from poyo_edge.records import JsonRecord
 from poyo_edge.runtime.constants import SessionConstants
-from poyo_edge.spec import JsonRecord
 
 TIME = Island(
     name="time",

@@ -18,7 +18,7 @@ import onnx_ir as ir
 
 from poyo_edge.errors import CheckFailedError, UsageError
 from poyo_edge.export.precision.operators import check_operators
-from poyo_edge.spec import JsonRecord
+from poyo_edge.records import JsonRecord
 
 MOVES = frozenset(
     ("Concat", "Gather", "Neg", "Pad", "Reshape", "Slice", "Split", "Transpose", "Unsqueeze")

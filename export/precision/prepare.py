@@ -21,7 +21,7 @@ from poyo_edge.export.precision.operator_table import VERSIONS
 from poyo_edge.export.precision.operators import require_operators
 from poyo_edge.export.precision.rounding import LayerError, layer_errors
 from poyo_edge.runtime.backends.ort_cpu import OrtCpuBackend
-from poyo_edge.spec import JsonRecord
+from poyo_edge.records import JsonRecord
 
 _MOST_SPIKES = 1000
 """Windows that rounding is measured on; more spikes change its cost, not its size."""

@@ -11,8 +11,8 @@ import onnx
 
 from poyo_edge.export.parity.windows import Window, feeds
 from poyo_edge.export.precision.emulation import EXACT, emulated, open_session, rounded_values
+from poyo_edge.records import JsonRecord
 from poyo_edge.runtime.constants import SessionConstants
-from poyo_edge.spec import JsonRecord
 
 SMALLEST_NORMAL = {"fp16": 2.0**-14, "bf16": 2.0**-126}
 

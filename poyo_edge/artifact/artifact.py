@@ -28,7 +28,8 @@ from poyo_edge.artifact.session import Session, read_header
 from poyo_edge.errors import ArtifactError, UsageError
 from poyo_edge.files import tensors
 from poyo_edge.files.writing import safe_name, sha256_bytes
-from poyo_edge.spec import JsonRecord, ModelSpec, OutputScale
+from poyo_edge.records import FieldError, JsonRecord, record_from, require_fields
+from poyo_edge.spec import ModelSpec, OutputScale
 
 SCHEMA = "poyo-edge/artifact"
 SCHEMA_VERSION = 1
@@ -44,15 +45,6 @@ SESSIONS = "sessions"
 _REQUIRED = (CORE, ADAPT, WEIGHTS, PRIOR, GOLDEN)
 _FEED, _EXPECTED = "adapt.feed.", "adapt.expected."
 _FILE_NAME = re.compile(r"(sessions/)?[A-Za-z0-9_-][A-Za-z0-9._-]*")
-_KINDS = {
-    "name": str,
-    "behavior": str,
-    "core_hash": str,
-    "created": str,
-    "max_spikes": int,
-    "source": dict,
-    "tools": dict,
-}
 _REPAIR = "copy the whole artifact again or export it again"
 
 
@@ -64,8 +56,7 @@ class FileRecord(JsonRecord):
     size: int
 
     def __post_init__(self) -> None:
-        if not isinstance(self.sha256, str) or not isinstance(self.size, int):
-            raise UsageError(f"files: expected sha256 and size, got {self.sha256!r}, {self.size!r}")
+        require_fields(self)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -313,35 +304,27 @@ def _manifest(file: Path, values: dict[str, Any]) -> Manifest:
             file, "checksum", expected=f"{recorded!s:.12}", got=checksum[:12], do=_REPAIR
         )
     try:
-        values["spec"] = ModelSpec.from_json(values["spec"])
-        values["output"] = OutputScale.from_json(values["output"])
-        values["output"].arrays(values["spec"].dim_out)
-        records = values["files"].items()
-        values["files"] = {name: FileRecord.from_json(record) for name, record in records}
-    except (UsageError, TypeError, AttributeError, OverflowError) as problem:
+        manifest = record_from(Manifest, values)
+        manifest.output.arrays(manifest.spec.dim_out)
+    except FieldError as problem:
+        raise ArtifactError(
+            file, problem.place, expected=problem.expected, got=problem.got, do=_REPAIR
+        ) from None
+    except UsageError as problem:
         raise ArtifactError(
             file, "contents", expected="a valid manifest", got=str(problem), do=_REPAIR
         ) from problem
-    for name, kind in _KINDS.items():
-        if type(values[name]) is not kind:
-            raise ArtifactError(
-                file,
-                name,
-                expected=f"a value of type {kind.__name__}",
-                got=values[name],
-                do=_REPAIR,
-            )
-    notes = values["source"].get("notes", [])
+    notes = manifest.source.get("notes", [])
     if not isinstance(notes, list):
         raise ArtifactError(
             file, "source", expected="notes in a list", got=f"{notes!r:.80}", do=_REPAIR
         )
-    if values["max_spikes"] < 1:
+    if manifest.max_spikes < 1:
         raise ArtifactError(
-            file, "max_spikes", expected="an integer >= 1", got=values["max_spikes"], do=_REPAIR
+            file, "max_spikes", expected="an integer >= 1", got=manifest.max_spikes, do=_REPAIR
         )
-    unsafe = [name for name in values["files"] if not _FILE_NAME.fullmatch(name)]
-    missing = [name for name in _REQUIRED if name not in values["files"]]
+    unsafe = [name for name in manifest.files if not _FILE_NAME.fullmatch(name)]
+    missing = [name for name in _REQUIRED if name not in manifest.files]
     if unsafe or missing:
         raise ArtifactError(
             file,
@@ -350,7 +333,7 @@ def _manifest(file: Path, values: dict[str, Any]) -> Manifest:
             got=f"unsafe {unsafe}, missing {missing}",
             do=_REPAIR,
         )
-    return Manifest(**values)
+    return manifest
 
 
 def _checksum(values: Mapping[str, Any]) -> str:

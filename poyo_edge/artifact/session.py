@@ -20,7 +20,7 @@ from poyo_edge.errors import SessionError, UsageError
 from poyo_edge.files import tensors
 from poyo_edge.files.magic import HDF5_MAGIC
 from poyo_edge.files.writing import sha256_bytes, write_bytes
-from poyo_edge.spec import JsonRecord, is_text, too_long
+from poyo_edge.records import FieldError, JsonRecord, in_words, too_long
 
 SCHEMA = "poyo-edge/session"
 SCHEMA_VERSION = 2
@@ -30,6 +30,7 @@ _HEADER_KEY = "poyo_edge"
 _MAX_BYTES = 256 << 20
 _MOST = 1e15
 """No number in a header is larger."""
+_IDS = "unique unit ids, at least one"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,24 +205,23 @@ def _header(path: str | Path, metadata: dict[str, str]) -> SessionHeader:
         )
     try:
         header = SessionHeader.from_json(values)
+    except FieldError as problem:
+        expected, got = in_words(problem.hint), problem.got
+        if problem.place == "unit_ids":
+            ids = values["unit_ids"]
+            expected, got = _IDS, f"{tuple(ids) if isinstance(ids, list) else ids!r:.80}"
+        raise SessionError(path, problem.place, expected=expected, got=got, do=do) from None
     except UsageError as problem:
         raise SessionError(
             path, "header", expected="the fields of a session", got=str(problem), do=do
         ) from problem
-    for name in ("session_id", "core_hash", "checksum", "method", "created"):
-        value = getattr(header, name)
-        if not is_text(value):
-            raise SessionError(path, name, expected="a string", got=f"{value!r:.80}", do=do)
     for name in ("labelled_s", "steps", "r2_heldout"):
         value = getattr(header, name)
-        if value is not None and (type(value) not in (int, float) or not abs(value) < _MOST):
+        if value is not None and not abs(value) < _MOST:
             raise SessionError(path, name, expected="a number", got=f"{value!r:.80}", do=do)
     ids = header.unit_ids
-    names = isinstance(ids, tuple) and all(is_text(unit_id) for unit_id in ids)
-    if not names or not ids or len(set(ids)) != len(ids):
-        raise SessionError(
-            path, "unit_ids", expected="unique unit ids, at least one", got=f"{ids!r:.80}", do=do
-        )
+    if not ids or len(set(ids)) != len(ids):
+        raise SessionError(path, "unit_ids", expected=_IDS, got=f"{ids!r:.80}", do=do)
     long = too_long(ids)
     if long:
         raise SessionError(path, "unit_ids", expected="ids of sensible length", got=long, do=do)

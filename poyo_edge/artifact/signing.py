@@ -7,6 +7,7 @@ record of an allowed CPU precision. These have checks of their own (see SECURITY
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import stat
@@ -17,13 +18,13 @@ from poyo_edge.artifact.artifact import Artifact, Manifest
 from poyo_edge.errors import MissingExtraError, SignatureError, UsageError
 from poyo_edge.files.tensors import read_file
 from poyo_edge.files.writing import require_folder, sha256_bytes, write_bytes
+from poyo_edge.records import JsonRecord
 
 SIGNATURE = "signature.json"
 """Beside the manifest, which cannot list it."""
 SCHEMA = "poyo-edge/signature/1"
 _ALGORITHM = "ed25519"
 _MOST_BYTES = 1 << 16
-_KEYS = {"schema", "algorithm", "public_key", "signature"}
 
 
 def new_key(path: str | Path) -> Path:
@@ -75,13 +76,14 @@ def sign(artifact: str | Path, key: str | Path) -> str:
     private = _private_key(Path(key))
     opened = Artifact.open(artifact)
     public = _raw(private.public_key())
-    values = {
-        "schema": SCHEMA,
-        "algorithm": _ALGORITHM,
-        "public_key": public.hex(),
-        "signature": private.sign(signed_bytes(opened.manifest)).hex(),
-    }
-    write_bytes(opened.path / SIGNATURE, (json.dumps(values, indent=1) + "\n").encode())
+    record = _Signature(
+        schema=SCHEMA,
+        algorithm=_ALGORITHM,
+        public_key=public.hex(),
+        signature=private.sign(signed_bytes(opened.manifest)).hex(),
+    )
+    text = json.dumps(record.to_json(), indent=1) + "\n"
+    write_bytes(opened.path / SIGNATURE, text.encode())
     return fingerprint(public)
 
 
@@ -143,17 +145,27 @@ def fingerprint(public_key: bytes) -> str:
     return sha256_bytes(public_key)[:16]
 
 
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class _Signature(JsonRecord):
+    """The file beside the manifest; key and signature in hexadecimal."""
+
+    schema: str
+    algorithm: str
+    public_key: str
+    signature: str
+
+
 def _signature(path: Path) -> tuple[bytes, bytes]:
     """Public key and signature of the file, of the right lengths."""
     data = read_file(path, SignatureError, _MOST_BYTES)
     try:
-        values = json.loads(data)
-        if set(values) != _KEYS or values["schema"] != SCHEMA or values["algorithm"] != _ALGORITHM:
+        record = _Signature.from_json(json.loads(data))
+        if (record.schema, record.algorithm) != (SCHEMA, _ALGORITHM):
             raise ValueError
-        key, signature = bytes.fromhex(values["public_key"]), bytes.fromhex(values["signature"])
+        key, signature = bytes.fromhex(record.public_key), bytes.fromhex(record.signature)
         if (len(key), len(signature)) != (32, 64):
             raise ValueError
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except (ValueError, RecursionError):
         raise SignatureError(
             path,
             "contents",

@@ -18,7 +18,8 @@ from poyo_edge.checkpoint.foreign import Foreign
 from poyo_edge.checkpoint.keys import OMEGA, SESSION_TABLE, UNIT_TABLE, VOCAB_KEYS
 from poyo_edge.errors import CheckpointError, UsageError
 from poyo_edge.model import NOT_AVAILABLE, RotaryTimeEmbedding
-from poyo_edge.spec import ModelSpec, is_text
+from poyo_edge.records import is_text
+from poyo_edge.spec import ModelSpec
 
 Shape = tuple[int, ...]
 OmegaFormula = Literal["v0.1.0", "v0.1.1+", "custom"]

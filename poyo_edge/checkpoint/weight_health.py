@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from poyo_edge.spec import JsonRecord
+from poyo_edge.records import JsonRecord
 
 DEAD_RMS = 1e-5
 """A matrix whose entries have a smaller root mean square passes on nothing."""

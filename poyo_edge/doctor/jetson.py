@@ -13,8 +13,8 @@ import re
 import sys
 from pathlib import Path
 
+from poyo_edge.records import JsonRecord
 from poyo_edge.runtime.backends.machine import Machine, l4t_version
-from poyo_edge.spec import JsonRecord
 from poyo_edge.targets import (
     INSTALL_CUDA_PYTHON,
     NEWEST_TENSORRT,

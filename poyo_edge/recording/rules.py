@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from poyo_edge.errors import RecordingError
-from poyo_edge.spec import too_long
+from poyo_edge.records import too_long
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]

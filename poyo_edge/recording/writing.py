@@ -22,7 +22,7 @@ from poyo_edge.recording.rules import (
     checked_unit_ids,
     refuse,
 )
-from poyo_edge.spec import is_text
+from poyo_edge.records import is_text
 
 _MOST_S = 10_000_000
 """A third of a year: the index has an entry for each second."""

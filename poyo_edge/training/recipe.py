@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from poyo_edge.errors import UsageError
-from poyo_edge.spec import JsonRecord, ModelSpec, OutputScale
+from poyo_edge.records import JsonRecord
+from poyo_edge.spec import ModelSpec, OutputScale
 
 OPTIMIZERS = ("adamw", "sparse-lamb")
 PRECISIONS = ("32-true", "bf16-mixed")
@@ -61,7 +60,7 @@ class Source(JsonRecord):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
+class Recipe(JsonRecord):
     """How a model is trained."""
 
     about: str = ""
@@ -205,13 +204,6 @@ class Recipe:
     def world_size(self) -> int:
         """Processes that train together."""
         return self.devices * self.nodes
-
-    def to_json(self) -> dict[str, Any]:
-        """All values as JSON values."""
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        values["spec"] = self.spec.to_json()
-        values["data"] = {name: source.to_json() for name, source in self.data.items()}
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
 
 def check_spec(spec: ModelSpec) -> None:

@@ -9,14 +9,13 @@ import copy
 import dataclasses
 import difflib
 import sys
-import types
-import typing
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from poyo_edge.errors import MissingExtraError, UsageError
+from poyo_edge.records import FieldError, checked, field_hints, in_words, optional
 from poyo_edge.spec import ModelSpec
 from poyo_edge.training.recipe import Recipe, Source
 
@@ -172,7 +171,7 @@ def _checked(
     without: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The values of a table, with the types of the class that they are for."""
-    hints = typing.get_type_hints(owner)
+    hints = field_hints(owner)
     names = [f.name for f in dataclasses.fields(owner) if f.name not in without]
     for key in values:
         if key not in names:
@@ -186,32 +185,24 @@ def _checked(
 
 
 def _converted(where: str, value: Any, hint: Any) -> Any:
-    kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    if types.NoneType in kinds and value in ("none", "", []):
+    try:
+        return checked(hint, _meant_by(value, hint), where)
+    except FieldError as problem:
+        raise UsageError(
+            f"{problem.place}: expected {in_words(problem.hint)}, got {problem.value!r}"
+        ) from None
+
+
+def _meant_by(value: Any, hint: Any) -> Any:
+    """What people may write in place of a value: "none" for None, integers for numbers."""
+    kind, may_be_none = optional(hint)
+    if may_be_none and value in ("none", "", []):
         return None
-    for kind in kinds:
-        origin = typing.get_origin(kind)
-        if origin is tuple and isinstance(value, list):
-            inner = typing.get_args(kind)
-            if Ellipsis not in inner and len(inner) != len(value):
-                raise UsageError(f"{where}: expected {len(inner)} values, got {value!r}")
-            return tuple(_converted(where, item, inner[0]) for item in value)
-        if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-            return float(value)
-        if kind is int and isinstance(value, int) and not isinstance(value, bool):
-            return value
-        if (kind in (str, bool) and isinstance(value, kind)) or (
-            origin is not None and issubclass(origin, Mapping) and isinstance(value, dict)
-        ):
-            return value
-    name = getattr(kinds[0], "__name__", str(kinds[0]))
-    raise UsageError(f"{where}: expected {_KINDS.get(name, 'a list')}, got {value!r}")
-
-
-_KINDS = {
-    "float": "a number", "int": "an integer", "str": "text", "Mapping": "a table",
-    "bool": "true or false",
-}  # fmt: skip
+    if kind is float and type(value) is int:
+        return float(value)
+    if get_origin(kind) is tuple and isinstance(value, list):
+        return [_meant_by(item, get_args(kind)[0]) for item in value]
+    return value
 
 
 def _meant(name: str, known: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from poyo_edge.spec import JsonRecord
+from poyo_edge.records import JsonRecord
 
 L4T_FILE = Path("/etc/nv_tegra_release")
 _MAJOR, _MINOR = 75, 76

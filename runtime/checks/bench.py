@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from poyo_edge.errors import UsageError
+from poyo_edge.records import JsonRecord
 from poyo_edge.runtime.constants import SessionConstants
 from poyo_edge.runtime.core import Core
-from poyo_edge.spec import JsonRecord
 
 SPIKE_COUNTS = (0, 250, 1000, 4000, 8000)
 MOST_REPEATS = 1_000_000

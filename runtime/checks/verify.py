@@ -11,10 +11,10 @@ from poyo_edge.artifact import ADAPT, CORE, SESSIONS, Artifact, Golden
 from poyo_edge.artifact.signing import require_signed
 from poyo_edge.errors import PoyoEdgeError, SignatureError
 from poyo_edge.runtime.backends import BACKENDS, BEHIND, list_backends, open_ort_cpu
+from poyo_edge.records import JsonRecord
 from poyo_edge.runtime.backends.machine import this_machine
 from poyo_edge.runtime.backends.trt.engines import ENGINES, EngineStore
 from poyo_edge.runtime.core import Core
-from poyo_edge.spec import JsonRecord
 
 WORST_SD = {"fp32": 1e-2, "fp16": 0.3, "bf16": 2.0}
 """Largest error of one value on a GPU, in sd of the output: enough to notice a broken kernel."""

@@ -37,7 +37,7 @@ class Row(NamedTuple):
     """Packages beyond numpy and the standard library."""
 
 
-GROUND = "errors faces tables metrics spec targets tokens wiener figures"
+GROUND = "errors faces tables metrics spec targets tokens wiener figures records"
 _FILES = "files recording artifact"
 _DEVICE = "runtime runtime.backends runtime.backends.ov runtime.backends.trt"
 HOUSE = {
@@ -45,6 +45,7 @@ HOUSE = {
     "poyo_edge": Row(),
     "errors": Row(),
     "faces": Row(),
+    "records": Row(),
     "tables": Row(),
     "metrics": Row(),
     "spec": Row(),

@@ -11,11 +11,12 @@ import json
 import logging
 import math
 from pathlib import Path
+from typing import Any
 
 from poyo_edge.errors import ArtifactError, UsageError
 from poyo_edge.files.tensors import read_file
 from poyo_edge.files.writing import own_folder, write_bytes
-from poyo_edge.spec import JsonRecord
+from poyo_edge.records import AnyFloat, JsonRecord, require_fields
 
 _log = logging.getLogger(__name__)
 FILE = Path("cpu", "precision.json")
@@ -36,20 +37,17 @@ class CpuPrecision(JsonRecord):
     precision: str
     recording: str
     n_windows: int
-    r2_fp32: float
-    r2: float
+    r2_fp32: AnyFloat
+    r2: AnyFloat
     """Of the lower precision, on the same windows."""
     speedup: float
     """How many times faster than ONNX Runtime in FP32, where it was measured."""
-    ranges: dict[str, float] = dataclasses.field(default_factory=dict)
-    """For INT8: name of a weight → largest value that it was multiplied with in calibration."""
+    ranges: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """For INT8: name of a weight → largest value that it was multiplied with in calibration, a
+    float >= 0."""
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value, kind = getattr(self, field.name), str(field.type)
-            kinds = {"str": (str,), "int": (int,), "float": (int, float)}.get(kind, (dict,))
-            if not isinstance(value, kinds):
-                raise UsageError(f"{field.name}: expected {kind}, got {value!r}")
+        require_fields(self)
         for name, reach in self.ranges.items():
             if not isinstance(reach, float) or not math.isfinite(reach) or reach < 0:
                 raise UsageError(f"ranges: {name}: expected a number >= 0, got {reach!r}")

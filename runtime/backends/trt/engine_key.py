@@ -7,8 +7,8 @@ import json
 
 from poyo_edge.errors import UsageError
 from poyo_edge.files.writing import sha256_bytes
+from poyo_edge.records import JsonRecord, require_fields
 from poyo_edge.runtime.backends.machine import Machine
-from poyo_edge.spec import JsonRecord, is_text
 
 _MOST = 1 << 31
 
@@ -38,16 +38,12 @@ class EngineKey(JsonRecord):
     flags: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if field.type == "int":
-                right = type(value) is int and 0 < value < _MOST
-            elif field.type == "str":
-                right = is_text(value)
-            else:
-                right = isinstance(value, tuple) and all(map(is_text, value))
-            if not right:
-                raise UsageError(f"{field.name}: expected {field.type}, got {value!r:.80}")
+        require_fields(self)
+        for name in ("n_spikes", "n_units"):
+            if not 0 < getattr(self, name) < _MOST:
+                raise UsageError(
+                    f"{name}: expected an integer from 1 to {_MOST - 1}, got {getattr(self, name)}"
+                )
 
     @property
     def name(self) -> str:

@@ -18,9 +18,9 @@ from typing import Any
 from poyo_edge.errors import ArtifactError, BackendError, UsageError
 from poyo_edge.files.tensors import read_file
 from poyo_edge.files.writing import own_folder, sha256_bytes, write_bytes
+from poyo_edge.records import record_from, require_fields
 from poyo_edge.runtime.backends.machine import Machine
 from poyo_edge.runtime.backends.trt.engine_key import EngineKey
-from poyo_edge.spec import is_text
 from poyo_edge.targets import build_command
 
 ENGINES = "engines"
@@ -56,15 +56,7 @@ class EngineRecord:
     created: str
 
     def __post_init__(self) -> None:
-        right = (
-            is_text(self.sha256)
-            and is_text(self.created)
-            and type(self.size) is int
-            and type(self.build_s) in (int, float)
-            and isinstance(self.parity, (dict, type(None)))
-        )
-        if not right:
-            raise UsageError("engine: expected a record with its types, got others")
+        require_fields(self)
 
     def to_json(self) -> dict[str, Any]:
         """JSON values, with a checksum of them."""
@@ -270,14 +262,14 @@ def _read_record(path: Path) -> EngineRecord:
         checksum = values.pop("checksum")
         if checksum != _checksum(values):
             raise ValueError("a checksum that does not hold")
-        key = EngineKey.from_json(values.pop("key"))
-        record = EngineRecord(key=key, **values)
+        record = record_from(EngineRecord, values)
     except ArtifactError:
         raise
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as problem:
         raise ArtifactError(
             path, "contents", expected="the record of an engine", got=str(problem), do=do
         ) from problem
+    key = record.key
     if key.flavour not in FLAVOURS:
         _refuse(path, "flavour", f"one of {list(FLAVOURS)}", repr(key.flavour), do)
     if path.stem != key.name:
