@@ -17,6 +17,7 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
+from poyo_edge.core_inputs import PER_SESSION
 from poyo_edge.errors import UsageError
 from poyo_edge.spec import ModelSpec
 from poyo_edge.tokens import TOKEN_END, TOKEN_SPIKE, TOKEN_START
@@ -55,7 +56,7 @@ class SessionConstants:
 
     def feeds(self) -> dict[str, Float32]:
         """Name → array, as the core's graph names its inputs."""
-        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return {name: getattr(self, name) for name in PER_SESSION}
 
 
 def session_constants(

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from poyo_edge.artifact import ADAPT, Artifact
 from poyo_edge.calibration.fit.labels import Labels
+from poyo_edge.core_inputs import SPIKES, no_spikes
 from poyo_edge.errors import ArtifactError, BackendError
 from poyo_edge.runtime.backends import open_ort_cpu
 from poyo_edge.runtime.core import Core
@@ -80,7 +81,7 @@ class Adapter:
         for first in range(0, len(batch["spike_unit"]), _LEARNED_AT_ONCE):
             part = {k: v[first : first + _LEARNED_AT_ONCE] for k, v in batch.items()}
             width = int(part["spike_mask"].sum(1).max(initial=0))
-            part |= {k: part[k][:, :width] for k in ("spike_unit", "spike_time", "spike_mask")}
+            part |= {name: part[name][:, :width] for name in SPIKES}
             try:
                 found = self._session.run(_OUTPUTS, {**part, **tables})
             except Exception as problem:
@@ -133,19 +134,10 @@ class Adapter:
         at = first[:, None] + np.arange(int((last - first).max(initial=0)))
         mask = at < last[:, None]
         at = np.where(mask, at, 0)
-        if not len(labels.spike_times):
-            return _no_spikes(len(ends))
-        time = relative_times(labels.spike_times[at], starts[:, None], self.window_s)
-        return {
-            "spike_unit": np.where(mask, labels.spike_rows[at], 0).astype(np.int32),
-            "spike_time": np.where(mask, time, 0).astype(np.float32),
-            "spike_mask": mask,
-        }
-
-
-def _no_spikes(count: int) -> Feeds:
-    return {
-        "spike_unit": np.empty((count, 0), np.int32),
-        "spike_time": np.empty((count, 0), np.float32),
-        "spike_mask": np.empty((count, 0), np.bool_),
-    }
+        spikes = no_spikes(*at.shape)
+        if len(labels.spike_times):
+            time = relative_times(labels.spike_times[at], starts[:, None], self.window_s)
+            np.copyto(spikes["spike_unit"], labels.spike_rows[at], "same_kind", where=mask)
+            np.copyto(spikes["spike_time"], time, "same_kind", where=mask)
+            np.copyto(spikes["spike_mask"], mask)
+        return spikes

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from poyo_edge.artifact import CORE, CORE_ORT_CPU, Artifact
+from poyo_edge.core_inputs import one_window
 from poyo_edge.errors import BackendError, MissingExtraError, UsageError
 from poyo_edge.export.engines.cpu import approve_precision
 from poyo_edge.export.engines.engine_build import EngineBuild, Progress
@@ -355,8 +356,7 @@ class _Job:
         return [source for source in TABLES if source.tensorrt in found]
 
     def _fix(self, graph: bytes, size: int) -> bytes:
-        axes = {"batch": 1, "n_spikes": size, "n_units": self.n_units, "n_queries": 1}
-        return fix_axes(graph, axes)
+        return fix_axes(graph, one_window(size, self.n_units))
 
     def _trial(self) -> Trial:
         manifest = self.artifact.manifest

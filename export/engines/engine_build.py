@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from poyo_edge.core_inputs import one_window
 from poyo_edge.errors import ArtifactError, BackendError, CheckFailedError
 from poyo_edge.export.engines.builder import BuildSettings, BuiltEngine, Progress, build_engine
 from poyo_edge.export.engines.static_shapes import fix_axes
@@ -157,8 +158,7 @@ class EngineBuild:
     ) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
         keys, graphs = {}, {}
         for size in self.wanted.buckets:
-            axes = {"batch": 1, "n_spikes": size, "n_units": self.wanted.n_units, "n_queries": 1}
-            graphs[size] = fix_axes(graph, axes)
+            graphs[size] = fix_axes(graph, one_window(size, self.wanted.n_units))
             keys[size] = self._key(size, sha256_bytes(graphs[size]))
         damaged = self.store.drop_damaged()
         self.notes += [f"removed, and built again if wanted: {problem}" for problem in damaged]

@@ -21,7 +21,8 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from poyo_edge.export.graph.core import OPSET, CoreWriter, Rotation, checked_model, float_input
+from poyo_edge.core_inputs import INPUTS, OUTPUTS, PER_WINDOW
+from poyo_edge.export.graph.core import OPSET, CoreWriter, Rotation, checked_model, graph_input
 from poyo_edge.export.graph.fold import FoldedWeights, Norm
 from poyo_edge.export.graph.gradient import Gradients, GradientWriter
 from poyo_edge.runtime.constants import LAYER_NORM_EPS, rotation
@@ -54,10 +55,10 @@ class AdaptWriter(GradientWriter, CoreWriter):
     def __init__(self, folded: FoldedWeights) -> None:
         super().__init__(folded)
         spec = self.spec
-        self.unit_embedding = self.variable(float_input("unit_embedding", ["n_units", spec.dim]))
-        self.session_embedding = self.variable(float_input("session_embedding", [spec.dim]))
-        self.target = float_input("target", ["batch", "n_queries", spec.dim_out])
-        self.target_weight = float_input("target_weight", ["batch", "n_queries"])
+        self.unit_embedding = self.variable(graph_input("unit_embedding", ["n_units", spec.dim]))
+        self.session_embedding = self.variable(graph_input("session_embedding", [spec.dim]))
+        self.target = graph_input("target", OUTPUTS["prediction"].shape(spec))
+        self.target_weight = graph_input("target_weight", INPUTS["query_time"].shape(spec))
 
     def write(self) -> ir.Graph:
         """The graph of loss and gradients."""
@@ -65,9 +66,8 @@ class AdaptWriter(GradientWriter, CoreWriter):
         self.boundary_lse, self.boundary_value = self.boundary()
         self.session_query = self.session_embedding
         variables = [self.unit_embedding, self.session_embedding]
-        spikes = [self.spike_unit, self.spike_time, self.spike_mask]
-        labels = [self.query_time, self.target, self.target_weight]
-        inputs = [*spikes, *labels, *variables]
+        window = [self.inputs[name] for name in PER_WINDOW]
+        inputs = [*window, self.target, self.target_weight, *variables]
         prediction = self.predict()
         loss, seed = self.loss(prediction)
         outputs = [loss]

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 
+from poyo_edge.core_inputs import INPUTS, OUTPUTS
 from poyo_edge.errors import CheckFailedError
 from poyo_edge.export.graph.fold import FeedForwardWeights, FoldedWeights, LayerWeights, Norm
 from poyo_edge.export.graph.ops import GraphWriter
@@ -28,7 +30,6 @@ IR_VERSION = 8
 MASK_FILL = 6.0e4
 """How far a padded spike's score is lowered: finite, and representable in FP16."""
 
-_FLOAT, _INT32, _BOOL = ir.DataType.FLOAT, ir.DataType.INT32, ir.DataType.BOOL
 Matrix = npt.NDArray[np.float32]
 Linear = tuple[Matrix, Matrix]
 Rotation = tuple[ir.Value, ir.Value]
@@ -70,28 +71,22 @@ class CoreWriter(GraphWriter):
         super().__init__()
         self.folded = folded
         self.spec = folded.spec
-        heads, latents, dim_head = self.spec.cross_heads, self.spec.n_latents, self.spec.dim_head
-        self.spike_unit = _input("spike_unit", _INT32, ["batch", "n_spikes"])
-        self.spike_time = float_input("spike_time", ["batch", "n_spikes"])
-        self.spike_mask = _input("spike_mask", _BOOL, ["batch", "n_spikes"])
-        self.unit_kv = float_input("unit_kv", ["n_units", 2 * heads * dim_head])
-        self.boundary_lse = float_input("boundary_lse", [heads, latents])
-        self.boundary_value = float_input("boundary_value", [heads, latents, dim_head])
-        self.session_query = float_input("session_query", [self.spec.dim])
-        self.query_time = float_input("query_time", ["batch", "n_queries"])
+        self.inputs = {
+            name: graph_input(name, array.shape(self.spec), array.dtype)
+            for name, array in INPUTS.items()
+        }
+        self.spike_unit = self.inputs["spike_unit"]
+        self.spike_time = self.inputs["spike_time"]
+        self.spike_mask = self.inputs["spike_mask"]
+        self.unit_kv = self.inputs["unit_kv"]
+        self.boundary_lse = self.inputs["boundary_lse"]
+        self.boundary_value = self.inputs["boundary_value"]
+        self.session_query = self.inputs["session_query"]
+        self.query_time = self.inputs["query_time"]
 
     def write(self) -> ir.Graph:
         """The graph of the core."""
-        inputs = [
-            self.spike_unit,
-            self.spike_time,
-            self.spike_mask,
-            self.unit_kv,
-            self.boundary_lse,
-            self.boundary_value,
-            self.session_query,
-            self.query_time,
-        ]
+        inputs = [*self.inputs.values()]
         return self.graph(inputs, [self.predict()], opset=OPSET, name="poyo_core")
 
     def predict(self) -> ir.Value:
@@ -101,8 +96,9 @@ class CoreWriter(GraphWriter):
             x = self.self_attention(x, layer, f"layer{i}.attention")
             x = self.feed_forward(x, layer.feed_forward, f"layer{i}.feed_forward")
         prediction = self.decoder(x)
-        prediction.dtype = _FLOAT
-        prediction.shape = ir.Shape(["batch", "n_queries", self.spec.dim_out])
+        output = OUTPUTS["prediction"]
+        prediction.dtype = ir.DataType.from_numpy(np.dtype(output.dtype))
+        prediction.shape = ir.Shape(output.shape(self.spec))
         return prediction
 
     def encoder(self) -> ir.Value:
@@ -172,7 +168,8 @@ class CoreWriter(GraphWriter):
     def mask_columns(self) -> ir.Value:
         """(H, B, N+1, 2): what the queries' last two columns meet: presence, minus absence."""
         scope = "encoder.mask"
-        present = self.op("Cast", [self.spike_mask], f"{scope}.present", {"to": _FLOAT.value})
+        to_float = {"to": ir.DataType.FLOAT.value}
+        present = self.op("Cast", [self.spike_mask], f"{scope}.present", to_float)
         present = self.unsqueeze(present, [0, 3], f"{scope}.column")
         absent = self.op("Sub", [present, self.scalar(1.0)], f"{scope}.minus_absent")
         columns = self.concat([present, absent], -1, f"{scope}.columns")
@@ -334,10 +331,9 @@ class CoreWriter(GraphWriter):
         return self.op("Gemm", [x, weight, self.constant(linear[1], f"{name}.b")], name)
 
 
-def float_input(name: str, shape: list[int | str]) -> ir.Value:
-    """A float32 input of a graph."""
-    return _input(name, _FLOAT, shape)
-
-
-def _input(name: str, dtype: ir.DataType, shape: list[int | str]) -> ir.Value:
-    return ir.Value(name=name, type=ir.TensorType(dtype), shape=ir.Shape(shape))
+def graph_input(
+    name: str, shape: Sequence[int | str], dtype: type[np.generic] = np.float32
+) -> ir.Value:
+    """An input of a graph; axes with names are free."""
+    kind = ir.TensorType(ir.DataType.from_numpy(np.dtype(dtype)))
+    return ir.Value(name=name, type=kind, shape=ir.Shape(shape))

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from poyo_edge.core_inputs import no_spikes
 from poyo_edge.errors import UsageError
 from poyo_edge.recording import Recording
 from poyo_edge.runtime.backends import Backend, Feeds
@@ -127,17 +128,13 @@ def feeds(constants: SessionConstants, windows: Sequence[Window]) -> Feeds:
 
 def padded(windows: Sequence[Window]) -> Feeds:
     """Spikes and queries of a batch of windows, padded to the longest."""
-    shape = (len(windows), max(len(window.time) for window in windows))
-    time, unit, mask = np.zeros(shape, np.float32), np.zeros(shape, np.int32), np.zeros(shape, bool)
+    spikes = no_spikes(len(windows), max(len(window.time) for window in windows))
     for i, window in enumerate(windows):
         n = len(window.time)
-        time[i, :n], unit[i, :n], mask[i, :n] = window.time, window.unit, True
-    return {
-        "spike_time": time,
-        "spike_unit": unit,
-        "spike_mask": mask,
-        "query_time": np.stack([window.query for window in windows]),
-    }
+        spikes["spike_time"][i, :n] = window.time
+        spikes["spike_unit"][i, :n] = window.unit
+        spikes["spike_mask"][i, :n] = True
+    return {**spikes, "query_time": np.stack([window.query for window in windows])}
 
 
 def _window(kind: str, time: Float32, unit: npt.NDArray[np.int32], spec: ModelSpec) -> Window:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from poyo_edge.core_inputs import INPUTS, OUTPUTS, PER_SESSION, PER_WINDOW, one_window
 from poyo_edge.errors import BackendError
 from poyo_edge.runtime.backends import ort_cpu
 from poyo_edge.runtime.backends.base import Backend, BackendInfo, CoreToOpen
@@ -24,7 +25,6 @@ from poyo_edge.runtime.backends.machine import Machine
 _log = logging.getLogger(__name__)
 NAME = "ort-cuda"
 PROVIDER = "CUDAExecutionProvider"
-_SESSION = ("unit_kv", "boundary_lse", "boundary_value", "session_query")
 Array = npt.NDArray[Any]
 
 
@@ -89,10 +89,7 @@ class OrtCudaBackend(Backend):
 
     def _run(self, feeds: Mapping[str, Array]) -> npt.NDArray[np.float32]:
         capacity, out = unit_capacity(len(feeds["unit_kv"])), []
-        for time, unit, mask, queries in zip(
-            *(feeds[name] for name in ("spike_time", "spike_unit", "spike_mask", "query_time")),
-            strict=True,
-        ):
+        for unit, time, mask, queries in zip(*(feeds[name] for name in PER_WINDOW), strict=True):
             n_spikes = int(mask.sum())
             size = fitting_bucket(self._buckets, n_spikes)
             if size is None:
@@ -110,13 +107,13 @@ class OrtCudaBackend(Backend):
 
     def _answer(self, lane: _Lane, query: float) -> Array:
         lane.host["query_time"][...] = query
-        for name in ("spike_time", "spike_unit", "spike_mask", "query_time"):
+        for name in PER_WINDOW:
             lane.device[name].update_inplace(lane.host[name])
         lane.session.run_with_iobinding(lane.binding)
         return np.array(lane.device["prediction"].numpy()).reshape(-1)  # a copy, always
 
     def _upload_session(self, lane: _Lane, feeds: Mapping[str, Array]) -> None:
-        for name in _SESSION:
+        for name in PER_SESSION:
             if feeds[name] is not lane.seen.get(name):
                 lane.host[name][: len(feeds[name])] = feeds[name]
                 lane.device[name].update_inplace(lane.host[name])
@@ -138,7 +135,7 @@ class OrtCudaBackend(Backend):
     def _open(self, size: int, capacity: int, *, graphs: bool) -> _Lane:
         options = self._ort.SessionOptions()
         options.log_severity_level = 3
-        axes = {"batch": 1, "n_spikes": size, "n_units": capacity, "n_queries": 1}
+        axes = one_window(size, capacity)
         for axis, value in axes.items():
             options.add_free_dimension_override_by_name(axis, value)
         settings = {"enable_cuda_graph": "1", "use_tf32": "0"} if graphs else {"use_tf32": "0"}
@@ -147,15 +144,15 @@ class OrtCudaBackend(Backend):
         if session.get_providers()[0] != self._provider:
             raise BackendError(f"ort-cuda: {self._provider} cannot start on this machine")
         lane = _Lane(session, session.io_binding(), {}, {}, {})
-        kinds = {"tensor(float)": np.float32, "tensor(int32)": np.int32, "tensor(bool)": np.bool_}
+        known = {**INPUTS, **OUTPUTS}
         for node in [*session.get_inputs(), *session.get_outputs()]:
             shape = [int(axes[d] if isinstance(d, str) else d) for d in node.shape]
-            host: Array = np.zeros(shape, kinds[node.type])
+            host: Array = np.zeros(shape, known[node.name].dtype)
             value = self._ort.OrtValue.ortvalue_from_numpy(host, self._device, 0)
             lane.host[node.name], lane.device[node.name] = host, value
             bind = (
                 lane.binding.bind_ortvalue_output
-                if node.name == "prediction"
+                if node.name in OUTPUTS
                 else lane.binding.bind_ortvalue_input
             )
             bind(node.name, value)

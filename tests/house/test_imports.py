@@ -37,7 +37,7 @@ class Row(NamedTuple):
     """Packages beyond numpy and the standard library."""
 
 
-GROUND = "errors faces tables metrics spec targets tokens wiener figures records"
+GROUND = "errors faces tables metrics spec targets tokens wiener figures records core_inputs arrays"
 _FILES = "files recording artifact"
 _DEVICE = "runtime runtime.backends runtime.backends.ov runtime.backends.trt"
 HOUSE = {
@@ -49,6 +49,8 @@ HOUSE = {
     "tables": Row(),
     "metrics": Row(),
     "spec": Row(),
+    "core_inputs": Row(),
+    "arrays": Row(),
     "targets": Row(),
     "tokens": Row(),
     "wiener": Row(),

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from poyo_edge.errors import BackendError
 from poyo_edge.runtime.backends.base import Backend, BackendInfo, CoreToOpen, Feeds
 from poyo_edge.runtime.backends.machine import Machine
+from poyo_edge.core_inputs import INPUTS, PER_SESSION, SPIKES
 from poyo_edge.runtime.backends.ov.graph import QUERY_INPUTS, TOKEN_INPUTS, fit
 from poyo_edge.runtime.backends.ov.int8 import quantise, tap, widest
 from poyo_edge.runtime.backends.ov.package import openvino_package, openvino_version
@@ -24,8 +25,8 @@ PRECISIONS = {"fp32": "FP32", "bf16": "BF16", "int8": "INT8"}
 """Ours → the capability that a processor needs for it."""
 STEP = 128
 """Windows are padded to a multiple of this many tokens: each new shape costs a preparation."""
-_SPIKES = ("spike_unit", "spike_time", "spike_mask")
-_CONSTANTS = ("unit_kv", "boundary_lse", "boundary_value", "session_query")
+_SPIKE_KINDS = [INPUTS[name].dtype for name in SPIKES]
+_OTHER_KINDS = {name: array.dtype for name, array in INPUTS.items() if name not in SPIKES}
 Array = npt.NDArray[Any]
 
 
@@ -132,7 +133,7 @@ class OpenVinoBackend(Backend):
             n_units = len(feeds["unit_kv"])
             rows = []
             for i, times in enumerate(feeds["query_time"]):
-                unit, time, mask = (feeds[name][i] for name in _SPIKES)
+                unit, time, mask = (feeds[name][i] for name in SPIKES)
                 self._set_spikes(unit, time, mask, n_units)
                 rows.append([self._decode(time) for time in times])
         except Exception as problem:  # OpenVINO raises RuntimeError and others of its own.
@@ -163,7 +164,7 @@ class OpenVinoBackend(Backend):
 
     def _set_constants(self, feeds: Feeds) -> None:
         """The session's arrays, where they are others than before."""
-        for name in _CONSTANTS:
+        for name in PER_SESSION:
             known, _ = self._constants.get(name, (None, None))
             if known is not feeds[name]:
                 contiguous = np.ascontiguousarray(feeds[name])
@@ -262,14 +263,16 @@ def _check(feeds: Feeds) -> None:
     Raises:
         BackendError: shapes or types are not those of a core's inputs.
     """
-    spikes = [feeds[name] for name in _SPIKES]
+    spikes = [feeds[name] for name in SPIKES]
     shapes = {array.shape for array in spikes}
     kinds = [array.dtype for array in spikes]
-    if len(shapes) != 1 or kinds != [np.int32, np.float32, np.bool_]:
+    if len(shapes) != 1 or kinds != _SPIKE_KINDS:
         raise BackendError(
             f"openvino: expected spikes of one shape as int32, float32 and bool, got shapes "
             f"{sorted(shapes)} of {', '.join(map(str, kinds))}"
         )
-    for name in (*_CONSTANTS, "query_time"):
-        if feeds[name].dtype != np.float32:
-            raise BackendError(f"openvino: {name}: expected float32, got {feeds[name].dtype}")
+    for name, kind in _OTHER_KINDS.items():
+        if feeds[name].dtype != kind:
+            raise BackendError(
+                f"openvino: {name}: expected {kind.__name__}, got {feeds[name].dtype}"
+            )

@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from poyo_edge.core_inputs import SPIKES
+
 TOKEN_INPUTS = ("token_row", "token_cos", "token_sin")
 QUERY_INPUTS = ("query_cos", "query_sin")
 _COLUMNS = 2
@@ -54,8 +56,7 @@ def fit(openvino: Any, model: Any) -> Fitted:
         writer.self_attention(name)
     writer.encoder()
     given = writer.query_rotation()
-    gone = {"spike_unit", "spike_time", "spike_mask"}
-    kept = [one for one in model.get_parameters() if one.get_friendly_name() not in gone]
+    kept = [one for one in model.get_parameters() if one.get_friendly_name() not in SPIKES]
     fitted = openvino.Model(model.get_results(), [*kept, *writer.token_inputs, *given], "poyo_core")
     width = model.input("unit_kv").partial_shape[1].get_length()
     fitted.reshape({"unit_kv": [-1, width], "query_time": [1, 1]})

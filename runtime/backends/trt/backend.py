@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from poyo_edge.core_inputs import INPUTS, OUTPUTS, PER_SESSION, PER_WINDOW
 from poyo_edge.errors import BackendError, MissingExtraError
 from poyo_edge.runtime.backends.base import Backend, BackendInfo, CoreToOpen
 from poyo_edge.runtime.backends.buckets import WindowTooLargeError, fitting_bucket
@@ -26,8 +27,6 @@ from poyo_edge.runtime.backends.trt.engines import ENGINES, EngineStore
 
 _log = logging.getLogger(__name__)
 MODULES = {"tensorrt": ("tensorrt",), "tensorrt-rtx": ("tensorrt_rtx", "tensorrt_rtx_bindings")}
-_PER_WINDOW = ("spike_unit", "spike_time", "spike_mask", "query_time")
-_PER_SESSION = ("unit_kv", "boundary_lse", "boundary_value", "session_query")
 _WARM_UPS = 3
 Array = npt.NDArray[Any]
 
@@ -145,10 +144,7 @@ class TensorRTBackend(Backend):
     def _run(self, feeds: Mapping[str, Array]) -> npt.NDArray[np.float32]:
         self._upload_session(feeds)
         out = []
-        for time, unit, mask, queries in zip(
-            *(feeds[name] for name in ("spike_time", "spike_unit", "spike_mask", "query_time")),
-            strict=True,
-        ):
+        for unit, time, mask, queries in zip(*(feeds[name] for name in PER_WINDOW), strict=True):
             n_spikes = int(mask.sum())
             size = fitting_bucket(self.buckets, n_spikes)
             if size is None:
@@ -175,7 +171,7 @@ class TensorRTBackend(Backend):
         return np.array(lane.host["prediction"].reshape(-1))
 
     def _enqueue(self, lane: _Lane) -> None:
-        for name in _PER_WINDOW:
+        for name in PER_WINDOW:
             self._cuda.to_device(lane.device[name], lane.host[name])
         if not lane.context.execute_async_v3(int(self._cuda.stream)):
             raise BackendError(f"{self.name}: {_last(self._log)}")
@@ -183,7 +179,7 @@ class TensorRTBackend(Backend):
 
     def _upload_session(self, feeds: Mapping[str, Array]) -> None:
         """Copy the session's constants, unless they are the arrays of the last window."""
-        changed = [name for name in _PER_SESSION if feeds[name] is not self._session_seen.get(name)]
+        changed = [name for name in PER_SESSION if feeds[name] is not self._session_seen.get(name)]
         for name in changed:
             host, values = self._session_host[name], feeds[name]
             if values.shape[1:] != host.shape[1:] or len(values) > len(host):
@@ -216,14 +212,14 @@ class TensorRTBackend(Backend):
             name = engine.get_tensor_name(i)
             shape = tuple(engine.get_tensor_shape(name))
             dtype = self._dtype(engine.get_tensor_dtype(name))
-            if name in _PER_SESSION:
+            if name in PER_SESSION:
                 self._share(name, shape, dtype)
                 lane.device[name] = self._session_device[name]
             else:
                 lane.host[name] = self._cuda.host_array(shape, dtype)
                 lane.device[name] = self._cuda.device_buffer(lane.host[name].nbytes)
             context.set_tensor_address(name, lane.device[name])
-        expected = {*_PER_WINDOW, *_PER_SESSION, "prediction"}
+        expected = {*INPUTS, *OUTPUTS}
         if set(lane.device) != expected:
             raise BackendError(
                 f"{self.name}: expected an engine of a core, with {sorted(expected)}, "
