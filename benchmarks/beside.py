@@ -12,16 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from parts.common import describe, environment, markdown, run, say, write_json
 
+from poyo_edge.arrays import Float64
 from poyo_edge.calibration import Calibrator, FitSettings
 from poyo_edge.calibration.from_recording import add_recording
 from poyo_edge.recording import Recording
 from poyo_edge.runtime import Decoder
 
 ALONE, BESIDE = "alone", "with a fit beside it"
-Float64 = npt.NDArray[np.float64]
 
 
 def main() -> None:

@@ -23,6 +23,7 @@ import numpy.typing as npt
 import torch
 from parts.common import describe, environment, markdown, run, say, torch_brain_model, write_json
 
+from poyo_edge.arrays import Float64
 from poyo_edge.checkpoint import Checkpoint, load_checkpoint
 from poyo_edge.errors import CheckFailedError
 from poyo_edge.export.pipeline import ExportOptions, export_checkpoint
@@ -40,8 +41,6 @@ subtracts the start of the window in float64 and then computes in float32. At th
 frequency, 62,832 rad/s, float32 rounds time and angle by up to 0.002 rad each: torch_brain
 differs from itself that much when its times are cast to float32 (last column). Against those
 float32 times poyo-edge differs only by the order of its float32 sums (middle column)."""
-
-Float64 = npt.NDArray[np.float64]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -27,8 +27,6 @@ from poyo_edge.calibration.fit.search import ALL_STEPS, PAST_BEST, OnProgress, S
 from poyo_edge.calibration.fit.start import first_guess, from_session
 from poyo_edge.errors import UsageError
 
-Float32 = npt.NDArray[np.float32]
-
 
 class Calibrator:
     """Collects labelled data of one new session and fits it. Made by ``Calibrator.open``.

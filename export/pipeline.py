@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from poyo_edge.arrays import Float32
 from poyo_edge.artifact import (
     ADAPT,
     CORE,
@@ -55,7 +56,6 @@ from poyo_edge.runtime.decoder import Decoder
 MAX_SPIKES = 8192
 _GOLDEN_SPIKES = 1000
 Step = Callable[[str], None]
-Float32 = npt.NDArray[np.float32]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,15 +9,14 @@ import platform
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from poyo_edge import __version__
+from poyo_edge.arrays import Float32
 from poyo_edge.checkpoint import Checkpoint
 from poyo_edge.spec import ModelSpec
 
 TABLES = ("unit_emb.weight", "session_emb.weight")
 """The embedding tables, which no core depends on."""
-Float32 = npt.NDArray[np.float32]
 
 
 def core_hash(weights: dict[str, Float32], spec: ModelSpec) -> str:

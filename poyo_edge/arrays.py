@@ -11,6 +11,7 @@ Array = npt.NDArray[Any]
 """Of any dtype."""
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
-Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
 Bool = npt.NDArray[np.bool_]
+Rows = npt.NDArray[np.int32]
+"""Rows of units in a session; -1 for those that it does not have."""

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from poyo_edge.arrays import Float64
 from poyo_edge.errors import MissingExtraError
 
-Float64 = npt.NDArray[np.float64]
 _TRUE, _DECODED = "#8a8f98", "#c2410c"
 _LINE_STYLES = ("-", "--", "-.", ":", (0, (1, 4)))
 

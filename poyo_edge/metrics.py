@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from poyo_edge.arrays import Float64
 from poyo_edge.errors import UsageError
-
-Float64 = npt.NDArray[np.float64]
 
 
 def r2_per_dim(truth: Float64, decoded: Float64) -> Float64:

@@ -14,24 +14,22 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from poyo_edge.arrays import Float64, Int64
 from poyo_edge.spec import ModelSpec
 
 TOKEN_SPIKE = 0
 TOKEN_START = 1
 TOKEN_END = 2
 
-IntArray = npt.NDArray[np.int64]
-FloatArray = npt.NDArray[np.float64]
-
 
 class Tokens(NamedTuple):
     """Input tokens of one window, in torch_brain's order: boundary tokens first, then spikes."""
 
-    unit: IntArray
+    unit: Int64
     """(2U + N,) int64: row of the unit in the recording."""
-    time: FloatArray
+    time: Float64
     """(2U + N,) float64: seconds from the start of the window."""
-    type: IntArray
+    type: Int64
     """(2U + N,) int64: TOKEN_SPIKE, TOKEN_START or TOKEN_END."""
 
 
@@ -47,9 +45,7 @@ def boundary_tokens(n_units: int, window_s: float) -> Tokens:
     )
 
 
-def window_tokens(
-    spike_time: FloatArray, spike_unit: IntArray, n_units: int, window_s: float
-) -> Tokens:
+def window_tokens(spike_time: Float64, spike_unit: Int64, n_units: int, window_s: float) -> Tokens:
     """All input tokens of one window, as torch_brain's ``POYO.tokenize`` makes them.
 
     Args:
@@ -66,7 +62,7 @@ def window_tokens(
     )
 
 
-def latent_tokens(spec: ModelSpec) -> tuple[IntArray, FloatArray]:
+def latent_tokens(spec: ModelSpec) -> tuple[Int64, Float64]:
     """``(index, time)`` of the latents, each (L,): int64 row and float64 seconds.
 
     Source: torch_brain ``create_linspace_latent_tokens``.
@@ -79,7 +75,7 @@ def latent_tokens(spec: ModelSpec) -> tuple[IntArray, FloatArray]:
 
 def relative_times(
     times: npt.NDArray[np.float64] | npt.NDArray[np.int64],
-    start: float | int | FloatArray,
+    start: float | int | Float64,
     window_s: float,
     rate_hz: float | None = None,
 ) -> npt.NDArray[np.float32]:
@@ -98,7 +94,7 @@ def relative_times(
 
 
 def cut_window(
-    times: FloatArray, units: IntArray, start: float, window_s: float
+    times: Float64, units: Int64, start: float, window_s: float
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
     """The spikes in ``[start, start + window_s)`` of a sorted recording.
 

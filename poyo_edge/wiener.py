@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-Float64 = npt.NDArray[np.float64]
+from poyo_edge.arrays import Float64
 
 BINS, BIN_S = 10, 0.05
 SD_FLOOR = 0.5

@@ -17,13 +17,11 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
+from poyo_edge.arrays import Float32, Float64
 from poyo_edge.core_inputs import PER_SESSION
 from poyo_edge.errors import UsageError
 from poyo_edge.spec import ModelSpec
 from poyo_edge.tokens import TOKEN_END, TOKEN_SPIKE, TOKEN_START
-
-Float32 = npt.NDArray[np.float32]
-Float64 = npt.NDArray[np.float64]
 
 LAYER_NORM_EPS = 1e-5
 

@@ -7,12 +7,11 @@ import dataclasses
 import numpy as np
 import numpy.typing as npt
 
+from poyo_edge.arrays import Float32
 from poyo_edge.artifact import CORE, CORE_ORT_CPU, Artifact
 from poyo_edge.files.tensors import Tensors
 from poyo_edge.runtime.backends import Backend, Beside, open_backend
 from poyo_edge.runtime.constants import SessionConstants, constant_shapes, session_constants
-
-Float32 = npt.NDArray[np.float32]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from poyo_edge.arrays import Rows
 from poyo_edge.artifact import Artifact, Session
 from poyo_edge.artifact.signing import require_signed
 from poyo_edge.errors import UsageError
@@ -24,7 +25,7 @@ from poyo_edge.runtime.health import SLOW, HealthMonitor, LatencyBudget
 from poyo_edge.runtime.intake import Intake, UnitTable, as_times
 from poyo_edge.runtime.latency import LatencyHistogram
 from poyo_edge.runtime.result import DecoderSettings, Result
-from poyo_edge.runtime.ring import Rows, SpikeRing, Times
+from poyo_edge.runtime.ring import SpikeRing, Times
 from poyo_edge.tokens import relative_times
 
 _log = logging.getLogger(__name__)

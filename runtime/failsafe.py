@@ -7,11 +7,9 @@ import enum
 import math
 
 import numpy as np
-import numpy.typing as npt
 
+from poyo_edge.arrays import Float64
 from poyo_edge.errors import UsageError
-
-Float64 = npt.NDArray[np.float64]
 
 
 class Status(str, enum.Enum):

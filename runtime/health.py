@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from poyo_edge.arrays import Float64
 from poyo_edge.artifact import Activity
 from poyo_edge.errors import UsageError
 from poyo_edge.runtime.intake import Counters
 
-Float64 = npt.NDArray[np.float64]
 DRIFT, COVERAGE, OUTPUT_RANGE, SLOW = "drift", "coverage", "output_range", "slow"
 _LEAST_RATE_HZ = 0.5
 """Units that were and are slower than this say nothing about drift."""

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from poyo_edge.arrays import Rows
 from poyo_edge.errors import UsageError
-from poyo_edge.runtime.ring import Rows, SpikeRing, Times
+from poyo_edge.runtime.ring import SpikeRing, Times
 
 
 @dataclasses.dataclass(slots=True)

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from poyo_edge.arrays import Rows
+
 Times = npt.NDArray[Any]
 """(N,) float64 seconds or int64 ticks; one kind per ring."""
-Rows = npt.NDArray[np.int32]
 
 
 class SpikeRing:

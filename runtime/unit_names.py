@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from poyo_edge.arrays import Rows
 from poyo_edge.errors import UsageError
 from poyo_edge.runtime.intake import UnitTable
-from poyo_edge.runtime.ring import Rows
 
 _log = logging.getLogger(__name__)
 

@@ -15,14 +15,13 @@ import numpy.typing as npt
 import pytest
 from helpers.paths import TINY
 
+from poyo_edge.arrays import Float64, Rows
 from poyo_edge.artifact import Artifact, Session
 from poyo_edge.runtime import Decoder, Result
 from poyo_edge.runtime.core import Core
 from poyo_edge.tokens import cut_window
 
 pytest_plugins = ["helpers.checkpoints.fixtures"]
-Times = npt.NDArray[np.float64]
-Rows = npt.NDArray[np.int32]
 
 
 def pytest_report_header() -> list[str]:
@@ -75,7 +74,7 @@ class Rig:
         """A decoder of session a."""
         return Decoder(self.core, self.a, **arguments)
 
-    def stream(self, n_spikes: int, duration_s: float, seed: int = 0) -> tuple[Times, Rows]:
+    def stream(self, n_spikes: int, duration_s: float, seed: int = 0) -> tuple[Float64, Rows]:
         """Sorted spikes, each at a time of its own on the grid, so that their order is unique."""
         rng = np.random.default_rng(seed)
         ticks = rng.choice(int(duration_s * self.grid_hz), n_spikes, replace=False)
@@ -85,7 +84,7 @@ class Rig:
     def run(
         self,
         decoder: Decoder,
-        times: Times | npt.NDArray[np.int64],
+        times: Float64 | npt.NDArray[np.int64],
         rows: Rows,
         ends: Iterable[float],
         cuts: Iterable[int] = (),
@@ -101,14 +100,16 @@ class Rig:
             decoded.append(decoder.decode(t))
         return decoded
 
-    def batch(self, times: Times, rows: Rows, t: float, session: Session | None = None) -> Times:
+    def batch(
+        self, times: Float64, rows: Rows, t: float, session: Session | None = None
+    ) -> Float64:
         """What the window [t - T, t) of a sorted recording decodes to, all spikes at once."""
         cut = cut_window(times, rows.astype(np.int64), t - self.window_s, self.window_s)
         return self.window(*cut, session)
 
     def window(
         self, time: npt.NDArray[np.float32], rows: Rows, session: Session | None = None
-    ) -> Times:
+    ) -> Float64:
         """What spikes at times relative to the start of their window decode to."""
         session = session or self.a
         constants = self.core.constants(session.unit_embedding, session.session_embedding)

@@ -17,6 +17,7 @@ import onnxruntime
 import torch
 
 from parts.common import Window, random_window, torch_brain_feeds
+from poyo_edge.arrays import Float32
 from poyo_edge.errors import BackendError
 from poyo_edge.export.graph.core import build_core
 from poyo_edge.export.graph.fold import FoldedWeights, fold
@@ -27,7 +28,6 @@ from poyo_edge.runtime.backends.ov.backend import OpenVinoBackend
 from poyo_edge.runtime.constants import session_constants
 from poyo_edge.spec import ModelSpec
 
-Float32 = npt.NDArray[np.float32]
 Run = Callable[[], Float32]
 """Decode a batch, inputs ready-made: (B, O) float32 in the model's scale."""
 EAGER, COMPILED = "torch_brain eager", "torch.compile"

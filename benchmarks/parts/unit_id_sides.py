@@ -18,6 +18,7 @@ import numpy.typing as npt
 import torch
 from causal_r2 import batches, open_with_torch_brain, starts_within
 
+from poyo_edge.arrays import Float64
 from poyo_edge.artifact import Artifact
 from poyo_edge.calibration import Calibrator, FitSettings
 from poyo_edge.calibration.fit.adapter import Adapter
@@ -40,7 +41,6 @@ BATCH = 32
 MOST_WALL_S = 600.0
 """What one fit of ours may take."""
 
-Float64 = npt.NDArray[np.float64]
 Batch = dict[str, torch.Tensor]
 Point = dict[str, Any]
 """R² of each output on the judged split, and after what: steps, seconds, loss, ridge strength."""

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from poyo_edge.arrays import Float32, Float64, Int64
 from poyo_edge.artifact import ADAPT, Artifact
 from poyo_edge.calibration.fit.labels import Labels
 from poyo_edge.core_inputs import SPIKES, no_spikes
@@ -19,9 +20,6 @@ from poyo_edge.runtime.backends import open_ort_cpu
 from poyo_edge.runtime.core import Core
 from poyo_edge.tokens import relative_times
 
-Float32 = npt.NDArray[np.float32]
-Float64 = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 Feeds = dict[str, npt.NDArray[Any]]
 _OUTPUTS = ["loss", "unit_embedding_gradient", "session_embedding_gradient"]
 _LEARNED_AT_ONCE, _JUDGED_AT_ONCE = 8, 4
@@ -91,7 +89,7 @@ class Adapter:
         loss, by_units, by_session = sums
         return float(loss), np.asarray(by_units), np.asarray(by_session)
 
-    def batch(self, labels: Labels, ends: Ints, weighting: Weighting) -> Feeds:
+    def batch(self, labels: Labels, ends: Int64, weighting: Weighting) -> Feeds:
         """Windows that end at the samples ``ends`` (B,), labelled with all samples in them."""
         times = labels.times[ends]
         first = np.searchsorted(labels.times, times - self.window_s, side="left")
@@ -113,7 +111,7 @@ class Adapter:
             "target_weight": (weight * inside).astype(np.float32),
         }
 
-    def predict(self, labels: Labels, samples: Ints, units: Float32, session: Float32) -> Float64:
+    def predict(self, labels: Labels, samples: Int64, units: Float32, session: Float32) -> Float64:
         """Causal predictions (S, O) in behaviour units: for each sample [t - T, t), query t."""
         constants = self.core.constants(units, session).feeds()
         query = np.full((1, 1), self.window_s, np.float32)

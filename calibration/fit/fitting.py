@@ -14,8 +14,8 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
+from poyo_edge.arrays import Float32, Float64, Int64
 from poyo_edge.calibration.fit.adapter import Adapter, Weighting
 from poyo_edge.calibration.fit.folds import Fold
 from poyo_edge.calibration.fit.labels import Labels
@@ -23,9 +23,6 @@ from poyo_edge.calibration.fit.optimizer import AdamW, cosine
 from poyo_edge.calibration.fit.prior import Prior
 from poyo_edge.errors import CheckFailedError, UsageError
 
-Float32 = npt.NDArray[np.float32]
-Float64 = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 _STEPS, _SECONDS, _GROWTH = 80, 120.0, 0.7
 _FEWEST_STEPS, _MOST_STEPS = 20, 240
 
@@ -163,7 +160,7 @@ class Fit:
         session = self._start.session + self.moved["session"]
         return Tables(units=units.astype(np.float32), session=session.astype(np.float32))
 
-    def _window_ends(self) -> Ints:
+    def _window_ends(self) -> Int64:
         """Samples at which the windows of the next batch end: one in each of as many stretches.
 
         Random within equal stretches of the labelled time, a batch has less variance than with
@@ -175,11 +172,11 @@ class Fit:
         at = ((np.arange(size) + rng.random(size)) * len(train) / size).astype(np.int64)
         return train[np.minimum(at, len(train) - 1)]
 
-    def judged(self) -> Ints:
+    def judged(self) -> Int64:
         """Held-out samples, evenly thinned to those judged while fitting."""
         return self._fold.judge[:: self._stride]
 
-    def judged_blocks(self) -> Ints:
+    def judged_blocks(self) -> Int64:
         """The block of each sample of ``judged``."""
         return self._fold.block[:: self._stride]
 

@@ -8,23 +8,21 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-import numpy.typing as npt
 
+from poyo_edge.arrays import Int64
 from poyo_edge.calibration.fit.labels import Labels
 from poyo_edge.errors import UsageError
-
-Ints = npt.NDArray[np.int64]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Fold:
     """Which samples a fit may learn from and which judge it."""
 
-    train: Ints
+    train: Int64
     """Samples whose windows [t - T, t) touch no held-out block; a window may end at them."""
-    judge: Ints
+    judge: Int64
     """Samples whose windows lie inside a held-out block."""
-    block: Ints
+    block: Int64
     """For each sample of ``judge``, the block that it is in."""
 
 

@@ -8,13 +8,11 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-import numpy.typing as npt
 
+from poyo_edge.arrays import Float64, Int64
 from poyo_edge.metrics import r2_per_dim
 from poyo_edge.records import AnyFloat, JsonRecord
 
-Float64 = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 _RESAMPLED = 500
 _LEVEL = (2.5, 97.5)
 
@@ -39,7 +37,7 @@ class Judged:
     """(S, O) in behaviour units."""
     decoded: Float64
     """(S, O)."""
-    block: Ints
+    block: Int64
     """(S,) the block of each sample."""
 
     def r2(self) -> Float64:
@@ -77,7 +75,7 @@ class Judged:
         ]
         return gap > max(margin, float(np.std(draws)))
 
-    def _draws(self, seed: int) -> list[Ints]:
+    def _draws(self, seed: int) -> list[Int64]:
         """Samples of blocks drawn with replacement, in which every dimension varies."""
         rng = np.random.default_rng(seed)
         blocks = [np.flatnonzero(self.block == b) for b in np.unique(self.block)]

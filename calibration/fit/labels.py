@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from poyo_edge.arrays import Bool, Float64
 from poyo_edge.errors import UsageError
 from poyo_edge.runtime.intake import UnitTable
 
-Float64 = npt.NDArray[np.float64]
-Bool = npt.NDArray[np.bool_]
 _SMALLEST_GAP_S = 0.05
 _SPEEDS_PER_SD = 1e-3
 """A dimension that varies less than this share of the most varying one does not move."""

@@ -10,9 +10,9 @@ import math
 from collections.abc import Mapping
 
 import numpy as np
-import numpy.typing as npt
 
-Float32 = npt.NDArray[np.float32]
+from poyo_edge.arrays import Float32
+
 Tables = Mapping[str, Float32]
 _BETA1, _BETA2, _EPS = 0.9, 0.999, 1e-8
 

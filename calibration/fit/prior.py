@@ -8,13 +8,11 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-import numpy.typing as npt
 
+from poyo_edge.arrays import Float32
 from poyo_edge.artifact import PRIOR, Artifact
 from poyo_edge.errors import ArtifactError
 from poyo_edge.files import tensors
-
-Float32 = npt.NDArray[np.float32]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)

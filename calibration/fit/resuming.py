@@ -24,7 +24,6 @@ from poyo_edge.files.writing import write_bytes
 
 _KEY = "poyo_edge_search"
 _MAX_BYTES = 1 << 30
-Arrays = dict[str, npt.NDArray[Any]]
 
 
 class ResumeFile:
@@ -53,7 +52,7 @@ class ResumeFile:
     def save(self) -> None:
         """Write the state; a crash leaves the old state or the whole new one."""
         search = self._search
-        arrays: Arrays = {}
+        arrays: tensors.Tensors = {}
         for i, fit in enumerate(search.fits):
             arrays[f"{i}.steps"] = np.array([fit.optimizer.steps])
             for table, values in _state(fit).items():
@@ -76,7 +75,7 @@ class ResumeFile:
         """The search is over: forget its state."""
         self.path.unlink(missing_ok=True)
 
-    def _restore(self, arrays: Arrays, curve: list[dict[str, Any]]) -> None:
+    def _restore(self, arrays: tensors.Tensors, curve: list[dict[str, Any]]) -> None:
         search = self._search
         moments = [_moment(arrays, i, point, len(search.fits)) for i, point in enumerate(curve)]
         states = [
@@ -102,7 +101,7 @@ def _state(fit: Fit) -> dict[str, dict[str, npt.NDArray[np.float32]]]:
     return {"moved": fit.moved, "mean": fit.optimizer.mean, "square": fit.optimizer.square}
 
 
-def _moment(arrays: Arrays, i: int, point: dict[str, Any], n_fits: int) -> Moment:
+def _moment(arrays: tensors.Tensors, i: int, point: dict[str, Any], n_fits: int) -> Moment:
     names = [field.name for field in dataclasses.fields(Judged)]
     return Moment(
         point=Point.from_json(point),
@@ -114,7 +113,7 @@ def _moment(arrays: Arrays, i: int, point: dict[str, Any], n_fits: int) -> Momen
     )
 
 
-def _checksum(arrays: Arrays, curve: list[dict[str, Any]]) -> str:
+def _checksum(arrays: tensors.Tensors, curve: list[dict[str, Any]]) -> str:
     digest = hashlib.sha256(json.dumps(curve, sort_keys=True).encode())
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])

@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
+from poyo_edge.arrays import Float64
 from poyo_edge.calibration.fit.adapter import Adapter
 from poyo_edge.calibration.fit.fitting import Fit, FitSettings, Tables
 from poyo_edge.calibration.fit.folds import everything, folds
@@ -22,7 +22,6 @@ from poyo_edge.calibration.fit.judging import Judged, Point
 from poyo_edge.calibration.fit.labels import Labels
 from poyo_edge.calibration.fit.prior import Prior
 
-Float64 = npt.NDArray[np.float64]
 PAST_BEST, ALL_STEPS, TIME, INTERRUPTED = "past the best", "all steps", "time", "interrupted"
 
 

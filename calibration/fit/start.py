@@ -8,14 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
+from poyo_edge.arrays import Float32
 from poyo_edge.artifact import SESSIONS, Artifact, Session
 from poyo_edge.calibration.fit.fitting import Tables
 from poyo_edge.calibration.fit.prior import Prior
 from poyo_edge.errors import PoyoEdgeError
-
-Float32 = npt.NDArray[np.float32]
 
 
 def same_electrode(unit_id: str) -> str:

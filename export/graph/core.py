@@ -15,10 +15,10 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 
+from poyo_edge.arrays import Float32
 from poyo_edge.core_inputs import INPUTS, OUTPUTS
 from poyo_edge.errors import CheckFailedError
 from poyo_edge.export.graph.fold import FeedForwardWeights, FoldedWeights, LayerWeights, Norm
@@ -30,8 +30,7 @@ IR_VERSION = 8
 MASK_FILL = 6.0e4
 """How far a padded spike's score is lowered: finite, and representable in FP16."""
 
-Matrix = npt.NDArray[np.float32]
-Linear = tuple[Matrix, Matrix]
+Linear = tuple[Float32, Float32]
 Rotation = tuple[ir.Value, ir.Value]
 
 
@@ -323,7 +322,7 @@ class CoreWriter(GraphWriter):
         attributes = {"axis": -1, "epsilon": LAYER_NORM_EPS}
         return self.op("LayerNormalization", [x, weight, bias], name, attributes)
 
-    def linear(self, x: ir.Value, linear: tuple[Matrix, Matrix | None], name: str) -> ir.Value:
+    def linear(self, x: ir.Value, linear: tuple[Float32, Float32 | None], name: str) -> ir.Value:
         """``x @ w + b`` on rows: one ``Gemm``, or a ``MatMul`` when there is no bias."""
         weight = self.constant(linear[0], f"{name}.w")
         if linear[1] is None:

@@ -15,12 +15,11 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
+from poyo_edge.arrays import Float32, Float64
 from poyo_edge.runtime.constants import layer_norm, rotate_halves, rotation
 from poyo_edge.spec import ModelSpec
 from poyo_edge.tokens import latent_tokens
 
-Float32 = npt.NDArray[np.float32]
-Float64 = npt.NDArray[np.float64]
 Weights = Mapping[str, npt.NDArray[np.floating]]
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-Float32 = npt.NDArray[np.float32]
-
+from poyo_edge.arrays import Float32
 
 _FLOOR = 1e-4
 """Least variance of a direction, as a share of that of the widest one."""

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from poyo_edge.arrays import Float32
 from poyo_edge.errors import CheckFailedError
 from poyo_edge.export.parity.meter import Meter, Progress
 from poyo_edge.export.parity.windows import Window, feeds, synthetic_windows
@@ -26,8 +27,6 @@ TOLERANCE_ROUNDING = 4.0
 model whose output hardly varies, or that amplifies rounding, can be matched no better."""
 _MOST_SPIKES_IN_FLOAT64 = 1000
 _MOST_TOGETHER = 1000
-
-Float32 = npt.NDArray[np.float32]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

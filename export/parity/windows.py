@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from poyo_edge.arrays import Float32, Float64
 from poyo_edge.core_inputs import no_spikes
 from poyo_edge.errors import UsageError
 from poyo_edge.recording import Recording
@@ -20,9 +21,6 @@ from poyo_edge.spec import ModelSpec
 from poyo_edge.tokens import cut_window
 
 SPIKE_COUNTS = (0, 1, 7, 8, 9, 100, 1000, 8000)
-
-Float32 = npt.NDArray[np.float32]
-Float64 = npt.NDArray[np.float64]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)

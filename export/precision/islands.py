@@ -13,8 +13,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import onnx
 
+from poyo_edge.arrays import Float32
 from poyo_edge.errors import CheckFailedError
-from poyo_edge.export.parity.windows import Float32, Window, predict
+from poyo_edge.export.parity.windows import Window, predict
 from poyo_edge.export.precision.emulation import EmulatedBackend
 from poyo_edge.export.precision.mixed import Island, mixed_precision
 from poyo_edge.records import JsonRecord

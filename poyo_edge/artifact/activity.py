@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from poyo_edge.arrays import Float32, Float64
 from poyo_edge.errors import FileProblemError, UsageError
 from poyo_edge.files import tensors
 
 if TYPE_CHECKING:
     from poyo_edge.recording import Recording
 
-Float32 = npt.NDArray[np.float32]
-Float64 = npt.NDArray[np.float64]
 _RANGE_PERCENT = (0.5, 99.5)
 _FEWEST_WINDOWS = 10
 

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from poyo_edge.converting.source import NO_INTERVALS, FloatArray, IntArray, Series, Source
+from poyo_edge.arrays import Float64, Int64
+from poyo_edge.converting.source import NO_INTERVALS, Series, Source
 from poyo_edge.recording.rules import refuse
 
 
@@ -82,7 +83,7 @@ def csv_behavior(path: Path) -> list[Series]:
         got = ", ".join(columns) or "nothing"
         refuse(path, "header", "a column time and at least one behaviour", got, "add it")
     times = _numbers(path, "time", columns.pop("time"))
-    groups: dict[str, list[FloatArray]] = {}
+    groups: dict[str, list[Float64]] = {}
     for name, cells in columns.items():
         parts = name.split(".")
         if len(parts) not in (2, 3) or not all(parts):
@@ -124,7 +125,7 @@ def _source(
     )
 
 
-def _units(path: Path, labels: Any, ids: Any) -> tuple[tuple[str, ...], IntArray]:
+def _units(path: Path, labels: Any, ids: Any) -> tuple[tuple[str, ...], Int64]:
     """Names as they are; numbers are rows of ``unit_ids``, or become names themselves."""
     if ids is not None:
         names = tuple(str(name) for name in np.ravel(ids))
@@ -161,7 +162,7 @@ def _npz(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> list[Series]:
     return found
 
 
-def _ready(key: str, where: str, times: FloatArray, values: npt.NDArray[Any]) -> Series:
+def _ready(key: str, where: str, times: Float64, values: npt.NDArray[Any]) -> Series:
     return Series(
         key=key,
         where=where,
@@ -187,7 +188,7 @@ def _table(path: Path) -> dict[str, list[str]]:
     return {name: [row[i] for row in rows] for i, name in enumerate(names)}
 
 
-def _numbers(path: Path, name: str, cells: list[str], *, nan: bool = False) -> FloatArray:
+def _numbers(path: Path, name: str, cells: list[str], *, nan: bool = False) -> Float64:
     """(S,) float64; empty cells are NaN where these are allowed."""
     try:
         values = np.array([cell if cell.strip() or not nan else "nan" for cell in cells], "U")

@@ -11,7 +11,8 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from poyo_edge.converting.source import NO_INTERVALS, FloatArray, Series, Source
+from poyo_edge.arrays import Float64
+from poyo_edge.converting.source import NO_INTERVALS, Series, Source
 from poyo_edge.journal import STATUSES, Decoded, Journal, JournalHeader, Labels, Spikes
 
 Entry = TypeVar("Entry")
@@ -116,7 +117,7 @@ def _all_series(
 
 def _one_clock(
     ticks: dict[int, npt.NDArray[np.int64]], rate: float
-) -> tuple[dict[int, float], FloatArray]:
+) -> tuple[dict[int, float], Float64]:
     """Seconds to add to each epoch's times, and the stretch (K, 2) that each one covers."""
     shifts, stretches, end = dict[int, float](), list[tuple[float, float]](), None
     for epoch, one in ticks.items():
@@ -148,11 +149,11 @@ def _of_one_width(
     return [one for one in entries if values(one).shape[1] == width]
 
 
-def _joined(pieces: list[npt.NDArray[np.float64]]) -> FloatArray:
+def _joined(pieces: list[npt.NDArray[np.float64]]) -> Float64:
     return np.concatenate([np.empty(0), *pieces])
 
 
-def _series(key: str, times: FloatArray, values: npt.NDArray[np.generic]) -> Series:
+def _series(key: str, times: Float64, values: npt.NDArray[np.generic]) -> Series:
     return Series(
         key=key,
         where=key,

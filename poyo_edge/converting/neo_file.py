@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from poyo_edge.arrays import Float64
 from poyo_edge.converting.source import (
     NO_INTERVALS,
-    FloatArray,
     Series,
     Source,
     UnknownFormatError,
@@ -117,7 +117,7 @@ def _unit_name(train: Any, i: int) -> str:
     return str(name).replace(" ", "_")
 
 
-def _interval(epoch: Any) -> FloatArray:
+def _interval(epoch: Any) -> Float64:
     starts = epoch.times.rescale("s").magnitude
     ends = starts + epoch.durations.rescale("s").magnitude
     both = np.stack([starts, ends], axis=-1).astype(np.float64)
@@ -145,6 +145,6 @@ def _series(segments: list[Any]) -> list[Series]:
     ]
 
 
-def _read(signals: list[Any]) -> tuple[FloatArray, npt.NDArray[np.generic]]:
+def _read(signals: list[Any]) -> tuple[Float64, npt.NDArray[np.generic]]:
     times = [one.times.rescale("s").magnitude for one in signals]
     return np.concatenate(times), np.concatenate([one.magnitude for one in signals])

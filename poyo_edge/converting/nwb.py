@@ -13,9 +13,9 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from poyo_edge.arrays import Float64
 from poyo_edge.converting.source import (
     NO_INTERVALS,
-    FloatArray,
     Series,
     Source,
     in_order,
@@ -114,7 +114,7 @@ def _unit_ids(units: Any, session_id: str) -> tuple[str, ...]:
     return tuple(f"{session_id}/unit_{number}" for number in units.id[:])
 
 
-def _observed(units: Any) -> FloatArray:
+def _observed(units: Any) -> Float64:
     """When any unit was observed."""
     if "obs_intervals" not in units.colnames:
         return NO_INTERVALS
@@ -135,12 +135,12 @@ def _notes(units: Any) -> tuple[str, ...]:
     return (f"{short} of {len(seconds)} units were not observed all the time that others were",)
 
 
-def _intervals(table: Any) -> FloatArray:
+def _intervals(table: Any) -> Float64:
     if table is None or not len(table):
         return NO_INTERVALS
     both = np.stack([table["start_time"].data[:], table["stop_time"].data[:]], axis=-1)
     both = both.astype(np.float64)
-    kept: FloatArray = both[np.isfinite(both).all(1) & (both[:, 1] > both[:, 0])]
+    kept: Float64 = both[np.isfinite(both).all(1) & (both[:, 1] > both[:, 0])]
     return kept
 
 
@@ -177,7 +177,7 @@ def _is_behavior(series: Any) -> bool:
 def _series(path: Path, key: str, parts: tuple[str, ...], series: Any) -> Series:
     shape = getattr(series.data, "shape", None) or np.shape(series.data)
 
-    def read() -> tuple[FloatArray, npt.NDArray[np.generic]]:
+    def read() -> tuple[Float64, npt.NDArray[np.generic]]:
         values = np.asarray(series.data[:])
         scale, offset = float(series.conversion), float(series.offset or 0.0)
         if scale != 1.0 or offset != 0.0:

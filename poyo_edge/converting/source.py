@@ -14,10 +14,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from poyo_edge.arrays import Float64, Int64
 from poyo_edge.recording.rules import refuse
-
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +29,7 @@ class Series:
     n_samples: int
     n_dims: int
     unit: str = ""
-    read: Callable[[], tuple[FloatArray, npt.NDArray[np.generic]]]
+    read: Callable[[], tuple[Float64, npt.NDArray[np.generic]]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -44,16 +42,16 @@ class Source:
     subject_id: str
     unit_ids: tuple[str, ...]
     """(U,) as the file names them."""
-    spike_times: FloatArray
+    spike_times: Float64
     """(M,) float64 seconds, ascending."""
-    spike_units: IntArray
+    spike_units: Int64
     """(M,) int64 rows of ``unit_ids``."""
     series: tuple[Series, ...]
-    observed: FloatArray
+    observed: Float64
     """(K, 2) float64 seconds in which spikes were recorded; empty: from first to last event."""
-    trials: FloatArray
+    trials: Float64
     """(K, 2) float64 seconds; may be empty."""
-    domains: dict[str, FloatArray] = field(default_factory=dict)
+    domains: dict[str, Float64] = field(default_factory=dict)
     """Splits that the file holds already; "all" is the recording's own domain."""
     prefixed: bool = False
     """Unit ids are ``session_id/NAME`` because the file's own names hold for one session alone."""
@@ -73,7 +71,7 @@ its own it imports when it is called: then that library is known to be installed
 """
 BehaviorReader = Callable[[Path], list[Series]]
 """Reads at least one series from a file that holds no spikes, or raises ``RecordingError``."""
-NO_INTERVALS: FloatArray = np.empty((0, 2))
+NO_INTERVALS: Float64 = np.empty((0, 2))
 
 
 class UnknownFormatError(Exception):
@@ -85,7 +83,7 @@ class UnknownFormatError(Exception):
         self.got = got
 
 
-def in_order(path: Path, times: Sequence[npt.ArrayLike]) -> tuple[FloatArray, IntArray]:
+def in_order(path: Path, times: Sequence[npt.ArrayLike]) -> tuple[Float64, Int64]:
     """The spikes of all units sorted by time: (M,) seconds and (M,) int64 rows.
 
     Args:
@@ -107,7 +105,7 @@ def in_order(path: Path, times: Sequence[npt.ArrayLike]) -> tuple[FloatArray, In
     return seconds[order], rows[order]
 
 
-def merged(intervals: FloatArray) -> FloatArray:
+def merged(intervals: Float64) -> Float64:
     """Sorted intervals (K, 2), joined where they touch or overlap."""
     joined: list[list[float]] = []
     for start, end in sorted(intervals.tolist()):

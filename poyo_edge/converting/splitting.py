@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from poyo_edge.arrays import Float64
 from poyo_edge.errors import UsageError
 
-FloatArray = npt.NDArray[np.float64]
 SPLITS = ("train", "valid", "test")
 
 
@@ -30,8 +29,8 @@ def split_shares(text: str) -> tuple[float, float, float]:
 
 
 def split_domains(
-    observed: FloatArray, trials: FloatArray, shares: tuple[float, float, float]
-) -> dict[str, FloatArray]:
+    observed: Float64, trials: Float64, shares: tuple[float, float, float]
+) -> dict[str, Float64]:
     """Split the observed time, so that no trial lies in two splits.
 
     Args:
@@ -61,7 +60,7 @@ def split_domains(
     return domains
 
 
-def _moment(observed: FloatArray, lengths: FloatArray, heard: float) -> float:
+def _moment(observed: Float64, lengths: Float64, heard: float) -> float:
     """When so many seconds have been observed."""
     before = np.concatenate([[0.0], np.cumsum(lengths)])
     if heard >= before[-1] - 1e-9:
@@ -70,7 +69,7 @@ def _moment(observed: FloatArray, lengths: FloatArray, heard: float) -> float:
     return float(observed[piece, 0] + heard - before[piece])
 
 
-def _off_trials(moment: float, trials: FloatArray) -> float:
+def _off_trials(moment: float, trials: Float64) -> float:
     for start, end in trials:
         if start < moment < end:
             return float(start if moment - start <= end - moment else end)

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from poyo_edge.arrays import Float64
 from poyo_edge.converting.opening import open_source
-from poyo_edge.converting.source import FloatArray, Series, Source, merged
+from poyo_edge.converting.source import Series, Source, merged
 from poyo_edge.converting.splitting import SPLITS, split_domains
 from poyo_edge.errors import RecordingError, UsageError
 from poyo_edge.files.writing import require_folder, safe_name
@@ -19,7 +20,7 @@ from poyo_edge.recording import Recording, write_recording
 from poyo_edge.recording.rules import check_ascending, check_spikes
 
 SHARES = (0.7, 0.1, 0.2)
-Samples = tuple[FloatArray, npt.NDArray[Any]]
+Samples = tuple[Float64, npt.NDArray[Any]]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,11 +200,11 @@ def _checked(path: Path, name: str, series: Series) -> Samples:
 
 def _domains(
     source: Source, behaviors: dict[str, Samples], options: ConvertOptions, notes: list[str]
-) -> dict[str, FloatArray]:
+) -> dict[str, Float64]:
     """The file's own splits, or shares of the time that was observed."""
     own = {name: one for name, one in source.domains.items() if name != "all"}
     whole = _whole(source, behaviors)
-    domains: dict[str, FloatArray] = {"all": whole}
+    domains: dict[str, Float64] = {"all": whole}
     if own and options.shares is None:
         return domains | own
     observed = merged(source.observed) if len(source.observed) else whole
@@ -215,7 +216,7 @@ def _domains(
     return domains | others | split_domains(observed, source.trials, options.shares or SHARES)
 
 
-def _whole(source: Source, behaviors: dict[str, Samples]) -> FloatArray:
+def _whole(source: Source, behaviors: dict[str, Samples]) -> Float64:
     """One interval that holds everything that is written."""
     edges = [source.spike_times[[0, -1]]] if len(source.spike_times) else []
     edges += [times[[0, -1]] for times, _ in behaviors.values() if len(times)]

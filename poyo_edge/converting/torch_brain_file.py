@@ -16,7 +16,8 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from poyo_edge.converting.source import NO_INTERVALS, FloatArray, Series, Source
+from poyo_edge.arrays import Float64
+from poyo_edge.converting.source import NO_INTERVALS, Series, Source
 from poyo_edge.recording.rules import INDEX_1S, refuse
 
 DAMAGED = (OSError, RuntimeError, KeyError)
@@ -110,7 +111,7 @@ def _unit_ids(path: Path, file: Any, rows: npt.NDArray[Any]) -> tuple[str, ...]:
     return tuple(f"{session}/unit_{i}" for i in range(int(rows.max()) + 1))
 
 
-def _domains(file: Any) -> dict[str, FloatArray]:
+def _domains(file: Any) -> dict[str, Float64]:
     """Splits by their own groups; else by the masks that older files keep beside the trials."""
     found = {}
     for name in file:
@@ -128,7 +129,7 @@ def _domains(file: Any) -> dict[str, FloatArray]:
     return found
 
 
-def _interval(group: Any, keep: Any = None) -> FloatArray:
+def _interval(group: Any, keep: Any = None) -> Float64:
     if not isinstance(group, h5py.Group) or not {"start", "end"} <= set(group):
         return NO_INTERVALS
     both = np.stack([group["start"][()], group["end"][()]], axis=-1).astype(np.float64)
@@ -169,7 +170,7 @@ def _is_behavior(key: str, item: Any) -> bool:
 
 
 def _reader(path: Path, group: Any, item: Any, regular: bool) -> Any:
-    def read() -> tuple[FloatArray, npt.NDArray[np.generic]]:
+    def read() -> tuple[Float64, npt.NDArray[np.generic]]:
         values = np.asarray(item[()])
         if not regular:
             return np.asarray(group["timestamps"][()], dtype=np.float64), values

@@ -17,9 +17,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from poyo_edge.arrays import Float64
 from poyo_edge.wiener import BINS, SD_FLOOR, bin_counts, fit_ridge
-
-Float64 = npt.NDArray[np.float64]
 
 MOST_SAMPLES = 20_000
 """Samples that a baseline is fitted to; more are thinned evenly."""

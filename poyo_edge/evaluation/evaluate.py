@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
+from poyo_edge.arrays import Float64
 from poyo_edge.artifact import Artifact
 from poyo_edge.errors import RecordingError, UsageError
 from poyo_edge.evaluation.baselines import BASELINES, Labelled
@@ -28,7 +28,6 @@ from poyo_edge.spec import ModelSpec
 from poyo_edge.tokens import relative_times
 from poyo_edge.training.lazy import LazyRecording, unit_names
 
-Float64 = npt.NDArray[np.float64]
 PROTOCOLS = ("causal", "acausal")
 MODEL, AGAINST = "model", "against"
 

@@ -14,12 +14,11 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from poyo_edge.arrays import Float64, Int64
 from poyo_edge.errors import RecordingError
 from poyo_edge.recording.access import attribute, child, children, values
 from poyo_edge.recording.rules import (
     NOT_KEYS,
-    FloatArray,
-    IntArray,
     check_spikes,
     checked_intervals,
     checked_unit_ids,
@@ -79,14 +78,14 @@ def read_unit_ids(path: Path, file: Any) -> tuple[str, ...]:
     return checked_unit_ids(path, names, ascii_only=False)
 
 
-def read_spikes(path: Path, file: Any, n_units: int) -> tuple[FloatArray, IntArray]:
+def read_spikes(path: Path, file: Any, n_units: int) -> tuple[Float64, Int64]:
     times = values(path, dataset_of(path, file, "spikes/timestamps"))
     units = values(path, dataset_of(path, file, "spikes/unit_index"))
     check_spikes(path, times, units, n_units)
     return times.astype(np.float64, copy=False), units.astype(np.int64, copy=False)
 
 
-def read_domains(path: Path, file: Any) -> dict[str, FloatArray]:
+def read_domains(path: Path, file: Any) -> dict[str, Float64]:
     domains = {}
     for name in map(str, file):
         if name != "domain" and not name.endswith("_domain"):
@@ -140,9 +139,9 @@ def find_behavior(path: Path, file: Any, key: str, known: Sequence[str]) -> tupl
     return group, dataset
 
 
-def sample_times(path: Path, group: Any, length: int) -> FloatArray:
+def sample_times(path: Path, group: Any, length: int) -> Float64:
     if _has_times(path, group):
-        times: FloatArray = values(path, child(path, group, "timestamps"))
+        times: Float64 = values(path, child(path, group, "timestamps"))
         return times.astype(np.float64) if times.dtype.kind == "f" else times
     origin, rate = _grid(path, group)
     return origin + np.arange(length, dtype=np.float64) / rate

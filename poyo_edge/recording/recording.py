@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from poyo_edge.arrays import Float64, Int64
 from poyo_edge.recording.access import values
 from poyo_edge.recording.reading import (
     behavior_names,
@@ -29,7 +30,7 @@ from poyo_edge.recording.reading import (
     sample_mask,
     sample_times,
 )
-from poyo_edge.recording.rules import FloatArray, IntArray, check_ascending, refuse
+from poyo_edge.recording.rules import check_ascending, refuse
 from poyo_edge.recording.writing import write_recording
 
 __all__ = ["Behavior", "Recording", "write_recording"]
@@ -39,8 +40,8 @@ __all__ = ["Behavior", "Recording", "write_recording"]
 class Behavior:
     """One behaviour: ``times`` (S,) float64 seconds, ascending, and ``values`` (S, D) float64."""
 
-    times: FloatArray
-    values: FloatArray
+    times: Float64
+    values: Float64
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -51,11 +52,11 @@ class Recording:
     session_id: str
     unit_ids: tuple[str, ...]
     """(U,) names of the units; row i of ``spike_units`` is ``unit_ids[i]``."""
-    spike_times: FloatArray
+    spike_times: Float64
     """(M,) float64 seconds, ascending."""
-    spike_units: IntArray
+    spike_units: Int64
     """(M,) int64 rows of ``unit_ids``."""
-    domains: dict[str, FloatArray]
+    domains: dict[str, Float64]
     """Split → (K, 2) float64 seconds, start and end; the recording's own domain is "all"."""
     behaviors: tuple[str, ...]
     """Names of the behaviours, like "cursor.vel"."""
@@ -96,7 +97,7 @@ class Recording:
         """
         return read_behavior(self.path, key, self.behaviors, allow_nan=allow_nan)
 
-    def intervals(self, split: str) -> FloatArray:
+    def intervals(self, split: str) -> Float64:
         """(K, 2) float64 seconds: start and end of the intervals of a split, like "train".
 
         Raises:
@@ -108,7 +109,7 @@ class Recording:
             refuse(self.path, f"{split}_domain", expected, repr(split), do)
         return self.domains[split]
 
-    def within(self, times: FloatArray, split: str) -> npt.NDArray[np.bool_]:
+    def within(self, times: Float64, split: str) -> npt.NDArray[np.bool_]:
         """Which times lie in a split: ``start <= t < end`` of any of its intervals.
 
         Args:
@@ -121,7 +122,7 @@ class Recording:
         return within(times, self.intervals(split))
 
 
-def within(times: FloatArray, intervals: FloatArray) -> npt.NDArray[np.bool_]:
+def within(times: Float64, intervals: Float64) -> npt.NDArray[np.bool_]:
     """Which times (S,) lie in one of the intervals (K, 2), ends left out: (S,) bool."""
     inside = np.zeros(len(times), dtype=bool)
     for start, end in intervals:

@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
-import numpy.typing as npt
 
+from poyo_edge.arrays import Float64
 from poyo_edge.errors import RecordingError
 from poyo_edge.records import too_long
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 INDEX_1S = "timestamp_indices_1s"
 """torch_brain's index: the first sample of each second of the domain."""
 NOT_KEYS = ("", "timestamps", INDEX_1S)
@@ -69,7 +67,7 @@ def check_ascending(path: Path, field: str, times: Any) -> None:
         refuse(path, field, "ascending seconds", got, "sort the samples by time")
 
 
-def checked_intervals(path: Path, split: str, intervals: Any) -> FloatArray:
+def checked_intervals(path: Path, split: str, intervals: Any) -> Float64:
     field = {"all": "domain", "trials": "trials"}.get(split, f"{split}_domain")
     if intervals.shape[1:] != (2,) or intervals.dtype.kind not in "iuf":
         got = f"shape {intervals.shape}, dtype {intervals.dtype}"

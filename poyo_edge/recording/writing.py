@@ -10,12 +10,12 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from poyo_edge.arrays import Float64
 from poyo_edge.files.writing import write_bytes
 from poyo_edge.recording.rules import (
     INDEX_1S,
     NOT_GROUPS,
     NOT_KEYS,
-    FloatArray,
     check_ascending,
     check_spikes,
     checked_intervals,
@@ -91,7 +91,7 @@ def _image(
     names: Mapping[str, str],
     unit_ids: Sequence[str],
     series: Mapping[str, dict[str, npt.NDArray[Any]]],
-    intervals: Mapping[str, FloatArray],
+    intervals: Mapping[str, Float64],
 ) -> bytes:
     """The file's bytes. It is made in memory: HDF5 crashes the program when the disk is full."""
     with h5py.File(path.name, "w", driver="core", backing_store=False) as file:
@@ -129,7 +129,7 @@ def _grouped_behaviors(
     return groups
 
 
-def _check_covered(path: Path, domain: FloatArray, times: Sequence[FloatArray]) -> None:
+def _check_covered(path: Path, domain: Float64, times: Sequence[Float64]) -> None:
     """torch_brain finds samples through an index that spans the domain: none may lie outside."""
     found = [edge for t in times if len(t) for edge in (t[0], t[-1])]
     if not len(domain) or min(found) < domain[0, 0] or max(found) > domain[-1, 1]:
@@ -141,7 +141,7 @@ def _check_covered(path: Path, domain: FloatArray, times: Sequence[FloatArray]) 
         refuse(path, "domain", f"at most {_MOST_S} s from first to last", got, do)
 
 
-def _span(times: Sequence[FloatArray], intervals: Sequence[FloatArray]) -> FloatArray:
+def _span(times: Sequence[Float64], intervals: Sequence[Float64]) -> Float64:
     edges = np.concatenate([np.ravel(x) for x in (*times, *intervals)])
     return np.array([[edges.min(), np.nextafter(edges.max(), np.inf)]])
 
@@ -151,7 +151,7 @@ def _write_units(group: Any, ids: Sequence[str]) -> None:
     group.attrs.update({"object": "ArrayDict", "_unicode_keys": np.array(["id"], dtype="S")})
 
 
-def _write_series(group: Any, arrays: Mapping[str, npt.NDArray[Any]], domain: FloatArray) -> None:
+def _write_series(group: Any, arrays: Mapping[str, npt.NDArray[Any]], domain: Float64) -> None:
     for key, value in arrays.items():
         group.create_dataset(key, data=value)
     grid = np.arange(domain[0, 0], domain[-1, 1] + 1.0, 1.0)
@@ -160,7 +160,7 @@ def _write_series(group: Any, arrays: Mapping[str, npt.NDArray[Any]], domain: Fl
     _write_attributes(group, "IrregularTimeSeries", ["timestamps"])
 
 
-def _write_intervals(group: Any, intervals: FloatArray) -> None:
+def _write_intervals(group: Any, intervals: Float64) -> None:
     group.create_dataset("start", data=intervals[:, 0])
     group.create_dataset("end", data=intervals[:, 1])
     _write_attributes(group, "Interval", ["start", "end"])

@@ -17,11 +17,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from poyo_edge.arrays import Float64, Int64
 from poyo_edge.errors import UsageError
 from poyo_edge.recording import write_recording
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 Range = tuple[float, float]
 
 GRID_HZ = 1000
@@ -147,7 +146,7 @@ def _domains(simulation: Simulation) -> dict[str, list[Range]]:
     }
 
 
-def _reaches(simulation: Simulation, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+def _reaches(simulation: Simulation, rng: np.random.Generator) -> tuple[Float64, Float64]:
     """Position (G, 2) in cm and velocity (G, 2) in cm/s, from one random target to the next."""
     n_grid = round(simulation.duration_s * GRID_HZ)
     positions, velocities, length = [], [], 0
@@ -164,7 +163,7 @@ def _reaches(simulation: Simulation, rng: np.random.Generator) -> tuple[FloatArr
     return np.concatenate(positions)[:n_grid], np.concatenate(velocities)[:n_grid]
 
 
-def _minimum_jerk(n_points: int) -> tuple[FloatArray, FloatArray]:
+def _minimum_jerk(n_points: int) -> tuple[Float64, Float64]:
     """Share of the way (n, 1) and its derivative (n, 1) in 1/s of a reach of n grid points."""
     s = (np.arange(n_points) / n_points)[:, None]
     way = 10 * s**3 - 15 * s**4 + 6 * s**5
@@ -174,11 +173,11 @@ def _minimum_jerk(n_points: int) -> tuple[FloatArray, FloatArray]:
 class _Tuning(NamedTuple):
     """Tuning of all units, each array (U,) float64."""
 
-    direction: FloatArray
-    base: FloatArray
-    gain: FloatArray
-    speed_share: FloatArray
-    lead: FloatArray
+    direction: Float64
+    base: Float64
+    gain: Float64
+    speed_share: Float64
+    lead: Float64
 
     @classmethod
     def draw(cls, simulation: Simulation, rng: np.random.Generator) -> _Tuning:
@@ -191,7 +190,7 @@ class _Tuning(NamedTuple):
         )
         return cls(*(rng.uniform(low, high, simulation.n_units) for low, high in ranges))
 
-    def rates(self, velocity: FloatArray, typical_cm_s: float) -> FloatArray:
+    def rates(self, velocity: Float64, typical_cm_s: float) -> Float64:
         """(U, G) float64 rates in Hz for velocities (G, 2) in cm/s."""
         rows = np.empty((len(self.base), len(velocity)))
         for row, angle, base, gain, share, lead in zip(rows, *self, strict=True):
@@ -202,12 +201,12 @@ class _Tuning(NamedTuple):
         return rows
 
 
-def _shifted(velocity: FloatArray, n_points: int) -> FloatArray:
+def _shifted(velocity: Float64, n_points: int) -> Float64:
     """What comes ``n_points`` later; at rest after the end."""
     return np.concatenate([velocity[n_points:], np.zeros((min(n_points, len(velocity)), 2))])
 
 
-def _spikes(rates: FloatArray, rng: np.random.Generator) -> tuple[FloatArray, IntArray]:
+def _spikes(rates: Float64, rng: np.random.Generator) -> tuple[Float64, Int64]:
     """Poisson spikes on the clock's ticks, sorted by time: (M,) seconds and (M,) unit rows.
 
     A unit fires at most once in a tick.
@@ -225,7 +224,7 @@ def _spikes(rates: FloatArray, rng: np.random.Generator) -> tuple[FloatArray, In
     return tick[order] / CLOCK_HZ, unit_rows[order]
 
 
-def _sampled(times: FloatArray, grid: FloatArray, values: FloatArray) -> npt.NDArray[np.float32]:
+def _sampled(times: Float64, grid: Float64, values: Float64) -> npt.NDArray[np.float32]:
     """Values (G, 2) at the times, (S, 2) float32."""
     columns = [np.interp(times, grid, column) for column in values.T]
     return np.stack(columns, axis=-1).astype(np.float32)

@@ -19,6 +19,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from poyo_edge.arrays import Float64, Int64
 from poyo_edge.errors import RecordingError
 from poyo_edge.recording.access import attribute, child, values
 from poyo_edge.recording.reading import (
@@ -32,7 +33,7 @@ from poyo_edge.recording.reading import (
     sample_times,
 )
 from poyo_edge.recording.recording import read_behavior, within
-from poyo_edge.recording.rules import FloatArray, IntArray, check_spikes, refuse
+from poyo_edge.recording.rules import check_spikes, refuse
 
 STRIDE = 1024
 """One of so many times is kept in memory."""
@@ -43,11 +44,11 @@ CHUNK = 1 << 20
 class Cut(NamedTuple):
     """What a window of a recording holds; times in seconds on the clock of the recording."""
 
-    spike_times: FloatArray
-    spike_units: IntArray
-    times: FloatArray
+    spike_times: Float64
+    spike_units: Int64
+    times: Float64
     """(S,) of the behaviour."""
-    values: FloatArray
+    values: Float64
     """(S, O)."""
 
 
@@ -63,7 +64,7 @@ class _Opened:
     """Of the behaviour; None when it is sampled regularly."""
     values: Any
     n_samples: int
-    grid: tuple[FloatArray, npt.NDArray[np.bool_]] | None
+    grid: tuple[Float64, npt.NDArray[np.bool_]] | None
     """Times of regular samples, and which of them were measured."""
 
 
@@ -76,13 +77,13 @@ class LazyRecording:
     subject_id: str
     unit_ids: tuple[str, ...]
     """(U,), each beginning with the session id, so that no two sessions share one."""
-    domains: dict[str, FloatArray]
+    domains: dict[str, Float64]
     behavior: str
-    spike_counts: IntArray
+    spike_counts: Int64
     """(U,)."""
-    spike_index: FloatArray
-    sample_index: FloatArray
-    weights: dict[str, tuple[FloatArray, float]]
+    spike_index: Float64
+    sample_index: Float64
+    weights: dict[str, tuple[Float64, float]]
     """Interval → its (K, 2) seconds and the weight of samples in it."""
     _file: _Opened | None = field(default=None, repr=False)
 
@@ -124,7 +125,7 @@ class LazyRecording:
             weights=intervals,
         )
 
-    def samples(self, split: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def samples(self, split: Float64) -> tuple[Float64, Float64]:
         """All behaviour in the intervals (K, 2): times (S,) seconds and values (S, O)."""
         with reading(self.path) as file:
             known = behavior_names(self.path, file)
@@ -141,14 +142,14 @@ class LazyRecording:
         units = opened.spike_units[first + lo : first + hi].astype(np.int64, copy=False)
         return Cut(times[lo:hi], units, *self._behavior(opened, start, end))
 
-    def sample_weights(self, times: FloatArray) -> npt.NDArray[np.float32]:
+    def sample_weights(self, times: Float64) -> npt.NDArray[np.float32]:
         """Weight of behaviour samples at the times (S,), (S,) float32."""
         weights = np.ones(len(times), dtype=np.float32)
         for intervals, weight in self.weights.values():
             weights[within(times, intervals)] *= weight
         return weights
 
-    def _behavior(self, opened: _Opened, start: float, end: float) -> tuple[FloatArray, FloatArray]:
+    def _behavior(self, opened: _Opened, start: float, end: float) -> tuple[Float64, Float64]:
         if opened.grid is None:
             first, last = _rows(self.sample_index, opened.n_samples, start, end)
             times = opened.times[first:last]
@@ -186,7 +187,7 @@ class LazyRecording:
             )
         return self._file
 
-    def _grid(self, group: Any, n_samples: int) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
+    def _grid(self, group: Any, n_samples: int) -> tuple[Float64, npt.NDArray[np.bool_]]:
         path = self.path
         return sample_times(path, group, n_samples), sample_mask(path, group, n_samples)
 
@@ -208,7 +209,7 @@ def unit_names(recording: LazyRecording, known: Container[str]) -> list[str]:
     return [name.removeprefix(f"{recording.session_id}/") for name in names]
 
 
-def _checked_spikes(path: Path, file: Any, n_units: int) -> tuple[IntArray, FloatArray]:
+def _checked_spikes(path: Path, file: Any, n_units: int) -> tuple[Int64, Float64]:
     """Spikes of each unit (U,), and every ``STRIDE``th time."""
     times, units = (dataset_of(path, file, f"spikes/{x}") for x in ("timestamps", "unit_index"))
     counts, index, previous = np.zeros(n_units, dtype=np.int64), [], -np.inf
@@ -226,7 +227,7 @@ def _checked_spikes(path: Path, file: Any, n_units: int) -> tuple[IntArray, Floa
     return counts, np.concatenate(index)
 
 
-def _intervals(path: Path, file: Any, name: str) -> FloatArray:
+def _intervals(path: Path, file: Any, name: str) -> Float64:
     group = child(path, file, name.replace(".", "/"))
     if not isinstance(group, h5py.Group) or not {"start", "end"} <= set(group):
         raise RecordingError(
@@ -241,7 +242,7 @@ def _intervals(path: Path, file: Any, name: str) -> FloatArray:
     )
 
 
-def _rows(index: FloatArray, length: int, start: float, end: float) -> tuple[int, int]:
+def _rows(index: Float64, length: int, start: float, end: float) -> tuple[int, int]:
     """Rows that surely hold all times in [start, end), found through every ``STRIDE``th time."""
     first = max(0, int(np.searchsorted(index, start)) - 1) * STRIDE
     return first, min(length, int(np.searchsorted(index, end)) * STRIDE)

@@ -16,15 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from poyo_edge.arrays import Float64
 from poyo_edge.errors import MissingExtraError, RecordingError, UsageError
 from poyo_edge.recording.reading import listing
 from poyo_edge.spec import OutputScale
 from poyo_edge.training.lazy import LazyRecording
 from poyo_edge.training.recipe import Recipe, Source
 
-FloatArray = npt.NDArray[np.float64]
 Told = Callable[[int, int, str], None]
 """Told how many recordings have been checked, how many there are, and which one it was."""
 
@@ -36,14 +35,14 @@ class TrainingSession:
     recording: LazyRecording
     source: str
     """Name of its source in the recipe."""
-    intervals: FloatArray
+    intervals: Float64
     """(K, 2) float64 seconds of the split."""
     scale: OutputScale
     n_samples: int
     """Behaviour samples in the split."""
-    mean: FloatArray
+    mean: Float64
     """(O,) of the behaviour in the split."""
-    sd: FloatArray
+    sd: Float64
 
     @property
     def session_id(self) -> str:
@@ -62,7 +61,7 @@ class _Found:
 
     source: str
     path: Path
-    intervals: FloatArray | None = None
+    intervals: Float64 | None = None
     unit_ids: tuple[str, ...] | None = None
 
 
@@ -216,7 +215,7 @@ def _open(found: _Found, recipe: Recipe) -> TrainingSession:
     )
 
 
-def _split(recording: LazyRecording, split: str) -> FloatArray:
+def _split(recording: LazyRecording, split: str) -> Float64:
     if split not in recording.domains:
         raise RecordingError(
             recording.path,
@@ -229,7 +228,7 @@ def _split(recording: LazyRecording, split: str) -> FloatArray:
 
 
 def _check_windows(
-    recording: LazyRecording, intervals: FloatArray, split: str, window_s: float
+    recording: LazyRecording, intervals: Float64, split: str, window_s: float
 ) -> None:
     longest = float(np.max(intervals[:, 1] - intervals[:, 0], initial=0.0))
     if longest < window_s:
@@ -242,7 +241,7 @@ def _check_windows(
         )
 
 
-def _check_behavior(path: Path, values: FloatArray, source: Source, dim_out: int) -> None:
+def _check_behavior(path: Path, values: Float64, source: Source, dim_out: int) -> None:
     spread = values.std(axis=0) if len(values) else np.zeros(values.shape[1])
     if values.shape[1] != dim_out:
         expected, got = f"{dim_out} dimensions", f"{values.shape[1]}"

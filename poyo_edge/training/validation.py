@@ -9,16 +9,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch_brain.batching import collate
 
+from poyo_edge.arrays import Float64
 from poyo_edge.metrics import r2_per_dim
 from poyo_edge.model import POYO
 from poyo_edge.training.sources import TrainingSession
 from poyo_edge.training.windows import WindowDataset
 
-Float64 = npt.NDArray[np.float64]
 BATCH = 32
 
 

@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from poyo_edge.arrays import Float64
 from poyo_edge.errors import MissingExtraError
 from poyo_edge.tokens import latent_tokens, window_tokens
 from poyo_edge.training.lazy import Cut
 from poyo_edge.training.recipe import Recipe
-from poyo_edge.training.sources import FloatArray, TrainingSession
+from poyo_edge.training.sources import TrainingSession
 
 try:
     import torch
@@ -110,7 +111,7 @@ class StepBatches(Sampler[list[Draw]]):
         )
 
 
-def _interval(intervals: FloatArray) -> Any:
+def _interval(intervals: Float64) -> Any:
     return Interval(start=intervals[:, 0].copy(), end=intervals[:, 1].copy())
 
 

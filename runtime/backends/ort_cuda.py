@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from poyo_edge.arrays import Array
 from poyo_edge.core_inputs import INPUTS, OUTPUTS, PER_SESSION, PER_WINDOW, one_window
 from poyo_edge.errors import BackendError
 from poyo_edge.runtime.backends import ort_cpu
@@ -25,7 +26,6 @@ from poyo_edge.runtime.backends.machine import Machine
 _log = logging.getLogger(__name__)
 NAME = "ort-cuda"
 PROVIDER = "CUDAExecutionProvider"
-Array = npt.NDArray[Any]
 
 
 @dataclasses.dataclass(slots=True, eq=False)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from poyo_edge.arrays import Float64
 from poyo_edge.errors import RecordingError, UsageError
 from poyo_edge.figures import draw_latency, draw_trace
 from poyo_edge.metrics import r2_per_dim
@@ -21,7 +22,6 @@ from poyo_edge.runtime.latency import LatencyHistogram
 
 TRACE_PNG, LATENCY_PNG = "decoded_trace.png", "latency.png"
 
-Float64 = npt.NDArray[np.float64]
 Progress = Callable[[int, int], None]
 
 

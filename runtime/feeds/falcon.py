@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from poyo_edge.arrays import Rows
 from poyo_edge.artifact import Artifact
 from poyo_edge.errors import MissingExtraError, UsageError
 from poyo_edge.runtime.decoder import Decoder
 from poyo_edge.runtime.feeds.parsing import spread_counts
-from poyo_edge.runtime.ring import Rows
 from poyo_edge.runtime.unit_names import UnitNames
 
 _RATE = 1_000_000_000

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from poyo_edge.arrays import Float64
 from poyo_edge.errors import UsageError
 from poyo_edge.recording.confined import open_confined
 from poyo_edge.runtime.feeds.address import Address
@@ -16,7 +17,6 @@ from poyo_edge.runtime.feeds.feed import Feed, Receiver
 
 _PACKET_S = 0.001
 _NS = 1_000_000_000
-Float64 = npt.NDArray[np.float64]
 
 
 class RecordingFeed(Feed):

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from helpers.calibrating.teacher import (
     LEARN,
@@ -34,11 +33,10 @@ from helpers.calibrating.teacher import (
 )
 from helpers.paths import TINY
 
+from poyo_edge.arrays import Float64
 from poyo_edge.artifact import Artifact, Session
 from poyo_edge.calibration import Calibrator, Progress
 from poyo_edge.errors import PoyoEdgeError, UsageError
-
-Float64 = npt.NDArray[np.float64]
 
 
 def test_new_units_are_learned_from_a_minute() -> None:

@@ -7,15 +7,12 @@ import json
 import math
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from helpers.calibrating.teacher import QUICK, Lesson, lesson, new_session, prior, r2_of, session_of
 
 from poyo_edge.calibration.examining import alike
 from poyo_edge.calibration.fit.labels import Labels
 from poyo_edge.errors import UsageError
-
-Float64 = npt.NDArray[np.float64]
 
 
 def with_a_silent_and_a_doubled_unit() -> Lesson:

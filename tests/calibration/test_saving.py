@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from helpers.calibrating.teacher import (
     QUICK,
@@ -36,8 +35,6 @@ from poyo_edge.artifact import Artifact, Session
 from poyo_edge.calibration import CalibratedSession
 from poyo_edge.errors import CheckFailedError, SessionError, UsageError
 from poyo_edge.runtime import Decoder
-
-Float64 = npt.NDArray[np.float64]
 
 
 def require_refused(session: CalibratedSession, message: str, tmp_path: Path) -> None:

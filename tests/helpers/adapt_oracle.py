@@ -7,18 +7,17 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import onnxruntime
 import torch
 
 from helpers.oracle import make_oracle
+from poyo_edge.arrays import Array
 from poyo_edge.export.graph.adapt import build_adapt
 from poyo_edge.export.graph.fold import fold
 from poyo_edge.model import POYO, RotaryTimeEmbedding
 from poyo_edge.spec import ModelSpec
 from poyo_edge.tokens import latent_tokens, window_tokens
 
-Array = npt.NDArray[Any]
 Feeds = dict[str, Array]
 
 SPECS = {

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -16,6 +15,7 @@ pytest.importorskip("torch_brain")
 
 from helpers.tiny_run import TINY  # noqa: E402
 
+from poyo_edge.arrays import Float64  # noqa: E402
 from poyo_edge.evaluation.baselines import BASELINES, Labelled  # noqa: E402
 from poyo_edge.evaluation.evaluate import _acausal, _window_starts  # noqa: E402
 from poyo_edge.metrics import r2_per_dim  # noqa: E402
@@ -24,7 +24,6 @@ from poyo_edge.simulation.recordings import Simulation, simulate_study  # noqa: 
 from poyo_edge.training.lazy import LazyRecording  # noqa: E402
 from poyo_edge.wiener import bin_counts  # noqa: E402
 
-Float64 = npt.NDArray[np.float64]
 SPLIT = np.array([[1.0, 4.3], [6.0, 6.5], [8.0, 9.0], [11.0, 13.5]])
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from poyo_edge.arrays import Array
 from poyo_edge.errors import BackendError
 from poyo_edge.runtime.backends.base import Backend, BackendInfo, CoreToOpen, Feeds
 from poyo_edge.runtime.backends.machine import Machine
@@ -27,7 +28,6 @@ STEP = 128
 """Windows are padded to a multiple of this many tokens: each new shape costs a preparation."""
 _SPIKE_KINDS = [INPUTS[name].dtype for name in SPIKES]
 _OTHER_KINDS = {name: array.dtype for name, array in INPUTS.items() if name not in SPIKES}
-Array = npt.NDArray[Any]
 
 
 class OpenVinoBackend(Backend):

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from poyo_edge.arrays import Array
 from poyo_edge.core_inputs import INPUTS, OUTPUTS, PER_SESSION, PER_WINDOW
 from poyo_edge.errors import BackendError, MissingExtraError
 from poyo_edge.runtime.backends.base import Backend, BackendInfo, CoreToOpen
@@ -28,7 +29,6 @@ from poyo_edge.runtime.backends.trt.engines import ENGINES, EngineStore
 _log = logging.getLogger(__name__)
 MODULES = {"tensorrt": ("tensorrt",), "tensorrt-rtx": ("tensorrt_rtx", "tensorrt_rtx_bindings")}
 _WARM_UPS = 3
-Array = npt.NDArray[Any]
 
 
 @dataclasses.dataclass(slots=True, eq=False)

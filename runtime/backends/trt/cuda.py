@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from poyo_edge.arrays import Array
 from poyo_edge.errors import BackendError, MissingExtraError
 
 ALIGNMENT = 256
 """TensorRT's for every tensor; ``cudaMalloc`` gives it."""
-Array = npt.NDArray[Any]
 
 
 class Cuda:

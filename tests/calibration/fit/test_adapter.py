@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from helpers.calibrating.teacher import DIM, T, adapter, lesson, prior
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from poyo_edge.arrays import Float32, Float64, Int64
 from poyo_edge.artifact import ADAPT, PRIOR, Artifact
 from poyo_edge.calibration import Calibrator
 from poyo_edge.calibration.fit.adapter import Adapter, Weighting
@@ -29,9 +29,6 @@ from poyo_edge.spec import OutputScale
 if TYPE_CHECKING:
     from conftest import Rig
 
-Float32 = npt.NDArray[np.float32]
-Float64 = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 GRID_HZ = 4096
 EQUAL_SD = 1e-5  # 3.2e-6
 """Of a padded batch and single windows, relative to the output's spread; beside it the worst."""
@@ -179,7 +176,7 @@ def test_targets_are_in_the_models_scale() -> None:
     assert scaled.predict(labels, end, units, session) == pytest.approx(raw * [4.0, -0.5] + [3, 1])
 
 
-def decoded(rig: Rig, labels: Labels, samples: Ints) -> Float64:
+def decoded(rig: Rig, labels: Labels, samples: Int64) -> Float64:
     """The same by the decoder, as a stream."""
     decoder, pushed, out = rig.decoder(), 0, []
     for t in labels.times[samples]:
@@ -190,7 +187,7 @@ def decoded(rig: Rig, labels: Labels, samples: Ints) -> Float64:
     return np.array(out)
 
 
-def require_decoded_alike(rig: Rig, labels: Labels, samples: Ints) -> None:
+def require_decoded_alike(rig: Rig, labels: Labels, samples: Int64) -> None:
     a = rig.a
     predicted = adapter().predict(labels, samples, a.unit_embedding, a.session_embedding)
     worst = np.abs(predicted - decoded(rig, labels, samples)).max() / rig.output_sd

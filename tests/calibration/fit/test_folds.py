@@ -6,17 +6,15 @@ import itertools
 import re
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from poyo_edge.arrays import Float64
 from poyo_edge.calibration.fit.checks import least_seconds
 from poyo_edge.calibration.fit.folds import Fold, everything, folds
 from poyo_edge.calibration.fit.labels import Labels
 from poyo_edge.errors import UsageError
-
-Float64 = npt.NDArray[np.float64]
 
 
 def labels_at(times: Float64) -> Labels:

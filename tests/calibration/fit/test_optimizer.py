@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from poyo_edge.arrays import Float32
 from poyo_edge.calibration.fit.optimizer import AdamW, cosine
 
-Float32 = npt.NDArray[np.float32]
 SHAPES = {"units": (7, 5), "session": (5,), "bias": (1,)}
 LIMIT = 3e-6  # 7.9e-7
 """Largest error relative to the largest entry; the measured worst case is beside it."""

@@ -11,7 +11,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from helpers.calibrating.teacher import (
     LEARN,
@@ -33,7 +32,6 @@ from poyo_edge.calibration.fit.search import ALL_STEPS, INTERRUPTED, PAST_BEST, 
 from poyo_edge.errors import CheckFailedError, UsageError
 
 N_FITS = QUICK.n_folds + 1
-Float64 = npt.NDArray[np.float64]
 
 
 def tables_of(session: Any) -> Tables:

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from helpers.paths import TINY
+from poyo_edge.arrays import Float32, Float64
 from poyo_edge.artifact import Artifact, Session, SessionHeader
 from poyo_edge.calibration import CalibratedSession, Calibrator, FitSettings
 from poyo_edge.calibration.fit.adapter import Adapter
@@ -26,8 +27,6 @@ from poyo_edge.calibration.fit.search import Progress, Search
 from poyo_edge.metrics import r2_per_dim
 from poyo_edge.runtime import Decoder
 
-Float32 = npt.NDArray[np.float32]
-Float64 = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
 
 T = 1.0
