@@ -112,10 +112,15 @@ def checked(hint: Any, value: Any, place: str, *, json: bool = True) -> Any:
     Raises:
         FieldError: the value is of another kind.
         UsageError: a dataclass in it refuses it.
+        TypeError: no such hint (a bug).
     """
-    hint, may_be_none = optional(hint)
-    if value is None and may_be_none:
-        return None
+    if hint in _IS:  # first: there may be a million items
+        if not _IS[hint](value):
+            raise FieldError(place, hint, value)
+        return value
+    kind, may_be_none = optional(hint)
+    if may_be_none:
+        return None if value is None else checked(kind, value, place, json=json)
     if dataclasses.is_dataclass(hint):
         return _record(hint, value, place, json)
     origin = get_origin(hint)
@@ -123,8 +128,9 @@ def checked(hint: Any, value: Any, place: str, *, json: bool = True) -> Any:
         return _sequence(hint, value, place, json)
     if origin in (dict, Mapping):
         return _mapping(hint, value, place, json)
-    right = _is_one_of(get_args(hint), value) if origin is Literal else _RIGHT[hint](value)
-    if not right:
+    if origin is not Literal:
+        raise TypeError(f"{place}: expected a hint that is known here, got {hint}")
+    if not _is_one_of(get_args(hint), value):
         raise FieldError(place, hint, value)
     return value
 
@@ -230,7 +236,7 @@ def _is_one_of(allowed: tuple[Any, ...], value: object) -> bool:
     return any(type(value) is type(one) and value == one for one in allowed)
 
 
-_RIGHT: dict[Any, Callable[[Any], bool]] = {
+_IS: dict[Any, Callable[[Any], bool]] = {
     Any: lambda value: True,
     str: is_text,
     bool: lambda value: isinstance(value, bool),
