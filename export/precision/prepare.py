@@ -20,8 +20,8 @@ from poyo_edge.export.precision.mixed import Island, mixed_precision
 from poyo_edge.export.precision.operator_table import VERSIONS
 from poyo_edge.export.precision.operators import require_operators
 from poyo_edge.export.precision.rounding import LayerError, layer_errors
-from poyo_edge.runtime.backends.ort_cpu import OrtCpuBackend
 from poyo_edge.records import JsonRecord
+from poyo_edge.runtime.backends.ort_cpu import OrtCpuBackend
 
 _MOST_SPIKES = 1000
 """Windows that rounding is measured on; more spikes change its cost, not its size."""

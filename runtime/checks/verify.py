@@ -10,8 +10,8 @@ import numpy as np
 from poyo_edge.artifact import ADAPT, CORE, SESSIONS, Artifact, Golden
 from poyo_edge.artifact.signing import require_signed
 from poyo_edge.errors import PoyoEdgeError, SignatureError
-from poyo_edge.runtime.backends import BACKENDS, BEHIND, list_backends, open_ort_cpu
 from poyo_edge.records import JsonRecord
+from poyo_edge.runtime.backends import BACKENDS, BEHIND, list_backends, open_ort_cpu
 from poyo_edge.runtime.backends.machine import this_machine
 from poyo_edge.runtime.backends.trt.engines import ENGINES, EngineStore
 from poyo_edge.runtime.core import Core

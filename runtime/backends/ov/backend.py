@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from poyo_edge.arrays import Array
+from poyo_edge.core_inputs import INPUTS, PER_SESSION, SPIKES
 from poyo_edge.errors import BackendError
 from poyo_edge.runtime.backends.base import Backend, BackendInfo, CoreToOpen, Feeds
 from poyo_edge.runtime.backends.machine import Machine
-from poyo_edge.core_inputs import INPUTS, PER_SESSION, SPIKES
 from poyo_edge.runtime.backends.ov.graph import QUERY_INPUTS, TOKEN_INPUTS, fit
 from poyo_edge.runtime.backends.ov.int8 import quantise, tap, widest
 from poyo_edge.runtime.backends.ov.package import openvino_package, openvino_version
