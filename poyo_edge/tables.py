@@ -1,7 +1,8 @@
-"""What a table of things of one kind says of each: backends, feeds, file formats.
+"""What is named before it is loaded: rows of tables, and what packages show.
 
-A table is a mapping from names to rows. Messages, ``--help``, ``doctor`` and the pages under docs
-are made from it, so that who adds a row and its own file has added everything.
+A table of things of one kind (backends, feeds, file formats) is a mapping from names to rows.
+Messages, ``--help``, ``doctor`` and the pages under docs are made from it, so that who adds a row
+and its own file has added everything.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import importlib.util
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from poyo_edge.errors import MissingExtraError
@@ -64,3 +66,21 @@ def named(where: str) -> Any:
     """What ``MODULE:NAME`` names; its module is loaded."""
     module, _, name = where.partition(":")
     return getattr(importlib.import_module(module), name)
+
+
+def lazily(package: str, where: Mapping[str, str]) -> Callable[[str], Any]:
+    """The ``__getattr__`` of a package: its public names are loaded when they are asked for.
+
+    For packages all of whose modules would be too much for ``--help``, or would load torch.
+
+    Args:
+        package: its name, for the message.
+        where: public name → module that holds it.
+    """
+
+    def load(name: str) -> Any:
+        if name not in where:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return named(f"{where[name]}:{name}")
+
+    return load

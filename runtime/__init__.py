@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from poyo_edge.faces import lazily
+from poyo_edge.tables import lazily
 
 if TYPE_CHECKING:
     from poyo_edge.runtime.backends import list_backends

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from poyo_edge.converting.formats import FORMATS
-from poyo_edge.faces import lazily
+from poyo_edge.tables import lazily
 
 if TYPE_CHECKING:
     from poyo_edge.converting.opening import open_source

@@ -45,5 +45,6 @@ def test_the_process_that_reads_pickles_loads_nothing_else_of_ours(tmp_path: Pat
         "poyo_edge",
         "poyo_edge.checkpoint",
         "poyo_edge.checkpoint.unpickling",
-        "poyo_edge.faces",
+        "poyo_edge.errors",
+        "poyo_edge.tables",
     ]

@@ -37,14 +37,13 @@ class Row(NamedTuple):
     """Packages beyond numpy and the standard library."""
 
 
-GROUND = "errors faces tables metrics spec targets tokens wiener figures records core_inputs arrays"
+GROUND = "errors tables metrics spec targets tokens wiener figures records core_inputs arrays"
 _FILES = "files recording artifact"
 _DEVICE = "runtime runtime.backends runtime.backends.ov runtime.backends.trt"
 HOUSE = {
     # shared by all
     "poyo_edge": Row(),
     "errors": Row(),
-    "faces": Row(),
     "records": Row(),
     "tables": Row(),
     "metrics": Row(),
