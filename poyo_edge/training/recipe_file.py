@@ -27,6 +27,7 @@ else:
     except ImportError as error:
         raise MissingExtraError("tomli", "train", "reading recipes") from error
 
+_PACKAGE = __name__.rpartition(".")[0]
 _SIZES = ("spec", "data")
 _INSTEAD_OF = {"steps": "epochs", "epochs": "steps", "lr": "base_lr", "base_lr": "lr"}
 """Setting the first takes the second away: a recipe has one of them."""
@@ -34,7 +35,7 @@ _INSTEAD_OF = {"steps": "epochs", "epochs": "steps", "lr": "base_lr", "base_lr":
 
 def recipe_names() -> list[str]:
     """Names of the recipes that come with the package."""
-    files = resources.files("poyo_edge.training").joinpath("recipes").iterdir()
+    files = resources.files(_PACKAGE).joinpath("recipes").iterdir()
     return sorted(file.name.removesuffix(".toml") for file in files if file.name.endswith(".toml"))
 
 
@@ -101,7 +102,7 @@ def _text(name: str) -> tuple[str, str]:
             f"recipe: expected a TOML file or one of {', '.join(recipe_names())}, got {name!r}"
             f"{_meant(name, recipe_names())}"
         )
-    file = resources.files("poyo_edge.training").joinpath("recipes", f"{name}.toml")
+    file = resources.files(_PACKAGE).joinpath("recipes", f"{name}.toml")
     return name, file.read_text(encoding="utf-8")
 
 

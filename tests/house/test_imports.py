@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from helpers.house import imports, is_ours, modules, name_of
+from helpers.house import arrows, circles, imports, is_ours, modules, name_of
 
 WORKSTATION_ONLY = ("torch", "onnx", "onnxscript", "onnx_ir", "typer", "matplotlib", "lightning")
 DEVICE_MODULES = (
@@ -178,6 +178,19 @@ def test_arrows_between_folders_point_one_way(module: str) -> None:
     files = modules()
     source = files[module].read_text(encoding="utf-8")
     assert against_the_table(module, source, files) == set()
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    assert circles(arrows(modules())) == []
+
+
+def test_the_search_for_circles_can_fail(tmp_path: Path) -> None:
+    ring = tmp_path / "ring.py"  # whom the decoder imports, importing it inside a function
+    ring.write_text("def f() -> None:\n    from poyo_edge.runtime.decoder import Decoder\n")
+    files = {**modules(), "poyo_edge.runtime.ring": ring}
+    (circle,) = circles(arrows(files))
+    assert {"poyo_edge.runtime.decoder", "poyo_edge.runtime.ring"} <= {*circle}
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}) == [["b", "c"]]
 
 
 def test_every_folder_is_looked_at_and_every_row_is_used() -> None:
