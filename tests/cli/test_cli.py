@@ -9,13 +9,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers.arrays import written_again
 from helpers.commands import run, run_json
 from typer.testing import CliRunner
 
 from poyo_edge.artifact import Session
 from poyo_edge.cli import app
 from poyo_edge.journal import JournalHeader, JournalWriter
-from poyo_edge.recording import Recording, write_recording
+from poyo_edge.recording import Recording
 from poyo_edge.simulation.recordings import Simulation, simulate_study
 
 
@@ -169,18 +170,8 @@ def test_replay_says_when_units_are_missing_and_draws_its_pictures(
     tiny: Path, recording: Path, tmp_path: Path
 ) -> None:
     header = Session.open(tiny / "sessions" / "tiny_a.session").header
-    source = Recording.open(recording)
-    behavior = source.behavior("cursor.vel")
-    path = write_recording(
-        tmp_path / "known.h5",
-        session_id="tiny_a",
-        subject_id="nobody",
-        unit_ids=[*header.unit_ids[:4], "stranger/1", "stranger/2"],
-        spike_times=source.spike_times,
-        spike_units=source.spike_units,
-        behaviors={"cursor.vel": (behavior.times, behavior.values)},
-        domains=source.domains,
-    )
+    units = [*header.unit_ids[:4], "stranger/1", "stranger/2"]
+    path = written_again(recording, tmp_path / "known.h5", unit_ids=units)
     pytest.importorskip("matplotlib")
     done = run("replay", tiny, path, "--behavior", "cursor.vel", "--figures", tmp_path / "figures")
     assert done.returncode == 0, done.stderr

@@ -10,11 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers.arrays import written_again
 from helpers.commands import run, run_json
 
 from poyo_edge.cli.live import LiveView
 from poyo_edge.journal import Journal
-from poyo_edge.recording import Recording, write_recording
+from poyo_edge.recording import Recording
 from poyo_edge.simulation.recordings import Simulation, simulate_recording
 
 
@@ -23,20 +24,9 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Ten seconds under the unit ids of session a of the tiny artifact."""
     folder = tmp_path_factory.mktemp("run")
     simulation = Simulation(duration_s=10.0, n_units=12)
-    made = Recording.open(
-        simulate_recording(folder / "sim.h5", session_id="s", seed=1, simulation=simulation)
-    )
-    velocity = made.behavior("cursor.vel")
-    return write_recording(
-        folder / "a.h5",
-        session_id="tiny_a",
-        subject_id="s",
-        unit_ids=[f"tiny_a/unit_{i:02d}" for i in range(12)],
-        spike_times=made.spike_times,
-        spike_units=made.spike_units,
-        behaviors={"cursor.vel": (velocity.times, velocity.values)},
-        domains={},
-    )
+    made = simulate_recording(folder / "sim.h5", session_id="s", seed=1, simulation=simulation)
+    units = [f"tiny_a/unit_{i:02d}" for i in range(12)]
+    return written_again(made, folder / "a.h5", unit_ids=units, domains={})
 
 
 def test_a_file_streams_to_its_end_and_is_recorded(
@@ -58,12 +48,8 @@ def test_a_file_streams_to_its_end_and_is_recorded(
 def test_the_end_says_what_went_wrong_in_the_rig(
     tiny: Path, recording: Path, tmp_path: Path
 ) -> None:
-    made = Recording.open(recording)
-    other = write_recording(
-        tmp_path / "other.h5", session_id="s", subject_id="s",
-        unit_ids=[f"ch{i}" for i in range(12)], spike_times=made.spike_times,
-        spike_units=made.spike_units, behaviors={}, domains={},
-    )  # fmt: skip
+    units = [f"ch{i}" for i in range(12)]
+    other = written_again(recording, tmp_path / "other.h5", unit_ids=units, behaviors={})
     words = ["--session", "tiny_a", "--from", f"file:{other}?speed=8", "--calibrate", "20"]
     done = run("run", tiny, *words)
     assert done.returncode == 0, done.stderr

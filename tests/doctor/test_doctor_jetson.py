@@ -10,14 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from helpers.trt.machines import ORIN
 
 from poyo_edge.cli.commands.doctor import doctor_text
 from poyo_edge.doctor import examine
 from poyo_edge.doctor import jetson as doctor_jetson
 from poyo_edge.doctor.jetson import cuda_version, examine_jetson, installed, power_mode, power_modes
 from poyo_edge.runtime.backends.machine import Machine
-
-ORIN = Machine(sm="87", driver="12.6", l4t="36.4.3", tensorrt="10.3.0")
 
 NVPMODEL = """\
 # Copyright (c) 2022-2023, NVIDIA CORPORATION.  All rights reserved.

@@ -17,6 +17,8 @@ import numpy as np
 import pytest
 from helpers.calibrating.teacher import QUICK, lesson, misled
 from helpers.paths import TESTS, TINY
+from helpers.trt.engines import installed
+from helpers.trt.machines import ORIN
 
 from poyo_edge.artifact import (
     CORE,
@@ -41,14 +43,10 @@ from poyo_edge.files.writing import sha256_bytes
 from poyo_edge.journal import Journal, JournalHeader, JournalWriter
 from poyo_edge.runtime import Decoder
 from poyo_edge.runtime.backends import opening as backends
-from poyo_edge.runtime.backends.machine import Machine
-from poyo_edge.runtime.backends.trt.engine_key import EngineKey
-from poyo_edge.runtime.backends.trt.engines import ENGINES, EngineRecord, EngineStore
+from poyo_edge.runtime.backends.trt.engines import EngineRecord, EngineStore
 
 if TYPE_CHECKING:
     from conftest import Rig
-
-ORIN = Machine(sm="87", driver="12.6", l4t="36.4.3", tensorrt="10.3.0")
 
 
 def small_session() -> Session:
@@ -226,20 +224,8 @@ class NoTensorRT(importlib.abc.MetaPathFinder):
 
 def engine_of(artifact: Path) -> tuple[EngineStore, EngineRecord]:
     """An engine for the tiny artifact's core and an Orin, installed."""
-    data = bytes(range(256)) * 8
-    core = sha256_bytes((TINY / CORE).read_bytes())
-    key = EngineKey(
-        flavour="tensorrt", core_sha256=core, graph_sha256="d" * 64, precision="fp16",
-        n_spikes=1024, n_units=128, version="10.3.0", sm=("87",), driver="12.6", l4t="36.4.3",
-        flags=(),
-    )  # fmt: skip
-    record = EngineRecord(
-        key=key, sha256=sha256_bytes(data), size=len(data), build_s=1.0, parity=None, created=""
-    )
     artifact.mkdir(exist_ok=True)
-    store = EngineStore(artifact / ENGINES)
-    store.write(record, data)
-    return store, record
+    return installed(artifact, bytes(range(256)) * 8, n_spikes=1024, n_units=128)
 
 
 def test_R18_an_engine_that_is_not_ours_never_reaches_tensorrt(

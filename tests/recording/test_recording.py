@@ -1,4 +1,4 @@
-"""Recordings: the same arrays as torch_brain reads, and one clear sentence for every bad file."""
+"""Recordings: what was written comes back, and one clear sentence for every bad file."""
 
 from __future__ import annotations
 
@@ -11,40 +11,15 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from helpers.paths import SHARED
+from helpers.arrays import sound_arrays
 
 from poyo_edge.errors import RecordingError
 from poyo_edge.recording import Recording, write_recording
 
-REAL_RECORDINGS = SHARED / "data"
-
-
-def valid_arrays() -> dict[str, Any]:
-    rng = np.random.default_rng(0)
-    times = np.arange(500) / 50.0
-    return {
-        "session_id": "s1",
-        "subject_id": "monkey",
-        "unit_ids": ["s1/a", "s1/b", "s1/c"],
-        "spike_times": np.sort(rng.integers(0, 100_000, 400)) / 1e4,
-        "spike_units": rng.integers(0, 3, 400),
-        "behaviors": {
-            "cursor.pos": (times, rng.normal(size=(500, 2)).astype(np.float32)),
-            "cursor.vel": (times, rng.normal(size=(500, 2))),
-            "eye.pupil": (times[::2], rng.normal(size=250)),
-        },
-        "domains": {
-            "all": [(0.0, 10.0)],
-            "train": [(0.0, 3.0), (4.0, 7.0)],
-            "valid": [(7.0, 8.0)],
-            "test": [(8.0, 10.0)],
-        },
-    }
-
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    return write_recording(tmp_path / "s1.h5", **valid_arrays())
+    return write_recording(tmp_path / "s1.h5", **sound_arrays())
 
 
 def edited(path: Path, name: str, value: Any) -> Path:
@@ -57,7 +32,7 @@ def edited(path: Path, name: str, value: Any) -> Path:
 
 
 def test_written_arrays_come_back_unchanged(path: Path) -> None:
-    arrays = valid_arrays()
+    arrays = sound_arrays()
     recording = Recording.open(path)
     assert recording.session_id == "s1"
     assert recording.unit_ids == tuple(arrays["unit_ids"])
@@ -80,112 +55,11 @@ def test_within_takes_the_start_and_leaves_the_end_of_every_interval(path: Path)
 
 
 def test_without_a_domain_everything_written_lies_in_the_recording(tmp_path: Path) -> None:
-    arrays = valid_arrays()
+    arrays = sound_arrays()
     del arrays["domains"]["all"]
     recording = Recording.open(write_recording(tmp_path / "s1.h5", **arrays))
     assert recording.within(recording.spike_times, "all").all()
     assert recording.within(recording.behavior("eye.pupil").times, "all").all()
-
-
-def torch_brain_file(path: Path) -> Path:
-    """A recording that torch_brain wrote, with a regularly sampled behaviour that has a gap."""
-    data = pytest.importorskip("torch_brain.data")
-    arrays = valid_arrays()
-    whole = data.Interval(0.0, 10.0)
-    times, values = arrays["behaviors"]["cursor.vel"]
-    seen = np.r_[0:100, 150:200]
-    recording = data.Data(
-        session=data.Data(id="s1"),
-        subject=data.Data(id="monkey"),
-        units=data.ArrayDict(id=np.array(arrays["unit_ids"])),
-        spikes=data.IrregularTimeSeries(
-            timestamps=arrays["spike_times"], unit_index=arrays["spike_units"], domain=whole
-        ),
-        cursor=data.IrregularTimeSeries(
-            timestamps=times,
-            vel=values,
-            pos=arrays["behaviors"]["cursor.pos"][1],
-            domain=whole,
-        ),
-        wheel=data.RegularTimeSeries(speed=values[:, 0], sampling_rate=50.0, domain_start=0.5),
-        lever=data.RegularTimeSeries.from_gappy_timeseries(
-            times[seen] + 0.25, sampling_rate=50.0, angle=values[seen]
-        ),
-        domain=whole,
-        train_domain=data.Interval(np.array([0.0, 4.0]), np.array([3.0, 7.0])),
-        valid_domain=data.Interval(7.0, 8.0),
-        test_domain=data.Interval(8.0, 10.0),
-    )
-    recording.save(path)
-    return path
-
-
-def assert_equals_torch_brain(path: Path) -> None:
-    datasets = pytest.importorskip("torch_brain.datasets")
-    theirs = datasets.Dataset(path.parent, recording_ids=[path.stem]).get_recording(path.stem)
-    ours = Recording.open(path)
-    assert ours.session_id == theirs.session.id
-    assert ours.unit_ids == tuple(theirs.units.id.tolist())
-    np.testing.assert_array_equal(ours.spike_times, theirs.spikes.timestamps)
-    np.testing.assert_array_equal(ours.spike_units, theirs.spikes.unit_index)
-    for split in set(ours.domains) - {"all"}:
-        domain = getattr(theirs, f"{split}_domain")
-        np.testing.assert_array_equal(ours.intervals(split).T, [domain.start, domain.end])
-    np.testing.assert_array_equal(ours.intervals("all").T, [theirs.domain.start, theirs.domain.end])
-    assert ours.behaviors
-    for key in ours.behaviors:
-        group, name = key.split(".")
-        series = getattr(theirs, group)
-        if hasattr(series, "to_irregular"):
-            series = series.to_irregular()
-        behavior, values = ours.behavior(key), getattr(series, name)
-        np.testing.assert_array_equal(behavior.times, series.timestamps)
-        np.testing.assert_array_equal(behavior.values, values.reshape(len(values), -1))
-    theirs.close()
-
-
-def test_torch_brain_reads_the_same_arrays_from_our_file(path: Path) -> None:
-    assert_equals_torch_brain(path)
-
-
-def test_we_read_the_same_arrays_from_torch_brains_file(tmp_path: Path) -> None:
-    path = torch_brain_file(tmp_path / "s1.h5")
-    assert_equals_torch_brain(path)
-    assert len(Recording.open(path).behavior("lever.angle").times) == 150
-
-
-def test_our_file_has_the_attributes_and_index_of_torch_brains(tmp_path: Path, path: Path) -> None:
-    theirs = torch_brain_file(tmp_path / "theirs.h5")
-    with h5py.File(path) as a, h5py.File(theirs) as b:
-        a.visititems(lambda name, node: same_node(node, b.get(name)))
-        assert dict(a.attrs) == dict(b.attrs)
-
-
-def same_node(ours: Any, theirs: Any) -> None:
-    if theirs is None:
-        return
-    assert {k: np.asarray(v).tolist() for k, v in ours.attrs.items()} == {
-        k: np.asarray(v).tolist() for k, v in theirs.attrs.items()
-    }
-    if isinstance(ours, h5py.Dataset):
-        assert ours.dtype == theirs.dtype
-        np.testing.assert_array_equal(ours[()], theirs[()])
-
-
-def test_windows_of_torch_brains_dataset_hold_our_spikes(path: Path) -> None:
-    datasets = pytest.importorskip("torch_brain.datasets")
-    dataset = datasets.Dataset(path.parent)
-    window = dataset[datasets.DatasetIndex("s1", 2.5, 3.5)]
-    recording = Recording.open(path)
-    inside = (recording.spike_times >= 2.5) & (recording.spike_times < 3.5)
-    np.testing.assert_array_equal(window.spikes.timestamps, recording.spike_times[inside] - 2.5)
-    np.testing.assert_array_equal(window.spikes.unit_index, recording.spike_units[inside])
-
-
-@pytest.mark.skipif(not REAL_RECORDINGS.is_dir(), reason="the real recordings are not here")
-def test_real_recordings_equal_what_torch_brain_reads() -> None:
-    for path in sorted(REAL_RECORDINGS.glob("*/*.h5")):
-        assert_equals_torch_brain(path)
 
 
 def test_ids_stored_as_variable_length_text_are_read(path: Path) -> None:
@@ -214,11 +88,11 @@ def without_session_id(path: Path) -> Path:
 
 
 def spike_times(value: Callable[[Any], Any]) -> Spoil:
-    return lambda path: edited(path, "spikes/timestamps", value(valid_arrays()["spike_times"]))
+    return lambda path: edited(path, "spikes/timestamps", value(sound_arrays()["spike_times"]))
 
 
 def spike_units(value: Callable[[Any], Any]) -> Spoil:
-    return lambda path: edited(path, "spikes/unit_index", value(valid_arrays()["spike_units"]))
+    return lambda path: edited(path, "spikes/unit_index", value(sound_arrays()["spike_units"]))
 
 
 def replaced(value: float) -> Callable[[Any], Any]:
@@ -311,7 +185,7 @@ def test_an_absent_split_is_answered_with_those_that_exist(path: Path) -> None:
 
 
 def test_nan_in_behavior_is_refused_with_count_and_first_time(path: Path) -> None:
-    values = valid_arrays()["behaviors"]["cursor.vel"][1]
+    values = sound_arrays()["behaviors"]["cursor.vel"][1]
     values[[10, 20], 1] = np.nan
     edited(path, "cursor/vel", values)
     recording = Recording.open(path)
@@ -321,7 +195,7 @@ def test_nan_in_behavior_is_refused_with_count_and_first_time(path: Path) -> Non
 
 
 def test_infinite_behavior_is_refused_even_where_nan_is_allowed(path: Path) -> None:
-    values = valid_arrays()["behaviors"]["cursor.vel"][1]
+    values = sound_arrays()["behaviors"]["cursor.vel"][1]
     values[0, 0] = np.inf
     edited(path, "cursor/vel", values)
     with pytest.raises(RecordingError, match="expected finite values"):
@@ -329,7 +203,7 @@ def test_infinite_behavior_is_refused_even_where_nan_is_allowed(path: Path) -> N
 
 
 def test_unsorted_behavior_times_are_refused(path: Path) -> None:
-    edited(path, "cursor/timestamps", valid_arrays()["behaviors"]["cursor.vel"][0][::-1])
+    edited(path, "cursor/timestamps", sound_arrays()["behaviors"]["cursor.vel"][0][::-1])
     with pytest.raises(RecordingError, match=r"cursor\.vel timestamps: expected ascending seconds"):
         Recording.open(path).behavior("cursor.vel")
 
@@ -369,13 +243,13 @@ BAD_ARRAYS: dict[str, tuple[dict[str, Any], str]] = {
 def test_bad_arrays_are_refused_and_nothing_is_written(tmp_path: Path, name: str) -> None:
     change, message = BAD_ARRAYS[name]
     with pytest.raises(RecordingError, match=message):
-        write_recording(tmp_path / "s1.h5", **{**valid_arrays(), **change})
+        write_recording(tmp_path / "s1.h5", **{**sound_arrays(), **change})
     assert not list(tmp_path.iterdir())
 
 
 def test_writing_into_an_absent_folder_says_which_to_create(tmp_path: Path) -> None:
     with pytest.raises(RecordingError, match=r"folder: expected one that exists.*create .*none$"):
-        write_recording(tmp_path / "none" / "s1.h5", **valid_arrays())
+        write_recording(tmp_path / "none" / "s1.h5", **sound_arrays())
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_rest(
@@ -388,7 +262,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_rest(
 
     monkeypatch.setattr("poyo_edge.recording.writing._write_units", stop)
     with pytest.raises(KeyboardInterrupt):
-        write_recording(path, **valid_arrays())
+        write_recording(path, **sound_arrays())
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
 

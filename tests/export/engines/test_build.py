@@ -1,4 +1,4 @@
-"""``build`` for every target: what it does here, what it does on a Jetson, what it says of both.
+"""``build`` on a Jetson and for one: what it does there, what it keeps, what it refuses.
 
 The Jetson is a machine that says that it is one, with the double for TensorRT and CUDA.
 """
@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.arrays import written_again
 from helpers.trt.double import Double
+from helpers.trt.machines import HERE, ORIN, on
 
 from poyo_edge.artifact import Artifact
 from poyo_edge.cli.commands.build_text import build_text
@@ -23,31 +25,13 @@ from poyo_edge.errors import (
     CheckFailedError,
     UsageError,
 )
-from poyo_edge.export.engines import build as build_module
 from poyo_edge.export.engines.build import build
 from poyo_edge.export.engines.options import BuildOptions
-from poyo_edge.export.engines.plan import read_plan
 from poyo_edge.export.precision.operator_table import VERSIONS
-from poyo_edge.files.writing import sha256_bytes
-from poyo_edge.recording import Recording, write_recording
-from poyo_edge.runtime.backends import opening as backends
 from poyo_edge.runtime.backends.machine import Machine
-from poyo_edge.runtime.backends.trt.cuda import Cuda
 from poyo_edge.runtime.decoder import Decoder
 from poyo_edge.simulation.recordings import Simulation, simulate_study
 from poyo_edge.targets import TARGETS
-
-HERE = Machine()
-ORIN = Machine(sm="87", driver="12.6", l4t="36.4.3", tensorrt="10.3.0")
-RTX = 'NVIDIA\'s wheels are missing: pip install "poyo-edge[rtx]"'
-
-
-def on(machine: Machine, double: Double | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (build_module, backends):
-        monkeypatch.setattr(module, "this_machine", lambda: machine)
-    if double is not None:
-        monkeypatch.setitem(sys.modules, "tensorrt", double.trt)
-        monkeypatch.setattr(Cuda, "open", lambda: Cuda(double.cuda))
 
 
 @pytest.fixture
@@ -57,42 +41,6 @@ def prepared(tiny_copy: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     on(HERE, None, monkeypatch)
     build(tiny_copy, BuildOptions(target="jetson"))
     return tiny_copy
-
-
-def test_off_device_nothing_is_pretended(tiny_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("onnx_ir")
-    on(HERE, None, monkeypatch)
-    values = build(tiny_copy, BuildOptions(target="jetson"))
-    assert values["engines"] == []
-    assert not (tiny_copy / "engines").exists()
-    assert any("TensorRT-RTX is not installed" in words for words in values["unsettled"])
-    text = build_text(values, "poyo-edge")
-    for words in (
-        "No Jetson engine exists yet",
-        "settled: every operator, type and attribute is one that TensorRT 10.3, 10.13, 10.15, 11.1",
-        "settled: fp16 rounding costs",
-        "not settled: accuracy on its GPU",
-        "copy the folder tiny.poyo to the Jetson, and there run:",
-        "    poyo-edge build tiny.poyo --target jetson\n",
-    ):
-        assert words in text
-    assert Artifact.open(tiny_copy)  # what was added disturbs nobody
-
-
-def test_off_device_the_very_graphs_are_compiled_by_nvidias_builder(
-    tiny_copy: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytest.importorskip("onnx_ir")
-    rtx = pytest.importorskip("tensorrt_rtx_bindings", reason=RTX)
-    on(Machine(rtx=rtx.__version__), None, monkeypatch)
-    values = build(tiny_copy, BuildOptions(target="jetson-orin", systemd="/home/rig/tiny.poyo"))
-    assert [line["n_spikes"] for line in values["gate"]] == values["buckets"] == [512, 1024]
-    assert any("compiled the graph of every bucket" in words for words in values["settled"])
-    unit = (tiny_copy / "build" / "poyo-edge-build.service").read_text()
-    command = "/home/rig/poyo/bin/poyo-edge build /home/rig/tiny.poyo --target jetson-orin"
-    assert "User=rig\n" in unit
-    assert f"ExecStart={command}\n" in unit
-    assert "  sudo systemctl enable --now poyo-edge-build.service" in values["next"]
 
 
 def test_on_the_device_engines_are_built_compared_and_installed(
@@ -192,22 +140,6 @@ def test_every_tensorrt_of_a_jetson_has_a_table_that_stands_for_it(prepared: Pat
     text = build_text(values, "poyo-edge")
     assert "  TensorRT 10.16: table 10.15; no table of its own is published: " in text
     assert "  TensorRT 11.4: table 11.1, which does not settle it; no table after 11.1" in text
-
-
-def test_the_table_of_islands_says_why_each_stays(
-    tiny_copy: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytest.importorskip("onnx_ir")
-    on(HERE, None, monkeypatch)
-    text = build_text(build(tiny_copy, BuildOptions(target="jetson")), "poyo-edge")
-    assert "error if it were in FP16 too" in text
-    for name, words in (
-        ("time", "angles reach 62,832 rad"),
-        ("norm", "sums of squares overflow inside the operator"),
-        ("residual", "errors add up along the layers"),
-        ("readout", "its rounding is the output's"),
-    ):
-        assert f"  {name}: {words}" in text
 
 
 @pytest.mark.parametrize("noise", [1.0, float("nan")])
@@ -342,31 +274,13 @@ def test_a_missing_tensorrt_is_named(prepared: Path, monkeypatch: pytest.MonkeyP
         build(prepared)
 
 
-def test_the_cpu_needs_no_engine(tiny_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    on(HERE, None, monkeypatch)
-    values = build(tiny_copy, BuildOptions(target="cpu"))
-    assert (values["engines"], values["precision"]) == ([], "fp32")
-    assert values["parity"]["worst"] < 2e-6
-    assert "ort-cpu runs the core as it is" in build_text(values, "poyo-edge")
-
-
 def test_a_recording_adds_its_r2(
     prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     simulation = Simulation(duration_s=20.0, n_units=6)
     (strange,) = simulate_study(tmp_path, n_sessions=1, simulation=simulation)
-    source = Recording.open(strange)
-    behavior = source.behavior("cursor.vel")
-    recording = write_recording(
-        tmp_path / "known.h5",
-        session_id="tiny_a",
-        subject_id="nobody",
-        unit_ids=Artifact.open(prepared).session("tiny_a").header.unit_ids[:6],
-        spike_times=source.spike_times,
-        spike_units=source.spike_units,
-        behaviors={"cursor.vel": (behavior.times, behavior.values)},
-        domains=source.domains,
-    )
+    units = Artifact.open(prepared).session("tiny_a").header.unit_ids[:6]
+    recording = written_again(strange, tmp_path / "known.h5", unit_ids=units)
     on(ORIN, Double(), monkeypatch)
     options = BuildOptions(precision="fp32", recording=recording, behavior="cursor.vel")
     parity = build(prepared, options)["parity"]
@@ -385,53 +299,3 @@ def test_a_recording_adds_its_r2(
     monkeypatch.setattr(Artifact, "session_files", lambda self: only)
     with pytest.raises(UsageError, match=r"units/id: expected units of session 'tiny_a', got none"):
         build(prepared, dataclasses.replace(options, recording=strange))  # the only one there is
-
-
-def test_rtx_engines_are_compiled_without_a_gpu(
-    tiny_copy: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytest.importorskip("onnx_ir")
-    rtx = pytest.importorskip("tensorrt_rtx_bindings", reason=RTX)
-    on(Machine(rtx=rtx.__version__), None, monkeypatch)
-    for precision in ("fp32", "fp16"):
-        values = build(tiny_copy, BuildOptions(target="rtx", precision=precision))
-        assert [line["n_spikes"] for line in values["engines"]] == [512, 1024]
-        assert all(line["size"] > 10_000 and not line["kept"] for line in values["engines"])
-        assert values["parity"] is None
-        assert any("this machine has none" in words for words in values["unsettled"])
-    again = build(tiny_copy, BuildOptions(target="rtx", precision="fp16"))
-    assert all(line["kept"] for line in again["engines"])
-
-
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("graphs", [1]),
-        ("graphs", {"512": 5}),
-        ("core_sha256", 5),
-        ("precision", "../../x"),
-        ("n_units", "5"),
-        ("prepared", []),
-        ("settled", [5]),
-    ],
-)
-def test_a_plan_of_other_types_is_refused_behind_a_checksum_that_holds(
-    tmp_path: Path, field: str, value: Any
-) -> None:
-    values = {
-        "core_sha256": "0", "precision": "fp16", "graph_sha256": "1", "graphs": {"512": "2"},
-        "n_units": 9, "target": "jetson", "prepared": {}, "settled": [], "unsettled": [],
-    }  # fmt: skip
-    file = tmp_path / "build" / "plan.json"
-    file.parent.mkdir()
-
-    def written(plan: dict[str, Any]) -> None:
-        checksum = sha256_bytes(json.dumps(plan, sort_keys=True).encode())
-        text = json.dumps({"schema": "poyo-edge/build-plan/1", **plan, "checksum": checksum})
-        file.write_text(text)
-
-    written(values)
-    assert read_plan(tmp_path) is not None
-    written({**values, field: value})
-    with pytest.raises(ArtifactError, match=r"plan\.json: contents: expected a build plan, got"):
-        read_plan(tmp_path)

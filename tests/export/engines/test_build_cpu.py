@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.arrays import written_again
 
 from poyo_edge.artifact import CORE, Artifact
 from poyo_edge.errors import BackendError, CheckFailedError, MissingExtraError, UsageError
 from poyo_edge.export.engines import cpu as build_cpu
 from poyo_edge.export.engines.build import build
 from poyo_edge.export.engines.options import BuildOptions
-from poyo_edge.recording import Recording, write_recording
 from poyo_edge.runtime.backends.ort_cpu import OrtCpuBackend
 from poyo_edge.runtime.backends.ov.precision import FILE, read_precision
 from poyo_edge.runtime.core import Core
@@ -26,18 +26,8 @@ def recording(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Path:
     folder = tmp_path_factory.mktemp("recordings")
     simulation = Simulation(duration_s=40.0, n_units=12)
     (made,) = simulate_study(folder, n_sessions=1, simulation=simulation)
-    source = Recording.open(made)
-    behavior = source.behavior("cursor.vel")
-    return write_recording(
-        folder / "tiny_a.h5",
-        session_id="tiny_a",
-        subject_id="nobody",
-        unit_ids=Artifact.open(tiny).session("tiny_a").header.unit_ids,
-        spike_times=source.spike_times,
-        spike_units=source.spike_units,
-        behaviors={"cursor.vel": (behavior.times, behavior.values)},
-        domains=source.domains,
-    )
+    units = Artifact.open(tiny).session("tiny_a").header.unit_ids
+    return written_again(made, folder / "tiny_a.h5", unit_ids=units)
 
 
 def double(error: float, monkeypatch: pytest.MonkeyPatch) -> None:

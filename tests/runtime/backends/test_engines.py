@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.trt.machines import ORIN
 
 from poyo_edge.errors import ArtifactError, BackendError, UsageError
 from poyo_edge.files.writing import sha256_bytes
@@ -20,7 +21,6 @@ from poyo_edge.runtime.backends.machine import Machine
 from poyo_edge.runtime.backends.trt.engine_key import EngineKey
 from poyo_edge.runtime.backends.trt.engines import EngineRecord, EngineState, EngineStore
 
-ORIN = Machine(sm="87", driver="12.6", l4t="36.4.3", tensorrt="10.3.0")
 DATA = bytes(range(256)) * 8
 KEY = EngineKey(
     flavour="tensorrt",

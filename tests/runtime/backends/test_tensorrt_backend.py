@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from helpers.tiny_windows import tiny_windows
 from helpers.trt.double import Double
-from helpers.trt.engines import BUCKETS, ORIN, engines
+from helpers.trt.engines import BUCKETS, engines
+from helpers.trt.machines import ORIN
 
 from poyo_edge.artifact import CORE, Artifact
 from poyo_edge.errors import BackendError, MissingExtraError

@@ -14,15 +14,13 @@ import numpy as np
 import pytest
 from helpers.tiny_windows import tiny_windows
 from helpers.trt.double import Double
-from helpers.trt.engines import ORIN, engines
+from helpers.trt.engines import engines, installed
+from helpers.trt.machines import ORIN, on
 
 from poyo_edge.artifact import CORE, Artifact
 from poyo_edge.errors import BackendError, UsageError
-from poyo_edge.files.writing import sha256_bytes
 from poyo_edge.runtime.backends import opening as backends
-from poyo_edge.runtime.backends.trt.cuda import Cuda
-from poyo_edge.runtime.backends.trt.engine_key import EngineKey
-from poyo_edge.runtime.backends.trt.engines import ENGINES, EngineRecord, EngineStore
+from poyo_edge.runtime.backends.trt.engines import ENGINES
 from poyo_edge.runtime.checks.verify import verify
 from poyo_edge.runtime.core import Core
 from poyo_edge.runtime.decoder import Decoder
@@ -37,21 +35,9 @@ def double() -> Double:
 @pytest.fixture
 def jetson(tiny_copy: Path, double: Double, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The tiny artifact with engines for an Orin, on a machine that says that it is one."""
-    artifact = Artifact.open(tiny_copy)
-    sha256 = artifact.manifest.files[CORE].sha256
-    for size, data in engines(artifact.read(CORE)).items():
-        key = EngineKey(
-            flavour="tensorrt", core_sha256=sha256, graph_sha256="", precision="fp32",
-            n_spikes=size, n_units=16, version="10.3.0", sm=("87",), driver="12.6", l4t="36.4.3",
-            flags=(),
-        )  # fmt: skip
-        record = EngineRecord(
-            key=key, sha256=sha256_bytes(data), size=len(data), build_s=1.0, parity=None, created=""
-        )
-        EngineStore(tiny_copy / ENGINES).write(record, data)
-    monkeypatch.setattr(backends, "this_machine", lambda: ORIN)
-    monkeypatch.setitem(sys.modules, "tensorrt", double.trt)
-    monkeypatch.setattr(Cuda, "open", lambda: Cuda(double.cuda))
+    for size, data in engines(Artifact.open(tiny_copy).read(CORE)).items():
+        installed(tiny_copy, data, precision="fp32", n_spikes=size)
+    on(ORIN, double, monkeypatch)
     return tiny_copy
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from helpers.arrays import arrays_of
 
 from poyo_edge.errors import RecordingError, UsageError
 from poyo_edge.recording import Recording, write_recording
@@ -33,18 +34,7 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> Arrays:
     """A simulated session, to be written again with other units, spikes or behaviour."""
     path = tmp_path_factory.mktemp("simulated") / "sim.h5"
     simulation = Simulation(duration_s=DURATION_S, n_units=12)
-    recording = Recording.open(
-        simulate_recording(path, session_id="sim", seed=1, simulation=simulation)
-    )
-    velocity = recording.behavior("cursor.vel")
-    return {
-        "session_id": "tiny_a",
-        "subject_id": "simulated",
-        "spike_times": recording.spike_times,
-        "spike_units": recording.spike_units,
-        "behaviors": {"cursor.vel": (velocity.times, velocity.values)},
-        "domains": recording.domains,
-    }
+    return arrays_of(simulate_recording(path, session_id="sim", seed=1, simulation=simulation))
 
 
 @pytest.fixture
@@ -52,7 +42,7 @@ def write(rig: Rig, simulated: Arrays, tmp_path: Path) -> Write:
     """Writes the simulated session with some arrays changed, under the tiny session's unit ids."""
 
     def written(**changes: Any) -> Recording:
-        arrays = {"unit_ids": rig.a.header.unit_ids, **simulated, **changes}
+        arrays = {**simulated, "unit_ids": rig.a.header.unit_ids, **changes}
         return Recording.open(write_recording(tmp_path / "session.h5", **arrays))
 
     return written

@@ -11,12 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.trt.engines import installed
 
-from poyo_edge.artifact import CORE, GOLDEN, MANIFEST, Artifact, FileRecord, Golden
+from poyo_edge.artifact import GOLDEN, MANIFEST, Artifact, FileRecord, Golden
 from poyo_edge.errors import ArtifactError
 from poyo_edge.files.writing import sha256_bytes
-from poyo_edge.runtime.backends.trt.engine_key import EngineKey
-from poyo_edge.runtime.backends.trt.engines import ENGINES, EngineRecord, EngineStore
 from poyo_edge.runtime.checks.verify import Check, verify
 
 GOLDEN_CHECK = "golden windows on ort-cpu"
@@ -119,17 +118,8 @@ def test_a_damaged_session_that_was_added_later_is_named(tiny_copy: Path, conten
 
 
 def test_engines_are_looked_at_wherever_they_are_for(tiny_copy: Path) -> None:
-    store = EngineStore(tiny_copy / ENGINES)
-    key = EngineKey(
-        flavour="tensorrt", core_sha256=Artifact.open(tiny_copy).manifest.files[CORE].sha256,
-        graph_sha256="d" * 64, precision="fp16", n_spikes=512, n_units=16, version="10.3.0",
-        sm=("87",), driver="12.6", l4t="36.4.3", flags=(),
-    )  # fmt: skip
-    data = b"an engine"
-    record = EngineRecord(
-        key=key, sha256=sha256_bytes(data), size=len(data), build_s=1.0, parity=None, created=""
-    )
-    path = store.write(record, data)
+    store, _ = installed(tiny_copy, b"an engine")
+    (path,) = store.folder.glob("*.engine")
     name = f"engine {path.name}"
     check = named(verify(tiny_copy))[name]
     assert check.ok
