@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-import onnxruntime
 import torch
 
+from helpers.graphs import open_graph
 from helpers.oracle import make_oracle
 from poyo_edge.arrays import Array
 from poyo_edge.export.graph.adapt import build_adapt
@@ -88,7 +88,7 @@ class Frozen:
         }
         self.folded = fold(weights, spec)
         self.proto = build_adapt(self.folded)
-        self.session = open_session(self.proto)
+        self.session = open_graph(self.proto.SerializeToString())
 
     def fit(self, feeds: Mapping[str, Array]) -> Fit:
         return run(self.session, feeds)
@@ -162,15 +162,6 @@ def torch_inputs(spec: ModelSpec, feeds: Mapping[str, Array]) -> dict[str, Any]:
         "session_index": torch.ones(batch, dtype=torch.long),
         "output_timestamps": torch.from_numpy(feeds["query_time"]),
     }
-
-
-def open_session(proto: Any, *, threads: int = 1) -> Any:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(
-        proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
 
 
 def run(session: Any, feeds: Mapping[str, Array]) -> Fit:

@@ -20,9 +20,9 @@ from helpers.adapt_oracle import (  # noqa: E402
     error,
     frozen,
     labelled_windows,
-    open_session,
     run,
 )
+from helpers.graphs import open_graph  # noqa: E402
 
 from poyo_edge.export.graph.core import build_core  # noqa: E402
 from poyo_edge.runtime.backends import open_backend  # noqa: E402
@@ -184,7 +184,7 @@ def test_repeated_units_lose_nothing_on_two_threads() -> None:
     feeds = many_repeats()
     want = frozen("wide heads").autograd(feeds, "poyo_edge")
     for threads, runs in ((1, 2), (2, 10)):
-        session = open_session(frozen("wide heads").proto, threads=threads)
+        session = open_graph(frozen("wide heads").proto.SerializeToString(), threads=threads)
         fits = [run(session, feeds) for _ in range(runs)]
         assert max(error(fit, want) for fit in fits) <= LIMIT, threads
         assert max(error(fit, fits[0]) for fit in fits) <= ROUNDING, threads

@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("torch_brain.models")
 
-from helpers.graph_signature import signature  # noqa: E402
+from helpers.graphs import signature  # noqa: E402
 from helpers.oracle import make_oracle  # noqa: E402
 
 from poyo_edge.export.graph.core import IR_VERSION, OPSET, build_core  # noqa: E402

@@ -13,7 +13,7 @@ onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
 import onnx_ir as ir  # noqa: E402
-import onnxruntime  # noqa: E402
+from helpers.graphs import open_graph  # noqa: E402
 
 from poyo_edge.export.graph.core import IR_VERSION, OPSET  # noqa: E402
 from poyo_edge.export.graph.gradient import GradientWriter  # noqa: E402
@@ -337,9 +337,4 @@ def _input(name: str, shape: tuple[int, ...], dynamic: bool) -> ir.Value:
 
 def _open(graph: ir.Graph) -> Any:
     proto = ir.serde.serialize_model(ir.Model(graph, ir_version=IR_VERSION))
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(
-        proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    return open_graph(proto.SerializeToString())

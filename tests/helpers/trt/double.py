@@ -16,7 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from poyo_edge.runtime.backends.trt.api import ONLY_IN, USED
+from helpers.graphs import open_graph
+from helpers.trt.cuda import cuda_runtime
+from helpers.trt.listed import Listed, listed_members
 
 MAGIC = b"engine of the double:"
 FAILURES = (
@@ -25,44 +27,6 @@ FAILURES = (
 )  # fmt: skip
 _NUMPY = {"FLOAT": np.float32, "INT32": np.int32, "BOOL": np.bool_}
 _ONNX = {"tensor(float)": "FLOAT", "tensor(int32)": "INT32", "tensor(bool)": "BOOL"}
-
-
-def _strict(kind: str, version: str) -> dict[str, int]:
-    allowed = dict(USED.get(kind, {}))
-    for member, versions in ONLY_IN.get(kind, {}).items():
-        if version.startswith(versions):
-            allowed[member] = -1
-    return allowed
-
-
-class _Listed:
-    """Only listed members may be touched from outside."""
-
-    KIND = ""
-    VERSION = ""
-
-    def __getattribute__(self, name: str) -> Any:
-        value = object.__getattribute__(self, name)
-        kind = type(self).KIND
-        if name.startswith("_") or not kind:
-            return value
-        allowed = _strict(kind, type(self).VERSION)
-        assert name in allowed, f"{kind}.{name} is not in tensorrt_api.USED"
-        return _counted(value, kind, name, allowed[name]) if callable(value) else value
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        kind = type(self).KIND
-        listed = name.startswith("_") or name in _strict(kind, type(self).VERSION)
-        assert listed, f"{kind}.{name} is not in tensorrt_api.USED"
-        object.__setattr__(self, name, value)
-
-
-def _counted(function: Callable[..., Any], kind: str, name: str, count: int) -> Callable[..., Any]:
-    def call(*arguments: Any) -> Any:
-        assert count in (-1, len(arguments)), f"{kind}.{name} is listed with {count} arguments"
-        return function(*arguments)
-
-    return call
 
 
 class Double:
@@ -84,13 +48,13 @@ class Double:
         self.memory: dict[int, Any] = {}
         self.engines: dict[int, Any] = {}
         self.trt = self._module()
-        self.cuda = self._cuda()
+        self.cuda = cuda_runtime(self)
 
     def _class(self, name: str, **members: Any) -> Any:
-        return type(name, (_Listed,), {"KIND": name, "VERSION": self.version, **members})
+        return type(name, (Listed,), {"KIND": name, "VERSION": self.version, **members})
 
     def _enum(self, kind: str) -> Any:
-        names = _strict(kind, self.version)
+        names = listed_members(kind, self.version)
         # Other integers than TensorRT 10's, which nobody may count on.
         return enum.IntEnum(kind, {name: 7 + i for i, name in enumerate(names)})
 
@@ -115,13 +79,13 @@ class Double:
     def _add_builder(self, trt: Any) -> None:
         double = self
 
-        class Tensor(_Listed):
+        class Tensor(Listed):
             KIND, VERSION = "ITensor", double.version
 
             def __init__(self, name: str, shape: Any) -> None:
                 self.name, self.shape = name, shape
 
-        class Network(_Listed):
+        class Network(Listed):
             KIND, VERSION = "INetworkDefinition", double.version
             _graph = b""
             _inputs: tuple[Tensor, ...] = ()
@@ -137,7 +101,7 @@ class Double:
             def get_input(self, index: int) -> Tensor:
                 return self._inputs[index]
 
-        class ParserError(_Listed):
+        class ParserError(Listed):
             KIND, VERSION = "ParserError", double.version
 
             def desc(self) -> str:
@@ -146,7 +110,7 @@ class Double:
             def node_name(self) -> str:
                 return "layer0.attention.qkv"
 
-        class Parser(_Listed):
+        class Parser(Listed):
             KIND, VERSION = "OnnxParser", double.version
 
             def __init__(self, network: Network, log: Any) -> None:
@@ -158,7 +122,7 @@ class Double:
                 self._network._graph = graph
                 self._network._inputs = tuple(
                     Tensor(node.name, [d if isinstance(d, int) else -1 for d in node.shape])
-                    for node in _session(graph).get_inputs()
+                    for node in open_graph(graph).get_inputs()
                 )
                 return True
 
@@ -169,7 +133,7 @@ class Double:
             def get_error(self, index: int) -> ParserError:
                 return ParserError()
 
-        class Cache(_Listed):
+        class Cache(Listed):
             KIND, VERSION = "ITimingCache", double.version
 
             def __init__(self, data: bytes) -> None:
@@ -178,7 +142,7 @@ class Double:
             def serialize(self) -> bytes:
                 return self._data + b"+timings"
 
-        class Config(_Listed):
+        class Config(Listed):
             KIND, VERSION = "IBuilderConfig", double.version
             profiling_verbosity: Any = None
             progress_monitor: Any = None
@@ -204,7 +168,7 @@ class Double:
                 double.calls.append(f"cache of {len(cache._data)} bytes")
                 return not (double.fail == "cache" and cache._data)
 
-        class Builder(_Listed):
+        class Builder(Listed):
             KIND, VERSION = "Builder", double.version
 
             def __new__(cls, log: Any) -> Any:
@@ -240,13 +204,13 @@ class Double:
     def _add_runtime(self, trt: Any) -> None:
         double = self
 
-        class Inspector(_Listed):
+        class Inspector(Listed):
             KIND, VERSION = "EngineInspector", double.version
 
             def get_engine_information(self, kind: Any) -> str:
                 return '{"Layers": ["myelin"]}'
 
-        class Context(_Listed):
+        class Context(Listed):
             KIND, VERSION = "IExecutionContext", double.version
 
             def __init__(self, engine: Engine) -> None:
@@ -261,14 +225,14 @@ class Double:
             def execute_async_v3(self, stream: int) -> bool:
                 if double.fail == "enqueue":
                     return False
-                double._enqueue(lambda: self._engine._execute(self._addresses))
+                double.enqueue(lambda: self._engine._execute(self._addresses))
                 return True
 
-        class Engine(_Listed):
+        class Engine(Listed):
             KIND, VERSION = "ICudaEngine", double.version
 
             def __init__(self, data: bytes) -> None:
-                self._session = _session(data)
+                self._session = open_graph(data)
                 self._tensors = [*self._session.get_inputs(), *self._session.get_outputs()]
                 self._named = {tensor.name: tensor for tensor in self._tensors}
 
@@ -303,7 +267,7 @@ class Double:
                 (out,) = self._session.run(["prediction"], feeds)
                 view("prediction")[...] = out + double.noise
 
-        class Runtime(_Listed):
+        class Runtime(Listed):
             KIND, VERSION = "Runtime", double.version
 
             def __init__(self, log: Any) -> None:
@@ -317,87 +281,8 @@ class Double:
 
         trt.Runtime = Runtime
 
-    def _enqueue(self, work: Callable[[], None]) -> None:
+    def enqueue(self, work: Callable[[], None]) -> None:
         if self.captured is None:
             work()
         else:
             self.captured.append(work)
-
-    def _cuda(self) -> Any:
-        """A double of ``cuda.bindings.runtime``: tuples whose first member is an error code."""
-        double = self
-        runtime = types.SimpleNamespace(
-            cudaStreamNonBlocking=1,
-            cudaHostAllocDefault=0,
-            cudaMemcpyKind=enum.IntEnum(
-                "cudaMemcpyKind", ["cudaMemcpyHostToDevice", "cudaMemcpyDeviceToHost"]
-            ),
-            cudaStreamCaptureMode=enum.IntEnum(
-                "cudaStreamCaptureMode", ["cudaStreamCaptureModeThreadLocal"]
-            ),
-        )
-
-        def allocate(size: int, *_: Any) -> tuple[int, int]:
-            if double.fail == "malloc":
-                return 2, 0
-            block = ctypes.create_string_buffer(size + 256)
-            address = (ctypes.addressof(block) + 255) // 256 * 256
-            double.memory[address] = block
-            return 0, address
-
-        def free(address: int) -> tuple[int]:
-            del double.memory[address]
-            return (0,)
-
-        def copy(to: int, source: int, size: int, kind: Any, stream: int) -> tuple[int]:
-            double._enqueue(lambda: void(ctypes.memmove(to, source, size)))
-            return (0,)
-
-        def void(_: object) -> None:
-            """What a copy gives back is of no use."""
-
-        def fill(address: int, value: int, size: int) -> tuple[int]:
-            ctypes.memset(address, value, size)
-            return (0,)
-
-        def begin(stream: int, mode: Any) -> tuple[int]:
-            double.captured = []
-            return (0,)
-
-        def end(stream: int) -> tuple[int, Any]:
-            work, double.captured = double.captured, None
-            return (900 if double.fail == "capture" else 0), work
-
-        def instantiate(graph: Any, flags: int) -> tuple[int, Any]:
-            return (1 if double.fail == "instantiate" else 0), graph
-
-        def launch(graph: Any, stream: int) -> tuple[int]:
-            double.launches += 1
-            for work in graph:
-                work()
-            return (0,)
-
-        def fine(*_: Any) -> tuple[int]:
-            return (0,)
-
-        functions = {
-            "cudaStreamCreateWithFlags": lambda flags: (0, 77),
-            "cudaMalloc": allocate, "cudaHostAlloc": allocate, "cudaFree": free,
-            "cudaFreeHost": free, "cudaMemcpyAsync": copy, "cudaMemset": fill,
-            "cudaStreamBeginCapture": begin, "cudaStreamEndCapture": end,
-            "cudaGraphInstantiate": instantiate, "cudaGraphLaunch": launch,
-            "cudaGraphDestroy": fine, "cudaGraphExecDestroy": fine, "cudaStreamDestroy": fine,
-            "cudaStreamSynchronize": lambda stream: (700 if double.fail == "synchronize" else 0,),
-        }  # fmt: skip
-        for name, function in functions.items():
-            setattr(runtime, name, function)
-        return runtime
-
-
-def _session(graph: bytes) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
