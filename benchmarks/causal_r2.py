@@ -21,7 +21,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from parts.common import describe, environment, markdown, run, say, torch_brain_model, write_json
+from parts.environment import describe, environment
+from parts.oracle import torch_brain_model
+from parts.script import markdown, run, say, write_json
 
 from poyo_edge.arrays import Float64
 from poyo_edge.checkpoint import Checkpoint, load_checkpoint

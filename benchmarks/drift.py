@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from parts.common import describe, environment, markdown, require, run, say, write_json
+from parts.environment import describe, environment
+from parts.script import markdown, require, run, say, write_json
 
 from poyo_edge.artifact import Artifact, Session, recording_activity
 from poyo_edge.recording import Recording

@@ -34,8 +34,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from intake import random_artifact
-from parts.common import describe, environment, markdown, require, run, say, write_json
+from parts.environment import describe, environment
 from parts.feed_sender import NS, UNITS, names, stream
+from parts.script import markdown, require, run, say, write_json
 
 from poyo_edge.errors import CheckFailedError
 from poyo_edge.journal import Decoded, Journal, Spikes

@@ -20,7 +20,8 @@ from typing import Any
 
 from intake import random_artifact
 from latency import SIZES
-from parts.common import describe, environment, markdown, require, run, say, write_json
+from parts.environment import describe, environment
+from parts.script import markdown, require, run, say, write_json
 
 from poyo_edge.errors import BackendError
 from poyo_edge.runtime.backends import list_backends
@@ -51,13 +52,13 @@ decoder.decode(1.0)
 }
 _TORCH_BRAIN = {
     "imports": "import torch\nfrom torch_brain.models import POYO\n"
-    "sys.path.insert(0, {here!r})\nfrom parts.common import random_window, torch_brain_feeds\n"
-    "import numpy as np\nfrom poyo_edge.spec import ModelSpec",
+    "sys.path.insert(0, {here!r})\nfrom parts.oracle import torch_brain_feeds, torch_brain_model\n"
+    "from parts.windows import random_window\nimport numpy as np\n"
+    "from poyo_edge.spec import ModelSpec",
     "open": """
 torch.set_num_threads(1)
 values = torch.load({path!r}, weights_only=False)
 spec = ModelSpec.from_json(json.loads({spec!r}))
-from parts.common import torch_brain_model
 model = torch_brain_model(spec)
 model.load_state_dict(values)
 """,

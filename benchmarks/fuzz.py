@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from parts.common import describe, environment, markdown, run, say, write_json
+from parts.environment import describe, environment
+from parts.script import markdown, run, say, write_json
 
 from poyo_edge.errors import CheckFailedError
 from poyo_edge.runtime.feeds.blackrock import parse_event

@@ -23,7 +23,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from parts.common import describe, environment, markdown, require, run, say, write_json
+from parts.environment import describe, environment
+from parts.script import markdown, require, run, say, write_json
 
 from poyo_edge.artifact import Artifact
 from poyo_edge.runtime import Decoder
@@ -117,7 +118,7 @@ def random_artifact(
     """Export a model with random weights and one session of ``n_units`` units."""
     require("torch", "export", "a random model")
     import torch
-    from parts.common import torch_brain_model
+    from parts.oracle import torch_brain_model
 
     from poyo_edge.export.pipeline import ExportOptions, export_checkpoint
 

@@ -20,16 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from parts.common import (
-    describe,
-    environment,
-    markdown,
-    random_window,
-    run,
-    say,
-    torch_brain_model,
-    write_json,
-)
+from parts.environment import describe, environment
 from parts.latency_peers import (
     EAGER,
     FOR_SCALE,
@@ -41,6 +32,9 @@ from parts.latency_peers import (
     Run,
     Setup,
 )
+from parts.oracle import torch_brain_model
+from parts.script import markdown, run, say, write_json
+from parts.windows import random_window
 
 from poyo_edge.errors import CheckFailedError
 from poyo_edge.figures import draw_peers

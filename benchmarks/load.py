@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 from intake import random_artifact
-from parts.common import describe, environment, run, say
+from parts.environment import describe, environment
+from parts.script import run, say
 
 from poyo_edge.artifact import CORE, Artifact
 from poyo_edge.errors import BackendError

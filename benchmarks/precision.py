@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-from parts.common import describe, environment, markdown, run, say, write_json
+from parts.environment import describe, environment
+from parts.script import markdown, run, say, write_json
+from parts.sessions import session_for
 
-from poyo_edge.artifact import CORE, Artifact, Session
+from poyo_edge.artifact import CORE, Artifact
 from poyo_edge.errors import CheckFailedError, UsageError
 from poyo_edge.export.parity.engine import LIMIT_R2
 from poyo_edge.export.parity.windows import causal_windows, predict
@@ -24,7 +26,6 @@ from poyo_edge.export.precision.mixed import PRECISIONS
 from poyo_edge.metrics import r2_per_dim
 from poyo_edge.recording import Recording
 from poyo_edge.runtime.core import Core
-from poyo_edge.runtime.intake import UnitTable
 
 NOTE = """\
 R² lost is that of the FP32 core less that of the emulated graph; negative means that rounding
@@ -121,19 +122,6 @@ def measure(artifact: Artifact, recording: Recording, words: argparse.Namespace)
         "naive_error": None if naive is None else error(naive),
         "survey": [kind.to_json() for kind in survey(rounding)] if words.survey else [],
     }
-
-
-def session_for(
-    artifact: Artifact, recording: Recording
-) -> tuple[Session, npt.NDArray[np.int32], bool]:
-    """A session, the row of each of the recording's units in it, and whether it is its own."""
-    sessions = artifact.session_files()
-    known = recording.session_id in sessions
-    session = artifact.session(recording.session_id if known else max(sessions))
-    units = {unit.rpartition("/")[2]: unit for unit in session.header.unit_ids}
-    ids = [unit if known else units.get(unit.rpartition("/")[2], unit)
-           for unit in recording.unit_ids]  # fmt: skip
-    return session, UnitTable(session.header.unit_ids).rows(ids), known
 
 
 if __name__ == "__main__":

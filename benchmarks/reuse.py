@@ -27,8 +27,10 @@ import onnx
 import onnxruntime
 from latency import CLOCKS, SIZES, random_model, time_interleaved
 from onnx import TensorProto, helper
-from parts.common import describe, environment, markdown, random_window, run, say, write_json
+from parts.environment import describe, environment
 from parts.latency_peers import Setup, poyo_edge_ort_cpu, session_options
+from parts.script import markdown, run, say, write_json
+from parts.windows import random_window
 
 from poyo_edge.errors import CheckFailedError
 from poyo_edge.runtime.constants import rotate_halves, rotation

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from parts.common import describe, environment, markdown, run, say, write_json
+from parts.environment import describe, environment
+from parts.script import markdown, run, say, write_json
 
 from poyo_edge.artifact import Artifact
 from poyo_edge.errors import CheckFailedError

@@ -18,7 +18,9 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import Callback
-from parts.common import describe, environment, markdown, run, say, torch_brain_model, write_json
+from parts.environment import describe, environment
+from parts.oracle import torch_brain_model
+from parts.script import markdown, run, say, write_json
 from torch.utils.data import DataLoader
 from torch_brain.batching import collate, pad8
 from torch_brain.data import Data

@@ -22,7 +22,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from parts.common import describe, environment, markdown, require, run, say
+from parts.environment import describe, environment
+from parts.script import markdown, require, run, say
 from parts.unit_id_sides import (
     FITTERS,
     OURS,

@@ -19,8 +19,10 @@ from typing import Any
 import numpy as np
 import onnxruntime
 from latency import SIZES, random_model
-from parts.common import describe, environment, markdown, random_window, run, say, write_json
+from parts.environment import describe, environment
 from parts.latency_peers import Setup, core_feeds, session_options
+from parts.script import markdown, run, say, write_json
+from parts.windows import random_window
 
 from poyo_edge.export.graph.fusion import fuse_for_ort_cpu
 from poyo_edge.figures import draw_shares

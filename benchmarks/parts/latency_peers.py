@@ -16,7 +16,8 @@ import onnx
 import onnxruntime
 import torch
 
-from parts.common import Window, random_window, torch_brain_feeds
+from parts.oracle import torch_brain_feeds
+from parts.windows import Window, random_window
 from poyo_edge.arrays import Float32
 from poyo_edge.errors import BackendError
 from poyo_edge.export.graph.core import build_core

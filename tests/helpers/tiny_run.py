@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from poyo_edge.simulation.recordings import Simulation, simulate_study
@@ -28,6 +29,7 @@ TINY = Recipe(
     unit_dropout=(4, 7, 8),
     threads=1,
 )
+LAMB = dataclasses.replace(TINY, optimizer="sparse-lamb", checkpoint_every=2, average=0.9)
 
 
 def tiny_study(folder: Path, n_sessions: int = 2) -> list[Path]:

@@ -18,12 +18,11 @@ pytest.importorskip("lightning")
 pytest.importorskip("torch_brain")
 
 from helpers.paths import TESTS  # noqa: E402
-from helpers.tiny_run import TINY, tiny_study  # noqa: E402
+from helpers.tiny_run import LAMB, TINY, tiny_study  # noqa: E402
 
 from poyo_edge.errors import CheckpointError, UsageError  # noqa: E402
 from poyo_edge.training import train  # noqa: E402
 
-LAMB = dataclasses.replace(TINY, optimizer="sparse-lamb", checkpoint_every=2, average=0.9)
 ADAMW = dataclasses.replace(TINY, checkpoint_every=3, clip_norm=0.5)
 
 
@@ -74,7 +73,7 @@ def test_a_resumed_run_ends_at_the_same_weights(
 def test_a_process_that_was_killed_can_be_resumed(study: Path, tmp_path: Path) -> None:
     code = (
         "import os, sys\n"
-        "from test_resume import LAMB\n"
+        "from helpers.tiny_run import LAMB\n"
         "from poyo_edge.training import train\n"
         "def kill(step, *_):\n"
         "    if step == 9: os.kill(os.getpid(), 9)\n"
@@ -83,7 +82,7 @@ def test_a_process_that_was_killed_can_be_resumed(study: Path, tmp_path: Path) -
     done = subprocess.run(
         [sys.executable, "-c", code, str(study)],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": f"{TESTS}:{TESTS / 'training'}"},
+        env={**os.environ, "PYTHONPATH": str(TESTS)},
         capture_output=True,
         check=False,
     )

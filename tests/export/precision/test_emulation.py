@@ -15,6 +15,7 @@ pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
 
 from helpers.cores import RandomCore, random_core  # noqa: E402
+from parts.sessions import session_for  # noqa: E402
 
 from poyo_edge.artifact import CORE, Artifact  # noqa: E402
 from poyo_edge.errors import BackendError, UsageError  # noqa: E402
@@ -33,7 +34,6 @@ from poyo_edge.metrics import r2_per_dim  # noqa: E402
 from poyo_edge.recording import Recording  # noqa: E402
 from poyo_edge.runtime.backends import open_backend  # noqa: E402
 from poyo_edge.runtime.core import Core  # noqa: E402
-from poyo_edge.runtime.intake import UnitTable  # noqa: E402
 from poyo_edge.simulation.recordings import Simulation, simulate_study  # noqa: E402
 from poyo_edge.spec import POYO_1_3M, POYO_11_8M, ModelSpec  # noqa: E402
 
@@ -252,12 +252,8 @@ def r2_and_loss(
 
     Unseen sessions borrow the embeddings of the same electrodes in the last session known.
     """
-    spec, known = artifact.manifest.spec, artifact.session_files()
-    own = recording.session_id in known
-    session = artifact.session(recording.session_id if own else max(known))
-    electrodes = {unit.rpartition("/")[2]: unit for unit in session.header.unit_ids}
-    ids = [electrodes.get(unit.rpartition("/")[2], unit) for unit in recording.unit_ids]
-    rows = UnitTable(session.header.unit_ids).rows(ids)
+    spec = artifact.manifest.spec
+    session, rows, _ = session_for(artifact, recording)
     core = Core.open(artifact)
     constants = core.constants(session.unit_embedding, session.session_embedding)
     windows, truth = causal_windows(recording, rows, "cursor.vel", spec, most=200)

@@ -1,6 +1,6 @@
 """Checkpoints that tests write, in the layouts that are out there, and what they must decode to.
 
-Import it behind ``pytest.importorskip("torch_brain.models")``.
+Import it behind ``pytest.importorskip("torch")``.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch_brain.models
 from torch import Tensor, nn
 
 from helpers import paths
+from helpers.oracle import make_oracle
 from poyo_edge.checkpoint import Checkpoint
 from poyo_edge.spec import ModelSpec
 from poyo_edge.tokens import latent_tokens, window_tokens
@@ -49,17 +49,9 @@ OMEGA = "rotary_emb.omega"
 SHARED = paths.SHARED / "checkpoints"
 
 
-def make_oracle() -> Any:
-    torch.manual_seed(0)
-    model = torch_brain.models.POYO(
-        sequence_length=1.0, latent_step=0.125, num_latents_per_step=4, dim_out=2,
-        dim=32, depth=2, dim_head=16, cross_heads=2, self_heads=3,
-    )  # fmt: skip
-    model.unit_emb.initialize_vocab(UNITS)
-    model.session_emb.initialize_vocab(SESSIONS)
-    for table in (model.unit_emb, model.session_emb, model.token_type_emb, model.latent_emb):
-        nn.init.normal_(table.weight)
-    return model.eval()
+def small_oracle() -> Any:
+    """torch_brain's POYO of the sizes of ``SPEC``, with weights that make a difference."""
+    return make_oracle(SPEC, UNITS, SESSIONS)
 
 
 def save(content: object, path: Path, **options: Any) -> Path:

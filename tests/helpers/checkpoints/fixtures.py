@@ -11,9 +11,9 @@ import pytest
 @pytest.fixture
 def oracle() -> Any:
     """torch_brain's POYO, small, with weights that make a difference."""
-    from helpers.checkpoints.files import make_oracle
+    from helpers.checkpoints.files import small_oracle
 
-    return make_oracle()
+    return small_oracle()
 
 
 @pytest.fixture

@@ -13,9 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from precision import session_for
+from parts.environment import describe, environment
+from parts.script import markdown, run, say, write_json
+from parts.sessions import session_for
 
-from parts.common import describe, environment, markdown, run, say, write_json
 from poyo_edge.artifact import CORE, CORE_ORT_CPU, Artifact
 from poyo_edge.errors import BackendError
 from poyo_edge.export.parity.engine import Trial
