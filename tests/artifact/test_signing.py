@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import stat
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from helpers.commands import run
+from helpers.commands import run, write_to_full_disk
 
 from poyo_edge.artifact import MANIFEST, Artifact, Session
 from poyo_edge.artifact.signing import SIGNATURE, new_key, require_signed, sign
@@ -79,18 +78,9 @@ def test_a_session_that_is_changed_between_check_and_use_is_refused(signed: Path
 
 
 def test_a_full_disk_leaves_no_half_of_a_pair(tmp_path: Path) -> None:
-    code = (
-        "import resource, signal, sys\n"
-        "from poyo_edge.artifact.signing import new_key\n"
-        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)\n"
-        "try:\n    new_key(sys.argv[1])\n"
-        "except OSError as error:\n    sys.exit('lab.key' not in str(error))\n"
-        "sys.exit(2)\n"
-    )
+    imports = "from poyo_edge.artifact.signing import new_key"
     for most in (50, 100):  # of a private key of 119 bytes
-        path = str(tmp_path / "lab.key")
-        subprocess.run([sys.executable, "-c", code, path, str(most)], check=True)
+        write_to_full_disk(imports, "new_key(sys.argv[1])", tmp_path / "lab.key", most)
         assert not list(tmp_path.iterdir())
 
 

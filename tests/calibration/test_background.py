@@ -7,7 +7,6 @@ import dataclasses
 import functools
 import itertools
 import os
-import subprocess
 import sys
 import threading
 import time
@@ -17,7 +16,9 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.calibrating.teacher import QUICK, lesson
-from helpers.paths import TESTS, TINY
+from helpers.commands import WITH_HELPERS, run_python
+from helpers.paths import TINY
+from helpers.waiting import PATIENCE_S
 
 from poyo_edge.artifact import Artifact, Session
 from poyo_edge.calibration import BackgroundFit, CalibratedSession, Calibrator, Progress
@@ -27,8 +28,6 @@ from poyo_edge.runtime import Decoder, Status
 
 PRIORITY = os.getpriority(os.PRIO_PROCESS, 0) if sys.platform.startswith("linux") else 0
 """Of the main thread, before any fit."""
-PATIENCE_S = 60.0
-"""For what comes in a moment, unless something is broken."""
 SOUND = dataclasses.replace(QUICK, steps=4, judge_every=4, lr_units=1e-4, lr_session=1e-4)
 """Begun with the truth it ends near the truth."""
 
@@ -375,8 +374,7 @@ def test_two_fits_at_once_leave_pythons_lock_as_it_was() -> None:
 
 
 LEAVING = """
-import atexit, sys
-sys.path.append({folder!r})
+import atexit
 from helpers.calibrating.teacher import LEARN, lesson
 atexit.register(lambda: print(fit.result(0.0).quality.stopped))
 fit = lesson().calibrator(LEARN).start()
@@ -387,9 +385,6 @@ while fit.progress is None:
 
 def test_a_program_may_end_before_the_fit_does() -> None:
     """The fit ends within a step, so that its thread never finds Python taken down around it."""
-    code = LEAVING.format(folder=str(TESTS))
     for _ in range(2):
-        done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False
-        )
+        done = run_python(LEAVING, environment=WITH_HELPERS)
         assert (done.returncode, done.stdout, done.stderr) == (0, "interrupted\n", "")

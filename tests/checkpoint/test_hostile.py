@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import subprocess
-import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,6 +26,7 @@ from helpers.checkpoints.files import (
     plain_pickle,
     save,
 )
+from helpers.commands import run_python
 from torch import nn
 
 from poyo_edge.checkpoint import load_checkpoint
@@ -128,7 +127,7 @@ def test_the_child_that_reads_can_open_nothing() -> None:
         "    except OSError:\n        continue\n"
         "    os._exit(1)\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    assert run_python(code).returncode == 0
 
 
 @pytest.fixture

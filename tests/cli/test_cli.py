@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from helpers.arrays import written_again
-from helpers.commands import run, run_json
+from helpers.commands import run, run_json, run_python
 from typer.testing import CliRunner
 
 from poyo_edge.artifact import Session
@@ -37,7 +35,7 @@ def test_help_and_version_need_nothing_heavy() -> None:
         "heavy = {'torch', 'onnx', 'onnxruntime', 'matplotlib', 'h5py'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = run_python(code)
     assert done.returncode == 0, done.stderr
     assert set(run_json("--version")) == {"poyo_edge", "python"}
     assert run("--version").stdout.startswith("poyo-edge ")

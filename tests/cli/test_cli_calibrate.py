@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.calibrating.desk import PATIENCE_S, TEST_S, TRAIN_S, Desk, finished, furnished, write
+from helpers.calibrating.desk import TEST_S, TRAIN_S, Desk, finished, furnished, write
 from helpers.calibrating.teacher import lesson
+from helpers.commands import start
+from helpers.waiting import wait_until
 
 from poyo_edge.artifact import Session
 
@@ -80,7 +82,7 @@ def test_people_read_the_curve_and_what_to_type_next(desk: Desk) -> None:
         assert words in done.stdout
     line = done.stdout.rstrip().splitlines()[-1].split()
     assert line[1] == "replay"
-    code, out, err = finished(desk.command(*line[1:], "--json"))
+    code, out, err = finished(start(*line[1:], "--json", cwd=desk.folder))
     assert code == 0, err
     assert json.loads(out)["r2"] > 0.9
 
@@ -139,13 +141,14 @@ def test_seeds_force_and_a_kill_in_the_middle(desk: Desk) -> None:
 def require_second_state(desk: Desk, process: subprocess.Popen[str]) -> None:
     """Wait until what is kept of the search is of the judgement behind the first steps."""
     states = set[int]()
-    deadline = time.monotonic() + PATIENCE_S
-    while len(states) < 2 and time.monotonic() < deadline:
+
+    def second() -> bool:
         assert process.poll() is None, "it ended before it was disturbed"
-        try:
+        with contextlib.suppress(FileNotFoundError):
             states.add((desk.folder / ".today.session.fit").stat().st_ino)
-        except FileNotFoundError:
-            time.sleep(1e-3)
+        return len(states) == 2
+
+    wait_until(second, every_s=1e-3)
     assert len(states) == 2
 
 

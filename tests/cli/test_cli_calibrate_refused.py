@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,8 +13,6 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from helpers.calibrating.desk import (
-    ENVIRONMENT,
-    PATIENCE_S,
     TEST_S,
     TRAIN_S,
     Desk,
@@ -26,6 +22,7 @@ from helpers.calibrating.desk import (
     write,
 )
 from helpers.calibrating.teacher import lesson
+from helpers.commands import WIDE, run_python
 from helpers.paths import TINY
 
 from poyo_edge.artifact import Session
@@ -153,16 +150,9 @@ for arguments in json.load(sys.stdin):
 
 
 def run_many(desk: Desk, commands: list[list[str]]) -> list[Done]:
-    process = subprocess.run(
-        [sys.executable, "-c", MANY],
-        input=json.dumps([["calibrate", str(TINY), *words] for words in commands]),
-        capture_output=True,
-        text=True,
-        env=ENVIRONMENT,
-        cwd=desk.folder,
-        timeout=PATIENCE_S,
-        check=True,
-    )
+    words = json.dumps([["calibrate", str(TINY), *words] for words in commands])
+    process = run_python(MANY, stdin=words, cwd=desk.folder, environment=WIDE)
+    assert process.returncode == 0, process.stderr
     untouched = desk.out.read_bytes() == b"the old session"
     ends = [json.loads(line) for line in process.stdout.splitlines()]
     return [Done(code, out, err, untouched) for code, out, err in ends]

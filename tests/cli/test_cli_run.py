@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import re
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from helpers.arrays import written_again
-from helpers.commands import run, run_json
+from helpers.commands import run, run_json, start
 
 from poyo_edge.cli.live import LiveView
 from poyo_edge.journal import Journal
@@ -62,13 +60,8 @@ def test_the_end_says_what_went_wrong_in_the_rig(
 
 def test_ctrl_c_is_a_clean_end(tiny: Path, tmp_path: Path) -> None:
     journal = tmp_path / "a.journal"
-    words = [sys.executable, "-c", "from poyo_edge.cli import main; main()", "run", str(tiny),
-             "--session", "tiny_a", "--from", "udp://127.0.0.1:0", "--record", str(journal),
-             "--json"]  # fmt: skip
-    child = subprocess.Popen(
-        ["env", "--default-signal=INT", *words],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    words = ["--session", "tiny_a", "--from", "udp://127.0.0.1:0", "--record", journal, "--json"]
+    child = start("run", tiny, *words)
     assert child.stderr is not None
     for line in child.stderr:
         if "Ctrl-C ends it" in line:

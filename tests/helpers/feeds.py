@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from helpers.waiting import PATIENCE_S
 from poyo_edge.runtime import Result, Status
 from poyo_edge.runtime.feeds.values import LoopResult
-
-PATIENCE_S = 30.0
 
 
 class Receiver:

@@ -1,8 +1,8 @@
 """Kills a save at every line that it runs, of ours, pathlib or shutil, and looks at what is left.
 
-``python killer.py FOLDER`` prints one JSON line per kind of save: how many kills, and what was
-found after them. Each save runs in a forked child that ends itself, without clean-up, at its k-th
-line; then the file is read as a device would read it.
+``main`` prints one JSON line per kind of save: how many kills, and what was found after them. Each
+save runs in a forked child that ends itself, without clean-up, at its k-th line; then the file is
+read as a device would read it.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Save:
 
 
 def main() -> None:
-    """Kill each kind of save everywhere."""
+    """Kill each kind of save everywhere, in the folder that the program was given."""
     for name, kind in SAVES.items():
         folder = Path(sys.argv[1], name)
         print(json.dumps({"save": name, **kill_everywhere(kind, folder)}), flush=True)
@@ -166,7 +166,3 @@ SAVES = {
     "artifact": Save(put_folder, lambda f: write_folder(f, "new"), read_folder),
     "journal": Save(lambda f: None, write_journal, read_journal),
 }
-
-
-if __name__ == "__main__":
-    main()

@@ -8,13 +8,13 @@ count as any others.
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from helpers.commands import run_python
 from helpers.house import arrows, circles, imports, is_ours, modules, name_of
 
 WORKSTATION_ONLY = ("torch", "onnx", "onnxscript", "onnx_ir", "typer", "matplotlib", "lightning")
@@ -129,9 +129,8 @@ HOUSE = {
 def loaded_by(module: str, folder: Path) -> set[str]:
     """Top-level packages in ``sys.modules`` after importing all that a module shows."""
     code = f"import sys, json; from {module} import *; print(json.dumps(list(sys.modules)))"
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True
-    )
+    done = run_python(code, cwd=folder)
+    assert done.returncode == 0, done.stderr
     return {name.partition(".")[0] for name in json.loads(done.stdout)}
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from helpers.commands import run_python
 from helpers.house import modules
 from helpers.paths import ROOT
 
@@ -44,9 +43,7 @@ def test_bare_folder_names_cannot_be_imported_elsewhere(tmp_path: Path) -> None:
         "assert not any(u.find_spec(n) for n in ('export', 'runtime', 'calibration'))\n"
         "import poyo_edge.runtime, poyo_edge.export, poyo_edge.calibration\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    done = run_python(code, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
 
 

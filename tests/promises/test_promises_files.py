@@ -6,7 +6,6 @@ import dataclasses
 import importlib.abc
 import json
 import pickle
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -16,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from helpers.calibrating.teacher import QUICK, lesson, misled
-from helpers.paths import TESTS, TINY
+from helpers.commands import WITH_HELPERS, run_python
+from helpers.paths import TINY
 from helpers.trt.engines import installed
 from helpers.trt.machines import ORIN
 
@@ -63,8 +63,9 @@ def test_R12_a_save_that_is_killed_leaves_the_old_or_the_new(
     """At every line of ours (``killer.py``), and cut off at every byte."""
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else tmp_path) as folder:
-        command = [sys.executable, str(TESTS / "helpers" / "killer.py"), folder]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        done = run_python(
+            "from helpers.killer import main; main()", folder, environment=WITH_HELPERS
+        )
     assert done.returncode == 0, done.stderr
     found = {one["save"]: one for one in map(json.loads, done.stdout.splitlines())}
     assert set(found["session"]["found"]) == {"old (older)", "old (old)", "new (old)"}
@@ -351,8 +352,7 @@ print(json.dumps({"seen": seen, "inside": inside}))
 
 def test_R20_nothing_is_sent_and_nothing_written_elsewhere(tiny_copy: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    command = [sys.executable, "-c", AUDITED, str(tiny_copy), str(tmp_path / "out")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = run_python(AUDITED, tiny_copy, tmp_path / "out")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["inside"] == 1

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pytest
 from helpers.calibrating.teacher import QUICK, lesson
 from helpers.paths import TINY
+from helpers.waiting import PATIENCE_S
 
 from poyo_edge.artifact import Activity, Artifact, Session, activity_of
 from poyo_edge.calibration import Calibrator
@@ -26,9 +27,6 @@ from poyo_edge.runtime.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from conftest import Rig
-
-PATIENCE_S = 60.0
-"""For what comes in a moment, unless something is broken."""
 
 
 class Failing(Backend):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ import h5py
 import numpy as np
 import pytest
 from helpers.arrays import sound_arrays
+from helpers.commands import write_to_full_disk
 
 from poyo_edge.errors import RecordingError
 from poyo_edge.recording import Recording, write_recording
@@ -268,16 +267,11 @@ def test_a_failed_write_leaves_the_old_file_and_no_rest(
 
 
 def test_a_full_disk_is_an_error_that_names_the_file(tmp_path: Path) -> None:
-    code = (
-        "import resource, signal, sys\n"
-        "from poyo_edge.recording import write_recording\n"
-        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))\n"
-        "try:\n"
-        "    write_recording(sys.argv[1], session_id='s', subject_id='a', unit_ids=['u'],\n"
-        "        spike_times=[0.0, 9.0], spike_units=[0, 0], behaviors={}, domains={})\n"
-        "except OSError as error:\n    sys.exit('s.h5' not in str(error))\n"
-        "sys.exit(2)\n"
+    write_to_full_disk(
+        "from poyo_edge.recording import write_recording",
+        "write_recording(sys.argv[1], session_id='s', subject_id='a', unit_ids=['u'],"
+        " spike_times=[0.0, 9.0], spike_units=[0, 0], behaviors={}, domains={})",
+        tmp_path / "s.h5",
+        5000,
     )
-    subprocess.run([sys.executable, "-c", code, str(tmp_path / "s.h5")], check=True)
     assert not list(tmp_path.iterdir())

@@ -14,6 +14,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("lightning")
 pytest.importorskip("torch_brain")
 
+from helpers.commands import WITH_HELPERS  # noqa: E402
 from helpers.ddp_gradients import STEPS, gradients, recipe  # noqa: E402
 from helpers.tiny_run import tiny_study  # noqa: E402
 
@@ -44,7 +45,7 @@ def test_two_processes_give_the_gradients_of_one(tmp_path: Path) -> None:
             str(tmp_path),
             str(tmp_path / "two.pt"),
         ],
-        env={**os.environ, "PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, **WITH_HELPERS, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         check=False,

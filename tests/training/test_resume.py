@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import resource
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +14,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("lightning")
 pytest.importorskip("torch_brain")
 
-from helpers.paths import TESTS  # noqa: E402
+from helpers.commands import WITH_HELPERS, run_python  # noqa: E402
 from helpers.tiny_run import LAMB, TINY, tiny_study  # noqa: E402
 
 from poyo_edge.errors import CheckpointError, UsageError  # noqa: E402
@@ -79,14 +76,8 @@ def test_a_process_that_was_killed_can_be_resumed(study: Path, tmp_path: Path) -
         "    if step == 9: os.kill(os.getpid(), 9)\n"
         "train(sys.argv[1], LAMB, 'run.ckpt', state='run.resume', on_progress=kill)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(study)],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(TESTS)},
-        capture_output=True,
-        check=False,
-    )
-    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    done = run_python(code, study, cwd=tmp_path, environment=WITH_HELPERS)
+    assert done.returncode == -signal.SIGKILL, done.stderr
     train(study, LAMB, tmp_path / "run.ckpt", state=tmp_path / "run.resume", resume=True)
     train(study, LAMB, tmp_path / "whole.ckpt")
     assert_equal(tmp_path / "whole.ckpt", tmp_path / "run.ckpt")

@@ -3,27 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from helpers.calibrating.teacher import drifted, lesson
+from helpers.commands import LIMIT_S, start
 from helpers.paths import TINY
 from poyo_edge.recording import write_recording
 
 TRAIN_S, TEST_S = 20.0, 6.0
-PROGRAM = """
-import signal
-from poyo_edge.cli import main
-signal.signal(signal.SIGINT, signal.default_int_handler)
-main()
-"""
-"""Ctrl-C counts even where the tests run in the background of a shell, which ignores it."""
-WORDS = [sys.executable, "-c", PROGRAM]
-ENVIRONMENT = {**os.environ, "COLUMNS": "200"}
-PATIENCE_S = 300.0
 
 
 class Desk(NamedTuple):
@@ -44,20 +33,8 @@ class Desk(NamedTuple):
         return Done(code, out, err, self.out.read_bytes() == b"the old session")
 
     def started(self, *arguments: object, recording: Path | None = None) -> subprocess.Popen[str]:
-        return self.command(
-            "calibrate", TINY, recording or self.recording, "-o", self.out, *arguments
-        )
-
-    def command(self, *words: object) -> subprocess.Popen[str]:
-        """Any command in the desk's folder, running."""
-        return subprocess.Popen(
-            [*WORDS, *map(str, words)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=ENVIRONMENT,
-            cwd=self.folder,
-        )
+        words = ["calibrate", TINY, recording or self.recording, "-o", self.out, *arguments]
+        return start(*words, cwd=self.folder)
 
     def files(self) -> list[str]:
         return sorted(path.name for path in self.folder.iterdir())
@@ -83,7 +60,7 @@ class Done(NamedTuple):
 
 
 def finished(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=PATIENCE_S)
+    out, err = process.communicate(timeout=LIMIT_S)
     return process.returncode, out, err
 
 

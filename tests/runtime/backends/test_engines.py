@@ -6,13 +6,12 @@ import dataclasses
 import json
 import os
 import stat
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.commands import run_python
 from helpers.trt.machines import ORIN
 
 from poyo_edge.errors import ArtifactError, BackendError, UsageError
@@ -350,5 +349,5 @@ def test_all_checks_happen_without_tensorrt(store: EngineStore) -> None:
         "print(sorted({'tensorrt', 'tensorrt_rtx_bindings', 'cuda', 'onnx', 'torch'} "
         "& set(sys.modules)))\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = run_python(code)
     assert done.stdout.split() == ["False", "sha256", "[]"], done.stderr

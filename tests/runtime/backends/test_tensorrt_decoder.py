@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.commands import run_python
 from helpers.tiny_windows import tiny_windows
 from helpers.trt.double import Double
 from helpers.trt.engines import engines, installed
 from helpers.trt.machines import ORIN, on
+from helpers.waiting import wait_until
 
 from poyo_edge.artifact import CORE, Artifact
 from poyo_edge.errors import BackendError, UsageError
@@ -96,9 +96,7 @@ def test_a_pause_is_filled_and_a_window_is_not_disturbed(jetson: Path, double: D
     spikes(decoder)
     want = decoder.decode(1.5).value
     launches = double.launches
-    deadline = time.monotonic() + 20
-    while double.launches < launches + 3 and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_until(lambda: double.launches >= launches + 3)
     assert double.launches >= launches + 3
     assert np.array_equal(decoder.decode(1.5).value, want)
 
@@ -110,10 +108,11 @@ def test_keeping_warm_ends_with_its_decoder_and_with_a_failure(
         return sum(thread.name == "poyo-edge-keep-warm" for thread in threading.enumerate())
 
     def wait_for(count: int) -> int:
-        deadline = time.monotonic() + 20
-        while threads() != count and time.monotonic() < deadline:
+        def reached() -> bool:
             gc.collect()
-            time.sleep(0.01)
+            return threads() == count
+
+        wait_until(reached)
         return threads()
 
     before = wait_for(0)
@@ -188,7 +187,5 @@ def test_a_tampered_engine_is_refused_before_tensorrt_is_imported(jetson: Path) 
         f"try:\n    Decoder.open({str(jetson)!r}, 'tiny_a', backend='tensorrt')\n"
         "except ValueError as error:\n    print(error.field)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=jetson, capture_output=True, text=True, check=False
-    )
+    done = run_python(code, cwd=jetson)
     assert done.stdout == "sha256\n", done.stdout + done.stderr

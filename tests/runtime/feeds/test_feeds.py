@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.feeds import PATIENCE_S, Receiver, a_value
+from helpers.feeds import Receiver, a_value
+from helpers.waiting import PATIENCE_S
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

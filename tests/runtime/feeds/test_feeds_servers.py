@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.feeds import PATIENCE_S, Receiver, a_value
+from helpers.feeds import Receiver, a_value
+from helpers.waiting import PATIENCE_S
 
 from poyo_edge.runtime.feeds import open_feed, open_sink
 from poyo_edge.runtime.feeds.brand import BrandFeed, BrandSink

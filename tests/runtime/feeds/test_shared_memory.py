@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
 import pytest
+from helpers.commands import WITH_HELPERS, run_python
 from helpers.feeds import a_value
-from helpers.paths import TESTS
 
 from poyo_edge.errors import UsageError
 from poyo_edge.runtime.feeds.shared_memory import SharedMemorySink, read_shared
@@ -43,9 +40,8 @@ def test_shared_memory_of_a_killed_run_is_taken_over() -> None:
         "from poyo_edge.runtime.feeds.shared_memory import SharedMemorySink\n"
         "sink = SharedMemorySink(sys.argv[1], 2); sink(a_value()); os.kill(os.getpid(), 9)"
     )
-    environment = {**os.environ, "PYTHONPATH": str(TESTS)}
     try:
-        done = subprocess.run([sys.executable, "-c", code, name], env=environment)
+        done = run_python(code, name, environment=WITH_HELPERS)
         assert done.returncode == -9
         assert read_shared(name)[0] == 1
         with pytest.raises(UsageError, match=r"expected a file of 56 bytes .* got one of 48; give"):

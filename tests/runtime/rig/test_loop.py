@@ -5,13 +5,13 @@ from __future__ import annotations
 import gc
 import os
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from helpers.waiting import wait_until
 
 from poyo_edge.errors import UsageError
 from poyo_edge.journal import Decoded, Journal, JournalHeader, JournalWriter, Labels, Spikes
@@ -333,10 +333,7 @@ def test_an_error_of_the_loop_itself_is_kept(rig: Rig, monkeypatch: pytest.Monke
     loop = DecodeLoop(rig.decoder(tick_rate_hz=S), DeviceClock(S))
     monkeypatch.setattr(loop, "step", lambda: 1 / 0)
     loop.start()
-    for _ in range(2000):
-        if not loop.running:
-            break
-        time.sleep(0.01)
+    wait_until(lambda: not loop.running)
     assert isinstance(loop.error, ZeroDivisionError)
 
 

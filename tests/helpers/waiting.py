@@ -1,0 +1,16 @@
+"""Waiting for what another thread or process does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+PATIENCE_S = 60.0
+"""For what comes in a moment, unless something is broken."""
+
+
+def wait_until(condition: Callable[[], object], *, every_s: float = 0.01) -> None:
+    """Look again and again until it is so, or patience is at its end: the test then says."""
+    until = time.monotonic() + PATIENCE_S
+    while not condition() and time.monotonic() < until:
+        time.sleep(every_s)
