@@ -6,7 +6,7 @@ import dataclasses
 import importlib.metadata
 import itertools
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,17 @@ def tiny() -> Path:
 def tiny_copy(tmp_path: Path) -> Path:
     """A copy of it to damage."""
     return Path(shutil.copytree(TINY, tmp_path / "tiny.poyo"))
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """torch computes in one thread; what it was set to comes back."""
+    import torch
+
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(n_threads)
 
 
 @dataclasses.dataclass(frozen=True)

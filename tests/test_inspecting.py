@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from helpers.damage import flip_bit
 
 from poyo_edge.artifact import CORE, MANIFEST
 from poyo_edge.errors import FileProblemError, SessionError
@@ -28,9 +29,7 @@ def test_a_session_file_is_described_by_its_header(tiny: Path) -> None:
 @pytest.mark.parametrize("place", [0, 40, -1], ids=["length", "header", "embedding"])
 def test_a_damaged_session_is_refused(tiny_copy: Path, place: int) -> None:
     file = tiny_copy / SESSION
-    data = bytearray(file.read_bytes())
-    data[place] ^= 1
-    file.write_bytes(data)
+    flip_bit(file, place)
     with pytest.raises(SessionError, match="^" + re.escape(f"{file}: ")):
         inspect_path(file)
 

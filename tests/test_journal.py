@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.damage import flip_bit
 
 from poyo_edge.converting import convert
 from poyo_edge.errors import RecordingError, UsageError
@@ -72,10 +73,8 @@ def test_a_journal_that_ends_anywhere_keeps_every_whole_frame(tmp_path: Path) ->
 
 def test_a_flipped_bit_ends_the_journal_before_its_frame(tmp_path: Path) -> None:
     path = write(tmp_path / "a.journal", 3)
-    data = bytearray(path.read_bytes())
     n_before = len(list(Journal(path).entries()))
-    data[-40] ^= 1
-    path.write_bytes(data)
+    flip_bit(path, -40)
     journal = Journal(path)
     assert 0 < len(list(journal.entries())) < n_before
     assert journal.bytes_left_out > 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -12,13 +11,15 @@ import pytest
 torch_brain_models = pytest.importorskip("torch_brain.models", reason="torch_brain is the oracle")
 
 import torch  # noqa: E402
-from helpers.oracle import make_oracle  # noqa: E402
+from helpers.models.oracle import make_oracle  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 from poyo_edge.errors import UsageError  # noqa: E402
 from poyo_edge.model import POYO, RotaryTimeEmbedding, VocabEmbedding, rotate, rotate_complex  # noqa: E402
 from poyo_edge.spec import POYO_1_3M, POYO_11_8M, ModelSpec  # noqa: E402
 from poyo_edge.tokens import TOKEN_SPIKE, latent_tokens, window_tokens  # noqa: E402
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 SMALL = ModelSpec(
     dim=32, depth=2, dim_head=16, cross_heads=2, self_heads=3, latents_per_step=4, dim_out=3,
@@ -45,14 +46,6 @@ FORWARD = {
     "11.8M": Limit(5e-6, 1.5e-6),
 }
 GRADIENT = {"small": Limit(4e-5, 4.3e-6), "1.3M": Limit(4e-5, 7.5e-6)}
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n_threads)
 
 
 def make_pair(spec: ModelSpec, seed: int = 0) -> tuple[POYO, Any]:

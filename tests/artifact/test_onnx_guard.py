@@ -10,14 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.paths import TINY
-from helpers.vouched import rewritten
+from helpers.vouched import planted
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from poyo_edge.artifact import ADAPT, CORE, Artifact, onnx_guard
 from poyo_edge.artifact.onnx_guard import require_plain_onnx
 from poyo_edge.errors import ArtifactError
-from poyo_edge.files.writing import sha256_bytes
 from poyo_edge.runtime import Decoder
 
 ENDLESS = 1 << 62
@@ -217,13 +216,6 @@ def test_one_file_may_use_the_domain_of_its_runtime_and_no_other() -> None:
     assert "'com.microsoft', got 'com.evil'" in refusal(evil, "core.ort-cpu.onnx")
 
 
-def planted(folder: Path, data: bytes) -> Path:
-    """An artifact whose manifest vouches for another core."""
-    (folder / CORE).write_bytes(data)
-    record = {"sha256": sha256_bytes(data), "size": len(data)}
-    return rewritten(folder, lambda v: v["files"].update({CORE: record}))
-
-
 @pytest.mark.parametrize("name", HOSTILE)
 def test_an_artifact_with_such_a_core_never_reaches_onnx_runtime(
     tiny_copy: Path, monkeypatch: pytest.MonkeyPatch, name: str
@@ -231,7 +223,7 @@ def test_an_artifact_with_such_a_core_never_reaches_onnx_runtime(
     onnxruntime = pytest.importorskip("onnxruntime")
     seen = list[object]()
     monkeypatch.setattr(onnxruntime, "InferenceSession", lambda *a, **k: seen.append(a))
-    planted(tiny_copy, HOSTILE[name][0])
+    planted(tiny_copy, CORE, HOSTILE[name][0])
     for attempt in (Artifact.open, lambda path: Decoder.open(path, session="tiny_a")):
         with pytest.raises(ArtifactError, match=re.escape(str(tiny_copy / CORE))):
             attempt(tiny_copy)
@@ -245,7 +237,7 @@ def test_onnx_runtime_would_read_the_external_file_and_we_do_not(
     onnxruntime = pytest.importorskip("onnxruntime")
     canary = tiny_copy / EXTERNAL.decode()
     canary.write_bytes(struct.pack("<2f", 7, 8))
-    planted(tiny_copy, HOSTILE["external data"][0])
+    planted(tiny_copy, CORE, HOSTILE["external data"][0])
     opened = onnxruntime.InferenceSession(str(tiny_copy / CORE), providers=["CPUExecutionProvider"])
     np.testing.assert_array_equal(opened.run(None, {})[0], [7, 8])
     canary.unlink()

@@ -14,11 +14,11 @@ import pytest
 pytest.importorskip("torch_brain.models", reason="torch_brain writes the files")
 
 import torch
+from helpers.checkpoints.canary import Canary
 from helpers.checkpoints.files import (
     SPEC,
     UNITS,
     WRITERS,
-    Canary,
     State,
     assert_decodes_like,
     lightning,

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from helpers.arrays import written_again
 from helpers.commands import run, run_json, run_python
+from helpers.damage import flip_bit
 from typer.testing import CliRunner
 
 from poyo_edge.artifact import Session
@@ -138,9 +139,7 @@ def test_something_that_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
 
 def test_a_damaged_artifact_is_exit_5_in_one_line(tiny_copy: Path) -> None:
     core = tiny_copy / "core.onnx"
-    data = bytearray(core.read_bytes())
-    data[len(data) // 2] ^= 1
-    core.write_bytes(data)
+    flip_bit(core)
     done = run("verify", tiny_copy)
     assert done.returncode == 5
     assert done.stderr.count("\n") == 1

@@ -15,6 +15,8 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
 pytest.importorskip("matplotlib")
 
+from helpers.models.cores import SMALL  # noqa: E402
+
 from poyo_edge.artifact import Artifact  # noqa: E402
 from poyo_edge.errors import CheckFailedError, UsageError  # noqa: E402
 from poyo_edge.export import pipeline  # noqa: E402
@@ -25,16 +27,7 @@ from poyo_edge.runtime.checks.verify import verify  # noqa: E402
 from poyo_edge.simulation.recordings import Simulation, simulate_study  # noqa: E402
 from poyo_edge.spec import ModelSpec  # noqa: E402
 
-SPEC = ModelSpec(
-    dim=16,
-    depth=1,
-    dim_head=16,
-    cross_heads=2,
-    self_heads=2,
-    latents_per_step=2,
-    dim_out=2,
-    rotating_pairs=4,
-)
+SPEC = dataclasses.replace(SMALL, depth=1, latent_step_s=0.125)
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,13 @@ from poyo_edge.artifact import MANIFEST
 Values = dict[str, Any]
 
 
+def planted(folder: Path, name: str, data: bytes) -> Path:
+    """The artifact with other bytes in one of its files."""
+    (folder / name).write_bytes(data)
+    record = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
+    return rewritten(folder, lambda values: values["files"].update({name: record}))
+
+
 def rewritten(folder: Path, change: Callable[[Values], Any], *, checksum: bool = True) -> Path:
     """The artifact with a changed manifest; its checksum is made right again."""
     file = folder / MANIFEST

@@ -21,15 +21,19 @@ PAGES = [
 ]
 
 
+@pytest.fixture
+def at_hand(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tiny artifact in the current folder, under the name that the pages use."""
+    shutil.copytree(tiny, tmp_path / "model.poyo")
+    monkeypatch.chdir(tmp_path)
+
+
 def blocks_of(page: str) -> list[str]:
     return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), flags=re.DOTALL)
 
 
-def test_runtime_python_runs_as_it_stands(
-    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shutil.copytree(tiny, tmp_path / "model.poyo")
-    monkeypatch.chdir(tmp_path)
+@pytest.mark.usefixtures("at_hand")
+def test_runtime_python_runs_as_it_stands() -> None:
     blocks = blocks_of("docs/runtime.md")
     assert len(blocks) == 4
     names: dict[str, object] = {
@@ -46,11 +50,8 @@ def test_runtime_python_runs_as_it_stands(
     assert names["decoder"].session_id == "tiny_b"  # type: ignore[attr-defined]
 
 
-def test_calibration_python_runs_as_it_stands(
-    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shutil.copytree(tiny, tmp_path / "model.poyo")
-    monkeypatch.chdir(tmp_path)
+@pytest.mark.usefixtures("at_hand")
+def test_calibration_python_runs_as_it_stands() -> None:
     (block,) = blocks_of("docs/calibration.md")
     decoder = Decoder.open("model.poyo", session="tiny_a")
     times = np.arange(0.0, 20.0, 0.01)
@@ -74,22 +75,16 @@ def test_calibration_python_runs_as_it_stands(
     assert Path("today.session").is_file()
 
 
-def test_reliability_python_runs_as_it_stands(
-    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shutil.copytree(tiny, tmp_path / "model.poyo")
-    monkeypatch.chdir(tmp_path)
+@pytest.mark.usefixtures("at_hand")
+def test_reliability_python_runs_as_it_stands() -> None:
     (block,) = blocks_of("docs/reliability.md")
     names: dict[str, object] = {}
     exec(block.replace("day_2", "tiny_a"), names)
     assert names["health"]["status"] == "unknown"  # type: ignore[index]
 
 
-def test_feeds_python_runs_as_it_stands(
-    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shutil.copytree(tiny, tmp_path / "model.poyo")
-    monkeypatch.chdir(tmp_path)
+@pytest.mark.usefixtures("at_hand")
+def test_feeds_python_runs_as_it_stands() -> None:
     rig, falcon = blocks_of("docs/feeds.md")
     names: dict[str, object] = {"counts": np.ones((1, 12))}
     exec(rig.replace("today.session", "tiny_a").replace(":5000", ":0"), names)
@@ -98,14 +93,11 @@ def test_feeds_python_runs_as_it_stands(
     assert names["values"].shape == (1, 2)  # type: ignore[attr-defined]
 
 
-def test_readme_python_runs_as_it_stands(
-    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("at_hand")
+def test_readme_python_runs_as_it_stands() -> None:
     blocks = blocks_of("README.md")
     assert len(blocks) == 1
-    shutil.copytree(tiny, tmp_path / "model.poyo")
-    monkeypatch.chdir(tmp_path)
-    units = Decoder.open(tiny, session="tiny_a").unit_ids
+    units = Decoder.open("model.poyo", session="tiny_a").unit_ids
     code = blocks[0].replace("my_session/unit_000", units[0])
     code = code.replace("my_session/unit_001", units[1]).replace("my_session", "tiny_a")
     names: dict[str, object] = {}

@@ -15,19 +15,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from helpers.calibrating.teacher import QUICK, lesson, misled
+from helpers.checkpoints.canary import Canary
 from helpers.commands import WITH_HELPERS, run_python
 from helpers.paths import TINY
 from helpers.trt.engines import installed
 from helpers.trt.machines import ORIN
+from helpers.vouched import planted, rewritten
 
 from poyo_edge.artifact import (
     CORE,
     CORE_ORT_CPU,
     MANIFEST,
     Artifact,
-    FileRecord,
     Session,
-    read_manifest,
 )
 from poyo_edge.errors import (
     ArtifactError,
@@ -39,7 +39,6 @@ from poyo_edge.errors import (
     UsageError,
 )
 from poyo_edge.files import writing as files
-from poyo_edge.files.writing import sha256_bytes
 from poyo_edge.journal import Journal, JournalHeader, JournalWriter
 from poyo_edge.runtime import Decoder
 from poyo_edge.runtime.backends import opening as backends
@@ -183,16 +182,6 @@ def test_R15_a_fit_that_makes_things_worse_is_refused_with_its_reason(tmp_path: 
     assert decoder.session_id == "tiny_a"
 
 
-class Canary:
-    """Unpickled, it leaves a file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return exec, (f"open({str(self.path)!r}, 'w').close()",)
-
-
 def test_R17_a_pickle_is_never_executed(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch", reason="checkpoints are read with torch")
     from poyo_edge.checkpoint import load_checkpoint
@@ -261,14 +250,10 @@ def test_R18_an_engine_that_is_not_ours_never_reaches_tensorrt(
 
 
 def sealed(artifact: Path, core: bytes) -> None:
-    """Put another core in, with a manifest that vouches for it."""
-    manifest = read_manifest(artifact)
-    (artifact / CORE).write_bytes(core)
+    """Put another core in, and no graph made from it, with a manifest that vouches for that."""
     (artifact / CORE_ORT_CPU).unlink(missing_ok=True)
-    records = {name: one for name, one in manifest.files.items() if name != CORE_ORT_CPU}
-    records[CORE] = FileRecord(sha256=sha256_bytes(core), size=len(core))
-    changed = dataclasses.replace(manifest, files=records)
-    (artifact / MANIFEST).write_text(json.dumps(changed.to_json()))
+    rewritten(artifact, lambda values: values["files"].pop(CORE_ORT_CPU, None))
+    planted(artifact, CORE, core)
 
 
 def test_R19_a_hostile_graph_is_refused(

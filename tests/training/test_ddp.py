@@ -15,8 +15,8 @@ pytest.importorskip("lightning")
 pytest.importorskip("torch_brain")
 
 from helpers.commands import WITH_HELPERS  # noqa: E402
-from helpers.ddp_gradients import STEPS, gradients, recipe  # noqa: E402
-from helpers.tiny_run import tiny_study  # noqa: E402
+from helpers.training.ddp_gradients import STEPS, gradients, recipe  # noqa: E402
+from helpers.training.tiny_run import tiny_study  # noqa: E402
 
 from poyo_edge.training.sources import open_sessions  # noqa: E402
 from poyo_edge.training.windows import StepBatches  # noqa: E402
@@ -41,7 +41,7 @@ def test_two_processes_give_the_gradients_of_one(tmp_path: Path) -> None:
     done = subprocess.run(
         [
             *command,
-            str(TESTS / "helpers" / "ddp_gradients.py"),
+            str(TESTS / "helpers" / "training" / "ddp_gradients.py"),
             str(tmp_path),
             str(tmp_path / "two.pt"),
         ],

@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("lightning")
 models = pytest.importorskip("torch_brain.models")
 
-from helpers.tiny_run import TINY, tiny_study  # noqa: E402
+from helpers.training.tiny_run import TINY, tiny_study  # noqa: E402
 from lightning.pytorch import LightningModule, Trainer  # noqa: E402
 from torch.utils.data import DataLoader  # noqa: E402
 from torch_brain.batching import collate  # noqa: E402

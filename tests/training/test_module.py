@@ -13,7 +13,7 @@ pytest.importorskip("lightning")
 models = pytest.importorskip("torch_brain.models")
 collate = pytest.importorskip("torch_brain.batching").collate
 
-from helpers.tiny_run import TINY, tiny_study  # noqa: E402
+from helpers.training.tiny_run import TINY, tiny_study  # noqa: E402
 
 from poyo_edge.errors import CheckpointError  # noqa: E402
 from poyo_edge.model import POYO  # noqa: E402

@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("lightning")
 pytest.importorskip("torch_brain")
 
-from helpers.tiny_run import TINY  # noqa: E402
+from helpers.training.tiny_run import TINY  # noqa: E402
 
 from poyo_edge.arrays import Float64  # noqa: E402
 from poyo_edge.evaluation.baselines import BASELINES, Labelled  # noqa: E402

@@ -15,7 +15,7 @@ pytest.importorskip("lightning")
 pytest.importorskip("torch_brain")
 
 from helpers.commands import WITH_HELPERS, run_python  # noqa: E402
-from helpers.tiny_run import LAMB, TINY, tiny_study  # noqa: E402
+from helpers.training.tiny_run import LAMB, TINY, tiny_study  # noqa: E402
 
 from poyo_edge.errors import CheckpointError, UsageError  # noqa: E402
 from poyo_edge.training import train  # noqa: E402
@@ -70,7 +70,7 @@ def test_a_resumed_run_ends_at_the_same_weights(
 def test_a_process_that_was_killed_can_be_resumed(study: Path, tmp_path: Path) -> None:
     code = (
         "import os, sys\n"
-        "from helpers.tiny_run import LAMB\n"
+        "from helpers.training.tiny_run import LAMB\n"
         "from poyo_edge.training import train\n"
         "def kill(step, *_):\n"
         "    if step == 9: os.kill(os.getpid(), 9)\n"

@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("lightning")
 pytest.importorskip("torch_brain")
 
-from helpers.tiny_run import TINY, tiny_study  # noqa: E402
+from helpers.training.tiny_run import TINY, tiny_study  # noqa: E402
 
 from poyo_edge.errors import RecordingError, UsageError  # noqa: E402
 from poyo_edge.recording import Recording, write_recording  # noqa: E402

@@ -21,7 +21,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("lightning")
 models = pytest.importorskip("torch_brain.models")
 
-from helpers import tiny_run  # noqa: E402
+from helpers.training import tiny_run  # noqa: E402
 
 from poyo_edge.model import POYO  # noqa: E402
 from poyo_edge.training import Source, TrainingResult, train  # noqa: E402

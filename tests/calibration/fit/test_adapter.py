@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from helpers.calibrating.teacher import DIM, T, adapter, lesson, prior
+from helpers.damage import flip_bit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -348,9 +349,7 @@ def test_an_artifact_that_lost_or_damaged_a_file_is_refused_by_its_name(
     tiny_copy: Path, name: str
 ) -> None:
     file = tiny_copy / name
-    data = bytearray(file.read_bytes())
-    data[len(data) // 2] ^= 1
-    file.write_bytes(data)
+    flip_bit(file)
     with pytest.raises(ArtifactError, match=rf"^{re.escape(str(file))}: sha256: ") as damaged:
         Calibrator.open(tiny_copy, ["u"])
     assert damaged.value.exit_code == 5

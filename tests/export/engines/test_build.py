@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from helpers.arrays import written_again
+from helpers.damage import flip_bit
 from helpers.trt.double import Double
 from helpers.trt.machines import HERE, ORIN, on
 
@@ -214,10 +215,7 @@ def test_a_prepared_graph_that_was_changed_is_refused(
     prepared: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     on(ORIN, Double(), monkeypatch)
-    path = prepared / "build" / name
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
+    flip_bit(prepared / "build" / name)
     with pytest.raises(ArtifactError, match="again on the workstation, and copy the whole"):
         build(prepared)
 

@@ -15,7 +15,7 @@ trt = pytest.importorskip(
     "tensorrt_rtx_bindings", reason='NVIDIA\'s wheels are missing: pip install "poyo-edge[rtx]"'
 )
 
-from helpers.cores import RandomCore, random_core  # noqa: E402
+from helpers.models.cores import RandomCore, random_core  # noqa: E402
 
 from poyo_edge.errors import BackendError  # noqa: E402
 from poyo_edge.export.engines.builder import BuildSettings, build_engine  # noqa: E402

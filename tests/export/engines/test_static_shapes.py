@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
 
-from helpers.cores import random_core  # noqa: E402
+from helpers.models.cores import random_core  # noqa: E402
 from hypothesis import given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 
@@ -12,7 +10,7 @@ pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 pytest.importorskip("torch_brain.models")
 
-from helpers.adapt_oracle import (  # noqa: E402
+from helpers.models.adapt_oracle import (  # noqa: E402
     SPECS,
     Feeds,
     Fit,
@@ -22,11 +20,13 @@ from helpers.adapt_oracle import (  # noqa: E402
     labelled_windows,
     run,
 )
-from helpers.graphs import open_graph  # noqa: E402
+from helpers.models.graphs import open_graph  # noqa: E402
 
 from poyo_edge.export.graph.core import build_core  # noqa: E402
 from poyo_edge.runtime.backends import open_backend  # noqa: E402
 from poyo_edge.runtime.constants import session_constants  # noqa: E402
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 MODELS = ("poyo_edge", "torch_brain")
 SHAPES = [
@@ -41,14 +41,6 @@ LIMIT = 1e-5  # 2.0e-6
 """Largest relative error of loss and gradients; the measured worst case is beside it."""
 ROUNDING = 1e-6  # 0
 """The same between runs that add up the same numbers."""
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n_threads)
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -10,8 +10,8 @@ pytest.importorskip("onnxruntime")
 pytest.importorskip("torch_brain.models")
 
 import onnx_ir as ir  # noqa: E402
-from helpers.adapt_oracle import SPECS, frozen  # noqa: E402
-from helpers.graphs import signature  # noqa: E402
+from helpers.models.adapt_oracle import SPECS, frozen  # noqa: E402
+from helpers.models.graphs import signature  # noqa: E402
 
 from poyo_edge.errors import CheckFailedError  # noqa: E402
 from poyo_edge.export.graph.adapt import build_adapt  # noqa: E402

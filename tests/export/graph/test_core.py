@@ -12,8 +12,8 @@ torch = pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("torch_brain.models")
 
-from helpers.graphs import signature  # noqa: E402
-from helpers.oracle import make_oracle  # noqa: E402
+from helpers.models.graphs import signature  # noqa: E402
+from helpers.models.oracle import make_oracle  # noqa: E402
 
 from poyo_edge.export.graph.core import IR_VERSION, OPSET, build_core  # noqa: E402
 from poyo_edge.export.graph.fold import fold, half_split_order  # noqa: E402

@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
 
-from helpers.cores import SMALL, random_core  # noqa: E402
+from helpers.models.cores import SMALL, random_core  # noqa: E402
 
 from poyo_edge.errors import CheckFailedError  # noqa: E402
 from poyo_edge.export.graph.fusion import DOMAIN, OPERATORS, fuse_for_ort_cpu  # noqa: E402

@@ -13,7 +13,7 @@ onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
 import onnx_ir as ir  # noqa: E402
-from helpers.graphs import open_graph  # noqa: E402
+from helpers.models.graphs import open_graph  # noqa: E402
 
 from poyo_edge.export.graph.core import IR_VERSION, OPSET  # noqa: E402
 from poyo_edge.export.graph.gradient import GradientWriter  # noqa: E402

@@ -14,7 +14,7 @@ from helpers.paths import SHARED
 pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
 
-from helpers.cores import RandomCore, random_core  # noqa: E402
+from helpers.models.cores import RandomCore, random_core  # noqa: E402
 from parts.sessions import session_for  # noqa: E402
 
 from poyo_edge.artifact import CORE, Artifact  # noqa: E402

@@ -12,7 +12,7 @@ from helpers.paths import SHARED
 pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
 
-from helpers.cores import random_core  # noqa: E402
+from helpers.models.cores import random_core  # noqa: E402
 
 from poyo_edge.errors import CheckFailedError, UsageError  # noqa: E402
 from poyo_edge.export.precision.operator_table import OPERATORS, VERSIONS  # noqa: E402

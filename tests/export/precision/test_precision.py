@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
 
-from helpers.cores import RandomCore, random_core  # noqa: E402
+from helpers.models.cores import RandomCore, random_core  # noqa: E402
 
 from poyo_edge.errors import CheckFailedError, UsageError  # noqa: E402
 from poyo_edge.export.precision.islands import ISLANDS, KINDS  # noqa: E402

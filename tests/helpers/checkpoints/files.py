@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from helpers import paths
-from helpers.oracle import make_oracle
+from helpers.models.oracle import make_oracle
 from poyo_edge.checkpoint import Checkpoint
 from poyo_edge.spec import ModelSpec
 from poyo_edge.tokens import latent_tokens, window_tokens
@@ -128,16 +128,6 @@ def assert_decodes_like(checkpoint: Checkpoint, oracle: Any) -> None:
 
 def noted(checkpoint: Checkpoint, text: str) -> bool:
     return any(text in note for note in checkpoint.notes)
-
-
-class Canary:
-    """Unpickling this without protection would create a file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return exec, (f"open({str(self.path)!r}, 'w').close()",)
 
 
 def plain_pickle(content: object, path: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from helpers.graphs import open_graph
+from helpers.models.graphs import open_graph
 from helpers.trt.cuda import cuda_runtime
 from helpers.trt.listed import Listed, listed_members
 

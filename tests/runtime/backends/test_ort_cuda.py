@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.tiny_windows import tiny_windows
+from helpers.models.tiny_windows import tiny_windows
 
 from poyo_edge.artifact import CORE, Artifact
 from poyo_edge.errors import BackendError

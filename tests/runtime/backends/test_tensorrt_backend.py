@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.tiny_windows import tiny_windows
+from helpers.models.tiny_windows import tiny_windows
 from helpers.trt.double import Double
 from helpers.trt.engines import BUCKETS, engines
 from helpers.trt.machines import ORIN

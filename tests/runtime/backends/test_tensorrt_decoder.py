@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.commands import run_python
-from helpers.tiny_windows import tiny_windows
+from helpers.damage import flip_bit
+from helpers.models.tiny_windows import tiny_windows
 from helpers.trt.double import Double
 from helpers.trt.engines import engines, installed
 from helpers.trt.machines import ORIN, on
@@ -173,10 +174,7 @@ def test_verify_runs_the_golden_windows_on_the_engine(jetson: Path, double: Doub
 
 def test_a_tampered_engine_is_refused_before_tensorrt_is_imported(jetson: Path) -> None:
     """In a process of its own, with a TensorRT that would leave a mark."""
-    path = sorted((jetson / ENGINES).glob("*.engine"))[0]
-    data = bytearray(path.read_bytes())
-    data[100] ^= 1
-    path.write_bytes(data)
+    flip_bit(sorted((jetson / ENGINES).glob("*.engine"))[0], 100)
     (jetson / "tensorrt.py").write_text("print('imported')\n")
     code = (
         "from poyo_edge.runtime.backends import opening as backends\n"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 import sys
 from pathlib import Path
@@ -12,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.trt.engines import installed
+from helpers.vouched import planted
 
-from poyo_edge.artifact import GOLDEN, MANIFEST, Artifact, FileRecord, Golden
+from poyo_edge.artifact import GOLDEN, Artifact, Golden
 from poyo_edge.errors import ArtifactError
-from poyo_edge.files.writing import sha256_bytes
 from poyo_edge.runtime.checks.verify import Check, verify
 
 GOLDEN_CHECK = "golden windows on ort-cpu"
@@ -30,15 +29,8 @@ def named(checks: list[Check]) -> dict[str, Check]:
 
 def with_golden(folder: Path, **changes: Any) -> Path:
     """The artifact with other golden windows, as if it had been exported with them."""
-    artifact = Artifact.open(folder)
-    golden: Golden = dataclasses.replace(artifact.golden(), **changes)
-    data = golden.to_bytes()
-    (folder / GOLDEN).write_bytes(data)
-    record = FileRecord(sha256=sha256_bytes(data), size=len(data))
-    files = {**artifact.manifest.files, GOLDEN: record}
-    manifest = dataclasses.replace(artifact.manifest, files=files)
-    (folder / MANIFEST).write_text(json.dumps(manifest.to_json()))
-    return folder
+    golden: Golden = dataclasses.replace(Artifact.open(folder).golden(), **changes)
+    return planted(folder, GOLDEN, golden.to_bytes())
 
 
 def test_an_intact_artifact_passes_every_check(tiny: Path) -> None:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from helpers.journals import require_same_bits
 
 from poyo_edge.converting import convert
 from poyo_edge.errors import PoyoEdgeError, UsageError
-from poyo_edge.journal import Decoded, Journal, Spikes
 from poyo_edge.recording import Recording, write_recording
 from poyo_edge.runtime.feeds.values import LoopResult
 from poyo_edge.runtime.rig import Rig, RigSettings
@@ -64,13 +64,7 @@ def test_values_decoded_live_equal_a_replay_of_what_was_recorded(
     assert stats["journal"]["error"] is None
     assert stats["feed"]["malformed"] == 0
     assert out[-1].t_s == pytest.approx(8.0, abs=1.0)
-    decoder, n = rig.decoder(tick_rate_hz=1e9), 0
-    for entry in Journal(tmp_path / "a.journal").entries():
-        if isinstance(entry, Spikes):
-            decoder.push(entry.ticks, entry.rows)
-        elif isinstance(entry, Decoded):
-            assert np.array_equal(decoder.decode(entry.tick).value, entry.value)
-            n += 1
+    n = require_same_bits(tmp_path / "a.journal", rig.decoder(tick_rate_hz=1e9))
     assert n == len(out) > 0
     convert(tmp_path / "a.journal", tmp_path / "again.h5")
     again = Recording.open(tmp_path / "again.h5")

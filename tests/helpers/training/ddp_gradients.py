@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback
 
-from helpers.tiny_run import TINY
+from helpers.training.tiny_run import TINY
 from poyo_edge.training.recipe import Recipe
 from poyo_edge.training.run import fit, make_trainer, quiet_lightning
 from poyo_edge.training.start import prepare

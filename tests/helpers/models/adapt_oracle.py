@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from helpers.graphs import open_graph
-from helpers.oracle import make_oracle
+from helpers.models.graphs import open_graph
+from helpers.models.oracle import make_oracle
 from poyo_edge.arrays import Array
 from poyo_edge.export.graph.adapt import build_adapt
 from poyo_edge.export.graph.fold import fold

@@ -1,0 +1,1 @@
+"""Models, their graphs, and what is put into them."""
