@@ -12,11 +12,10 @@ from poyo_edge.artifact.artifact import (
     WEIGHTS,
     Artifact,
     FileRecord,
-    Golden,
-    GoldenGradients,
     Manifest,
     read_manifest,
 )
+from poyo_edge.artifact.golden import Golden, GoldenGradients
 from poyo_edge.artifact.session import Session, SessionHeader, read_header
 
 __all__ = [

@@ -20,9 +20,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
+from poyo_edge.artifact.golden import Golden, golden_of
 from poyo_edge.artifact.onnx_guard import require_plain_onnx
 from poyo_edge.artifact.session import Session, read_header
 from poyo_edge.errors import ArtifactError, UsageError
@@ -43,7 +41,6 @@ PRIOR = "prior.safetensors"
 GOLDEN = "golden.safetensors"
 SESSIONS = "sessions"
 _REQUIRED = (CORE, ADAPT, WEIGHTS, PRIOR, GOLDEN)
-_FEED, _EXPECTED = "adapt.feed.", "adapt.expected."
 _FILE_NAME = re.compile(r"(sessions/)?[A-Za-z0-9_-][A-Za-z0-9._-]*")
 _REPAIR = "copy the whole artifact again or export it again"
 
@@ -87,49 +84,6 @@ class Manifest:
         }
         versions = {"schema": SCHEMA, "schema_version": SCHEMA_VERSION}
         return {**versions, **values, "checksum": _checksum(values)}
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class GoldenGradients:
-    """A batch of labelled windows with the gradients of the checkpoint's own model."""
-
-    feeds: dict[str, npt.NDArray[Any]]
-    """The inputs of ``adapt.onnx``."""
-    expected: dict[str, npt.NDArray[np.float32]]
-    """Its outputs."""
-    tolerance: float
-    """Largest allowed error of an output, relative to its largest entry."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Golden:
-    """Windows with the outputs of the checkpoint's own model, for ``verify``."""
-
-    unit_embedding: npt.NDArray[np.float32]
-    session_embedding: npt.NDArray[np.float32]
-    windows: tuple[dict[str, npt.NDArray[Any]], ...]
-    """Each with spike_time (N,) float32, spike_unit (N,) int32, query_time (Q,) float32 and
-    prediction (Q, O) float32 in the model's scale."""
-    tolerance: float
-    """Largest allowed absolute error of a prediction."""
-    gradients: GoldenGradients
-
-    def to_bytes(self) -> bytes:
-        """The contents of ``golden.safetensors``."""
-        arrays: dict[str, npt.NDArray[Any]] = {
-            "unit_embedding": self.unit_embedding,
-            "session_embedding": self.session_embedding,
-        }
-        for i, window in enumerate(self.windows):
-            arrays |= {f"{i}.{name}": array for name, array in window.items()}
-        gradients = self.gradients
-        arrays |= {f"{_FEED}{name}": array for name, array in gradients.feeds.items()}
-        arrays |= {f"{_EXPECTED}{name}": array for name, array in gradients.expected.items()}
-        tolerances = {
-            "tolerance": repr(self.tolerance),
-            "gradient_tolerance": repr(gradients.tolerance),
-        }
-        return tensors.to_bytes(arrays, tolerances)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,7 +145,7 @@ class Artifact:
         path = self.path / GOLDEN
         arrays, metadata = tensors.from_bytes(self.read(GOLDEN), path, ArtifactError)
         try:
-            return _golden(arrays, metadata)
+            return golden_of(arrays, metadata)
         except (KeyError, ValueError) as problem:
             raise ArtifactError(
                 path, "contents", expected="golden windows", got=repr(problem), do=_REPAIR
@@ -338,28 +292,3 @@ def _manifest(file: Path, values: dict[str, Any]) -> Manifest:
 
 def _checksum(values: Mapping[str, Any]) -> str:
     return sha256_bytes(json.dumps(values, sort_keys=True).encode())
-
-
-def _golden(arrays: tensors.Tensors, metadata: dict[str, str]) -> Golden:
-    names = ("spike_time", "spike_unit", "query_time", "prediction")
-    # At least one: the look-up below names what is missing.
-    count = max(1, sum(name.endswith(".prediction") for name in arrays))
-    return Golden(
-        unit_embedding=arrays["unit_embedding"],
-        session_embedding=arrays["session_embedding"],
-        windows=tuple({name: arrays[f"{i}.{name}"] for name in names} for i in range(count)),
-        tolerance=float(metadata["tolerance"]),
-        gradients=GoldenGradients(
-            feeds=_behind(arrays, _FEED),
-            expected=_behind(arrays, _EXPECTED),
-            tolerance=float(metadata["gradient_tolerance"]),
-        ),
-    )
-
-
-def _behind(arrays: tensors.Tensors, prefix: str) -> dict[str, npt.NDArray[Any]]:
-    """The arrays whose names begin with a prefix, without it; at least one."""
-    found = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
-    if not found:
-        raise KeyError(f"{prefix}*")
-    return found
