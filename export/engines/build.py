@@ -19,7 +19,7 @@ from poyo_edge.export.engines.job import Job, Say
 from poyo_edge.export.engines.options import BuildOptions
 from poyo_edge.export.engines.plan import FOLDER, UNIT, BuildPlan, replaced, service_unit
 from poyo_edge.files.writing import sha256_bytes, write_bytes
-from poyo_edge.runtime.backends import open_backend
+from poyo_edge.runtime.backends import BACKENDS, BEHIND, open_backend
 from poyo_edge.runtime.backends.machine import this_machine
 from poyo_edge.runtime.backends.ort_cpu import OrtCpuBackend
 from poyo_edge.runtime.backends.ov.precision import forget_precision
@@ -47,11 +47,11 @@ def build(
     job = Job(
         Artifact.open(path), options or BuildOptions(), this_machine(), say or (lambda _: None)
     )
-    if job.target.backend == "tensorrt":
-        return _on_device(job, progress) if job.here else _elsewhere(job)
-    if job.target.backend == "tensorrt-rtx":
+    if not BACKENDS[job.target.backend].built:
+        return _without_engine(job)
+    if not job.target.built_on_device:
         return _ahead_of_time(job, progress)
-    return _without_engine(job)
+    return _on_device(job, progress) if job.here else _elsewhere(job)
 
 
 def _elsewhere(job: Job) -> dict[str, Any]:
@@ -157,16 +157,16 @@ def _ahead_of_time(job: Job, progress: Progress | None) -> dict[str, Any]:
 def _without_engine(job: Job) -> dict[str, Any]:
     """ONNX Runtime compiles when it opens the core: check that it does, and that it agrees."""
     name = job.target.backend
-    present = importlib.util.find_spec("onnxruntime") is not None
-    if not present:
-        raise MissingExtraError("onnxruntime", "gpu" if name == "ort-cuda" else "ort", name)
+    row = BACKENDS[name]
+    if importlib.util.find_spec("onnxruntime") is None:
+        raise MissingExtraError("onnxruntime", row.extra, name)
     if job.precision != "fp32":
         return _lower_on_cpu(job)
     if job.options.precision == "fp32" and forget_precision(job.artifact.path):
         job.settled.append("what was approved below fp32 is forgotten")
     backend = open_backend(name, job.core, beside=job.beside())
     parity = job.trial.compare(OrtCpuBackend(job.core, threads=1), backend, "fp32")
-    parity.require(name, "use --target cpu" if name == "ort-cuda" else "export again")
+    parity.require(name, "use --target cpu" if row.gpu else "export again")
     if backend.fallen_back:
         raise BackendError(f"{name}: it failed on the way; run poyo-edge doctor")
     job.settled.append(f"{name} runs the core as it is and agrees with it on this machine")
@@ -187,7 +187,7 @@ def _lower_on_cpu(job: Job) -> dict[str, Any]:
         job.trial,
         job.precision,
         job.options.recording,
-        open_backend("ort-cpu", job.core, beside=job.beside()),
+        open_backend(BEHIND, job.core, beside=job.beside()),
     )
     job.settled.append(
         f"{record.backend} {record.version} in {record.precision} costs "

@@ -21,7 +21,7 @@ from poyo_edge.export.engines.static_shapes import fix_axes
 from poyo_edge.export.parity.engine import Trial
 from poyo_edge.export.precision.operator_table import TABLES, TableSource
 from poyo_edge.recording.confined import open_confined
-from poyo_edge.runtime.backends import Beside
+from poyo_edge.runtime.backends import BACKENDS, Beside
 from poyo_edge.runtime.backends.buckets import token_buckets, unit_capacity
 from poyo_edge.runtime.backends.machine import Machine
 from poyo_edge.runtime.constants import constant_shapes, session_constants
@@ -110,7 +110,7 @@ class Job:
     def flags(self) -> str:
         """What this build was told, as it would be typed."""
         flags = f"--target {self.target.name}"
-        if self.precision != "fp16" and self.target.backend.startswith("tensorrt"):
+        if self.precision != "fp16" and BACKENDS[self.target.backend].built:
             flags += f" --precision {self.precision}"
         if self.most_spikes < self.artifact.manifest.max_spikes:
             flags += f" --max-spikes {self.most_spikes}"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from poyo_edge.artifact import Artifact, Session
 from poyo_edge.errors import BackendError, UsageError
+from poyo_edge.runtime.backends import BACKENDS, BEHIND
 from poyo_edge.runtime.backends.machine import Machine
 from poyo_edge.targets import TARGETS, Target, find_jetson, find_release, find_target
 
@@ -72,11 +73,11 @@ def choose_precision(name: str | None, target: Target) -> str:
     Raises:
         UsageError: the target has no such precision.
     """
-    engine = target.backend.startswith("tensorrt")
+    engine = BACKENDS[target.backend].built
     if name is None:
         return "fp16" if engine else "fp32"
     allowed = list(PRECISIONS) if engine else ["fp32"]
-    if target.backend == "ort-cpu":
+    if target.backend == BEHIND:
         allowed += ["bf16", "int8"]
     if name not in allowed:
         raise UsageError(f"precision: expected one of {allowed} for {target.name}, got {name!r}")

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
-import pytest
+from helpers.commands import WIDE, run_python
 
 from poyo_edge.runtime.backends import BACKENDS, BEHIND, list_backends
 
@@ -43,41 +41,29 @@ main()
 """
 
 
-@pytest.fixture
-def toy(tmp_path: Path) -> Path:
-    program = tmp_path / "with_toy.py"
-    program.write_text(TOY)
-    return program
+def run(*words: object) -> subprocess.CompletedProcess[str]:
+    """A command of a program that has the toy."""
+    return run_python(TOY, *words, environment=WIDE)
 
 
-def run(program: Path, *words: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(program), *map(str, words)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "COLUMNS": "200"},
-    )
-
-
-def test_a_toy_backend_decodes_and_is_verified(toy: Path, tiny: Path) -> None:
-    done = run(toy, "bench", tiny, "--backend", "toy", "--repeats", 1, "--spikes", 3, "--json")
+def test_a_toy_backend_decodes_and_is_verified(tiny: Path) -> None:
+    done = run("bench", tiny, "--backend", "toy", "--repeats", 1, "--spikes", 3, "--json")
     assert json.loads(done.stdout)["backend"] == "toy", done.stderr
-    checks = json.loads(run(toy, "verify", tiny, "--json").stdout)["checks"]
+    checks = json.loads(run("verify", tiny, "--json").stdout)["checks"]
     (check,) = [check for check in checks if check["name"] == "golden windows on toy"]
     assert not check["ok"]  # zeros are not what the model says
-    done = run(toy, "bench", tiny, "--repeats", 1, "--spikes", 3, "--json")
+    done = run("bench", tiny, "--repeats", 1, "--spikes", 3, "--json")
     assert json.loads(done.stdout)["backend"] == next(
         info.name for info in list_backends() if info.present
     )  # its row keeps it from auto
 
 
-def test_a_toy_backend_is_in_help_doctor_and_errors(toy: Path, tiny: Path) -> None:
-    assert "toy" in run(toy, "replay", "--help").stdout.partition("--backend")[2]
-    examined = json.loads(run(toy, "doctor", "--json").stdout)
+def test_a_toy_backend_is_in_help_doctor_and_errors(tiny: Path) -> None:
+    assert "toy" in run("replay", "--help").stdout.partition("--backend")[2]
+    examined = json.loads(run("doctor", "--json").stdout)
     assert {"name": "toy", "present": True, "reason": "toys 1.0"} in examined["backends"]
     assert any('"poyo-edge[toys]"  # to play' in line for line in examined["install"])
-    refused = run(toy, "bench", tiny, "--backend", "abacus")
+    refused = run("bench", tiny, "--backend", "abacus")
     assert refused.returncode == 2
     assert "'openvino', 'toy']" in refused.stderr
 
