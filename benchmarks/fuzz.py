@@ -25,8 +25,8 @@ from poyo_edge.runtime.feeds.brand import parse_bin
 from poyo_edge.runtime.feeds.intan import MAGIC, IntanParser
 from poyo_edge.runtime.feeds.lsl import names_of
 from poyo_edge.runtime.feeds.open_ephys import parse_spike
-from poyo_edge.runtime.feeds.parsing import parse_json
 from poyo_edge.runtime.feeds.sockets import LineBuffer
+from poyo_edge.runtime.feeds.wire.parsing import parse_json
 
 MOST_GROWTH_MB = 8.0
 Parse = Callable[[bytes], Any]

@@ -45,7 +45,7 @@ _CORE_LOG = '        _log.info("decoding with %s, session %s"'
 MUTANTS = (
     Mutant(
         "R01",
-        "runtime/feeds/parsing.py",
+        "runtime/feeds/wire/parsing.py",
         "except (ValueError, TypeError, RecursionError, OverflowError, MemoryError):",
         "except MemoryError:",
         "the parser's refusal of what is no JSON",

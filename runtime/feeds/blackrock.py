@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from poyo_edge.runtime.feeds.address import Address
 from poyo_edge.runtime.feeds.feed import POLL_S, Feed, Receiver
+from poyo_edge.runtime.feeds.wire.address import Address
 
 _NOISE = 255
 _MOST_CHANNELS = 1 << 15

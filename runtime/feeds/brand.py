@@ -18,10 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from poyo_edge.errors import UsageError
-from poyo_edge.runtime.feeds.address import Address
 from poyo_edge.runtime.feeds.feed import POLL_S, Feed, Receiver
-from poyo_edge.runtime.feeds.parsing import MOST_SPIKES, spread_counts
 from poyo_edge.runtime.feeds.values import LoopResult
+from poyo_edge.runtime.feeds.wire.address import Address
+from poyo_edge.runtime.feeds.wire.parsing import MOST_SPIKES, spread_counts
 
 CROSSINGS_MS, COUNTS_MS = 1.0, 20.0
 _MOST_CHANNELS = 1 << 15

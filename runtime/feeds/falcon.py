@@ -18,7 +18,7 @@ from poyo_edge.arrays import Rows
 from poyo_edge.artifact import Artifact
 from poyo_edge.errors import MissingExtraError, UsageError
 from poyo_edge.runtime.decoder import Decoder
-from poyo_edge.runtime.feeds.parsing import spread_counts
+from poyo_edge.runtime.feeds.wire.parsing import spread_counts
 from poyo_edge.runtime.unit_names import UnitNames
 
 _RATE = 1_000_000_000

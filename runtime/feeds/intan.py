@@ -13,9 +13,9 @@ import time
 import numpy as np
 import numpy.typing as npt
 
-from poyo_edge.runtime.feeds.address import Address
 from poyo_edge.runtime.feeds.feed import Feed, Receiver
 from poyo_edge.runtime.feeds.sockets import connected
+from poyo_edge.runtime.feeds.wire.address import Address
 
 MAGIC = 0x3AE2710F
 _MAGIC_BYTES = MAGIC.to_bytes(4, "little")

@@ -16,9 +16,9 @@ import numpy.typing as npt
 
 from poyo_edge.errors import MissingExtraError
 from poyo_edge.journal import STATUSES
-from poyo_edge.runtime.feeds.address import Address
 from poyo_edge.runtime.feeds.feed import POLL_S, Feed, Receiver
 from poyo_edge.runtime.feeds.values import LoopResult
+from poyo_edge.runtime.feeds.wire.address import Address
 
 _CORRECT_EACH_S = 5.0
 _NS = 1_000_000_000

@@ -15,9 +15,9 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from poyo_edge.errors import UsageError
-from poyo_edge.runtime.feeds.address import Address
 from poyo_edge.runtime.feeds.feed import POLL_S, Feed, Receiver
 from poyo_edge.runtime.feeds.values import LoopResult
+from poyo_edge.runtime.feeds.wire.address import Address
 
 _LONGEST_HEADER = 1 << 16
 _MOST_WAITING = 1 << 16

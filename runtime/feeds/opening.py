@@ -11,9 +11,9 @@ from __future__ import annotations
 from typing import Any
 
 from poyo_edge.errors import MissingExtraError
-from poyo_edge.runtime.feeds.address import Address, AddressRow
 from poyo_edge.runtime.feeds.feed import Feed
 from poyo_edge.runtime.feeds.values import Sender, Sink
+from poyo_edge.runtime.feeds.wire.address import Address, AddressRow
 
 FEEDS = {
     "udp": AddressRow(

@@ -12,8 +12,8 @@ import numpy.typing as npt
 from poyo_edge.arrays import Float64
 from poyo_edge.errors import UsageError
 from poyo_edge.recording.confined import open_confined
-from poyo_edge.runtime.feeds.address import Address
 from poyo_edge.runtime.feeds.feed import Feed, Receiver
+from poyo_edge.runtime.feeds.wire.address import Address
 
 _PACKET_S = 0.001
 _NS = 1_000_000_000

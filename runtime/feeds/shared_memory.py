@@ -19,8 +19,8 @@ import numpy.typing as npt
 
 from poyo_edge.errors import UsageError
 from poyo_edge.journal import STATUSES
-from poyo_edge.runtime.feeds.address import Address
 from poyo_edge.runtime.feeds.values import LoopResult
+from poyo_edge.runtime.feeds.wire.address import Address
 
 _HEAD = struct.Struct("<QqdII")
 _SEQUENCE = struct.Struct("<Q")

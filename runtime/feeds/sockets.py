@@ -8,10 +8,10 @@ import threading
 import time
 
 from poyo_edge.errors import UsageError
-from poyo_edge.runtime.feeds.address import Address
 from poyo_edge.runtime.feeds.feed import POLL_S, Feed, Receiver
-from poyo_edge.runtime.feeds.parsing import parse_json
 from poyo_edge.runtime.feeds.values import LoopResult
+from poyo_edge.runtime.feeds.wire.address import Address
+from poyo_edge.runtime.feeds.wire.parsing import parse_json
 
 _DATAGRAM = 1 << 16
 _LONGEST_LINE = 1 << 20

@@ -22,9 +22,9 @@ from poyo_edge.runtime.feeds.blackrock import parse_event
 from poyo_edge.runtime.feeds.brand import parse_bin
 from poyo_edge.runtime.feeds.intan import MAGIC, IntanParser
 from poyo_edge.runtime.feeds.open_ephys import parse_spike
-from poyo_edge.runtime.feeds.parsing import parse_json
 from poyo_edge.runtime.feeds.sockets import LineBuffer
 from poyo_edge.runtime.feeds.values import LoopResult
+from poyo_edge.runtime.feeds.wire.parsing import parse_json
 from poyo_edge.runtime.rig.device_clock import DeviceClock
 from poyo_edge.runtime.rig.loop import DecodeLoop
 from poyo_edge.runtime.rig.settings import LoopSettings

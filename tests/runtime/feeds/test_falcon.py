@@ -11,7 +11,7 @@ import pytest
 
 from poyo_edge.errors import MissingExtraError, UsageError
 from poyo_edge.runtime.feeds.falcon import BinDecoder, falcon_decoder
-from poyo_edge.runtime.feeds.parsing import spread_counts
+from poyo_edge.runtime.feeds.wire.parsing import spread_counts
 
 if TYPE_CHECKING:
     from conftest import Rig

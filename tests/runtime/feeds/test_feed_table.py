@@ -13,7 +13,7 @@ from helpers.paths import ROOT
 
 from poyo_edge.errors import MissingExtraError, UsageError
 from poyo_edge.runtime.feeds import FEEDS, SINKS, open_feed, open_sink
-from poyo_edge.runtime.feeds.address import AddressRow
+from poyo_edge.runtime.feeds.wire.address import AddressRow
 
 ROWS = [*FEEDS.values(), *SINKS.values()]
 TOYS = """
@@ -50,7 +50,7 @@ def open_with_a_library(address):
 """
 ADDED = """
 from poyo_edge.runtime.feeds import FEEDS, SINKS, open_feed, open_sink
-from poyo_edge.runtime.feeds.address import AddressRow
+from poyo_edge.runtime.feeds.wire.address import AddressRow
 
 FEEDS["toy"] = AddressRow(address="toy://NAME?rate=10", help="a toy", load="toys:open_feed")
 FEEDS["shop"] = AddressRow(

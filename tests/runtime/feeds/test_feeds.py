@@ -26,9 +26,9 @@ from poyo_edge.runtime.feeds.brand import parse_bin
 from poyo_edge.runtime.feeds.intan import CHUNK, MAGIC, IntanFeed, IntanParser
 from poyo_edge.runtime.feeds.lsl import names_of
 from poyo_edge.runtime.feeds.open_ephys import parse_spike
-from poyo_edge.runtime.feeds.parsing import parse_json, spread_counts
 from poyo_edge.runtime.feeds.recording_feed import RecordingFeed
 from poyo_edge.runtime.feeds.sockets import TcpFeed, UdpFeed, UdpSink
+from poyo_edge.runtime.feeds.wire.parsing import parse_json, spread_counts
 from poyo_edge.simulation.recordings import Simulation, simulate_recording
 
 MODEST = settings(max_examples=150, deadline=None)

@@ -1,0 +1,1 @@
+"""How others write to us: addresses that people type, bytes that peers send."""
