@@ -19,7 +19,11 @@ class Status(str, enum.Enum):
     WARMUP = "WARMUP"
     """Decoded, but the stream has not been heard for a whole window yet."""
     DEGRADED = "DEGRADED"
-    """Decoded, but from fewer spikes than there were or none at all; ``flags`` say why."""
+    """Decoded, with a reservation that ``flags`` name: spikes that are missing (``silent``,
+    ``gap``, ``over_budget``, ``overflow``), a backend that another one stood in for
+    (``fallback``), or a stream that is not what the session knows (``drift``, ``coverage``, …).
+    ``Decoder.decode`` says so, and the loop of a rig of what a decoder cannot see
+    (``clock_rate``)."""
     HELD = "HELD"
     """Not decoded: the last good value, for at most ``hold_s``."""
     INVALID = "INVALID"

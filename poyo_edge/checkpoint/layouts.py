@@ -155,12 +155,12 @@ LAYOUTS: Mapping[str, Layout] = {
         help="2024: keys under perceiver_io., frequencies as inv_freq, the model itself pickled "
         "among the hyper-parameters",
         mark=_key(r"^perceiver_io\.rotary_emb\.inv_freq$"),
-        load="poyo_edge.checkpoint.perceiver_io:renamed",
+        load="poyo_edge.checkpoint.renaming.perceiver_io:renamed",
     ),
     "A2": Layout(
         help="2024: the same with frequencies as omega",
         mark=_key(r"^perceiver_io\."),
-        load="poyo_edge.checkpoint.perceiver_io:renamed",
+        load="poyo_edge.checkpoint.renaming.perceiver_io:renamed",
     ),
     "C": Layout(
         help="POYO+: several tasks, each with its readout",

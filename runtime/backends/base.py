@@ -5,6 +5,7 @@ A backend holds no stream state: feeds in, predictions out.
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,6 +31,7 @@ class Backend(Protocol):
     fallen_back: bool = False
     """Whether the one behind it decoded the last window."""
 
+    @abc.abstractmethod
     def run(self, feeds: Feeds) -> npt.NDArray[np.float32]:
         """(B, Q, O) float32 predictions in the model's scale.
 

@@ -35,12 +35,17 @@ class BackendRow:
     """Whether it can be used on a machine, without loading more than it must."""
     open: Callable[[CoreToOpen], Backend]
     """Opens a core; its library is loaded here at the latest."""
-    auto: Callable[[CoreToOpen], bool] = lambda _: True
-    """Whether ``auto`` takes it where it is present and opens."""
+    auto: Callable[[CoreToOpen], bool]
+    """Whether ``auto`` takes it where it is present and opens; only what was seen to decode right
+    and faster than what stands behind it may say yes."""
     gpu: bool = False
     """Whether it needs an NVIDIA GPU."""
     built: bool = False
     """Whether it runs engines that ``poyo-edge build`` has made."""
+
+
+def _always(_: CoreToOpen) -> bool:
+    return True
 
 
 BACKENDS = {
@@ -50,6 +55,7 @@ BACKENDS = {
         package="",
         look=tensorrt.look,
         open=tensorrt.open_core,
+        auto=_always,
         gpu=True,
         built=True,
     ),
@@ -59,6 +65,7 @@ BACKENDS = {
         package="tensorrt_rtx_cu13_bindings",
         look=tensorrt.look_rtx,
         open=tensorrt.open_core_rtx,
+        auto=_always,
         gpu=True,
         built=True,
     ),
@@ -68,6 +75,7 @@ BACKENDS = {
         package="onnxruntime-gpu",
         look=ort_cuda.look,
         open=ort_cuda.open_core,
+        auto=_always,
         gpu=True,
     ),
     ort_cpu.NAME: BackendRow(
@@ -76,6 +84,7 @@ BACKENDS = {
         package="onnxruntime",
         look=ort_cpu.look,
         open=ort_cpu.open_core,
+        auto=_always,
     ),
     "openvino": BackendRow(
         help="decode in BF16 on processors that compute it",

@@ -26,7 +26,7 @@ def modules_of(*command: str, folder: Path) -> list[str]:
     [
         "poyo_edge.checkpoint",
         "poyo_edge.checkpoint.layouts",
-        "poyo_edge.checkpoint.perceiver_io",
+        "poyo_edge.checkpoint.renaming.perceiver_io",
         "poyo_edge.checkpoint.config",
     ],
 )

@@ -44,7 +44,7 @@ FILES: dict[str, Callable[[Path], Path]] = {
 """A file of each format; an ending that is wrong does no harm where the contents are known."""
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", FILES)
 def test_a_file_is_read_in_its_format_and_says_so(tmp_path: Path, name: str) -> None:
     path = FILES[name](tmp_path)
     assert next(other for other, row in FORMATS.items() if row.recognises(path)) == name

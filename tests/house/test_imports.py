@@ -1,4 +1,4 @@
-"""What the device imports, and the arrows between the folders of DESIGN.
+"""What the device imports, and the arrows between the folders of the house.
 
 ``HOUSE`` is the table: each row is a folder (or one file), with what it may import of ours and of
 others. A module belongs to the longest row that its name begins with. Imports inside functions
@@ -37,6 +37,8 @@ class Row(NamedTuple):
     """Packages beyond numpy and the standard library."""
 
 
+STANDARD = {*sys.stdlib_module_names, "tomllib"}
+"""The standard library; Python 3.10 has no ``tomllib`` yet, and tomli instead."""
 GROUND = "errors tables metrics spec targets tokens wiener figures records core_inputs arrays"
 _FILES = "files recording artifact"
 _DEVICE = "runtime runtime.backends runtime.backends.ov runtime.backends.trt"
@@ -65,8 +67,8 @@ HOUSE = {
     # checkpoint, in the order of its stages: each takes what the one before it found
     "checkpoint.keys": Row(),
     "checkpoint.foreign": Row(),
-    "checkpoint.perceiver_io": Row("checkpoint.keys"),
-    "checkpoint.layouts": Row("checkpoint.keys checkpoint.perceiver_io"),
+    "checkpoint.renaming": Row("checkpoint.keys"),
+    "checkpoint.layouts": Row("checkpoint.keys checkpoint.renaming"),
     "checkpoint.unpickling": Row("", "torch safetensors"),
     "checkpoint.confined": Row(
         "files checkpoint.foreign checkpoint.unpickling", "torch safetensors"
@@ -165,7 +167,7 @@ def against_the_table(module: str, source: str, known: Collection[str]) -> set[s
     row = row_of(module)
     ours, others = HOUSE.get(row, Row())
     allowed = {row, "poyo_edge", *ours.split(), *(GROUND.split() if row else ())}
-    packages = {"numpy", *others.split(), *sys.stdlib_module_names}
+    packages = {"numpy", *others.split(), *STANDARD}
     found = imports(source, dict.fromkeys(known))
     return {name for name in found if not is_ours(name) and name not in packages} | {
         name for name in found if is_ours(name) and row_of(name) not in allowed

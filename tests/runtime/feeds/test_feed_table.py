@@ -97,8 +97,8 @@ def test_a_sink_is_a_file_and_a_row(tmp_path: Path) -> None:
 
 def test_the_help_and_the_errors_know_a_row(tmp_path: Path) -> None:
     words = " ".join(command_line(tmp_path, "run", "--help").stdout.replace("│", " ").split())
-    assert "blackrock:, toy: or shop:" in words
-    assert "shm: or toy:; may be repeated." in words
+    assert ", toy: or shop:" in words
+    assert " or toy:; may be repeated." in words
     for arguments, code, message in (
         (["ftp://x"], 2, ", toy://NAME?rate=10, shop://NAME, got 'ftp://x'"),
         (["toy://x?colour=red"], 2, "toy://x?colour=red: expected options ['rate'], got 'colour'"),
