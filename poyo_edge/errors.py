@@ -8,7 +8,48 @@ Exit codes: 0 done, 1 bug, 2 usage, 3 a check failed, 4 environment, 5 file, 130
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+
+_EXPORT = ("torch", "onnx", "onnx-ir", "onnxruntime", "matplotlib")
+_TRAIN = ("torch", "lightning", "torch_brain", *(("tomli",) if sys.version_info < (3, 11) else ()))
+EXTRAS = {
+    "ort": ("onnxruntime",),
+    "gpu": ("onnxruntime-gpu",),
+    "tensorrt": ("cuda-python>=12.6,<13" if sys.version_info < (3, 12) else "cuda-python>=13,<14",),
+    "rtx": (
+        "tensorrt_rtx_cu13_libs==1.7.1.116",
+        "tensorrt_rtx_cu13_bindings==1.7.1.116",
+        "cuda-bindings>=13,<14",
+    ),
+    "openvino": ("openvino",),
+    "plot": ("matplotlib",),
+    "sign": ("cryptography",),
+    "nwb": ("pynwb",),
+    "neo": ("neo",),
+    "lsl": ("pylsl",),
+    "redis": ("redis",),
+    "zmq": ("pyzmq",),
+    "blackrock": ("pycbsdk",),
+    "falcon": ("falcon-challenge",),
+    "export": _EXPORT,
+    "train": _TRAIN,
+    "all": tuple(dict.fromkeys((*_EXPORT, *_TRAIN))),
+}
+"""Extra → the packages that it brings, by the names that pip knows. Messages name these: nobody
+owns "poyo-edge" at the package index, and what somebody puts there would be installed."""
+
+
+def pip_install(extra: str, package: str = "") -> str:
+    """The command that installs what an extra brings.
+
+    Args:
+        extra: of ``EXTRAS``.
+        package: what to install where the extra is none of ours.
+    """
+    names = EXTRAS.get(extra, (package,))
+    words = [f'"{name}"' if set("<>=") & {*name} else name for name in names]
+    return f"pip install {' '.join(words)}"
 
 
 class PoyoEdgeError(Exception):
@@ -39,7 +80,7 @@ class MissingExtraError(PoyoEdgeError, ImportError):
         self.extra = extra
         super().__init__(
             f"{purpose} needs the package {package!r}, which is not installed; "
-            f'run: pip install "poyo-edge[{extra}]"'
+            f"run: {pip_install(extra, package)}"
         )
 
 

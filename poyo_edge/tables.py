@@ -13,7 +13,7 @@ import importlib.util
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from poyo_edge.errors import MissingExtraError
+from poyo_edge.errors import MissingExtraError, pip_install
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +37,7 @@ class Row:
     @property
     def install(self) -> str:
         """The command that brings its library; "" where nothing has to be installed."""
-        return f'pip install "poyo-edge[{self.extra}]"' if self.extra else ""
+        return pip_install(self.extra, self.package) if self.extra else ""
 
     @property
     def opener(self) -> Any:

@@ -10,7 +10,7 @@ import dataclasses
 import difflib
 import re
 
-from poyo_edge.errors import UsageError
+from poyo_edge.errors import UsageError, pip_install
 
 OLDEST_TENSORRT, NEWEST_TENSORRT = "10.1", "11.4"
 """The range that the builder is written for; others are refused or warned about."""
@@ -106,11 +106,12 @@ CUDA_PYTHON = (
 )
 """What the extra ``tensorrt`` brings, for TensorRT's buffers. Python tells the JetPack: 3.10 is
 JetPack 6 with CUDA 12, 3.12 is JetPack 7 with CUDA 13."""
-INSTALL_CUDA_PYTHON = 'pip install "poyo-edge[tensorrt]"'
+INSTALL_CUDA_PYTHON = pip_install("tensorrt")
 _JETSON_INSTALL = (
     "sudo apt install nvidia-jetpack  # TensorRT, CUDA and their Python packages",
     "python3 -m venv --system-site-packages ~/poyo && . ~/poyo/bin/activate",
-    'pip install "poyo-edge[ort,tensorrt]"  # with cuda-python: 12 on JetPack 6, 13 on 7',
+    "pip install '.[ort,tensorrt]'  # in a clone of poyo-edge; with cuda-python: 12 on JetPack 6, "
+    "13 on 7",
 )
 
 _TARGETS = (
@@ -146,19 +147,19 @@ _TARGETS = (
         title="a workstation with an NVIDIA RTX GPU, compiled ahead of time on any CPU",
         backend="tensorrt-rtx",
         sm=tuple(name.removeprefix("SM") for name in RTX_CAPABILITIES),
-        install=('pip install "poyo-edge[ort,rtx]"',),
+        install=(pip_install("ort"), pip_install("rtx")),
     ),
     Target(
         name="cuda",
         title="ONNX Runtime on any CUDA GPU; no engine is built",
         backend="ort-cuda",
-        install=('pip install "poyo-edge[gpu]"',),
+        install=(pip_install("gpu"),),
     ),
     Target(
         name="cpu",
         title="ONNX Runtime on the CPU; no engine is built",
         backend="ort-cpu",
-        install=('pip install "poyo-edge[ort]"',),
+        install=(pip_install("ort"),),
     ),
 )
 TARGETS = {target.name: target for target in _TARGETS}

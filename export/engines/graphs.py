@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from typing import TYPE_CHECKING, Any
 
-from poyo_edge.errors import MissingExtraError, UsageError
+from poyo_edge.errors import MissingExtraError, UsageError, pip_install
 from poyo_edge.export.engines.job import Job
 from poyo_edge.export.engines.plan import FOLDER, BuildPlan, graph_name, read_plan, read_prepared
 from poyo_edge.export.precision.operator_table import VERSIONS
@@ -55,7 +55,7 @@ def compile_with_rtx(job: Job, graph: bytes) -> list[dict[str, Any]]:
     if not job.machine.rtx:
         job.unsettled.append(
             "that NVIDIA's parser takes the graphs: TensorRT-RTX is not installed here; "
-            'pip install "poyo-edge[rtx]" compiles them on any CPU'
+            f"what {pip_install('rtx')} brings compiles them on any CPU"
         )
         return []
     engines = job.builder(TARGETS["rtx"], None)

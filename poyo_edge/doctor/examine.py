@@ -14,6 +14,7 @@ from poyo_edge import __version__
 from poyo_edge.checkpoint.layouts import LAYOUTS
 from poyo_edge.converting import FORMATS
 from poyo_edge.doctor.jetson import examine_jetson, remarks
+from poyo_edge.errors import pip_install
 from poyo_edge.runtime.backends import BACKENDS, BackendInfo, list_backends
 from poyo_edge.runtime.backends.machine import Machine, this_machine
 from poyo_edge.runtime.feeds import FEEDS, SINKS
@@ -66,7 +67,7 @@ def examine() -> dict[str, Any]:
         "best_backend": next((info.name for info in backends if info.present), None),
         "ready": {extra: not names for extra, names in missing.items()},
         "install": [
-            f'pip install "poyo-edge[{extra}]"  # to {_NEEDED_FOR[extra]}; lacks {", ".join(names)}'
+            f"{pip_install(extra, names[0])}  # to {_NEEDED_FOR[extra]}; lacks {', '.join(names)}"
             for extra, names in missing.items()
             if names
         ]

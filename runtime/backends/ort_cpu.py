@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from poyo_edge.errors import BackendError, MissingExtraError
+from poyo_edge.errors import BackendError, MissingExtraError, pip_install
 from poyo_edge.runtime.backends.base import Backend, BackendInfo, CoreToOpen, Feeds
 from poyo_edge.runtime.backends.machine import Machine
 
@@ -41,7 +41,7 @@ class OrtCpuBackend(Backend):
 def look(_: Machine) -> BackendInfo:
     """Whether ONNX Runtime is installed."""
     if importlib.util.find_spec("onnxruntime") is None:
-        reason = 'onnxruntime is not installed; run: pip install "poyo-edge[ort]"'
+        reason = f"onnxruntime is not installed; run: {pip_install('ort')}"
         return BackendInfo(name=NAME, present=False, reason=reason)
     import onnxruntime
 

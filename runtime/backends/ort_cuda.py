@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from poyo_edge.arrays import Array
 from poyo_edge.core_inputs import INPUTS, OUTPUTS, PER_SESSION, PER_WINDOW, one_window
-from poyo_edge.errors import BackendError
+from poyo_edge.errors import BackendError, pip_install
 from poyo_edge.runtime.backends import ort_cpu
 from poyo_edge.runtime.backends.base import Backend, BackendInfo, CoreToOpen
 from poyo_edge.runtime.backends.buckets import (
@@ -70,7 +70,7 @@ class OrtCudaBackend(Backend):
         if self._provider not in onnxruntime.get_available_providers():
             raise BackendError(
                 f"ort-cuda: expected an ONNX Runtime with {PROVIDER}, got "
-                f'{onnxruntime.get_available_providers()}; run: pip install "poyo-edge[gpu]"'
+                f"{onnxruntime.get_available_providers()}; run: {pip_install('gpu')}"
             )
         self._lane(self._buckets[0], unit_capacity(1))
 
@@ -165,7 +165,7 @@ def look(machine: Machine) -> BackendInfo:
     """Whether ONNX Runtime was built with CUDA, and the driver shows a GPU."""
     beside = ort_cpu.look(machine)
     if not beside.present:
-        reason = 'onnxruntime is not installed; run: pip install "poyo-edge[gpu]"'
+        reason = f"onnxruntime is not installed; run: {pip_install('gpu')}"
         return BackendInfo(name=NAME, present=False, reason=reason)
     import onnxruntime
 
@@ -173,7 +173,7 @@ def look(machine: Machine) -> BackendInfo:
     if not cuda:
         reason += " is the CPU build"
         without = ", and the driver shows no GPU"
-        reason += '; run: pip install "poyo-edge[gpu]"' if machine.sm else without
+        reason += f"; run: {pip_install('gpu')}" if machine.sm else without
     elif not machine.sm:
         reason += " has CUDA, but the driver shows no GPU"
     return BackendInfo(name=NAME, present=cuda and bool(machine.sm), reason=reason)

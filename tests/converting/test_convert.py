@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from helpers.lab_files import (
 
 from poyo_edge.converting import ConvertOptions, convert, describe
 from poyo_edge.converting.splitting import split_domains, split_shares
-from poyo_edge.errors import MissingExtraError, RecordingError, UsageError
+from poyo_edge.errors import MissingExtraError, RecordingError, UsageError, pip_install
 from poyo_edge.recording import Recording
 
 
@@ -270,7 +271,7 @@ def test_a_missing_library_is_named_with_its_pip_command(
     if extra == "nwb":
         with h5py.File(path, "w") as file:
             file.attrs["nwb_version"] = "2.7.0"
-    with pytest.raises(MissingExtraError, match=rf'pip install "poyo-edge\[{extra}\]"'):
+    with pytest.raises(MissingExtraError, match=re.escape(pip_install(extra))):
         describe(path)
 
 

@@ -169,5 +169,5 @@ def test_a_format_without_its_library_is_the_command_that_brings_it(tmp_path: Pa
     assert done.returncode == 4
     assert done.stderr.splitlines()[-1] == (
         f"error: reading {toy} (toy) needs the package 'no_such_package', which is not installed; "
-        'run: pip install "poyo-edge[toys]"'
+        "run: pip install no_such_package"
     )

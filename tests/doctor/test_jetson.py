@@ -16,6 +16,7 @@ from poyo_edge.cli.commands.doctor import doctor_text
 from poyo_edge.doctor import examine
 from poyo_edge.doctor import jetson as doctor_jetson
 from poyo_edge.doctor.jetson import cuda_version, examine_jetson, installed, power_mode, power_modes
+from poyo_edge.errors import pip_install
 from poyo_edge.runtime.backends.machine import Machine
 
 NVPMODEL = """\
@@ -98,7 +99,7 @@ def test_it_says_what_to_fix_and_with_which_command(
     assert jetson is not None
     commands = [words.partition("  #")[0] for words in jetson.fix]
     assert commands[0] == "sudo apt install nvidia-jetpack"
-    assert 'pip install "poyo-edge[tensorrt]"' in commands  # which knows the versions
+    assert pip_install("tensorrt") in commands  # which knows the versions
     assert commands[-2:] == ["sudo nvpmodel -m 0", "sudo jetson_clocks"]
 
 

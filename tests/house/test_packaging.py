@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import re
 from pathlib import Path
 
 import pytest
 from helpers.commands import run_python
 from helpers.house import modules
 from helpers.paths import ROOT
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from poyo_edge.errors import EXTRAS
 
 ROOMS = ("export", "runtime", "calibration")
 
@@ -58,3 +64,41 @@ def test_versions_agree() -> None:
     from poyo_edge import __version__
 
     assert configuration()["project"]["version"] == __version__  # type: ignore[index]
+
+
+def test_messages_name_the_packages_that_the_extras_bring() -> None:
+    """Names and upper bounds are those of pyproject.toml, what extras bring of other extras too."""
+    requirements = importlib.metadata.requires("poyo-edge") or []
+    for extra, named in EXTRAS.items():
+        brought = {requirement_name(one) for one in of_extra(requirements, extra)}
+        assert {requirement_name(one) for one in named} == brought, extra
+    listed = set(configuration()["project"]["optional-dependencies"])  # type: ignore[index]
+    assert listed - {*EXTRAS} == {"dev", "all-feeds"}
+
+
+def of_extra(requirements: list[str], extra: str) -> list[str]:
+    """What an extra brings on this Python, names of other extras replaced by what they bring."""
+    found = []
+    for text in requirements:
+        requirement = Requirement(text)
+        if requirement.marker is None or not requirement.marker.evaluate({"extra": extra}):
+            continue
+        if requirement.name == "poyo-edge":
+            inner = [of_extra(requirements, name) for name in requirement.extras]
+            found += [one for part in inner for one in part]
+        else:
+            found.append(f"{requirement.name}{requirement.specifier}")
+    return found
+
+
+def requirement_name(text: str) -> str:
+    """The name; with its version where a newer one would not do."""
+    requirement = Requirement(text)
+    bounded = any(one.operator in ("==", "<") for one in requirement.specifier)
+    return canonicalize_name(requirement.name) + (str(requirement.specifier) if bounded else "")
+
+
+def test_no_message_sends_anyone_to_the_name_of_the_project_at_the_index() -> None:
+    told = re.compile(r"pip install [\"']?poyo.edge")
+    pages = [*(ROOT / "docs").glob("*.md"), ROOT / "README.md", *modules().values()]
+    assert [path.name for path in pages if told.search(path.read_text(encoding="utf-8"))] == []

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from poyo_edge.arrays import Array
 from poyo_edge.core_inputs import INPUTS, PER_SESSION, SPIKES
-from poyo_edge.errors import BackendError
+from poyo_edge.errors import BackendError, pip_install
 from poyo_edge.runtime.backends.base import Backend, BackendInfo, CoreToOpen, Feeds
 from poyo_edge.runtime.backends.machine import Machine
 from poyo_edge.runtime.backends.ov.graph import QUERY_INPUTS, TOKEN_INPUTS, fit
@@ -208,7 +208,7 @@ def look(_: Machine) -> BackendInfo:
     version = openvino_version()
     reason = f"openvino {version}"
     if not version:
-        reason = 'openvino is not installed; run: pip install "poyo-edge[openvino]"'
+        reason = f"openvino is not installed; run: {pip_install('openvino')}"
     return BackendInfo(name=NAME, present=bool(version), reason=reason)
 
 

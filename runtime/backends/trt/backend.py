@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from poyo_edge.arrays import Array
 from poyo_edge.core_inputs import INPUTS, OUTPUTS, PER_SESSION, PER_WINDOW
-from poyo_edge.errors import BackendError, MissingExtraError
+from poyo_edge.errors import BackendError, MissingExtraError, pip_install
 from poyo_edge.runtime.backends.base import Backend, BackendInfo, CoreToOpen
 from poyo_edge.runtime.backends.buckets import WindowTooLargeError, fitting_bucket
 from poyo_edge.runtime.backends.keep_warm import KeepWarm
@@ -262,7 +262,7 @@ def look(machine: Machine) -> BackendInfo:
 
 def look_rtx(machine: Machine) -> BackendInfo:
     """Whether TensorRT-RTX is installed, and the driver shows a GPU."""
-    hint = 'pip install "poyo-edge[rtx]"'
+    hint = pip_install("rtx")
     return _info("tensorrt-rtx", "TensorRT-RTX", machine.rtx, machine.sm, hint)
 
 

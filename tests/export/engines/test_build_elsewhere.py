@@ -18,7 +18,7 @@ from poyo_edge.export.engines.plan import read_plan
 from poyo_edge.files.writing import sha256_bytes
 from poyo_edge.runtime.backends.machine import Machine
 
-RTX = 'NVIDIA\'s wheels are missing: pip install "poyo-edge[rtx]"'
+RTX = "NVIDIA's wheels are missing: pip install tensorrt_rtx_cu13_bindings"
 
 
 def test_off_device_nothing_is_pretended(tiny_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,8 @@ import pytest
 pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
 trt = pytest.importorskip(
-    "tensorrt_rtx_bindings", reason='NVIDIA\'s wheels are missing: pip install "poyo-edge[rtx]"'
+    "tensorrt_rtx_bindings",
+    reason="NVIDIA's wheels are missing: pip install tensorrt_rtx_cu13_bindings",
 )
 
 from helpers.models.cores import RandomCore, random_core  # noqa: E402

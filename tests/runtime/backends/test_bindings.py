@@ -92,7 +92,7 @@ def test_a_wrong_number_of_arguments_would_be_noticed(version: str, cache: Path)
 
 def test_tensorrt_rtx_has_all_of_it_too() -> None:
     if importlib.util.find_spec("tensorrt_rtx_bindings") is None:
-        pytest.skip('NVIDIA\'s wheels are missing: pip install "poyo-edge[rtx]"')
+        pytest.skip("NVIDIA's wheels are missing: pip install tensorrt_rtx_cu13_bindings")
     trt = importlib.import_module("tensorrt_rtx_bindings")
     api: dict[str, Any] = {}
     used: Uses = copy.deepcopy(USED)

@@ -58,7 +58,7 @@ def test_an_onnxruntime_without_cuda_says_what_to_install(core: bytes) -> None:
 
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("this ONNX Runtime has CUDA")
-    with pytest.raises(BackendError, match=r'CUDAExecutionProvider.*pip install "poyo-edge\[gpu\]'):
+    with pytest.raises(BackendError, match=r"CUDAExecutionProvider.*pip install onnxruntime-gpu"):
         open_backend("ort-cuda", core)
 
 

@@ -130,5 +130,5 @@ def test_without_a_backend_nothing_is_proved(tiny: Path, monkeypatch: pytest.Mon
     check = named(verify(tiny))["backend ort-cpu"]
     assert (check.ok, check.detail) == (
         False,
-        'onnxruntime is not installed; run: pip install "poyo-edge[ort]"',
+        "onnxruntime is not installed; run: pip install onnxruntime",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import socket
 import struct
 import threading
@@ -19,7 +20,7 @@ from helpers.waiting import PATIENCE_S
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from poyo_edge.errors import MissingExtraError, UsageError
+from poyo_edge.errors import MissingExtraError, UsageError, pip_install
 from poyo_edge.runtime.feeds import open_feed, open_sink
 from poyo_edge.runtime.feeds.blackrock import BlackrockFeed, parse_event
 from poyo_edge.runtime.feeds.brand import parse_bin
@@ -353,7 +354,7 @@ def test_a_missing_library_is_named_with_its_pip_command(
     monkeypatch: pytest.MonkeyPatch, address: str, package: str, extra: str
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, package, None)
-    with pytest.raises(MissingExtraError, match=rf'pip install "poyo-edge\[{extra}\]"'):
+    with pytest.raises(MissingExtraError, match=re.escape(pip_install(extra))):
         open_feed(address)
 
 
