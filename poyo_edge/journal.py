@@ -194,6 +194,8 @@ class Journal:
                                  do="check the path")  # fmt: skip
         self.bytes_left_out = 0
         """Bytes behind the last whole frame; known when ``entries`` has ended."""
+        self.appended = False
+        """These bytes begin another journal; known when ``entries`` has ended."""
         with self.path.open("rb") as file:
             frame = next(self._frames(file), None) if file.read(len(MAGIC)) == MAGIC else None
         try:
@@ -213,7 +215,10 @@ class Journal:
         """All entries in the order in which they were written."""
         with self.path.open("rb") as file:
             file.seek(len(MAGIC))
-            for kind, payload in self._frames(file):
+            for number, (kind, payload) in enumerate(self._frames(file)):
+                if kind == HEADER and number:
+                    self.appended = True
+                    return  # of another start, whose units and ticks are its own
                 try:
                     entry = _entry(kind, payload)
                 except (struct.error, ValueError, IndexError, RecursionError):
@@ -227,6 +232,7 @@ class Journal:
             start = file.tell()
             self.bytes_left_out = size - start
             head = file.read(_FRAME.size)
+            self.appended = head.startswith(MAGIC)
             if len(head) < _FRAME.size:
                 return
             kind, length, checksum = _FRAME.unpack(head)

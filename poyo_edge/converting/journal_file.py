@@ -12,10 +12,20 @@ import numpy as np
 import numpy.typing as npt
 
 from poyo_edge.arrays import Float64
+from poyo_edge.converting.clocks import together
 from poyo_edge.converting.source import NO_INTERVALS, Series, Source
-from poyo_edge.journal import STATUSES, Decoded, Journal, JournalHeader, Labels, Spikes
+from poyo_edge.journal import (
+    STATUSES,
+    Decoded,
+    Entry,
+    Journal,
+    JournalHeader,
+    Labels,
+    Spikes,
+)
+from poyo_edge.recording.rules import refuse
 
-Entry = TypeVar("Entry")
+Kind = TypeVar("Kind")
 DecodedAt = tuple[int, Decoded]
 """The epoch that it belongs to, and a decoded value."""
 _APART_S = 2.0
@@ -27,24 +37,55 @@ def open_journal(path: Path) -> Iterator[Source]:
     """Open a journal.
 
     Spikes of units that the session does not have are left out. After a discontinuity of the
-    device's clock, times go on where the last clock ended.
+    device's clock, times go on where the last clock ended. Starts of which nobody noted that the
+    clock began anew are segments.
 
     Raises:
-        RecordingError: not a journal.
+        RecordingError: not a journal, or another one was appended to it.
     """
-    journal, notes = Journal(path), list[str]()
-    spikes, labels, decoded = _entries(journal, notes)
+    journal = Journal(path)
+    starts, again = _by_start(journal)
+    found = [_source(journal, entries) for entries in starts]
+    yield together(found, again) if again else found[0]
+
+
+def _by_start(journal: Journal) -> tuple[list[list[Entry]], str]:
+    """Entries of each start, and where the second begins; "" for one."""
+    starts: list[list[Entry]] = [[]]
+    again, epoch, newest = "", -1, 0
+    least = _APART_S * journal.header.tick_rate_hz
+    for number, entry in enumerate(journal.entries()):
+        if isinstance(entry, Spikes) and len(entry.ticks):
+            first, last = int(entry.ticks.min()), int(entry.ticks.max())
+            same = entry.epoch == epoch
+            if entry.epoch < epoch or (same and first < newest - least):
+                again = again or f"entry {number}: tick {first} after {newest}"
+                starts.append([])
+                same = False
+            epoch, newest = entry.epoch, max(last, newest) if same else last
+        starts[-1].append(entry)
+    if journal.appended:
+        at = journal.path.stat().st_size - journal.bytes_left_out
+        got, do = f"another one from byte {at} on", "save each as a file of its own"
+        refuse(journal.path, "file", "the journal of one start", got, do)
+    return starts, again
+
+
+def _source(journal: Journal, entries: list[Entry]) -> Source:
+    path, notes = journal.path, list[str]()
+    spikes, labels, decoded = _entries(journal, entries, notes)
     rate, header = journal.header.tick_rate_hz, journal.header
     shifts, observed = _one_clock(_ticks_by_epoch(spikes, labels, decoded), rate)
     if len(shifts) > 1:
         notes.append(
-            f"the device's clock began anew {len(shifts) - 1} times; times go on behind it"
+            f"the device's clock began anew {len(shifts) - 1} times; times go on {_APART_S:g} s "
+            f"behind the last, so that nothing is laid over anything"
         )
     seconds = _joined([(one.ticks / rate + shifts[one.epoch]) for one in spikes])
     rows = np.concatenate([np.empty(0, np.int32), *(one.rows for one in spikes)])
     known = (rows >= 0) & (rows < len(header.unit_ids))
     order = np.argsort(seconds[known], kind="stable")
-    yield Source(
+    return Source(
         path=path,
         format="journal",
         session_id=header.session_id,
@@ -60,11 +101,11 @@ def open_journal(path: Path) -> Iterator[Source]:
 
 
 def _entries(
-    journal: Journal, notes: list[str]
+    journal: Journal, entries: list[Entry], notes: list[str]
 ) -> tuple[list[Spikes], list[Labels], list[DecodedAt]]:
     """Spikes, labels and decoded values, and what was wrong with them as notes."""
     spikes, labels, decoded = list[Spikes](), list[Labels](), list[DecodedAt]()
-    for entry in journal.entries():
+    for entry in entries:
         if isinstance(entry, Spikes) and len(entry.ticks):
             spikes.append(entry)
         elif isinstance(entry, Decoded):
@@ -130,12 +171,12 @@ def _one_clock(
 
 
 def _of_one_width(
-    entries: list[Entry],
+    entries: list[Kind],
     width: int | None,
     what: str,
     notes: list[str],
-    values: Callable[[Entry], npt.NDArray[np.float64]],
-) -> list[Entry]:
+    values: Callable[[Kind], npt.NDArray[np.float64]],
+) -> list[Kind]:
     """Those of that width, or as wide as most samples: a stray one costs no journal."""
     samples: Counter[int] = Counter()
     for one in entries:

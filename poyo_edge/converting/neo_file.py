@@ -13,12 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from poyo_edge.arrays import Float64
+from poyo_edge.converting.clocks import LATE_S, together, with_spikes
 from poyo_edge.converting.source import (
     NO_INTERVALS,
+    NO_ROWS,
+    NO_SPIKES,
     Series,
     Source,
     UnknownFormatError,
-    in_order,
     merged,
     plain,
     unique_keys,
@@ -67,6 +69,38 @@ def open_neo(path: Path) -> Iterator[Source]:
 
 
 def _source(path: Path, segments: list[Any]) -> Source:
+    clocks, again = _by_clock(segments)
+    found = [_of_one_clock(path, one) for one in clocks]
+    if not any(len(one.spike_times) for one in found):
+        got = f"none in {len(segments)} segments"
+        refuse(path, "spike trains", "at least one spike", got, "convert the sorted or .nev file")
+    if not again:
+        return found[0]
+    return together([piece for one in found for piece in one.segments or (one,)], again)
+
+
+def _by_clock(segments: list[Any]) -> tuple[list[list[Any]], str]:
+    """Segments that follow each other on one clock, and where another begins; "" for one."""
+    clocks, again, end = [segments[:1]], "", -np.inf
+    for i, segment in enumerate(segments):
+        start, stop = _span(segment)
+        if i and start < end - LATE_S:
+            again = (
+                again or f"segment {i + 1} at {start:.6f} s, the one before ended at {end:.6f} s"
+            )
+            clocks.append([])
+            end = stop
+        if i:
+            clocks[-1].append(segment)
+        end = max(end, stop)
+    return clocks, again
+
+
+def _span(segment: Any) -> tuple[float, float]:
+    return float(segment.t_start.rescale("s")), float(segment.t_stop.rescale("s"))
+
+
+def _of_one_clock(path: Path, segments: list[Any]) -> Source:
     trains: dict[str, list[npt.NDArray[Any]]] = {}
     noise = set[str]()
     for segment in segments:
@@ -76,11 +110,7 @@ def _source(path: Path, segments: list[Any]) -> Source:
                 noise.add(name)
             else:
                 trains.setdefault(name, []).append(train.rescale("s").magnitude)
-    if not any(len(piece) for pieces in trains.values() for piece in pieces):
-        got = f"none in {len(segments)} segments"
-        refuse(path, "spike trains", "at least one spike", got, "convert the sorted or .nev file")
-    times, rows = in_order(path, [np.concatenate(pieces) for pieces in trains.values()])
-    spans = [[float(s.t_start.rescale("s")), float(s.t_stop.rescale("s"))] for s in segments]
+    spans = [_span(segment) for segment in segments]
     epochs = [epoch for segment in segments for epoch in segment.epochs]
     session_id = path.resolve().name if path.is_dir() else path.stem
     notes = []
@@ -88,15 +118,15 @@ def _source(path: Path, segments: list[Any]) -> Source:
         notes.append(f"left out as noise: {len(noise)} of {len(noise) + len(trains)} units")
     if len(segments) > 1:
         notes.append(f"{len(segments)} segments were put on one clock as the file says")
-    return Source(
+    source = Source(
         path=path,
         format="neo",
         session_id=session_id,
         subject_id="unknown",
         unit_ids=tuple(f"{session_id}/{name}" for name in trains),
         prefixed=True,
-        spike_times=times,
-        spike_units=rows,
+        spike_times=NO_SPIKES,
+        spike_units=NO_ROWS,
         series=tuple(_series(segments)),
         observed=merged(np.array([span for span in spans if span[1] > span[0]])),
         trials=merged(np.concatenate([_interval(one) for one in epochs]))
@@ -104,6 +134,7 @@ def _source(path: Path, segments: list[Any]) -> Source:
         else NO_INTERVALS,
         notes=tuple(notes),
     )
+    return with_spikes(source, [np.concatenate(pieces) for pieces in trains.values()])
 
 
 def _is_noise(train: Any, name: str) -> bool:

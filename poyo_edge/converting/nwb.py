@@ -14,11 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from poyo_edge.arrays import Float64
+from poyo_edge.converting.clocks import with_spikes
 from poyo_edge.converting.source import (
     NO_INTERVALS,
+    NO_ROWS,
+    NO_SPIKES,
     Series,
     Source,
-    in_order,
     merged,
     unique_keys,
 )
@@ -74,34 +76,48 @@ def _source(path: Path, nwb: Any, pynwb: Any) -> Source:
         got = "no units table" if units is None else f"columns {list(units.colnames)}"
         do = "convert sorted data; raw voltages hold no units"
         refuse(path, "units", "a table with the column spike_times", got, do)
-    times, rows = in_order(path, _ragged(units, "spike_times"))
+    trains = _ragged(path, units, "spike_times")
     session_id = str(nwb.session_id or nwb.identifier or path.stem)
     found = list(_walk(nwb, pynwb))
     keys = unique_keys([parts for parts, _ in found])
-    return Source(
+    source = Source(
         path=path,
         format="NWB",
         session_id=session_id,
         subject_id=str((nwb.subject and nwb.subject.subject_id) or "unknown"),
         unit_ids=_unit_ids(units, session_id),
         prefixed=True,
-        spike_times=times,
-        spike_units=rows,
+        spike_times=NO_SPIKES,
+        spike_units=NO_ROWS,
         series=tuple(
             _series(path, key, parts, series)
             for key, (parts, series) in zip(keys, found, strict=True)
         ),
-        observed=_observed(units),
+        observed=_observed(path, units),
         trials=_intervals(nwb.trials),
-        notes=_notes(units),
+        notes=_notes(path, units),
     )
+    return with_spikes(source, trains)
 
 
-def _ragged(units: Any, column: str) -> list[npt.NDArray[Any]]:
-    """One array for each unit, from two reads of the file."""
+def _ragged(path: Path, units: Any, column: str) -> list[npt.NDArray[Any]]:
+    """One array for each unit, from two reads of the file.
+
+    Raises:
+        RecordingError: the ends of units do not ascend from 0 to the number of values.
+    """
     index = units[column]
     ends = np.asarray(index.data[:], dtype=np.int64)
     values = np.asarray(index.target.data[:])
+    expected = f"ends that ascend to {len(values)}, as there are values of {column}"
+    do = "write the units table again with pynwb: spikes would be of other units"
+    back = np.flatnonzero(np.diff(ends, prepend=0) < 0)
+    if len(back):
+        got = f"{ends[back[0]]} after {ends[back[0] - 1] if back[0] else 0} in row {back[0]}"
+        refuse(path, f"units/{column}_index", expected, got, do)
+    if (ends[-1] if len(ends) else 0) != len(values):
+        got = f"{ends[-1] if len(ends) else 'none'} in the last row"
+        refuse(path, f"units/{column}_index", expected, got, do)
     return np.split(values, ends[:-1])
 
 
@@ -114,20 +130,22 @@ def _unit_ids(units: Any, session_id: str) -> tuple[str, ...]:
     return tuple(f"{session_id}/unit_{number}" for number in units.id[:])
 
 
-def _observed(units: Any) -> Float64:
+def _observed(path: Path, units: Any) -> Float64:
     """When any unit was observed."""
     if "obs_intervals" not in units.colnames:
         return NO_INTERVALS
-    pieces = [np.asarray(one, np.float64).reshape(-1, 2) for one in _ragged(units, "obs_intervals")]
+    pieces = [
+        np.asarray(one, np.float64).reshape(-1, 2) for one in _ragged(path, units, "obs_intervals")
+    ]
     return merged(np.concatenate(pieces)) if pieces else NO_INTERVALS
 
 
-def _notes(units: Any) -> tuple[str, ...]:
+def _notes(path: Path, units: Any) -> tuple[str, ...]:
     if "obs_intervals" not in units.colnames:
         return ()
     seconds = [
         float(np.diff(np.asarray(one, np.float64).reshape(-1, 2), axis=1).sum())
-        for one in _ragged(units, "obs_intervals")
+        for one in _ragged(path, units, "obs_intervals")
     ]
     short = sum(one < max(seconds) - 1e-6 for one in seconds)
     if not short:

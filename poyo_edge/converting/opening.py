@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from poyo_edge.converting.clocks import chosen
 from poyo_edge.converting.formats import FORMATS, behavior_suffixes
 from poyo_edge.converting.source import BehaviorReader, Reader, Series, Source, UnknownFormatError
 from poyo_edge.recording.rules import refuse
@@ -15,17 +16,30 @@ from poyo_edge.tables import named
 
 
 @contextmanager
-def open_source(path: str | Path, behavior_file: str | Path | None = None) -> Iterator[Source]:
-    """Open a file that holds spikes; its series can be read inside the block.
+def open_source(
+    path: str | Path, behavior_file: str | Path | None = None, *, segment: int | None = None
+) -> Iterator[Source]:
+    """Open a file that holds spikes of one clock; its series can be read inside the block.
 
     Args:
         path: in one of ``FORMATS``; the first that recognises it is taken.
         behavior_file: behaviour as .csv or .npz that belongs to these spikes, on their clock.
+        segment: of a file whose clock begins anew, counted from 1.
 
     Raises:
-        RecordingError: absent, damaged, of an unknown kind, or without units and spikes.
+        RecordingError: absent, damaged, of an unknown kind, or without units and spikes; or its
+            clock begins anew, and no segment is named.
+        UsageError: it has no such segment.
         MissingExtraError: the library that reads this kind is not installed.
     """
+    with open_all(path) as source:
+        one = chosen(source, segment)
+        yield one if behavior_file is None else beside(one, Path(behavior_file))
+
+
+@contextmanager
+def open_all(path: str | Path) -> Iterator[Source]:
+    """Open a file that holds spikes, of however many clocks; errors as of ``open_source``."""
     path = Path(path)
     if not path.exists():
         refuse(path, "file", "a file with spikes", "no such file", "check the path")
@@ -36,7 +50,7 @@ def open_source(path: str | Path, behavior_file: str | Path | None = None) -> It
         except UnknownFormatError as unknown:
             do = f"name a file in one of the formats {', '.join(FORMATS)}"
             refuse(path, "file", unknown.expected, unknown.got, do)
-        yield source if behavior_file is None else _beside(source, Path(behavior_file))
+        yield source
 
 
 def _reader(path: Path) -> Reader:
@@ -45,8 +59,12 @@ def _reader(path: Path) -> Reader:
     return reader
 
 
-def _beside(source: Source, behavior_file: Path) -> Source:
-    """The source with the behaviour of another file too."""
+def beside(source: Source, behavior_file: Path) -> Source:
+    """The source with the behaviour of another file too.
+
+    Raises:
+        RecordingError: that file cannot be used, or holds a series of the same name.
+    """
     more = _behavior(behavior_file)
     taken = {series.key for series in source.series} & {series.key for series in more}
     if taken:

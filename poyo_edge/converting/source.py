@@ -56,6 +56,10 @@ class Source:
     prefixed: bool = False
     """Unit ids are ``session_id/NAME`` because the file's own names hold for one session alone."""
     notes: tuple[str, ...] = ()
+    segments: tuple[Source, ...] = ()
+    """Stretches of which each has a clock of its own; empty for one clock."""
+    again: str = ""
+    """Where the clock begins anew: then only the segments can be converted."""
 
 
 Recogniser = Callable[[Path], bool]
@@ -72,6 +76,8 @@ its own it imports when it is called: then that library is known to be installed
 BehaviorReader = Callable[[Path], list[Series]]
 """Reads at least one series from a file that holds no spikes, or raises ``RecordingError``."""
 NO_INTERVALS: Float64 = np.empty((0, 2))
+NO_SPIKES: Float64 = np.empty(0)
+NO_ROWS: Int64 = np.empty(0, np.int64)
 
 
 class UnknownFormatError(Exception):
@@ -93,12 +99,26 @@ def in_order(path: Path, times: Sequence[npt.ArrayLike]) -> tuple[Float64, Int64
     Raises:
         RecordingError: NaN or infinite times.
     """
+    return sorted_spikes(finite(path, times))
+
+
+def finite(path: Path, times: Sequence[npt.ArrayLike]) -> list[Float64]:
+    """For each unit, its (M_u,) float64 seconds in the order of the file.
+
+    Raises:
+        RecordingError: NaN or infinite times.
+    """
     arrays = [np.asarray(one, dtype=np.float64).ravel() for one in times]
     for row, one in enumerate(arrays):
         bad = np.flatnonzero(~np.isfinite(one))
         if len(bad):
             got = f"{len(bad)} NaN or infinite in unit {row}, the first at index {bad[0]}"
             refuse(path, "spike times", "finite seconds", got, "remove these spikes")
+    return arrays
+
+
+def sorted_spikes(arrays: Sequence[Float64]) -> tuple[Float64, Int64]:
+    """The spikes of all units sorted by time: (M,) seconds and (M,) int64 rows."""
     seconds = np.concatenate([np.empty(0), *arrays])
     rows = np.repeat(np.arange(len(arrays), dtype=np.int64), [len(one) for one in arrays])
     order = np.argsort(seconds, kind="stable")

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from poyo_edge.arrays import Float64
-from poyo_edge.converting.opening import open_source
+from poyo_edge.converting.opening import beside, open_all, open_source
 from poyo_edge.converting.source import Series, Source, merged
 from poyo_edge.converting.splitting import SPLITS, split_domains
 from poyo_edge.errors import RecordingError, UsageError
@@ -34,6 +34,8 @@ class ConvertOptions:
     session_id: str | None = None
     subject_id: str | None = None
     overwrite: bool = False
+    segment: int | None = None
+    """Of a file whose clock begins anew, counted from 1."""
 
 
 def describe(path: str | Path, behavior_file: str | Path | None = None) -> dict[str, Any]:
@@ -42,7 +44,11 @@ def describe(path: str | Path, behavior_file: str | Path | None = None) -> dict[
     Raises:
         RecordingError, MissingExtraError: see ``open_source``.
     """
-    with open_source(path, behavior_file) as source:
+    with open_all(path) as opened:
+        source = opened if behavior_file is None else beside(opened, Path(behavior_file))
+        notes = list(source.notes)
+        if source.again:
+            notes.append(f"its clock begins anew ({source.again}): convert one segment of it")
         return {
             "path": str(path),
             "format": source.format,
@@ -51,12 +57,32 @@ def describe(path: str | Path, behavior_file: str | Path | None = None) -> dict[
             "n_units": len(source.unit_ids),
             "unit_ids": list(source.unit_ids[:4]),
             "n_spikes": len(source.spike_times),
-            "seconds": round(_length(source), 3),
-            "n_trials": len(source.trials),
+            "seconds": round(sum(map(_length, source.segments or (source,))), 3),
+            "n_trials": sum(len(one.trials) for one in source.segments or (source,)),
             "splits": sorted(set(source.domains) - {"all"}),
             "series": [_about(series) for series in source.series],
-            "notes": list(source.notes),
+            "segments": [_segment(n, one) for n, one in enumerate(opened.segments, start=1)],
+            "notes": notes,
         }
+
+
+def _segment(number: int, source: Source) -> dict[str, Any]:
+    times = source.spike_times
+    return {
+        "segment": number,
+        "first_spike_s": round(float(times[0]), 3) if len(times) else None,
+        "seconds": round(_length(source), 3),
+        "n_spikes": len(times),
+        "series": [series.key for series in source.series if _readable(series)],
+    }
+
+
+def _readable(series: Series) -> bool:
+    try:
+        series.read()
+    except RecordingError:
+        return False
+    return True
 
 
 def convert(
@@ -80,7 +106,7 @@ def convert(
         MissingExtraError: the library that reads this kind is not installed.
     """
     options = options or ConvertOptions()
-    with open_source(path, behavior_file) as source:
+    with open_source(path, behavior_file, segment=options.segment) as source:
         check_spikes(source.path, source.spike_times, source.spike_units, len(source.unit_ids))
         target = _target(source, out, options, behavior_file)
         notes = list(source.notes)

@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from poyo_edge.arrays import Float64
+from poyo_edge.converting.clocks import with_spikes
 from poyo_edge.converting.source import NO_INTERVALS, Series, Source
-from poyo_edge.recording.rules import INDEX_1S, refuse
+from poyo_edge.recording.rules import INDEX_1S, check_rows, refuse
 
 DAMAGED = (OSError, RuntimeError, KeyError)
 """What h5py raises for a truncated or damaged file."""
@@ -55,23 +56,24 @@ def _source(path: Path, file: Any) -> Source:
             refuse(path, name, "a dataset", f"a file that holds {held}", do)
     times = np.asarray(file["spikes/timestamps"][()], dtype=np.float64).ravel()
     rows = np.asarray(file["spikes/unit_index"][()]).ravel()
-    notes = []
+    notes, ascending = [], bool((np.diff(times) >= 0).all())
     if len(times) != len(rows):
         got = f"{len(rows)} for {len(times)} timestamps"
         refuse(path, "spikes/unit_index", "one for each timestamp", got, "export the file again")
-    if len(times) and not bool((np.diff(times) >= 0).all()):
-        order = np.argsort(times, kind="stable")
-        times, rows = times[order], rows[order]
+    if not ascending and bool((np.diff(times) <= 0).all()):  # from the last spike to the first
+        times, rows, ascending = times[::-1], rows[::-1], True
+        notes.append("spikes were stored from last to first; they have been turned round")
+    elif not ascending:
         notes.append("spikes were not in the order of time; they have been sorted")
     if file["spikes/timestamps"].dtype == np.float32:
         notes.append("spike times were stored in float32: they are exact to 1e-7 of their size")
-    domains = _domains(file)
-    return Source(
+    domains, unit_ids = _domains(file), _unit_ids(path, file, rows)
+    source = Source(
         path=path,
         format="torch_brain HDF5",
         session_id=_text(file, "session", path.stem),
         subject_id=_text(file, "subject", "unknown"),
-        unit_ids=_unit_ids(path, file, rows),
+        unit_ids=unit_ids,
         spike_times=times,
         spike_units=rows.astype(np.int64),
         series=tuple(_series(path, file)),
@@ -80,6 +82,10 @@ def _source(path: Path, file: Any) -> Source:
         domains=domains,
         notes=tuple(notes),
     )
+    if ascending:
+        return source
+    check_rows(path, source.spike_units, len(unit_ids))
+    return with_spikes(source, [times[rows == row] for row in range(len(unit_ids))])
 
 
 def _text(file: Any, group: str, otherwise: str) -> str:

@@ -44,6 +44,10 @@ def check_spikes(path: Path, times: Any, units: Any, n_units: int) -> None:
     if not len(times):
         refuse(path, "spikes/timestamps", "at least one spike", "none", "leave this recording out")
     check_ascending(path, "spikes/timestamps", times)
+    check_rows(path, units, n_units)
+
+
+def check_rows(path: Path, units: Any, n_units: int) -> None:
     if units.dtype.kind not in "iu":
         do = "convert the indices to int64"
         refuse(path, "spikes/unit_index", "integers", f"dtype {units.dtype}", do)

@@ -56,6 +56,7 @@ FLAGS = {
         "--out",
         "--list",
         "--behavior",
+        "--segment",
         "--split",
         "--session-id",
         "--subject-id",

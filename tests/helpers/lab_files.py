@@ -74,8 +74,13 @@ def csv_files(folder: Path) -> tuple[Path, Path]:
     return spikes, behavior
 
 
-def nev_file(path: Path) -> Path:
-    """A Blackrock NEV 2.3 file as its format is documented: 30 kHz, two channels, three units."""
+def nev_file(path: Path, starts: int = 1) -> Path:
+    """A Blackrock NEV 2.3 file as its format is documented: 30 kHz, two channels, three units.
+
+    Args:
+        path: the file.
+        starts: how often the clock begins at 0, with the same spikes each time.
+    """
     extended = [
         b"NEUEVWAV"
         + struct.pack("<HBBHhhhBBHff", chan, 1, 1, 250, 0, 0, 0, 2, 2, 48, 0.0, 0.0)[:24]
@@ -89,7 +94,7 @@ def nev_file(path: Path) -> Path:
         struct.pack("<IHBB", 3000 * i + 30, 1 + i % 2, (0, 1, 255)[i % 3], 0) + b"\0" * 96
         for i in range(1, 60)
     ]
-    path.write_bytes(head + b"".join(extended) + b"".join(packets))
+    path.write_bytes(head + b"".join(extended) + b"".join(packets) * starts)
     return path
 
 

@@ -34,6 +34,10 @@ def convert(
         list[str] | None,
         typer.Option(help="Take this series only, as KEY or NEW=KEY; may be repeated."),
     ] = None,
+    segment: Annotated[
+        int | None,
+        typer.Option(help="Of a file whose clock begins anew, as --list counts: 1 is the first."),
+    ] = None,
     split: Annotated[
         str | None,
         typer.Option(help="Shares of train, valid and test; default 0.7,0.1,0.2, or the file's."),
@@ -56,6 +60,7 @@ def convert(
         session_id=session_id,
         subject_id=subject_id,
         overwrite=overwrite,
+        segment=segment,
     )
     if list_series:
         if out is not None or options != ConvertOptions():
@@ -79,11 +84,13 @@ def list_text(values: Values, program: str, behavior_file: Path | None = None) -
         "trials": values["n_trials"],
         "splits": ", ".join(values["splits"]) or "none",
     }
+    segments = values["segments"]
+    head = f"{pairs(about)}\n\n{_segments(segments)}\n" if segments else f"{pairs(about)}\n"
     series = values["series"]
     if not series:
         kinds = behavior_suffixes()
         none = f"no behaviour series; a {kinds} that holds some may be named behind the file"
-        return _with_notes(f"{pairs(about)}\n\n{none}", values)
+        return _with_notes(f"{head}\n{none}", values)
     rows = [
         [one["key"], one["where"], one["n_samples"], one["n_dims"], one["unit"]] for one in series
     ]
@@ -91,9 +98,19 @@ def list_text(values: Values, program: str, behavior_file: Path | None = None) -
     words = [program, "convert", str(values["path"])]
     if behavior_file is not None:
         words.append(str(behavior_file))
+    words += ["--segment", "1"] * bool(segments)
     words += ["--behavior", _likely([one["key"] for one in series])]
     end = f"Next:\n  {shlex.join(words)}"
-    return _with_notes(f"{pairs(about)}\n\n{found}", values) + f"\n\n{end}"
+    return _with_notes(f"{head}\n{found}", values) + f"\n\n{end}"
+
+
+def _segments(segments: Sequence[Values]) -> str:
+    rows = [
+        [one["segment"], one["first_spike_s"], one["seconds"], one["n_spikes"],
+         ", ".join(one["series"]) or "none"]
+        for one in segments
+    ]  # fmt: skip
+    return table(["segment", "first spike (s)", "seconds", "spikes", "series"], rows)
 
 
 def _likely(keys: Sequence[str]) -> str:
