@@ -7,6 +7,8 @@ import numpy as np
 from poyo_edge.calibration.calibrator import Calibrator
 from poyo_edge.errors import RecordingError, UsageError
 from poyo_edge.recording import Recording
+from poyo_edge.recording.plausible import SpikeSummary, behavior_doubts, check_plausible
+from poyo_edge.recording.recording import Behavior
 
 
 def add_recording(
@@ -26,7 +28,7 @@ def add_recording(
 
     Raises:
         RecordingError: no such behaviour or split, another number of dimensions than the model
-            decodes, or no sample in the split.
+            decodes, no sample in the split, or times that can hardly be meant.
         UsageError: see ``Calibrator.add``; or ``seconds`` is not above 0.
     """
     if seconds is not None and not seconds > 0:
@@ -40,6 +42,7 @@ def add_recording(
             got=series.values.shape[1],
             do="name the behaviour that the model was trained on",
         )
+    _require_plausible(recording, behavior, series)
     finite = np.isfinite(series.values).all(1)
     left, added, left_out = np.inf if seconds is None else seconds, 0, 0
     for start, end in recording.intervals(split):
@@ -68,3 +71,10 @@ def add_recording(
             do="choose another split or behaviour",
         )
     return left_out
+
+
+def _require_plausible(recording: Recording, behavior: str, series: Behavior) -> None:
+    n_units = len(recording.unit_ids)
+    spikes = SpikeSummary.of(recording.spike_times, recording.spike_units, n_units)
+    doubts = [*spikes.doubts(), *behavior_doubts(behavior, spikes, series.times)]
+    check_plausible(recording.path, doubts, recording.accepted)

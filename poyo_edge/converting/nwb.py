@@ -194,10 +194,13 @@ def _is_behavior(series: Any) -> bool:
 
 def _series(path: Path, key: str, parts: tuple[str, ...], series: Any) -> Series:
     shape = getattr(series.data, "shape", None) or np.shape(series.data)
+    scale, offset = float(series.conversion), float(series.offset or 0.0)
 
     def read() -> tuple[Float64, npt.NDArray[np.generic]]:
         values = np.asarray(series.data[:])
-        scale, offset = float(series.conversion), float(series.offset or 0.0)
+        if not np.isfinite([scale, offset]).all() or scale == 0:
+            got, do = f"{scale} and {offset}", "correct them in the file"
+            refuse(path, "/".join(parts), "a conversion and an offset that are numbers", got, do)
         if scale != 1.0 or offset != 0.0:
             values = values * scale + offset
         if series.timestamps is not None:
@@ -219,5 +222,6 @@ def _series(path: Path, key: str, parts: tuple[str, ...], series: Any) -> Series
         n_samples=int(shape[0]),
         n_dims=1 if len(shape) == 1 else int(shape[1]),
         unit=str(series.unit or ""),
+        offset=offset,
         read=read,
     )

@@ -29,6 +29,8 @@ class Series:
     n_samples: int
     n_dims: int
     unit: str = ""
+    offset: float = 0.0
+    """What ``read`` added to the values because the file says so."""
     read: Callable[[], tuple[Float64, npt.NDArray[np.generic]]]
 
 

@@ -12,11 +12,19 @@ import numpy.typing as npt
 
 from poyo_edge.arrays import Float64
 from poyo_edge.converting.opening import beside, open_all, open_source
+from poyo_edge.converting.plausible import (
+    checked_doubts,
+    in_seconds,
+    series_doubts,
+    source_doubts,
+    without_other_trials,
+)
 from poyo_edge.converting.source import Series, Source, merged
 from poyo_edge.converting.splitting import SPLITS, split_domains
 from poyo_edge.errors import RecordingError, UsageError
 from poyo_edge.files.writing import require_folder, safe_name
 from poyo_edge.recording import Recording, write_recording
+from poyo_edge.recording.plausible import Doubt, SpikeSummary, check_plausible
 from poyo_edge.recording.rules import check_ascending, check_spikes
 
 SHARES = (0.7, 0.1, 0.2)
@@ -36,6 +44,14 @@ class ConvertOptions:
     overwrite: bool = False
     segment: int | None = None
     """Of a file whose clock begins anew, counted from 1."""
+    time_unit: str = "s"
+    """Of spikes, the observed time and splits: s, ms, us or samples:RATE."""
+    behavior_time_unit: str = "s"
+    """Of the times of series."""
+    shift_behavior_s: float = 0.0
+    """Added to the times of series."""
+    accept: tuple[str, ...] = ()
+    """Names of ``DOUBTS`` that were looked into; the recording keeps them."""
 
 
 def describe(path: str | Path, behavior_file: str | Path | None = None) -> dict[str, Any]:
@@ -47,6 +63,8 @@ def describe(path: str | Path, behavior_file: str | Path | None = None) -> dict[
     with open_all(path) as opened:
         source = opened if behavior_file is None else beside(opened, Path(behavior_file))
         notes = list(source.notes)
+        for doubt in () if source.again else source_doubts(source, _summary(source)):
+            notes.append(f"{doubt.field}: expected {doubt.expected}, got {doubt.got}; {doubt.do}")
         if source.again:
             notes.append(f"its clock begins anew ({source.again}): convert one segment of it")
         return {
@@ -106,14 +124,20 @@ def convert(
         MissingExtraError: the library that reads this kind is not installed.
     """
     options = options or ConvertOptions()
-    with open_source(path, behavior_file, segment=options.segment) as source:
+    accepted = checked_doubts(options.accept)
+    with open_source(path, behavior_file, segment=options.segment) as opened:
+        units = (options.time_unit, options.behavior_time_unit)
+        source = in_seconds(opened, *units, options.shift_behavior_s)
         check_spikes(source.path, source.spike_times, source.spike_units, len(source.unit_ids))
         target = _target(source, out, options, behavior_file)
+        spikes = _summary(source)
+        check_plausible(source.path, source_doubts(source, spikes), accepted)
+        source = without_other_trials(source, spikes)
         notes = list(source.notes)
         if options.behaviors:
-            behaviors = _chosen(source, options.behaviors)
+            behaviors = _chosen(source, options.behaviors, spikes, accepted)
         else:
-            behaviors = _all_usable(source, notes)
+            behaviors = _all_usable(source, notes, spikes, accepted)
     domains = _domains(source, behaviors, options, notes)
     write_recording(
         target,
@@ -125,6 +149,7 @@ def convert(
         behaviors=behaviors,
         domains=domains,
         trials=source.trials if len(source.trials) else None,
+        accepted=accepted,
     )
     return _written(target, source, notes)
 
@@ -153,6 +178,10 @@ def _written(target: Path, source: Source, notes: list[str]) -> dict[str, Any]:
         },
         "notes": notes,
     }
+
+
+def _summary(source: Source) -> SpikeSummary:
+    return SpikeSummary.of(source.spike_times, source.spike_units, len(source.unit_ids))
 
 
 def _about(series: Series) -> dict[str, Any]:
@@ -189,7 +218,9 @@ def _target(
     return target
 
 
-def _chosen(source: Source, wanted: Sequence[str]) -> dict[str, Samples]:
+def _chosen(
+    source: Source, wanted: Sequence[str], spikes: SpikeSummary, accepted: tuple[str, ...]
+) -> dict[str, Samples]:
     known = {series.key: series for series in source.series}
     known |= {series.where: series for series in source.series}
     behaviors: dict[str, Samples] = {}
@@ -205,16 +236,33 @@ def _chosen(source: Source, wanted: Sequence[str]) -> dict[str, Samples]:
         if name in behaviors:
             raise UsageError(f"behavior: expected different names, got {name!r} twice")
         behaviors[name] = _checked(source.path, name, known[key])
+        doubts = series_doubts(name, known[key], behaviors[name], spikes)
+        check_plausible(source.path, doubts, accepted)
     return behaviors
 
 
-def _all_usable(source: Source, notes: list[str]) -> dict[str, Samples]:
+def _all_usable(
+    source: Source, notes: list[str], spikes: SpikeSummary, accepted: tuple[str, ...]
+) -> dict[str, Samples]:
+    """Series that can be used; refused where doubts are all that keeps every one of them out."""
     behaviors: dict[str, Samples] = {}
+    doubted = list[Doubt]()
     for series in source.series:
         try:
-            behaviors[series.key] = _checked(source.path, series.key, series)
+            samples = _checked(source.path, series.key, series)
         except RecordingError as error:
             notes.append(f"left out {series.where}: expected {error.expected}, got {error.got}")
+            continue
+        doubts = series_doubts(series.key, series, samples, spikes)
+        new = [doubt for doubt in doubts if doubt.name not in accepted]
+        if new:
+            why = f"expected {new[0].expected}, got {new[0].got}; {new[0].do}"
+            notes.append(f"left out {series.where}: {why}")
+            doubted += new
+        else:
+            behaviors[series.key] = samples
+    if not behaviors:
+        check_plausible(source.path, doubted, accepted)
     return behaviors
 
 

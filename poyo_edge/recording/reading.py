@@ -69,6 +69,12 @@ def read_session_id(path: Path, file: Any) -> str:
     return text
 
 
+def read_accepted(path: Path, file: Any) -> tuple[str, ...]:
+    """Doubts that whoever wrote the recording looked into."""
+    value = attribute(path, child(path, file, "session"), "accepted")
+    return tuple(value.split(",")) if isinstance(value, str) else ()
+
+
 def read_unit_ids(path: Path, file: Any) -> tuple[str, ...]:
     ids = values(path, dataset_of(path, file, "units/id"))
     if ids.ndim != 1 or ids.dtype.kind not in "SO":

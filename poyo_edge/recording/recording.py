@@ -22,6 +22,7 @@ from poyo_edge.recording.reading import (
     behavior_names,
     find_behavior,
     listing,
+    read_accepted,
     read_domains,
     read_session_id,
     read_spikes,
@@ -60,6 +61,8 @@ class Recording:
     """Split → (K, 2) float64 seconds, start and end; the recording's own domain is "all"."""
     behaviors: tuple[str, ...]
     """Names of the behaviours, like "cursor.vel"."""
+    accepted: tuple[str, ...] = ()
+    """Names of ``plausible.DOUBTS`` that were looked into when it was written."""
 
     @classmethod
     def open(cls, path: str | Path) -> Recording:
@@ -80,6 +83,7 @@ class Recording:
                 spike_units=units,
                 domains=read_domains(path, file),
                 behaviors=behavior_names(path, file),
+                accepted=read_accepted(path, file),
             )
 
     def behavior(self, key: str, *, allow_nan: bool = False) -> Behavior:

@@ -39,6 +39,7 @@ def write_recording(
     behaviors: Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]],
     domains: Mapping[str, npt.ArrayLike],
     trials: npt.ArrayLike | None = None,
+    accepted: Sequence[str] = (),
 ) -> Path:
     """Write a recording that poyo-edge and torch_brain open, whole or not at all.
 
@@ -56,6 +57,7 @@ def write_recording(
         domains: split → (K, 2) float64 seconds. Without "all", the domain of the recording
             spans everything that is written.
         trials: (J, 2) float64 seconds, start and end of each trial.
+        accepted: names of ``plausible.DOUBTS`` that somebody looked into.
 
     Raises:
         RecordingError: the arrays break the layout, or the folder is absent; nothing is written.
@@ -82,7 +84,8 @@ def write_recording(
     intervals = {f"{split}_domain": value for split, value in intervals.items()}
     if rows is not None:
         intervals["trials"] = rows
-    write_bytes(path, _image(path, names, ids, series, {**intervals, "domain": whole}))
+    intervals["domain"] = whole
+    write_bytes(path, _image(path, names, ids, series, intervals, ",".join(accepted)))
     return path
 
 
@@ -92,6 +95,7 @@ def _image(
     unit_ids: Sequence[str],
     series: Mapping[str, dict[str, npt.NDArray[Any]]],
     intervals: Mapping[str, Float64],
+    accepted: str,
 ) -> bytes:
     """The file's bytes. It is made in memory: HDF5 crashes the program when the disk is full."""
     with h5py.File(path.name, "w", driver="core", backing_store=False) as file:
@@ -99,6 +103,8 @@ def _image(
         for name, identifier in names.items():
             attrs = {"object": "Data", "absolute_start": 0.0, "id": identifier}
             file.create_group(name).attrs.update(attrs)
+        if accepted:
+            file["session"].attrs["accepted"] = accepted
         _write_units(file.create_group("units"), unit_ids)
         for name, arrays in series.items():
             _write_series(file.create_group(name), arrays, intervals["domain"])

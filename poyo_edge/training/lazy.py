@@ -22,9 +22,11 @@ import numpy.typing as npt
 from poyo_edge.arrays import Float64, Int64
 from poyo_edge.errors import RecordingError
 from poyo_edge.recording.access import attribute, child, values
+from poyo_edge.recording.plausible import SpikeSummary, behavior_doubts, check_plausible
 from poyo_edge.recording.reading import (
     behavior_names,
     dataset_of,
+    read_accepted,
     read_domains,
     read_session_id,
     read_unit_ids,
@@ -101,17 +103,20 @@ class LazyRecording:
 
         Raises:
             RecordingError: the file is absent, unreadable, or breaks the layout; the behaviour or
-                an interval is absent; a value is not finite.
+                an interval is absent; a value is not finite; or times can hardly be meant.
         """
         with reading(path) as file:
             session_id = prefix + read_session_id(path, file)
             names = read_unit_ids(path, file)
-            counts, spike_index = _checked_spikes(path, file, len(names))
+            spikes, spike_index = _checked_spikes(path, file, len(names))
+            accepted = read_accepted(path, file)
             domains, behaviors = read_domains(path, file), behavior_names(path, file)
             about = child(path, file, "subject")
             subject = (attribute(path, about, "id") or "") if about is not None else ""
             intervals = {name: (_intervals(path, file, name), w) for name, w in weights.items()}
+        check_plausible(path, spikes.doubts(), accepted)
         times = read_behavior(path, behavior, behaviors).times
+        check_plausible(path, behavior_doubts(behavior, spikes, times), accepted)
         return cls(
             path=path,
             session_id=session_id,
@@ -119,7 +124,7 @@ class LazyRecording:
             unit_ids=tuple(unit_name(session_id, prefix, name) for name in names),
             domains=domains,
             behavior=behavior,
-            spike_counts=counts,
+            spike_counts=spikes.counts,
             spike_index=spike_index,
             sample_index=times[::STRIDE].copy(),
             weights=intervals,
@@ -209,10 +214,10 @@ def unit_names(recording: LazyRecording, known: Container[str]) -> list[str]:
     return [name.removeprefix(f"{recording.session_id}/") for name in names]
 
 
-def _checked_spikes(path: Path, file: Any, n_units: int) -> tuple[Int64, Float64]:
-    """Spikes of each unit (U,), and every ``STRIDE``th time."""
+def _checked_spikes(path: Path, file: Any, n_units: int) -> tuple[SpikeSummary, Float64]:
+    """What is asked of spikes, and every ``STRIDE``th time."""
     times, units = (dataset_of(path, file, f"spikes/{x}") for x in ("timestamps", "unit_index"))
-    counts, index, previous = np.zeros(n_units, dtype=np.int64), [], -np.inf
+    spikes, index, previous = SpikeSummary(n_units), [], -np.inf
     if times.shape != units.shape or not len(times):
         check_spikes(path, times[()], units[()], n_units)
     for first in range(0, len(times), CHUNK):
@@ -222,9 +227,9 @@ def _checked_spikes(path: Path, file: Any, n_units: int) -> tuple[Int64, Float64
             got = f"{piece[0]:.6f} s after {previous:.6f} s at index {first}"
             refuse(path, "spikes/timestamps", "ascending seconds", got, "sort the spikes by time")
         previous = float(piece[-1])
-        counts += np.bincount(rows, minlength=n_units)
+        spikes.add(piece, rows)
         index.append(piece[::STRIDE].astype(np.float64))
-    return counts, np.concatenate(index)
+    return spikes, np.concatenate(index)
 
 
 def _intervals(path: Path, file: Any, name: str) -> Float64:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from helpers.calibrating.desk import TEST_S, TRAIN_S, write
 from helpers.calibrating.teacher import lesson
 
 from poyo_edge.calibration.from_recording import add_recording
+from poyo_edge.errors import RecordingError
 from poyo_edge.recording import Recording
 
 
@@ -55,3 +57,11 @@ def test_samples_that_are_nan_are_left_out(tmp_path: Path) -> None:
     (piece,) = handed_over(path, seconds=10.0)
     assert np.array_equal(piece[2], np.delete(given.times[:100], np.arange(30, 40)))
     assert np.isfinite(piece[3]).all()
+
+
+def test_spikes_and_labels_of_two_clocks_are_not_handed_over(tmp_path: Path) -> None:
+    path = write(tmp_path / "day.h5")
+    with h5py.File(path, "r+") as file:
+        file["cursor/timestamps"][:] += 1.7e9
+    with pytest.raises(RecordingError, match=r"cursor\.vel: expected times on the clock of the sp"):
+        handed_over(path)

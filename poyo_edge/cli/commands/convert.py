@@ -38,6 +38,19 @@ def convert(
         int | None,
         typer.Option(help="Of a file whose clock begins anew, as --list counts: 1 is the first."),
     ] = None,
+    time_unit: Annotated[
+        str, typer.Option(help="Of spike times: s, ms, us or samples:RATE, like samples:30000.")
+    ] = "s",
+    behavior_time_unit: Annotated[
+        str, typer.Option(help="Of the times of behaviour, likewise.")
+    ] = "s",
+    shift_behavior: Annotated[
+        float, typer.Option(help="Seconds to add to the times of behaviour.")
+    ] = 0.0,
+    accept: Annotated[
+        list[str] | None,
+        typer.Option(help="Take what a message doubts as it is; may be repeated."),
+    ] = None,
     split: Annotated[
         str | None,
         typer.Option(help="Shares of train, valid and test; default 0.7,0.1,0.2, or the file's."),
@@ -61,6 +74,10 @@ def convert(
         subject_id=subject_id,
         overwrite=overwrite,
         segment=segment,
+        time_unit=time_unit,
+        behavior_time_unit=behavior_time_unit,
+        shift_behavior_s=shift_behavior,
+        accept=tuple(accept or ()),
     )
     if list_series:
         if out is not None or options != ConvertOptions():
