@@ -19,7 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from poyo_edge.arrays import Float64, Int64
-from poyo_edge.converting.source import NO_INTERVALS, Series, Source
+from poyo_edge.converting.clocks import with_rows
+from poyo_edge.converting.source import NO_INTERVALS, NO_ROWS, NO_SPIKES, Series, Source
 from poyo_edge.recording.rules import refuse
 
 
@@ -36,7 +37,7 @@ def open_npz(path: Path) -> Iterator[Source]:
             got = f"a file with {', '.join(sorted(arrays)) or 'nothing'}"
             refuse(path, name, "an array", got, "save it with numpy.savez under this name")
     times, labels = arrays.pop("spike_times"), arrays.pop("spike_units")
-    if times.ndim != 1 or times.dtype.kind != "f" or labels.shape != times.shape:
+    if times.ndim != 1 or times.dtype.kind not in "iuf" or labels.shape != times.shape:
         got = f"shapes {times.shape} {times.dtype} and {labels.shape} {labels.dtype}"
         expected = "spike_times and spike_units of one length, times as float64 seconds"
         refuse(path, "spike_times", expected, got, "save both again")
@@ -108,21 +109,21 @@ def _arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
 def _source(
     path: Path, kind: str, times: Any, labels: Any, ids: Any, series: list[Series]
 ) -> Source:
-    order = np.argsort(times, kind="stable")
     unit_ids, rows = _units(path, labels, ids)
-    return Source(
+    source = Source(
         path=path,
         format=kind,
         session_id=path.stem,
         subject_id="unknown",
         unit_ids=unit_ids,
-        spike_times=np.asarray(times, np.float64)[order],
-        spike_units=rows[order],
+        spike_times=NO_SPIKES,
+        spike_units=NO_ROWS,
         series=tuple(series),
         observed=NO_INTERVALS,
         trials=NO_INTERVALS,
         prefixed=ids is None and labels.dtype.kind in "iu",
     )
+    return with_rows(source, times, rows)
 
 
 def _units(path: Path, labels: Any, ids: Any) -> tuple[tuple[str, ...], Int64]:

@@ -15,15 +15,19 @@ import numpy as np
 import numpy.typing as npt
 
 from poyo_edge.arrays import Float64
-from poyo_edge.converting.source import NO_INTERVALS, Series, Source, finite, sorted_spikes
+from poyo_edge.converting.source import (
+    MOST_SEGMENTS,
+    NO_INTERVALS,
+    Series,
+    Source,
+    falls_back,
+    finite,
+    restarts,
+    sorted_spikes,
+)
 from poyo_edge.errors import UsageError
-from poyo_edge.recording.rules import refuse
+from poyo_edge.recording.rules import check_rows, refuse
 
-LATE_S = 0.1
-"""Networks and buffers deliver spikes late by milliseconds; a clock that begins anew goes back by
-as much as was recorded."""
-MOST_SEGMENTS = 64
-"""Times that fall back more often have no order to be divided by."""
 Trains = Sequence[npt.NDArray[Any]]
 """For each unit its (M_u,) seconds as the file holds them."""
 
@@ -50,9 +54,40 @@ def with_spikes(source: Source, trains: Trains) -> Source:
     often = {len(found) for found, one in zip(breaks, arrays, strict=True) if len(one)}
     if len(often) > 1 or max(often) >= MOST_SEGMENTS:
         counts = f"{again}; units fall back {min(often)} to {max(often)} times"
-        do = "export each stretch by itself: units that differ cannot be divided here"
+        do = (
+            "export each stretch by itself, or sort the spikes by time if they are of one clock: "
+            "units that differ cannot be divided here"
+        )
         refuse(source.path, "spike times", "one clock, ascending in each unit", counts, do)
     return together(_divided(source, arrays, breaks), again)
+
+
+def with_rows(source: Source, times: npt.NDArray[Any], rows: npt.NDArray[Any]) -> Source:
+    """As ``with_spikes``, for spikes in the order of the file: one unit after another, or mixed.
+
+    Args:
+        source: all but the spikes.
+        times: (M,) seconds.
+        rows: (M,) integer rows of its units.
+
+    Raises:
+        RecordingError: see ``with_spikes``; or rows of no unit.
+    """
+    seconds, units = np.asarray(times, np.float64), np.asarray(rows).astype(np.int64)
+    steps, notes = np.diff(seconds), source.notes
+    descending = len(steps) > 0 and bool((steps <= 0).all()) and bool((steps < 0).any())
+    if descending:
+        seconds, units = seconds[::-1], units[::-1]
+        notes += ("spikes were stored from last to first; they have been turned round",)
+    source = dataclasses.replace(source, spike_times=seconds, spike_units=units, notes=notes)
+    if descending or bool((steps >= 0).all()) or not np.isfinite(seconds).all():
+        return source
+    check_rows(source.path, units, len(source.unit_ids))
+    notes += ("spikes were not in the order of time; they have been sorted",)
+    by_unit = np.argsort(units, kind="stable")
+    ends = np.cumsum(np.bincount(units, minlength=len(source.unit_ids)))
+    trains = np.split(seconds[by_unit], ends[:-1])
+    return with_spikes(dataclasses.replace(source, notes=notes), trains)
 
 
 def together(segments: Sequence[Source], again: str) -> Source:
@@ -97,24 +132,6 @@ def chosen(source: Source, segment: int | None) -> Source:
         expected = f"1 to {n}" if n > 1 else f"1, as {source.path.name} has one clock"
         raise UsageError(f"segment: expected {expected}, got {segment}; --list shows them")
     return source if segment is None or not source.segments else source.segments[segment - 1]
-
-
-def restarts(times: Float64) -> list[int]:
-    """Indices of times (M,) at which a clock begins anew, at most ``MOST_SEGMENTS``."""
-    found, first = list[int](), 0
-    while len(found) < MOST_SEGMENTS:
-        rest = times[first:]
-        behind = np.flatnonzero(np.maximum.accumulate(rest) - rest > LATE_S)
-        if not len(behind):
-            break
-        first += int(behind[0])
-        found.append(first)
-    return found
-
-
-def falls_back(times: Float64, index: int) -> str:
-    """Where times (M,) fall back, in words."""
-    return f"{times[index]:.6f} s after {times[index - 1]:.6f} s at index {index}"
 
 
 def _sorted(source: Source, arrays: list[Float64]) -> Source:

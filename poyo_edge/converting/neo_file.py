@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from poyo_edge.arrays import Float64
-from poyo_edge.converting.clocks import LATE_S, together, with_spikes
+from poyo_edge.converting.clocks import together, with_spikes
 from poyo_edge.converting.source import (
+    LATE_S,
     NO_INTERVALS,
     NO_ROWS,
     NO_SPIKES,

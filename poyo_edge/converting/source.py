@@ -77,6 +77,11 @@ its own it imports when it is called: then that library is known to be installed
 """
 BehaviorReader = Callable[[Path], list[Series]]
 """Reads at least one series from a file that holds no spikes, or raises ``RecordingError``."""
+LATE_S = 0.1
+"""Networks and buffers deliver spikes late by milliseconds; a clock that begins anew goes back by
+as much as was recorded."""
+MOST_SEGMENTS = 64
+"""Times that fall back more often have no order to be divided by."""
 NO_INTERVALS: Float64 = np.empty((0, 2))
 NO_SPIKES: Float64 = np.empty(0)
 NO_ROWS: Int64 = np.empty(0, np.int64)
@@ -99,9 +104,15 @@ def in_order(path: Path, times: Sequence[npt.ArrayLike]) -> tuple[Float64, Int64
         times: for each unit, its (M_u,) seconds in any order.
 
     Raises:
-        RecordingError: NaN or infinite times.
+        RecordingError: NaN or infinite times, or a clock that begins anew.
     """
-    return sorted_spikes(finite(path, times))
+    arrays = finite(path, times)
+    for row, one in enumerate(arrays):
+        found = restarts(one)
+        if found:
+            got, do = f"unit {row}: {falls_back(one, found[0])}", "export each stretch by itself"
+            refuse(path, "spike times", "one clock, ascending in each unit", got, do)
+    return sorted_spikes(arrays)
 
 
 def finite(path: Path, times: Sequence[npt.ArrayLike]) -> list[Float64]:
@@ -125,6 +136,24 @@ def sorted_spikes(arrays: Sequence[Float64]) -> tuple[Float64, Int64]:
     rows = np.repeat(np.arange(len(arrays), dtype=np.int64), [len(one) for one in arrays])
     order = np.argsort(seconds, kind="stable")
     return seconds[order], rows[order]
+
+
+def restarts(times: Float64) -> list[int]:
+    """Indices of times (M,) at which a clock begins anew, at most ``MOST_SEGMENTS``."""
+    found, first = list[int](), 0
+    while len(found) < MOST_SEGMENTS:
+        rest = times[first:]
+        behind = np.flatnonzero(np.maximum.accumulate(rest) - rest > LATE_S)
+        if not len(behind):
+            break
+        first += int(behind[0])
+        found.append(first)
+    return found
+
+
+def falls_back(times: Float64, index: int) -> str:
+    """Where times (M,) fall back, in words."""
+    return f"{times[index]:.6f} s after {times[index - 1]:.6f} s at index {index}"
 
 
 def merged(intervals: Float64) -> Float64:

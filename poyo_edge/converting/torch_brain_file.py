@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from poyo_edge.arrays import Float64
-from poyo_edge.converting.clocks import with_spikes
-from poyo_edge.converting.source import NO_INTERVALS, Series, Source
-from poyo_edge.recording.rules import INDEX_1S, check_rows, refuse
+from poyo_edge.converting.clocks import with_rows
+from poyo_edge.converting.source import NO_INTERVALS, NO_ROWS, NO_SPIKES, Series, Source
+from poyo_edge.recording.rules import INDEX_1S, refuse
 
 DAMAGED = (OSError, RuntimeError, KeyError)
 """What h5py raises for a truncated or damaged file."""
@@ -56,36 +56,28 @@ def _source(path: Path, file: Any) -> Source:
             refuse(path, name, "a dataset", f"a file that holds {held}", do)
     times = np.asarray(file["spikes/timestamps"][()], dtype=np.float64).ravel()
     rows = np.asarray(file["spikes/unit_index"][()]).ravel()
-    notes, ascending = [], bool((np.diff(times) >= 0).all())
+    notes = []
     if len(times) != len(rows):
         got = f"{len(rows)} for {len(times)} timestamps"
         refuse(path, "spikes/unit_index", "one for each timestamp", got, "export the file again")
-    if not ascending and bool((np.diff(times) <= 0).all()):  # from the last spike to the first
-        times, rows, ascending = times[::-1], rows[::-1], True
-        notes.append("spikes were stored from last to first; they have been turned round")
-    elif not ascending:
-        notes.append("spikes were not in the order of time; they have been sorted")
     if file["spikes/timestamps"].dtype == np.float32:
         notes.append("spike times were stored in float32: they are exact to 1e-7 of their size")
-    domains, unit_ids = _domains(file), _unit_ids(path, file, rows)
+    domains = _domains(file)
     source = Source(
         path=path,
         format="torch_brain HDF5",
         session_id=_text(file, "session", path.stem),
         subject_id=_text(file, "subject", "unknown"),
-        unit_ids=unit_ids,
-        spike_times=times,
-        spike_units=rows.astype(np.int64),
+        unit_ids=_unit_ids(path, file, rows),
+        spike_times=NO_SPIKES,
+        spike_units=NO_ROWS,
         series=tuple(_series(path, file)),
         observed=domains.get("all", NO_INTERVALS),
         trials=_interval(file.get("trials")),
         domains=domains,
         notes=tuple(notes),
     )
-    if ascending:
-        return source
-    check_rows(path, source.spike_units, len(unit_ids))
-    return with_spikes(source, [times[rows == row] for row in range(len(unit_ids))])
+    return with_rows(source, times, rows)
 
 
 def _text(file: Any, group: str, otherwise: str) -> str:

@@ -11,11 +11,20 @@ import h5py
 import numpy as np
 import pytest
 from helpers.commands import run_json
-from helpers.lab_files import TIMES, UNITS, nev_file, nwb_file, torch_brain_recording
+from helpers.lab_files import (
+    ALL_TIMES,
+    TIMES,
+    UNITS,
+    csv_files,
+    nev_file,
+    npz_file,
+    nwb_file,
+    torch_brain_recording,
+)
 
 from poyo_edge.cli.commands.convert import list_text
 from poyo_edge.converting import ConvertOptions, convert, describe, open_source
-from poyo_edge.converting.clocks import restarts
+from poyo_edge.converting.source import in_order, restarts
 from poyo_edge.errors import RecordingError, UsageError
 from poyo_edge.journal import Journal, JournalHeader, JournalWriter
 from poyo_edge.recording import Recording
@@ -63,10 +72,23 @@ def journal_of_two_starts(folder: Path) -> Path:
     return folder / "a.journal"
 
 
+def npz_of_two_starts(folder: Path) -> Path:
+    return npz_file(folder / "a.npz", spike_times=two_starts(ALL_TIMES))
+
+
+def csv_of_two_starts(folder: Path) -> Path:
+    spikes, _ = csv_files(folder)
+    lines = [f"{t!r},u{i % 3}" for i, t in enumerate(two_starts(ALL_TIMES).tolist())]
+    spikes.write_text("\n".join(["time,unit", *lines]))
+    return spikes
+
+
 FILES: dict[str, Callable[[Path], Path]] = {
     "NWB": nwb_of_two_starts,
     "torch_brain HDF5": hdf5_of_two_starts,
     "neo": nev_of_two_starts,
+    "npz": npz_of_two_starts,
+    "csv": csv_of_two_starts,
     "journal": journal_of_two_starts,
 }
 
@@ -164,6 +186,9 @@ def test_restarts_are_where_times_fall_back_by_more_than_lateness() -> None:
     assert restarts(np.array([0.0, 1.0, 0.95, 2.0])) == []
     assert restarts(np.array([0.0, 1.0, 2.0, 0.5, 1.0, 0.2])) == [3, 5]
     assert restarts(np.empty(0)) == []
+    assert in_order(Path("a"), [[0.0, 1.0, 0.95], [0.5]])[0].tolist() == [0.0, 0.5, 0.95, 1.0]
+    with pytest.raises(RecordingError, match=r"unit 1: 0.2\d+ s after 1.0\d+ s at index 1"):
+        in_order(Path("a"), [[0.5], [1.0, 0.2]])
 
 
 @pytest.mark.parametrize("n_bytes", [0, 8], ids=["with its first bytes", "from its header on"])

@@ -63,8 +63,9 @@ def test_spikes_in_milliseconds_are_asked_back_and_read_as_said(tmp_path: Path, 
     assert recording.intervals("test")[-1, 1] <= 20.0 + 1e-6
 
 
-def test_samples_are_a_rate(tmp_path: Path) -> None:
-    path = npz_file(tmp_path / "a.npz", spike_times=np.rint(ALL_TIMES * 30000))
+@pytest.mark.parametrize("kind", ["f8", "u8"])
+def test_samples_are_a_rate(tmp_path: Path, kind: str) -> None:
+    path = npz_file(tmp_path / "a.npz", spike_times=np.rint(ALL_TIMES * 30000).astype(kind))
     with pytest.raises(RecordingError, match="340 whole numbers"):
         convert(path, tmp_path / "b.h5")
     run_json("convert", path, "-o", tmp_path / "b.h5", "--time-unit", "samples:30000")
