@@ -41,6 +41,11 @@ class UnitNames:
         self._short = UnitTable(list(others) or ["\0"])
         self._row = np.array([*others.values()] or [-1], np.int32)
 
+    @property
+    def known(self) -> frozenset[str]:
+        """What a feed may call the units."""
+        return frozenset((*self._full.unit_ids, *self._short.unit_ids)) - {"\0"}
+
     def rows(self, names: npt.ArrayLike) -> Rows:
         """(N,) int32 rows of names (N,); -1 for unknown ones."""
         rows = self._full.as_rows(names)

@@ -8,10 +8,13 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from poyo_edge.cli.console import printable
+
 Values = Mapping[str, Any]
 _BARS = "▁▂▃▄▅▆▇█"
 _TRACE = 60
 _LINE_EACH_S = 5.0
+_ODD = ("malformed", "artifacts", "lost", "failures")
 
 
 class LiveView:
@@ -24,6 +27,7 @@ class LiveView:
         self._rates: dict[str, float] = {}
         self._trace: deque[Sequence[float]] = deque(maxlen=_TRACE)
         self._live: Any = None
+        self._said = False
 
     def __enter__(self) -> LiveView:
         if not self.quiet and sys.stderr.isatty():
@@ -53,6 +57,15 @@ class LiveView:
         elif now - self._last_line >= _LINE_EACH_S:
             self._last_line = now
             print("  " + "; ".join(self.lines(stats, last)[:3]), file=sys.stderr, flush=True)
+            self._say_once(stats)
+
+    def _say_once(self, stats: Values) -> None:
+        """While nothing can be used: why. What is a problem was logged when it came."""
+        feed, reason = stats["feed"], first_reason(stats)
+        logged = (feed.get("first_problem"), stats.get("unknown_units"), feed.get("last_failure"))
+        if reason and not self._said and reason not in logged:
+            self._said = True
+            print(f"  the feed: {printable(reason)}", file=sys.stderr, flush=True)
 
     def lines(self, stats: Values, last: Any) -> list[str]:
         """The panel's lines."""
@@ -70,13 +83,15 @@ class LiveView:
             f"{loop['deadline_misses']} late",
         ]
         odd = {
-            **{k: v for k, v in stats["feed"].items() if k in ("malformed", "failures") and v},
+            **{k: v for k, v in stats["feed"].items() if k in _ODD and v},
             **{k: v for k, v in stats["clock"].items() if k in ("discontinuities",) and v},
         }
         counters = stats["decoder"]["counters"]
         odd |= {k: counters[k] for k in ("unknown_unit", "late", "future") if counters[k]}
         if odd:
             lines.append("beware   " + ", ".join(f"{name} {count}" for name, count in odd.items()))
+        if reason := first_reason(stats):
+            lines.append(f"first    {printable(reason)}")
         if stats.get("calibration"):
             lines.append(_calibration_line(stats["calibration"]))
         lines += [f"value {i}  {row}" for i, row in enumerate(self._sparks())]
@@ -102,6 +117,18 @@ class LiveView:
             marks = [_BARS[min(7, int((value / most + 1) / 2 * 8))] for value in column]
             rows.append(f"{''.join(marks)}  {column[-1]:+.2f}")
         return rows
+
+
+def first_reason(stats: Values) -> str:
+    """What could not be used first, in a sentence; "" if all could.
+
+    What is well-formed and nothing for a decoder counts only while no spike has been used.
+    """
+    feed = stats["feed"]
+    problem = feed.get("first_problem") or stats.get("unknown_units") or ""
+    if problem or stats["decoder"]["counters"].get("accepted"):
+        return str(problem)
+    return str(feed.get("last_failure") or feed.get("first_ignored") or "")
 
 
 def _calibration_line(values: Values) -> str:

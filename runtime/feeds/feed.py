@@ -6,11 +6,13 @@ import abc
 import dataclasses
 import logging
 import threading
-from typing import Any, Protocol
+from collections.abc import Collection
+from typing import Any, Protocol, runtime_checkable
 
 import numpy.typing as npt
 
-from poyo_edge.errors import PoyoEdgeError
+from poyo_edge.errors import PoyoEdgeError, UsageError
+from poyo_edge.runtime.feeds.wire.pace import Pace
 from poyo_edge.runtime.worker import Worker
 
 _log = logging.getLogger(__name__)
@@ -34,6 +36,17 @@ class Receiver(Protocol):
         """Take behaviour: ticks (N,) and values (N, D)."""
 
 
+@runtime_checkable
+class Listener(Protocol):
+    """A receiver that also wants to hear what went wrong on the way, as a ``DecodeLoop`` does."""
+
+    def note_loss(self, n: int, *, host_ns: int | None = None) -> None:
+        """``n`` messages that were sent never arrived."""
+
+    def note_problem(self, said: str) -> None:
+        """What the feed could not use, said once."""
+
+
 @dataclasses.dataclass(slots=True)
 class FeedCounters:
     """What came in since the start."""
@@ -43,6 +56,10 @@ class FeedCounters:
     """Could not be read: dropped."""
     ignored: int = 0
     """Well-formed, but nothing for a decoder."""
+    artifacts: int = 0
+    """Events that the device itself marks as artifacts: dropped."""
+    lost: int = 0
+    """Messages that were sent and never arrived, where that can be seen."""
     connections: int = 0
     failures: int = 0
     """Connections that could not be made or broke; each is tried again."""
@@ -63,6 +80,10 @@ class Feed(abc.ABC):
         speed: seconds of the source per second; 1 but for a recording that is played faster.
         counters: what came in since the start.
         last_failure: why it broke or ended, "" if it never did.
+        first_problem: what could not be used the first time, in a sentence; "" while all could.
+        first_ignored: the first that was well-formed and nothing for a decoder; "" if none was.
+        details: what else is worth knowing, such as the receive buffer that was granted.
+        unit_names: what the decoder knows units as; a rig says it before the start.
         finished: set when the source has ended by itself (a file) or, with a
             ``last_failure``, can never be read.
     """
@@ -74,9 +95,14 @@ class Feed(abc.ABC):
         self.bits = bits
         self.speed = speed
         self.counters = FeedCounters()
-        self.last_failure = ""
+        self.last_failure = self.first_problem = self.first_ignored = ""
+        self.details: dict[str, int] = {}
+        self.unit_names: Collection[str] = ()
         self.finished = threading.Event()
         self._worker = Worker(self._run, "feed")
+        self._receiver: Receiver | None = None
+        self._used = False
+        self._pace = Pace(tick_rate_hz * speed)
 
     @abc.abstractmethod
     def read(self, receiver: Receiver, stop: threading.Event) -> None:
@@ -97,7 +123,67 @@ class Feed(abc.ABC):
         """Stop reading and let the source go; may be called again."""
         self._worker.stop()
 
+    def to_json(self) -> dict[str, Any]:
+        """Counters, the first reasons and details, as JSON values."""
+        return {
+            **self.counters.to_json(),
+            "last_failure": self.last_failure,
+            "first_problem": self.first_problem,
+            "first_ignored": self.first_ignored,
+            **self.details,
+        }
+
+    def hand_over(
+        self, receiver: Receiver, ticks: npt.NDArray[Any], units: npt.ArrayLike, *, host_ns: int,
+        sync: Any = None,
+    ) -> None:  # fmt: skip
+        """Give spikes to the receiver; times that contradict the stated rate are a problem."""
+        self._used = self._used or bool(len(ticks))
+        if contradicted := self._pace.add(ticks, host_ns):
+            self.note_problem(contradicted)
+        receiver.feed(ticks, units, host_ns=host_ns, sync=sync)
+
+    def malformed(self, said: str, n: int = 1) -> None:
+        """Count what could not be read; the first reason is kept."""
+        self.counters.malformed += n
+        self.note_problem(said)
+
+    def ignored(self, said: str, n: int = 1) -> None:
+        """Count what is nothing for a decoder; the first example is kept."""
+        self.counters.ignored += n
+        self.first_ignored = self.first_ignored or said
+
+    def note_problem(self, said: str) -> None:
+        """Keep the first problem and say it once.
+
+        Args:
+            said: expected, got, what to do.
+        """
+        if self.first_problem:
+            return
+        self.first_problem = said
+        _log.warning("the feed: %s", said)
+        if isinstance(self._receiver, Listener):
+            self._receiver.note_problem(said)
+
+    def lost(self, n: int, *, host_ns: int | None = None) -> None:
+        """Count messages that never arrived; windows that lack them are flagged.
+
+        Args:
+            n: how many; below 0 where some have come after all.
+            host_ns: when that was seen.
+        """
+        self.counters.lost += n
+        if n > 0 and isinstance(self._receiver, Listener):
+            self._receiver.note_loss(n, host_ns=host_ns)
+
+    def refused(self, said: str) -> Exception:
+        """What to raise for a source of another kind: it ends a feed that has used nothing yet."""
+        self.note_problem(said)
+        return ConnectionError(said) if self._used else UsageError(said)
+
     def _run(self, receiver: Receiver) -> None:
+        self._receiver = receiver
         wait_s, stop = FIRST_WAIT_S, self._worker.stopping
         while not stop.is_set():
             before = self.counters.messages

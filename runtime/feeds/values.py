@@ -26,6 +26,16 @@ class Packet:
     """Passed through to the value that this packet is first part of."""
     labels: npt.NDArray[np.float64] | None = None
     """(N, D): behaviour at ``ticks``; then there are no units."""
+    lost: int = 0
+    """Messages that never arrived before this one; then there is nothing else."""
+    problem: str = ""
+    """What the feed could not use; then there is nothing else."""
+
+    @classmethod
+    def note(cls, host_ns: int, *, lost: int = 0, problem: str = "") -> Packet:
+        """A packet that tells of others."""
+        none = np.empty(0, np.int32)
+        return cls(ticks=none, units=none, host_ns=host_ns, lost=lost, problem=problem)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -25,6 +25,7 @@ from poyo_edge.runtime.feeds.values import LoopResult, Packet
 from poyo_edge.runtime.latency import LatencyHistogram
 from poyo_edge.runtime.result import Result
 from poyo_edge.runtime.rig.device_clock import DeviceClock
+from poyo_edge.runtime.rig.losses import Losses
 from poyo_edge.runtime.rig.realtime import RealtimeSettings, realtime
 from poyo_edge.runtime.rig.settings import (
     HostClock,
@@ -105,6 +106,8 @@ class DecodeLoop:
         self._heartbeat = 0
         self._worker = Worker(self._guarded, "loop")
         self._rate_was_wrong = False
+        window = decoder.artifact.manifest.spec.window_s * self._tick_rate
+        self._losses = Losses(window, journal)
 
     def feed(
         self, ticks: npt.ArrayLike, units: npt.ArrayLike, *, host_ns: int | None = None,
@@ -144,6 +147,15 @@ class DecodeLoop:
             return
         self._enqueue(packet)
 
+    def note_loss(self, n: int, *, host_ns: int | None = None) -> None:
+        """Messages of the feed never arrived: values that lack them are DEGRADED with ``loss``."""
+        at = self._host.now_ns() if host_ns is None else host_ns
+        self._enqueue(Packet.note(at, lost=n))
+
+    def note_problem(self, said: str) -> None:
+        """What the feed could not use, for the journal."""
+        self._enqueue(Packet.note(self._host.now_ns(), problem=said))
+
     def start(self) -> None:
         """Run in a thread of its own until ``stop``."""
         self._worker.start()
@@ -177,6 +189,7 @@ class DecodeLoop:
         if device_now >= self._edge(due):
             newest = math.floor(device_now / self._period)
             self.counters.skipped += newest - due
+            self._losses.skipped(newest - due)
             self._decode(newest, period_ns)
             self._next = due = newest + 1
         return self.clock.to_monotonic_ns(self._edge(due)) + settle
@@ -230,8 +243,12 @@ class DecodeLoop:
         self._waiting.append(packet)
 
     def _take_packets(self) -> None:
+        self._losses.look(self.counters.packets_dropped, self._host.now_ns(), self.clock)
         for _ in range(len(self._waiting)):
             packet = self._waiting.popleft()
+            if packet.lost or packet.problem:
+                self._losses.take(packet, self.clock)
+                continue
             self.counters.packets += 1
             if not _can_be_ticks(packet.ticks):
                 self.counters.bad_packets += 1
@@ -261,6 +278,7 @@ class DecodeLoop:
             self.counters.bad_packets += 1
             return
         rows = rows.astype(np.int32)
+        self._losses.unknown(self._names.unknown)
         if self.journal is not None:
             self.journal.spikes(packet.host_ns, self.clock.epoch, ticks, rows)
         if self._on_spikes is not None:
@@ -286,6 +304,7 @@ class DecodeLoop:
     def _begin_epoch(self, device_now: int) -> None:
         if self._next is not None:
             self.decoder.reset()
+            self._losses.reset()
             if self.journal is not None:
                 self.journal.event(clock="discontinuity", epoch=self.clock.epoch)
         self._epoch = self.clock.epoch
@@ -329,7 +348,8 @@ class DecodeLoop:
             self.journal.decoded(end, ready, result.status.value, result.n_spikes, result.value)
 
     def _marked(self, result: Result) -> Result:
-        """The result, no longer VALID while the device's clock contradicts its stated rate."""
+        """The result, not VALID where it lacks data or the clock contradicts its stated rate."""
+        more = self._losses.flags(result.t)
         seen = self.clock.wrong_rate_hz
         if (seen is None) == self._rate_was_wrong:
             self._rate_was_wrong = seen is not None
@@ -338,10 +358,11 @@ class DecodeLoop:
                     "the device's clock: expected %g ticks per second, got about %.4g; state its "
                     "rate, or spikes land in the wrong windows", self.clock.rate_hz, seen,
                 )  # fmt: skip
-        if seen is None:
+        more += () if seen is None else (WRONG_RATE,)
+        if not more:
             return result
         status = Status.DEGRADED if result.status is Status.VALID else result.status
-        return dataclasses.replace(result, status=status, flags=(*result.flags, WRONG_RATE))
+        return dataclasses.replace(result, status=status, flags=(*result.flags, *more))
 
     def _note_stall(self, now: int) -> None:
         silent = self._newest_in and now - self._newest_in > self.settings.stall_s * _SECOND

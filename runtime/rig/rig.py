@@ -99,6 +99,7 @@ class Rig:
             require_signature=settings.require_signature,
         )
         names = UnitNames(decoder.unit_ids, settings.units)
+        feed.unit_names = names.known
         speed = feed.speed
         rate_hz = settings.rate_hz * speed
         if speed != 1.0 and not 1 <= rate_hz <= 1000:
@@ -168,7 +169,7 @@ class Rig:
     def stats(self) -> dict[str, Any]:
         """Counters of feed, loop, clock, decoder and journal, as JSON values."""
         return {
-            "feed": {**self.feed.counters.to_json(), "last_failure": self.feed.last_failure},
+            "feed": self.feed.to_json(),
             **self.loop.stats(),
             "watchdog": self.watchdog.to_json(),
         }

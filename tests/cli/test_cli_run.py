@@ -11,7 +11,7 @@ import pytest
 from helpers.arrays import written_again
 from helpers.commands import run, run_json, start
 
-from poyo_edge.cli.live import LiveView
+from poyo_edge.cli.live import LiveView, first_reason
 from poyo_edge.journal import Journal
 from poyo_edge.recording import Recording
 from poyo_edge.simulation.recordings import Simulation, simulate_recording
@@ -50,15 +50,20 @@ def test_the_end_says_what_went_wrong_in_the_rig(
     other = written_again(recording, tmp_path / "other.h5", unit_ids=units, behaviors={})
     words = ["--session", "tiny_a", "--from", f"file:{other}?speed=8", "--calibrate", "20"]
     done = run("run", tiny, *words)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 3, done.stderr
     said = "expected units of the session, like 'tiny_a/unit_00', got 'ch"
     assert f"spikes of an unknown unit are left out: {said}" in done.stderr
     assert done.stderr.count("unknown unit") == 1
+    assert f"error: run: expected spikes of the session's units, but no spike was used: {said}" in (
+        done.stderr
+    )
     assert re.search(f"unknown units +{re.escape(said)}", done.stdout)
     assert re.search("no fit +0 labelled s came", done.stdout)
 
 
-def test_ctrl_c_is_a_clean_end(tiny: Path, tmp_path: Path) -> None:
+def test_ctrl_c_is_a_clean_end_and_nothing_decoded_is_no_success(
+    tiny: Path, tmp_path: Path
+) -> None:
     journal = tmp_path / "a.journal"
     words = ["--session", "tiny_a", "--from", "udp://127.0.0.1:0", "--record", journal, "--json"]
     child = start("run", tiny, *words)
@@ -68,7 +73,8 @@ def test_ctrl_c_is_a_clean_end(tiny: Path, tmp_path: Path) -> None:
             break
     child.send_signal(signal.SIGINT)
     out, error = child.communicate(timeout=60)
-    assert child.returncode == 0, error
+    assert child.returncode == 3
+    assert "no spike was used: 0 messages came; check the address" in error
     values = json.loads(out)
     assert values["recording"] is None
     assert "at least one spike" in values["recording_problem"]
@@ -113,3 +119,20 @@ def test_the_live_view_shows_rates_latency_status_and_trace() -> None:
     for words in (r"waiting for spikes\s+STALLED", "p50 1.00", "5 decoded, 1 skipped",
                   "malformed 2, unknown_unit 3", "12 s, fitting, last fit swapped"):  # fmt: skip
         assert re.search(words, text), words
+    assert "first" not in text
+
+
+@pytest.mark.parametrize(
+    ("feed", "accepted", "said"),
+    [
+        ({"first_problem": "p", "first_ignored": "i"}, 0, "p"),
+        ({"first_problem": "p"}, 5, "p"),
+        ({"first_ignored": "i"}, 5, ""),
+        ({"first_ignored": "i"}, 0, "i"),
+        ({"last_failure": "f", "first_ignored": "i"}, 0, "f"),
+    ],
+)
+def test_the_first_reason_is_what_keeps_spikes_from_being_used(
+    feed: dict[str, str], accepted: int, said: str
+) -> None:
+    assert first_reason({"feed": feed, "decoder": {"counters": {"accepted": accepted}}}) == said

@@ -30,11 +30,12 @@ from poyo_edge.cli.shared import (
     realtime_settings,
 )
 from poyo_edge.cli.text import Values, granted_text, health_line, latency_table, pairs
-from poyo_edge.errors import PoyoEdgeError, UsageError
+from poyo_edge.errors import CheckFailedError, PoyoEdgeError, UsageError
 from poyo_edge.files.writing import require_folder
 from poyo_edge.runtime.feeds import FEEDS, SINKS
 
 _LOOK_EACH_S = 0.1
+_SENTENCES = ("last_failure", "first_problem", "first_ignored")
 _UNITS = '{"ch1": "day_3/unit_001"}'
 
 
@@ -128,6 +129,7 @@ def run(
     if record is not None:
         values |= _as_recording(record)
     console.result(values, run_text(values, artifact, program()))
+    _require_decoded(values)
 
 
 class _Learner:
@@ -189,6 +191,24 @@ def _watch(
             return
 
 
+def _require_decoded(values: Values) -> None:
+    """A run that decoded nothing of what it was for is no success.
+
+    Raises:
+        CheckFailedError: no spike was used, or no window decoded.
+    """
+    from poyo_edge.cli.live import first_reason
+
+    used, windows = values["decoder"]["counters"]["accepted"], values["loop"]["decoded"]
+    if used and windows:
+        return
+    got = "no window was decoded" if used else "no spike was used"
+    nothing = f"{values['feed']['messages']} messages came; check the address and its options"
+    raise CheckFailedError(
+        f"run: expected spikes of the session's units, but {got}: {first_reason(values) or nothing}"
+    )
+
+
 def _unit_map(path: Path) -> dict[str, str]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -233,11 +253,13 @@ def run_text(values: Values, artifact: Path, program: str) -> str:
         "decoded": f"{loop['decoded']} windows, {loop['skipped']} skipped, "
         f"{loop['deadline_misses']} late",
         "statuses": ", ".join(f"{name} {n}" for name, n in statuses.items() if n) or "none",
-        "feed": ", ".join(f"{name} {n}" for name, n in feed.items() if n) or "nothing came",
+        "feed": ", ".join(f"{name} {n}" for name, n in feed.items() if n and name not in _SENTENCES)
+        or "nothing came",
         "spikes": ", ".join(f"{name} {n}" for name, n in counters.items()) or "none",
         "clock": f"{clock['rate_ppm']:+.1f} ppm, uncertain by {clock['uncertainty_us']:.0f} µs, "
         f"{clock['discontinuities']} discontinuities, {clock['wraps']} wraps",
     }
+    lines |= {said.replace("_", " "): feed[said] for said in _SENTENCES if feed[said]}
     lines["health"] = health_line(values["decoder"]["health"])
     if granted:
         lines["real time"] = granted
