@@ -18,17 +18,18 @@ from poyo_edge.runtime.feeds.wire.address import Address
 
 _NOISE = 255
 _MOST_CHANNELS = 1 << 15
+_MOST_UNITS = 5
 
 
 def parse_event(header: Any, sorted_units: bool) -> tuple[int, str] | None:
-    """``(time, unit name)`` of an event's header; None for noise and for what is no spike."""
+    """``(time, unit name)`` of an event's header; None for noise and what is no spike."""
     channel, kind, tick = (getattr(header, name, None) for name in ("chid", "type", "time"))
     if not all(isinstance(one, (int, np.integer)) for one in (channel, kind, tick)):
         return None
     if not 1 <= channel <= _MOST_CHANNELS or not 0 <= tick < 1 << 62:  # type: ignore[operator]
         return None
     unit = int(kind) & 0xFF  # type: ignore[arg-type]
-    if unit == _NOISE:
+    if unit > _MOST_UNITS:
         return None
     name = f"ch{int(channel)}"  # type: ignore[arg-type]
     return int(tick), f"{name}#{unit}" if sorted_units else name  # type: ignore[arg-type]
@@ -85,9 +86,23 @@ class BlackrockFeed(Feed):
         self.counters.messages += 1
         event = parse_event(header, self.sorted_units)
         if event is None:
-            self.counters.ignored += 1
+            self._ignore(header)
             return
-        receiver.feed(np.array([event[0]]), np.array([event[1]]), host_ns=now)
+        self.hand_over(receiver, np.array([event[0]]), np.array([event[1]]), host_ns=now)
+
+    def _ignore(self, header: Any) -> None:
+        found = {name: getattr(header, name, None) for name in ("chid", "type", "time")}
+        said = ", ".join(f"{name} {value!r:.40}" for name, value in found.items())
+        kind = found["type"]
+        if isinstance(kind, (int, np.integer)) and int(kind) & 0xFF == _NOISE:
+            self.ignored(f"expected spikes, got noise ({said})")
+            return
+        said = (
+            f"expected spikes with chid 1 to {_MOST_CHANNELS}, type 0 to {_MOST_UNITS} and whole "
+            f"ticks, got an event with {said}; give the feed front-end events only"
+        )
+        self.ignored(said)
+        self.note_problem(said)
 
 
 def open_feed(address: Address) -> BlackrockFeed:

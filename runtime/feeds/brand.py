@@ -8,10 +8,11 @@ Fields as BRAND's nodes write them: ``crossings`` (int16 per channel, each 1 ms)
 from __future__ import annotations
 
 import json
+import re
 import struct
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,9 +22,13 @@ from poyo_edge.errors import UsageError
 from poyo_edge.runtime.feeds.feed import POLL_S, Feed, Receiver
 from poyo_edge.runtime.feeds.values import LoopResult
 from poyo_edge.runtime.feeds.wire.address import Address
-from poyo_edge.runtime.feeds.wire.parsing import MOST_SPIKES, spread_counts
+from poyo_edge.runtime.feeds.wire.parsing import MOST_SPIKES, Malformed, spread_counts
 
 CROSSINGS_MS, COUNTS_MS = 1.0, 20.0
+DTYPES = {"int8": 1, "uint8": 1, "int16": 2, "uint16": 2, "int32": 4, "int64": 8, "float32": 4,
+          "float64": 8}  # fmt: skip
+"""Types that counts may have → bytes of a channel."""
+_CHANNEL = re.compile("ch([0-9]{1,5})")
 _MOST_CHANNELS = 1 << 15
 _MOST_ENTRIES = 256
 _REST_S = 0.002
@@ -63,28 +68,95 @@ def connect(connection: Mapping[str, Any], *, timeout_s: float) -> Any:
 
 
 def parse_bin(fields: Mapping[bytes, bytes], bin_ms: float | None = None) -> Bin | None:
-    """Spikes of one stream entry, evenly over its bin; None if it is no such entry.
+    """What ``read_bin`` reads, or None where it cannot."""
+    try:
+        return read_bin(fields, bin_ms)
+    except Malformed:
+        return None
+
+
+def read_bin(
+    fields: Mapping[bytes, bytes],
+    bin_ms: float | None = None,
+    dtype: str = "",
+    unit_names: Collection[str] = (),
+) -> Bin:
+    """Spikes of one stream entry, evenly over its bin.
 
     Args:
         fields: of the entry.
         bin_ms: length of the bin; None takes 1 ms for crossings and 20 ms for samples.
+        dtype: of the counts, a name of ``DTYPES``; "" takes int16 for crossings and float32 for
+            samples where that fits the units.
+        unit_names: what the decoder knows units as; empty asks for no length.
+
+    Raises:
+        Malformed: it is no such entry.
     """
-    crossings = b"crossings" in fields
-    raw, stamp = fields.get(b"crossings" if crossings else b"samples"), fields.get(b"ts")
-    size = 2 if crossings else 4
-    if not isinstance(raw, bytes) or not isinstance(stamp, bytes) or len(stamp) != 8:
-        return None
-    if len(raw) % size or not 0 < len(raw) <= size * _MOST_CHANNELS:
-        return None
-    counts = np.frombuffer(raw, "<i2" if crossings else "<f4")
-    (end,) = struct.unpack("<Q", stamp)
-    if end >= 1 << 62 or not np.isfinite(counts).all():
-        return None
-    if np.abs(counts, dtype=np.float64).sum() > MOST_SPIKES:
-        return None
-    length_ms = bin_ms or (CROSSINGS_MS if crossings else COUNTS_MS)
+    field = "crossings" if b"crossings" in fields else "samples"
+    raw, stamp = fields.get(field.encode()), fields.get(b"ts")
+    if not isinstance(raw, bytes) or not isinstance(stamp, bytes):
+        found = ", ".join(name.decode(errors="replace") for name in fields)
+        raise Malformed(
+            f"expected an entry with crossings or samples, and ts, got {found or 'no fields'!s:.80}"
+            f"; name the stream of counts"
+        )
+    if len(stamp) != 8 or (end := struct.unpack("<Q", stamp)[0]) >= 1 << 62:
+        raise Malformed(
+            f"ts: expected 8 bytes, nanoseconds of CLOCK_MONOTONIC as uint64, got {len(stamp)} "
+            f"bytes {stamp[:20]!r}; let the node write uint64"
+        )
+    counts = _counts(field, raw, dtype, unit_names)
+    length_ms = bin_ms or (CROSSINGS_MS if field == "crossings" else COUNTS_MS)
     ticks, channels = spread_counts(counts, int(end), length_ms * 1e6)
     return Bin(ticks, channels, _sync(fields.get(b"sync")))
+
+
+def _counts(
+    field: str, raw: bytes, dtype: str, unit_names: Collection[str]
+) -> npt.NDArray[np.float64]:
+    """Whole numbers of spikes (C,) of the channels."""
+    kind = dtype or ("int16" if field == "crossings" else "float32")
+    _require_length(field, len(raw), kind, asked=bool(dtype), unit_names=unit_names)
+    counts = np.frombuffer(raw, np.dtype(kind).newbyteorder("<")).astype(np.float64)
+    wrong = ~np.isfinite(counts) | (counts < 0) | (counts != np.floor(counts))
+    if wrong.any():
+        at = int(np.flatnonzero(wrong)[0])
+        raise Malformed(
+            f"{field}: expected whole counts of at least 0 as {kind}, got {counts[at]:.4g} of "
+            f"channel {at}; name a stream that is not normalised, or say ?dtype="
+        )
+    if counts.sum() > MOST_SPIKES:
+        raise Malformed(
+            f"{field}: expected at most {MOST_SPIKES} spikes in a bin, got {counts.sum():.0f} as "
+            f"{kind}; say what the counts are with ?dtype="
+        )
+    return counts
+
+
+def _require_length(
+    field: str, n_bytes: int, kind: str, *, asked: bool, unit_names: Collection[str]
+) -> None:
+    """Refuse a field whose length does not fit the units, or fits them as another type only."""
+    size = DTYPES[kind]
+    if n_bytes % size or not 0 < n_bytes <= size * _MOST_CHANNELS:
+        raise Malformed(
+            f"{field}: expected {kind} of 1 to {_MOST_CHANNELS} channels, got {n_bytes} bytes; say "
+            f"?dtype= (one of {', '.join(DTYPES)})"
+        )
+    numbers = [int(name[2:]) for name in unit_names if _CHANNEL.fullmatch(name)]
+    if not numbers:
+        return
+    least, n_channels = max(numbers) + 1, n_bytes // size
+    exact = {least, len({*numbers})}
+    others = [one for one, width in DTYPES.items() if width != size and n_bytes / width in exact]
+    if n_channels < least or (n_channels not in exact and others and not asked):
+        do = f"say ?dtype={' or '.join(others)}" if others else "name another stream"
+        keep = f", or ?dtype={kind} if that is right" if n_channels >= least else ""
+        raise Malformed(
+            f"{field}: expected {least} channels (the session has ch{least - 1}), {least * size} "
+            f"bytes of {kind}, got {n_bytes} bytes, {n_channels} channels; {do}{keep}"
+        )
 
 
 def _sync(data: bytes | None) -> Any:
@@ -101,14 +173,25 @@ class BrandFeed(Feed):
         connection: ``host`` and ``port``, or ``unix_socket_path``, of Redis.
         stream: name of the input stream.
         bin_ms: length of a bin if it is not BRAND's usual one.
+        dtype: of the counts if it is not BRAND's usual one.
+
+    Raises:
+        UsageError: no such dtype.
     """
 
     def __init__(
-        self, connection: Mapping[str, Any], stream: str, bin_ms: float | None = None
+        self,
+        connection: Mapping[str, Any],
+        stream: str,
+        bin_ms: float | None = None,
+        dtype: str = "",
     ) -> None:
         super().__init__(1e9)
+        if dtype and dtype not in DTYPES:
+            raise UsageError(f"dtype: expected one of {', '.join(DTYPES)}, got {dtype!r}")
         import_redis()  # Where it is missing, that is said here and not in the thread.
         self.connection, self.stream, self.bin_ms = dict(connection), stream, bin_ms
+        self.dtype = dtype
         self._names: npt.NDArray[np.str_] = np.empty(0, np.str_)
         self._last: bytes | str | None = None
 
@@ -142,10 +225,13 @@ class BrandFeed(Feed):
         self, entries: Sequence[Mapping[bytes, bytes]], receiver: Receiver, host_ns: int
     ) -> None:
         """Hand over what came together as one packet, with the newest ``sync``."""
-        parsed = [parse_bin(fields, self.bin_ms) for fields in entries]
-        bins = [one for one in parsed if one is not None]
         self.counters.messages += len(entries)
-        self.counters.malformed += len(entries) - len(bins)
+        bins = list[Bin]()
+        for fields in entries:
+            try:
+                bins.append(read_bin(fields, self.bin_ms, self.dtype, self.unit_names))
+            except Malformed as error:
+                self.malformed(f"{self.stream}: {error}")
         if not bins:
             return
         channels = np.concatenate([one.channels for one in bins])
@@ -155,7 +241,7 @@ class BrandFeed(Feed):
         names = self._names[channels] if len(channels) else np.empty(0, np.str_)
         ticks = np.concatenate([one.ticks for one in bins])
         sync = next((one.sync for one in reversed(bins) if one.sync is not None), None)
-        receiver.feed(ticks, names, host_ns=host_ns, sync=sync)
+        self.hand_over(receiver, ticks, names, host_ns=host_ns, sync=sync)
 
 
 class BrandSink:
@@ -184,9 +270,9 @@ class BrandSink:
 
 
 def open_feed(address: Address) -> BrandFeed:
-    """``redis://HOST:PORT/STREAM?bin_ms=1``."""
+    """``redis://HOST:PORT/STREAM?bin_ms=1&dtype=int16``."""
     bin_ms = address.number("bin_ms", 0.0) or None
-    return BrandFeed(*_stream(address), bin_ms)
+    return BrandFeed(*_stream(address), bin_ms, address.option("dtype"))
 
 
 def open_sink(address: Address, _: int) -> BrandSink:

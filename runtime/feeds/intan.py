@@ -1,8 +1,9 @@
 """Intan RHX: the TCP spike output, chunks of 14 bytes.
 
 Little-endian: uint32 0x3ae2710f, 5 characters of the native channel name, uint32 timestamp in
-samples (wraps), uint8 spike id (0 is no spike). Written from the format that Intan documents for
-RHX's remote TCP control; it has been tried on generated streams only.
+samples (wraps), uint8 spike id (0 is no spike, 0x80 marks artifacts). Written
+from the format that Intan documents for RHX's remote TCP control; it has been tried on generated
+streams only.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from poyo_edge.runtime.feeds.wire.address import Address
 
 MAGIC = 0x3AE2710F
 _MAGIC_BYTES = MAGIC.to_bytes(4, "little")
+ARTIFACT = 0x80
+"""The bit of the spike id that RHX sets for what is an artifact and no spike."""
+_WAVEFORMS = (0x2EF07A08).to_bytes(4, "little")
 CHUNK = np.dtype([("magic", "<u4"), ("channel", "S5"), ("tick", "<u4"), ("id", "u1")])
 Chunks = npt.NDArray[np.void]
 
@@ -30,6 +34,8 @@ class IntanParser:
         self._rest = b""
         self.skipped_bytes = 0
         """Bytes that belong to no chunk."""
+        self.first_skipped = b""
+        """The first of them."""
 
     def add(self, data: bytes) -> Chunks:
         """All whole chunks (N,) so far, of dtype ``CHUNK``."""
@@ -48,6 +54,7 @@ class IntanParser:
             if next_at < 0:
                 next_at = max(at + 1, len(data) - len(_MAGIC_BYTES) + 1)
             self.skipped_bytes += next_at - at
+            self.first_skipped = self.first_skipped or data[at : min(at + 4, next_at)]
             at = next_at
         self._rest = data[at:]
         return np.concatenate(found)
@@ -84,18 +91,39 @@ class IntanFeed(Feed):
                 now = time.monotonic_ns()
                 skipped = parser.skipped_bytes
                 chunks = parser.add(data)
-                self.counters.messages += len(chunks)
-                self.counters.malformed += parser.skipped_bytes > skipped
-                spikes = chunks[chunks["id"] > 0]
-                self.counters.ignored += len(chunks) - len(spikes)
-                if len(spikes):
-                    receiver.feed(spikes["tick"].astype(np.int64), self._names(spikes), host_ns=now)
+                if parser.skipped_bytes > skipped:
+                    self.malformed(_not_spikes(parser.first_skipped))
+                self._take(chunks, receiver, now)
+
+    def _take(self, chunks: Chunks, receiver: Receiver, host_ns: int) -> None:
+        self.counters.messages += len(chunks)
+        artifact, silent = chunks["id"] & ARTIFACT > 0, chunks["id"] == 0
+        if silent.any():
+            self.ignored("expected spikes, got chunks with id 0, which are none", int(silent.sum()))
+        if artifact.any():
+            self.counters.artifacts += int(artifact.sum())
+            self.first_ignored = self.first_ignored or (
+                f"expected spikes, got chunks with id {chunks['id'][artifact][0]:#x}, which marks "
+                f"an artifact"
+            )
+        spikes = chunks[~(artifact | silent)]
+        if len(spikes):
+            ticks = spikes["tick"].astype(np.int64)
+            self.hand_over(receiver, ticks, self._names(spikes), host_ns=host_ns)
 
     def _names(self, spikes: Chunks) -> npt.NDArray[np.str_]:
         names = np.char.decode(spikes["channel"], "ascii", "replace")
         if self.sorted_units:
             names = np.char.add(np.char.add(names, "#"), spikes["id"].astype(np.str_))
         return np.asarray(names, np.str_)
+
+
+def _not_spikes(start: bytes) -> str:
+    if start == _WAVEFORMS:
+        other, do = "RHX's waveform output", "name the port of its spike output"
+    else:
+        other, do = f"bytes {start.hex(' ')}", "name the port of RHX's TCP spike output"
+    return f"expected chunks of spikes that begin with {_MAGIC_BYTES.hex(' ')}, got {other}; {do}"
 
 
 def open_feed(address: Address) -> IntanFeed:

@@ -11,7 +11,7 @@ from poyo_edge.errors import UsageError
 from poyo_edge.runtime.feeds.feed import POLL_S, Feed, Receiver
 from poyo_edge.runtime.feeds.values import LoopResult
 from poyo_edge.runtime.feeds.wire.address import Address
-from poyo_edge.runtime.feeds.wire.parsing import parse_json
+from poyo_edge.runtime.feeds.wire.parsing import Malformed, read_json
 
 _DATAGRAM = 1 << 16
 _LONGEST_LINE = 1 << 20
@@ -26,13 +26,15 @@ class _JsonFeed(Feed):
 
     def _take(self, data: bytes, receiver: Receiver, host_ns: int) -> None:
         self.counters.messages += 1
-        parsed = parse_json(data, self.tick_rate_hz)
-        if parsed is None:
-            self.counters.malformed += 1
-        elif parsed.values is not None:
+        try:
+            parsed = read_json(data, self.tick_rate_hz)
+        except Malformed as error:
+            self.malformed(str(error))
+            return
+        if parsed.values is not None:
             receiver.feed_labels(parsed.ticks, parsed.values, host_ns=host_ns)
         else:
-            receiver.feed(parsed.ticks, parsed.units, host_ns=host_ns, sync=parsed.sync)
+            self.hand_over(receiver, parsed.ticks, parsed.units, host_ns=host_ns, sync=parsed.sync)
 
 
 class UdpFeed(_JsonFeed):

@@ -2,7 +2,7 @@
 
 Parameters in the supergraph: ``artifact``, ``input_stream``, ``output_stream`` (all needed),
 ``session``, ``units`` (channel name → unit id), ``rate_hz`` (50), ``bin_ms``, ``settle_ms``,
-``backend``, ``run_priority``, ``cpu_affinity``.
+``dtype``, ``backend``, ``run_priority``, ``cpu_affinity``.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ STARTED, READY, SHUTDOWN, FATAL = (
     "NODE_STARTED", "NODE_READY", "NODE_SHUTDOWN", "NODE_FATAL_ERROR"
 )  # fmt: skip
 _KNOWN = {"artifact", "input_stream", "output_stream", "session", "rate_hz", "bin_ms", "settle_ms",
-          "backend", "run_priority", "cpu_affinity", "units", "log"}  # fmt: skip
+          "dtype", "backend", "run_priority", "cpu_affinity", "units", "log"}  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -73,7 +73,12 @@ def _run(
     for name in ("artifact", "input_stream", "output_stream"):
         if not isinstance(parameters.get(name), str):
             raise UsageError(f"parameters: expected {name!r} as a string, got none")
-    feed = BrandFeed(connection, parameters["input_stream"], parameters.get("bin_ms"))
+    feed = BrandFeed(
+        connection,
+        parameters["input_stream"],
+        parameters.get("bin_ms"),
+        str(parameters.get("dtype", "")),
+    )
     sink = BrandSink(connection, parameters["output_stream"])
     affinity = parameters.get("cpu_affinity") or ()
     settings = RigSettings(

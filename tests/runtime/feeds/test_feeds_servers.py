@@ -248,6 +248,61 @@ def test_an_lsl_outlet_that_dies_is_found_again(lsl: Any) -> None:
     assert feed.counters.connections == 2
 
 
+def refused_by(feed: Any) -> str:
+    """Why a feed that is started ends by itself."""
+    feed.start(Receiver())
+    assert feed.finished.wait(PATIENCE_S)
+    feed.stop()
+    assert feed.first_problem == feed.last_failure
+    return str(feed.last_failure)
+
+
+@pytest.mark.parametrize(("channels", "rate"), [(60, 50), (8, 1000), (1, 50), (60, 0)])
+def test_an_lsl_stream_of_counts_or_signals_is_refused(lsl: Any, channels: int, rate: int) -> None:
+    name = f"poyo_edge_counts_{os.getpid()}_{channels}_{rate}"
+    stream = lsl.StreamOutlet(lsl.StreamInfo(name, "EMG", channels, rate, "float32", "id"))
+    said = refused_by(open_feed(f"lsl://{name}"))
+    assert said.startswith(f"lsl://{name}: expected an irregular stream with a sample for each")
+    assert f"(type 'EMG', {channels} channels, {f'{rate} Hz' if rate else 'irregular'})" in said
+    del stream
+
+
+def test_lsl_streams_of_one_name_are_listed_and_one_is_chosen(lsl: Any) -> None:
+    name = f"poyo_edge_twin_{os.getpid()}"
+    spikes = outlet(lsl, name)
+    rates = lsl.StreamOutlet(lsl.StreamInfo(name, "Rates", 60, 50, "float32", "other"))
+    said = refused_by(open_feed(f"lsl://{name}"))
+    assert "expected one stream, got 2 of " in said
+    for words in (f"source_id {name!r} on ", "(type 'spikes', 2 channels, irregular)",
+                  "source_id 'other' on ", "(type 'Rates', 60 channels, 50 Hz)",
+                  f"choose with lsl://{name}?source_id="):  # fmt: skip
+        assert words in said
+    assert "source_id 'none', got 0 of" in refused_by(open_feed(f"lsl://{name}?source_id=none"))
+    feed, receiver = open_feed(f"lsl://{name}?source_id={name}"), Receiver()
+    feed.start(receiver)
+    assert spikes.wait_for_consumers(PATIENCE_S)
+    spikes.push_sample([3.0, 1.0], lsl.local_clock())
+    receiver.wait(1)
+    for sample, stamp, problem in (
+        ([3.7, 0.0], lsl.local_clock(), "expected a whole channel number or a unit's name first"),
+        ([3.0, 0.0], 1.76e9, "expected stamps of LSL's clock (local_clock), got 1.76e+09 s"),
+    ):
+        feed.first_problem = ""
+        seen = threading.Event()
+        spikes.push_sample(sample, stamp)
+
+        def look(seen: threading.Event = seen) -> None:
+            if feed.first_problem:
+                seen.set()
+
+        until(seen, look)
+        assert problem in feed.first_problem
+    feed.stop()
+    assert [unit for _, unit in receiver.spikes] == ["ch3"]
+    assert feed.counters.malformed == 2
+    del spikes, rates
+
+
 def test_values_go_out_over_lsl(lsl: Any) -> None:
     name = f"poyo_edge_out_{os.getpid()}"
     sink = open_sink(f"lsl://{name}", 2)
