@@ -22,6 +22,7 @@ from poyo_edge.errors import UsageError
 from poyo_edge.runtime.feeds.feed import POLL_S, Feed, Receiver
 from poyo_edge.runtime.feeds.values import LoopResult
 from poyo_edge.runtime.feeds.wire.address import Address
+from poyo_edge.runtime.feeds.wire.entries import Entries
 from poyo_edge.runtime.feeds.wire.parsing import MOST_SPIKES, Malformed, spread_counts
 
 CROSSINGS_MS, COUNTS_MS = 1.0, 20.0
@@ -33,6 +34,10 @@ _MOST_CHANNELS = 1 << 15
 _MOST_ENTRIES = 256
 _REST_S = 0.002
 """Between two reads: entries that come meanwhile, one each 1 ms, are read together."""
+_LOOK_EACH_S = 1.0
+"""Between two looks for entries that were trimmed away before they were read."""
+_IDLE = 5
+"""Reads in a row that bring nothing, until the stream is looked at: it may have begun anew."""
 _KEPT = 100_000
 """Entries that the output stream keeps."""
 
@@ -193,10 +198,13 @@ class BrandFeed(Feed):
         self.connection, self.stream, self.bin_ms = dict(connection), stream, bin_ms
         self.dtype = dtype
         self._names: npt.NDArray[np.str_] = np.empty(0, np.str_)
-        self._last: bytes | str | None = None
+        self._entries = Entries(stream)
 
     def read(self, receiver: Receiver, stop: threading.Event) -> None:
         """Connect and receive; after a break it goes on behind the last entry read.
+
+        A stream that was deleted, or that a restarted server has not, is read from its beginning
+        when it comes again.
 
         Raises:
             redis.RedisError: refused, gone, or no stream.
@@ -205,21 +213,36 @@ class BrandFeed(Feed):
         try:
             client.ping()
             self.counters.connections += 1
-            last = self._last or self._newest(client)
+            if self._entries.last and not self._look_for_another(client):
+                self._broke = False  # Entries that came meanwhile are there.
+            self._entries.look(client)
+            looked, idle = time.monotonic(), 0
             while not stop.is_set():
-                answer = client.xread({self.stream: last}, count=_MOST_ENTRIES,
+                answer = client.xread({self.stream: self._entries.last}, count=_MOST_ENTRIES,
                                       block=int(POLL_S * 1000))  # fmt: skip
                 now = time.monotonic_ns()
+                idle = 0 if answer else idle + 1
                 for _, entries in answer or ():
+                    self._entries.read(entries)
                     self._take([fields for _, fields in entries], receiver, now)
-                    self._last = last = entries[-1][0]
+                if answer and time.monotonic() - looked > _LOOK_EACH_S:
+                    lost, all_read = self._entries.look(client)
+                    self.lost(lost, host_ns=now)
+                    looked = time.monotonic() if all_read else looked
+                elif idle and idle % _IDLE == 0:
+                    self._look_for_another(client)
+                if answer:
                     time.sleep(_REST_S)
         finally:
             client.close()
 
-    def _newest(self, client: Any) -> bytes | str:
-        found = client.xrevrange(self.stream, count=1)
-        return found[0][0] if found else "0"
+    def _look_for_another(self, client: Any) -> bool:
+        """Whether the stream is not the one that was read; then some of it may have been missed."""
+        another = self._entries.began_anew(client)
+        if another:
+            self._broke = self._used
+            self.details["began_anew"] = self.details.get("began_anew", 0) + 1
+        return another
 
     def _take(
         self, entries: Sequence[Mapping[bytes, bytes]], receiver: Receiver, host_ns: int

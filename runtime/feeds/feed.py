@@ -101,7 +101,7 @@ class Feed(abc.ABC):
         self.finished = threading.Event()
         self._worker = Worker(self._run, "feed")
         self._receiver: Receiver | None = None
-        self._used = False
+        self._used = self._broke = False
         self._pace = Pace(tick_rate_hz * speed)
 
     @abc.abstractmethod
@@ -138,6 +138,9 @@ class Feed(abc.ABC):
         sync: Any = None,
     ) -> None:  # fmt: skip
         """Give spikes to the receiver; times that contradict the stated rate are a problem."""
+        if self._broke and len(ticks):
+            self._broke = False
+            self.lost(1, host_ns=host_ns)  # How many came meanwhile is not known.
         self._used = self._used or bool(len(ticks))
         if contradicted := self._pace.add(ticks, host_ns):
             self.note_problem(contradicted)
@@ -199,6 +202,7 @@ class Feed(abc.ABC):
                 return
             except Exception as error:  # Whatever a library raises when its peer goes away.
                 self.counters.failures += 1
+                self._broke = self._used
                 if self.last_failure != str(error):
                     _log.warning("the feed broke and is tried again: %s", error)
                 self.last_failure = str(error)

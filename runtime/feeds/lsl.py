@@ -28,6 +28,8 @@ _CHANNELS = 2
 """Of a stream of spikes: channel and unit."""
 _MANY, _OTHERS_S = 1 << 10, 0.3
 """So long streams of the same name may take to answer after the first."""
+_SILENT_S = 2.0
+"""After so long without a sample, other outlets of the name are looked for."""
 _LATEST_S = 1e9
 """LSL's clock counts from the start of a machine; later ones count from 1970."""
 
@@ -85,22 +87,35 @@ class LslFeed(Feed):
             pylsl.LostError: the stream is gone.
         """
         lsl = self._pylsl
-        inlet = lsl.StreamInlet(self._found(), max_buflen=10, recover=False)
+        info = self._found()
+        inlet, others = lsl.StreamInlet(info, max_buflen=10, recover=False), None
         try:
             inlet.open_stream(timeout=2.0)
             self.counters.connections += 1
-            corrected = -np.inf
+            corrected, heard = -np.inf, time.monotonic()
             while not stop.is_set():
                 if time.monotonic() - corrected > _CORRECT_EACH_S:
                     self.correction_s = float(inlet.time_correction(timeout=2.0))
                     corrected = time.monotonic()
                 sample, stamp = inlet.pull_sample(timeout=POLL_S)
                 if sample is None:
+                    silent = time.monotonic() - heard > _SILENT_S
+                    if silent and others is None:
+                        others = lsl.ContinuousResolver("name", self.name)
+                    if silent and others is not None:
+                        self._require_the_same(info, others.results())
                     continue
+                heard = time.monotonic()
                 more, stamps = inlet.pull_chunk(timeout=0.0, max_samples=_MOST)
                 self._take([sample, *more], [stamp, *stamps], receiver, time.monotonic_ns())
         finally:
             inlet.close_stream()
+
+    def _require_the_same(self, info: Any, answers: Any) -> None:
+        """Break off where only another outlet of the name answers: this one hangs, or is gone."""
+        uids = [one.uid() for one in answers if self.source_id in ("", one.source_id())]
+        if uids and info.uid() not in uids:
+            raise ConnectionError(f"the LSL stream {self.name!r} came back as another outlet")
 
     def _found(self) -> Any:
         """The one stream that is meant, if it is one of spikes."""

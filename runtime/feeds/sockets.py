@@ -11,7 +11,9 @@ from poyo_edge.errors import UsageError
 from poyo_edge.runtime.feeds.feed import POLL_S, Feed, Receiver
 from poyo_edge.runtime.feeds.values import LoopResult
 from poyo_edge.runtime.feeds.wire.address import Address
+from poyo_edge.runtime.feeds.wire.kernel import Overflow
 from poyo_edge.runtime.feeds.wire.parsing import Malformed, read_json
+from poyo_edge.runtime.feeds.wire.sequence import Sequence
 
 _DATAGRAM = 1 << 16
 _LONGEST_LINE = 1 << 20
@@ -23,6 +25,8 @@ class _JsonFeed(Feed):
     ) -> None:
         super().__init__(tick_rate_hz, bits)
         self.host, self.port = host, port
+        self._numbers = Sequence()
+        self._numbered = False
 
     def _take(self, data: bytes, receiver: Receiver, host_ns: int) -> None:
         self.counters.messages += 1
@@ -31,6 +35,9 @@ class _JsonFeed(Feed):
         except Malformed as error:
             self.malformed(str(error))
             return
+        if parsed.seq is not None:
+            self._numbered, self._broke = True, False
+            self.lost(self._numbers.add(parsed.seq), host_ns=host_ns)
         if parsed.values is not None:
             receiver.feed_labels(parsed.ticks, parsed.values, host_ns=host_ns)
         else:
@@ -66,14 +73,21 @@ class UdpFeed(_JsonFeed):
                 raise ConnectionError(said) from None
             peer.settimeout(POLL_S)
             self.port = peer.getsockname()[1]
+            overflow = Overflow(peer)
+            self.details["receive_buffer_bytes"] = overflow.granted_bytes
+            self.details["kernel_drops"] = 0
             self.counters.connections += 1
             self.bound.set()
             while not stop.is_set():
                 try:
-                    data = peer.recv(_DATAGRAM)
+                    data, dropped = overflow.receive(_DATAGRAM)
                 except TimeoutError:
                     continue
-                self._take(data, receiver, time.monotonic_ns())
+                now = time.monotonic_ns()
+                self.details["kernel_drops"] += dropped
+                if not self._numbered:  # Numbers tell of these as well.
+                    self.lost(dropped, host_ns=now)
+                self._take(data, receiver, now)
 
 
 class TcpFeed(_JsonFeed):

@@ -20,6 +20,8 @@ class Receiver:
         self.spikes: list[tuple[int, str]] = []
         self.labels: list[Any] = []
         self.syncs: list[Any] = []
+        self.losses: list[int] = []
+        self.problems: list[str] = []
         self._changed = threading.Condition()
 
     def feed(self, ticks: Any, units: Any, *, host_ns: int | None = None, sync: Any = None) -> None:
@@ -31,6 +33,16 @@ class Receiver:
     def feed_labels(self, ticks: Any, values: Any, *, host_ns: int | None = None) -> None:
         with self._changed:
             self.labels.append((np.asarray(ticks).tolist(), np.asarray(values).tolist()))
+            self._changed.notify_all()
+
+    def note_loss(self, n: int, *, host_ns: int | None = None) -> None:
+        with self._changed:
+            self.losses.append(n)
+            self._changed.notify_all()
+
+    def note_problem(self, said: str) -> None:
+        with self._changed:
+            self.problems.append(said)
             self._changed.notify_all()
 
     def wait(self, n_spikes: int = 0, n_labels: int = 0) -> None:

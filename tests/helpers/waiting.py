@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 PATIENCE_S = 60.0
 """For what comes in a moment, unless something is broken."""
@@ -14,3 +16,11 @@ def wait_until(condition: Callable[[], object], *, every_s: float = 0.01) -> Non
     until = time.monotonic() + PATIENCE_S
     while not condition() and time.monotonic() < until:
         time.sleep(every_s)
+
+
+def until(event: threading.Event, act: Any) -> None:
+    """Do it again and again until the event is set."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not event.wait(0.01):
+        assert time.monotonic() < deadline
+        act()

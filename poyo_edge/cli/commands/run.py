@@ -35,7 +35,8 @@ from poyo_edge.files.writing import require_folder
 from poyo_edge.runtime.feeds import FEEDS, SINKS
 
 _LOOK_EACH_S = 0.1
-_SENTENCES = ("last_failure", "first_problem", "first_ignored")
+_APART = ("last_failure", "first_problem", "first_ignored", "receive_buffer_bytes")
+_SENTENCES = _APART[:3]
 _UNITS = '{"ch1": "day_3/unit_001"}'
 
 
@@ -253,7 +254,7 @@ def run_text(values: Values, artifact: Path, program: str) -> str:
         "decoded": f"{loop['decoded']} windows, {loop['skipped']} skipped, "
         f"{loop['deadline_misses']} late",
         "statuses": ", ".join(f"{name} {n}" for name, n in statuses.items() if n) or "none",
-        "feed": ", ".join(f"{name} {n}" for name, n in feed.items() if n and name not in _SENTENCES)
+        "feed": ", ".join(f"{name} {n}" for name, n in feed.items() if n and name not in _APART)
         or "nothing came",
         "spikes": ", ".join(f"{name} {n}" for name, n in counters.items()) or "none",
         "clock": f"{clock['rate_ppm']:+.1f} ppm, uncertain by {clock['uncertainty_us']:.0f} µs, "
@@ -261,6 +262,8 @@ def run_text(values: Values, artifact: Path, program: str) -> str:
     }
     lines |= {said.replace("_", " "): feed[said] for said in _SENTENCES if feed[said]}
     lines["health"] = health_line(values["decoder"]["health"])
+    if feed.get("receive_buffer_bytes"):
+        lines["receive buffer"] = f"{feed['receive_buffer_bytes']} bytes granted"
     if granted:
         lines["real time"] = granted
     if loop["sink_failures"]:
