@@ -17,6 +17,7 @@ from poyo_edge.calibration.calibrator import Calibrator
 from poyo_edge.calibration.fit.fitting import FitSettings
 from poyo_edge.errors import UsageError
 from poyo_edge.runtime.decoder import Decoder
+from poyo_edge.runtime.intake import UnitTable
 
 _log = logging.getLogger(__name__)
 _PIECE_S = 1.0
@@ -75,10 +76,13 @@ class LoopCalibration:
         self._begin()
 
     def on_spikes(self, ticks: npt.NDArray[np.int64], rows: npt.NDArray[np.int32]) -> None:
-        """Keep spikes that were pushed: ticks (N,) and rows (N,)."""
+        """Keep spikes that were pushed: ticks (N,) and rows (N,).
+
+        Rows that know their session are looked up by their ids, should it have been swapped.
+        """
         if self._epoch_of() != self._epoch:
             self._begin()
-        self._spikes.append((ticks, rows))
+        self._spikes.append((ticks, self._units.as_rows(rows)))
         newest = int(ticks.max())
         self._newest = newest if self._newest is None else max(self._newest, newest)
         if not self._labels:
@@ -131,8 +135,9 @@ class LoopCalibration:
 
     def _begin(self) -> None:
         self._epoch = self._epoch_of()
+        self._units = UnitTable(self._decoder.unit_ids)
         self._calibrator = Calibrator.open(
-            self._artifact, self._decoder.unit_ids, settings=self._settings
+            self._artifact, self._units.unit_ids, settings=self._settings
         )
         self._spikes, self._labels, self._newest = [], [], None
         self._labelled_to = -np.inf

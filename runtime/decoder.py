@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import threading
 import time
@@ -18,27 +17,17 @@ from poyo_edge.artifact.signing import require_signed
 from poyo_edge.errors import UsageError
 from poyo_edge.runtime.backends.keep_warm import keep_warm
 from poyo_edge.runtime.clock_units import ClockUnits
-from poyo_edge.runtime.constants import SessionConstants
 from poyo_edge.runtime.core import Core
 from poyo_edge.runtime.failsafe import Failsafe, Status
 from poyo_edge.runtime.health import SLOW, HealthMonitor, LatencyBudget
-from poyo_edge.runtime.intake import Intake, UnitTable, as_times
+from poyo_edge.runtime.intake import Intake, SessionRows, UnitTable, are_plain_rows, as_times
 from poyo_edge.runtime.latency import LatencyHistogram
+from poyo_edge.runtime.open_session import OpenSession
 from poyo_edge.runtime.result import DecoderSettings, Result
 from poyo_edge.runtime.ring import SpikeRing, Times
 from poyo_edge.tokens import relative_times
 
 _log = logging.getLogger(__name__)
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class _OpenSession:
-    """A session ready to decode with; replaced as a whole."""
-
-    session_id: str
-    units: UnitTable
-    constants: SessionConstants
-    health: HealthMonitor
 
 
 class Decoder:
@@ -76,8 +65,9 @@ class Decoder:
         self._gap_end: Any = None
         self._lock = threading.Lock()
         self._decode_lock = threading.Lock()
+        self._opened_with = session.header
         self._session = self._prepare(session)
-        self._previous: _OpenSession | None = None
+        self._previous: OpenSession | None = None
 
     @classmethod
     def open(
@@ -132,7 +122,9 @@ class Decoder:
 
         Args:
             times: (N,) float64 seconds or integer ticks.
-            units: (N,) rows of the current session's units, or unit ids.
+            units: (N,) rows that ``rows`` gave, or unit ids. Plain integers are rows of the session
+                that the decoder was opened with; while one of other units is in use they are
+                refused as unknown units, with the flag ``stale_rows``.
 
         Raises:
             UsageError: shapes or dtypes that cannot be meant.
@@ -145,6 +137,8 @@ class Decoder:
                 raise UsageError(
                     f"push: expected as many units as times ({len(chunk)}), got {len(rows)}"
                 )
+            if not session.takes_integers and are_plain_rows(units):
+                rows = self._refused(rows, session)
             self._intake.add(chunk, rows, len(session.units))
 
     def decode(self, t: float | int) -> Result:
@@ -165,6 +159,8 @@ class Decoder:
                 times, rows = self._intake.ring.window(now - self._window, now)
                 if self._after_gap(times):
                     flags.append("gap")
+                if self._intake.lacks_refused(now):
+                    flags.append("stale_rows")
             self._look(session.health, now, rows, flags)
             budget = self.artifact.manifest.max_spikes
             if len(times) > budget:
@@ -189,10 +185,11 @@ class Decoder:
             self._statuses[status] += 1
             return result
 
-    def rows(self, unit_ids: npt.ArrayLike) -> Rows:
+    def rows(self, unit_ids: npt.ArrayLike) -> SessionRows:
         """Rows of unit ids in the current session, (N,) int32; -1 for unknown ones.
 
-        Ask again after ``swap_session``: rows belong to one session.
+        They know of which session they are: pushed after ``swap_session``, they are looked up again
+        by their ids. Integers of your own become such rows as ``rows(unit_ids)[integers]``.
         """
         return self._session.units.rows(unit_ids)
 
@@ -246,6 +243,11 @@ class Decoder:
         return self._session.units.unit_ids
 
     @property
+    def units(self) -> UnitTable:
+        """The same for looking up; another object after each swap."""
+        return self._session.units
+
+    @property
     def tick_rate_hz(self) -> float | None:
         """Ticks per second of its times; None for seconds."""
         return self._clock.rate_hz
@@ -290,28 +292,22 @@ class Decoder:
         """The histogram behind ``stats()["latency_ms"]``."""
         return self._latency
 
-    def _prepare(self, session: Session) -> _OpenSession:
-        if session.header.core_hash != self.artifact.manifest.core_hash:
-            raise UsageError(
-                f"session {session.header.session_id!r}: expected one made for core "
-                f"{self.artifact.manifest.core_hash[:12]}, got {session.header.core_hash[:12]}; "
-                f"use a session that was made for this artifact"
-            )
-        dim_out, activity = self.artifact.manifest.spec.dim_out, session.activity
-        if activity is not None and len(activity.output_low) != dim_out:
-            raise UsageError(
-                f"session {session.header.session_id!r}: output_low: expected {dim_out} outputs, "
-                f"got {len(activity.output_low)}; calibrate it again"
-            )
-        ids = session.header.unit_ids
-        return _OpenSession(
-            session_id=session.header.session_id,
-            units=UnitTable(ids),
-            constants=self._core.constants(session.unit_embedding, session.session_embedding),
-            health=HealthMonitor(ids, activity, self.window_s, self._health_settings),
+    def _prepare(self, session: Session) -> OpenSession:
+        return OpenSession.prepare(
+            self._core, session, self._opened_with.unit_ids, self._health_settings
         )
 
-    def _use(self, session: _OpenSession) -> None:
+    def _refused(self, rows: Rows, session: OpenSession) -> Rows:
+        """Integers (N,) that may be rows of another session, as unknown units (N,)."""
+        if len(rows) and not self._intake.counters.stale_rows:
+            _log.error(
+                "push: expected unit ids or what rows(unit_ids) gives, as session %r has other "
+                "units than %r, got plain integers, which are left out; push "
+                "rows(unit_ids)[integers]", session.session_id, self._opened_with.session_id,
+            )  # fmt: skip
+        return self._intake.refuse(rows)
+
+    def _use(self, session: OpenSession) -> None:
         """Exchange the session; the lock is held."""
         new_row = session.units.rows(self._session.units.unit_ids)
         self._intake.counters.session_change += self._intake.ring.remap(new_row)
@@ -365,7 +361,7 @@ class Decoder:
         return True
 
     def _value(
-        self, session: _OpenSession, now: Any, times: Times, rows: Rows, flags: list[str]
+        self, session: OpenSession, now: Any, times: Times, rows: Rows, flags: list[str]
     ) -> tuple[npt.NDArray[np.float64], Status]:
         seconds = self._clock.seconds(now)
         spike_time = relative_times(times, now - self._window, self.window_s, self._clock.rate_hz)

@@ -37,6 +37,8 @@ class Counters:
     """Pushed out of the full ring by newer spikes before its windows were over."""
     over_budget: int = 0
     """In a window, but more than ``max_spikes`` newer ones were there too (per window)."""
+    stale_rows: int = 0
+    """Integers that nothing says are rows of the session in use: ignored, as ``unknown_unit``."""
     session_change: int = 0
     """In the ring, of a unit that the session swapped in does not have: forgotten."""
     clock_resets: int = 0
@@ -71,6 +73,9 @@ class Intake:
         """From when on the stream has been heard."""
         self.newest: Any = None
         """Time of the newest spike heard."""
+        self.refused_at: Any = None
+        """End of the first window after integers were last refused as rows of another session."""
+        self._refused = False
 
     def add(self, times: Times, rows: Rows, n_units: int) -> None:
         """Apply the rules to a chunk of spikes, times (N,) and rows (N,)."""
@@ -100,7 +105,19 @@ class Intake:
         """Forget all spikes; the stream counts as heard from ``t`` on."""
         self.ring.clear()
         self.covered_since = t
-        self.newest = None
+        self.newest = self.refused_at = None
+
+    def refuse(self, rows: Rows) -> Rows:
+        """Rows (N,) that may be those of another session, as unknown units (N,)."""
+        self._refused = self._refused or len(rows) > 0
+        self.counters.stale_rows += len(rows)
+        return np.full(len(rows), -1, np.int32)
+
+    def lacks_refused(self, now: Any) -> bool:
+        """Whether rows were refused that the window ending at ``now`` may lack."""
+        if self._refused:
+            self._refused, self.refused_at = False, now
+        return self.refused_at is not None and bool(now - self.refused_at < self.window)
 
     def _in_reach(self, first: Any, last: Any) -> bool:
         """Whether an ascending chunk is finite and neither late nor future."""
@@ -169,6 +186,23 @@ def as_times(times: npt.ArrayLike, dtype: type[np.float64] | type[np.int64]) -> 
     )
 
 
+class SessionRows(np.ndarray[Any, np.dtype[np.int32]]):
+    """Rows (N,) int32 that know of whose units they are; so do what indexing and copies make of
+    them. ``np.asarray`` and ``tolist`` give plain integers."""
+
+    table: UnitTable | None = None
+
+    def __array_finalize__(self, made_from: Any) -> None:
+        self.table = getattr(made_from, "table", None)
+
+
+def are_plain_rows(units: npt.ArrayLike) -> bool:
+    """Whether units are integers that do not say of whose units they are rows."""
+    if isinstance(units, SessionRows) and units.table is not None:
+        return False
+    return np.asarray(units).dtype.kind in "iu"
+
+
 class UnitTable:
     """Unit ids of a session, for vectorised look-up."""
 
@@ -177,23 +211,35 @@ class UnitTable:
         ids = np.array(self.unit_ids, dtype=np.str_)
         order = np.argsort(ids, kind="stable")
         self._sorted, self._row = ids[order], order.astype(np.int32)
+        self._from: tuple[UnitTable, Rows | None] | None = None
 
     def __len__(self) -> int:
         return len(self.unit_ids)
 
-    def rows(self, unit_ids: npt.ArrayLike) -> Rows:
+    def rows(self, unit_ids: npt.ArrayLike) -> SessionRows:
         """Rows of the ids, (N,) int32; -1 for ids that the session does not have."""
+        return self.own(self._found(unit_ids))
+
+    def own(self, rows: Rows) -> SessionRows:
+        """Rows (N,) of this table as rows that say so."""
+        owned = rows.view(SessionRows)
+        owned.table = self
+        return owned
+
+    def _found(self, unit_ids: npt.ArrayLike) -> Rows:
         wanted = np.asarray(unit_ids, dtype=np.str_)
         at = np.minimum(self._sorted.searchsorted(wanted), len(self._sorted) - 1)
         return np.where(self._sorted[at] == wanted, self._row[at], np.int32(-1)).astype(np.int32)
 
     def as_rows(self, units: npt.ArrayLike) -> Rows:
-        """Rows (N,) int32 from rows or ids.
+        """Rows (N,) int32 from rows or ids. Rows of other units are looked up by their ids.
 
         Raises:
             UsageError: not one-dimensional, or neither integers nor strings.
         """
         array = np.asarray(units)
+        if isinstance(units, SessionRows) and units.table not in (None, self):
+            array = self._moved(array.astype(np.int32), units.table)
         if array.dtype == np.int32 and array.ndim == 1:
             return array
         if array.ndim != 1:
@@ -205,7 +251,19 @@ class UnitTable:
             fits = narrow == array
             return narrow if fits.all() else np.where(fits, narrow, np.int32(-1))
         if array.dtype.kind == "S":
-            return self.rows(np.char.decode(array, "utf-8", "replace"))
+            return self._found(np.char.decode(array, "utf-8", "replace"))
         if array.dtype.kind in "UO":
-            return self.rows(array.astype(np.str_))
+            return self._found(array.astype(np.str_))
         raise UsageError(f"units: expected integer rows or string ids, got {array.dtype}")
+
+    def _moved(self, rows: Rows, table: UnitTable) -> Rows:
+        """Rows (N,) of another table's units in this one; -1 for what is not in both."""
+        known = self._from  # replaced as a whole, as other threads look units up too
+        if known is None or known[0] is not table:
+            same = table.unit_ids == self.unit_ids
+            self._from = known = table, None if same else self._found(table.unit_ids)
+        row = known[1]
+        if row is None or not len(row):
+            return rows
+        inside = (rows >= 0) & (rows < len(row))
+        return np.where(inside, row[np.where(inside, rows, 0)], np.int32(-1)).astype(np.int32)

@@ -39,7 +39,7 @@ class Result:
     status: Status
     flags: tuple[str, ...]
     """Why the status is what it is: warmup, silent, gap, over_budget, overflow, clock_reset,
-    backend, fallback, drift, coverage, output_range, slow; from a loop also
+    backend, fallback, drift, coverage, output_range, slow, stale_rows; from a loop also
     clock_rate, loss, skipped."""
     t: float | int
     """End of the window, in the unit that ``decode`` was called with."""

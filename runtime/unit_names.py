@@ -9,9 +9,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from poyo_edge.arrays import Rows
 from poyo_edge.errors import UsageError
-from poyo_edge.runtime.intake import UnitTable
+from poyo_edge.runtime.intake import SessionRows, UnitTable
 
 _log = logging.getLogger(__name__)
 
@@ -19,17 +18,24 @@ _log = logging.getLogger(__name__)
 class UnitNames:
     """Looks units up by id, by what follows its last "/" where that is one unit's, or by alias.
 
-    A session names units like ``day_3/ch12``; the rig says ``ch12``.
+    A session names units like ``day_3/ch12``; the rig says ``ch12``. Rows are those of the units
+    given here, and say so: for another session, ``of`` gives its names.
     """
 
-    def __init__(self, unit_ids: Sequence[str], aliases: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        unit_ids: Sequence[str],
+        aliases: Mapping[str, str] | None = None,
+        *,
+        all_known: bool = True,
+    ) -> None:
         self.unknown = ""
         """The first name that no unit of the session has, in a sentence; "" while there is none."""
         self._like = unit_ids[0] if unit_ids else ""
-        aliases = aliases or {}
+        self._aliases = dict(aliases or {})
         row = {unit: i for i, unit in enumerate(unit_ids)}
-        unknown = [unit for unit in aliases.values() if unit not in row]
-        if unknown:
+        unknown = [unit for unit in self._aliases.values() if unit not in row]
+        if unknown and all_known:
             raise UsageError(
                 f"units: expected unit ids of the session, like {unit_ids[0]!r}, got {unknown[0]!r}"
             )
@@ -37,7 +43,7 @@ class UnitNames:
         short = [unit.rpartition("/")[2] for unit in unit_ids]
         count = Counter(short)
         others = {name: i for i, name in enumerate(short) if name and count[name] == 1}
-        others |= {name: row[unit] for name, unit in aliases.items()}
+        others |= {name: row.get(unit, -1) for name, unit in self._aliases.items()}
         self._short = UnitTable(list(others) or ["\0"])
         self._row = np.array([*others.values()] or [-1], np.int32)
 
@@ -46,7 +52,16 @@ class UnitNames:
         """What a feed may call the units."""
         return frozenset((*self._full.unit_ids, *self._short.unit_ids)) - {"\0"}
 
-    def rows(self, names: npt.ArrayLike) -> Rows:
+    def of(self, unit_ids: Sequence[str]) -> UnitNames:
+        """The same names for another session; an alias of a unit that it lacks is unknown."""
+        return UnitNames(unit_ids, self._aliases, all_known=False)
+
+    @property
+    def table(self) -> UnitTable:
+        """The units that rows are of."""
+        return self._full
+
+    def rows(self, names: npt.ArrayLike) -> SessionRows:
         """(N,) int32 rows of names (N,); -1 for unknown ones."""
         rows = self._full.as_rows(names)
         unknown = rows < 0
@@ -56,7 +71,7 @@ class UnitNames:
             rows = np.where(unknown, found, rows).astype(np.int32)
             if not self.unknown and (rows < 0).any():
                 self._note(np.asarray(names)[rows < 0][0])
-        return rows
+        return self._full.own(rows)
 
     def _note(self, name: object) -> None:
         said = name.decode(errors="replace") if isinstance(name, bytes) else str(name)

@@ -127,18 +127,19 @@ class BinDecoder:
     def _push(self, i: int, counts: npt.NDArray[Any]) -> None:
         ticks, channels = spread_counts(counts, self._tick, self._bin)
         decoder = self._decoders[i]
-        if len(counts) == len(decoder.unit_ids):
-            rows = channels.astype(np.int32)
-        else:
-            rows = self._channel_rows(i, len(counts))[channels]
-        decoder.push(ticks, rows)
+        decoder.push(ticks, self._channel_rows(i, len(counts))[channels])
 
     def _channel_rows(self, i: int, n_channels: int) -> Rows:
-        """(C,) rows of ``ch0`` …; -1 where the session has no such unit."""
+        """(C,) rows of all units, or of ``ch0`` …; -1 where the session has no such unit."""
         rows = self._rows.get((i, n_channels))
         if rows is None:
             units = self._decoders[i].unit_ids
-            rows = UnitNames(units).rows([f"ch{c}" for c in range(n_channels)])
+            as_many = n_channels == len(units)
+            rows = (
+                self._decoders[i].rows(units)
+                if as_many
+                else UnitNames(units).rows([f"ch{c}" for c in range(n_channels)])
+            )
             if not (rows >= 0).any():
                 raise UsageError(
                     f"predict: expected counts of {len(units)} channels, one for each unit of "

@@ -19,7 +19,7 @@ class Packet:
     ticks: npt.NDArray[Any]
     """(N,) integers of the device's counter."""
     units: npt.NDArray[Any]
-    """(N,) unit ids or rows of the session that the loop began with."""
+    """(N,) unit ids, or rows: those that say so, or of the session that the loop began with."""
     host_ns: int
     """``time.monotonic_ns`` at arrival."""
     sync: Any = None

@@ -22,6 +22,7 @@ from poyo_edge.journal import JournalWriter
 from poyo_edge.runtime.decoder import Decoder
 from poyo_edge.runtime.failsafe import Status
 from poyo_edge.runtime.feeds.values import LoopResult, Packet
+from poyo_edge.runtime.intake import SessionRows, are_plain_rows
 from poyo_edge.runtime.latency import LatencyHistogram
 from poyo_edge.runtime.result import Result
 from poyo_edge.runtime.rig.device_clock import DeviceClock
@@ -57,9 +58,11 @@ class DecodeLoop:
         settings: when to decode.
         realtime_settings: what to ask of the operating system.
         journal: where everything is recorded, in its order.
-        on_spikes: called in the loop's thread with ticks (N,) and rows (N,) that were pushed.
+        on_spikes: called in the loop's thread with ticks (N,) and rows (N,) that were pushed; rows
+            are of the session in use and say so.
         on_labels: called in the loop's thread with ticks (N,) and values (N, D) of behaviour.
-        unit_names: what the feed calls units; None knows them by their ids.
+        unit_names: what the feed calls units of the session that the loop begins with; None knows
+            them by their ids. After a swap the names are looked up in the session in use.
         host: the host's clock.
     """
 
@@ -91,6 +94,7 @@ class DecodeLoop:
         self.last: LoopResult | None = None
         self.error: BaseException | None = None
         self._names = unit_names or UnitNames(decoder.unit_ids)
+        self._began_with, self._in_use = self._names.table, decoder.units
         self._sinks = list(sinks)
         self._realtime = realtime_settings or RealtimeSettings()
         self._on_spikes, self._on_labels = on_spikes, on_labels
@@ -117,13 +121,16 @@ class DecodeLoop:
 
         Args:
             ticks: (N,) integers of the device's counter.
-            units: (N,) unit ids or rows.
+            units: (N,) unit ids, or rows: those of ``Decoder.rows``, or plain integers, which are
+                rows of the session that the loop began with.
             host_ns: when it arrived; None is now.
             sync: passed through to the next value.
         """
         at = self._host.now_ns() if host_ns is None else host_ns
         try:
-            packet = Packet(ticks=np.asarray(ticks), units=np.asarray(units), host_ns=at, sync=sync)
+            packet = Packet(
+                ticks=np.asarray(ticks), units=np.asanyarray(units), host_ns=at, sync=sync
+            )
         except ValueError:  # lists of lists of different lengths
             self.counters.bad_packets += 1
             return
@@ -271,18 +278,30 @@ class DecodeLoop:
         if self.clock.epoch != self._epoch and self._next is not None:
             self._begin_epoch(self.clock.device_now(packet.host_ns))
         try:
-            units = packet.units
-            rows = units if units.dtype.kind in "iu" else self._names.rows(units)
+            rows = self._rows(packet.units)
             self.decoder.push(ticks, rows)
         except UsageError:
             self.counters.bad_packets += 1
             return
-        rows = rows.astype(np.int32)
         self._losses.unknown(self._names.unknown)
-        if self.journal is not None:
-            self.journal.spikes(packet.host_ns, self.clock.epoch, ticks, rows)
+        if self.journal is not None:  # whose units are those that its header names
+            known = self._began_with.as_rows(rows)
+            self.journal.spikes(packet.host_ns, self.clock.epoch, ticks, known)
         if self._on_spikes is not None:
             self._on_spikes(ticks, rows)
+
+    def _rows(self, units: npt.NDArray[Any]) -> SessionRows:
+        """Rows (N,) of the session in use; it may have been swapped since the last packet."""
+        in_use = self.decoder.units
+        if in_use is not self._in_use:
+            self._in_use, self._names = in_use, self._names.of(in_use.unit_ids)
+            if self.journal is not None:
+                self.journal.event(session=self.decoder.session_id)
+        if units.dtype.kind not in "iu":
+            return self._names.rows(units)
+        if are_plain_rows(units):
+            units = self._began_with.own(self._began_with.as_rows(units))
+        return in_use.own(in_use.as_rows(units))
 
     def _take_labels(self, packet: Packet, values: npt.NDArray[np.float64]) -> None:
         if values.shape != (len(packet.ticks), self._dim_out) or not len(values):

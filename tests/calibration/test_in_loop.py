@@ -66,6 +66,23 @@ def test_a_good_fit_is_swapped_in_and_saved(tmp_path: Path) -> None:
     calibration.stop()
 
 
+def test_spikes_after_a_swap_are_kept_for_the_units_that_the_fit_began_with() -> None:
+    taught = lesson()
+    decoder = decoder_of(taught)
+    calibration = LoopCalibration(TINY, decoder, after_s=5.0, settings=QUICK)
+    ids = decoder.unit_ids
+    before = decoder.rows(ids)
+    order = [*range(len(ids) - 1, -1, -1)]
+    header = dataclasses.replace(
+        taught.truth.header, session_id="back", unit_ids=tuple(ids[row] for row in order)
+    )
+    decoder.swap_session(dataclasses.replace(taught.truth, header=header))
+    for i, rows in enumerate((before, decoder.rows(ids), np.arange(len(ids), dtype=np.int32))):
+        calibration.on_spikes(np.arange(len(ids)) + i * RATE, rows)
+    assert decoder.rows(ids).tolist() == order
+    assert [rows.tolist() for _, rows in calibration._spikes] == [[*range(len(ids))]] * 3
+
+
 def test_a_bad_fit_leaves_the_session_in_use() -> None:
     taught = lesson()
     decoder = decoder_of(taught)

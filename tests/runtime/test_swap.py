@@ -14,6 +14,7 @@ import pytest
 from poyo_edge.artifact import Session
 from poyo_edge.errors import SessionError, UsageError
 from poyo_edge.runtime import Decoder, Status
+from poyo_edge.runtime.intake import SessionRows
 
 if TYPE_CHECKING:
     from conftest import Rig
@@ -52,7 +53,7 @@ def test_spikes_after_a_swap_are_those_of_the_new_session(rig: Rig) -> None:
     decoder = rig.decoder()
     decoder.push(times[first], rows[first])
     decoder.swap_session(rig.b)
-    decoder.push(times[second], rows[second])
+    decoder.push(times[second], decoder.rows(decoder.unit_ids)[rows[second]])
     result = decoder.decode(2.0)
     assert result.n_spikes == second.sum()
     assert np.array_equal(result.value, rig.batch(times, rows, 2.0, rig.b))
@@ -66,6 +67,80 @@ def test_rows_follow_the_session_in_use(rig: Rig) -> None:
     decoder.swap_session(rig.b)
     assert decoder.rows(ids).tolist() == [0, -1, 6]
     assert decoder.unit_ids == rig.b.header.unit_ids
+
+
+def reordered(session: Session, order: list[int]) -> Session:
+    """The same units in another order."""
+    ids = tuple(session.header.unit_ids[row] for row in order)
+    return dataclasses.replace(
+        session,
+        header=dataclasses.replace(session.header, session_id="reordered", unit_ids=ids),
+        unit_embedding=session.unit_embedding[order],
+    )
+
+
+def test_rows_of_before_a_swap_are_looked_up_again(rig: Rig) -> None:
+    times, rows = rig.stream(300, T)
+    other = reordered(rig.a, [*range(11, -1, -1)])
+    decoder = rig.decoder()
+    early = decoder.rows(decoder.unit_ids)[rows]
+    decoder.push([-0.5], [1])
+    decoder.swap_session(other)
+    decoder.push(times[:150], early[:150])
+    decoder.push(times[150:], decoder.rows(rig.a.header.unit_ids)[rows[150:]])
+    result = decoder.decode(T)
+    assert result.status is Status.VALID
+    assert np.array_equal(result.value, rig.batch(times, 11 - rows, T, other))
+    decoder.swap_session(rig.b)
+    decoder.push([T + 0.25] * 300, early)
+    kept = np.unique(shared_rows(rig)[rows])
+    assert decoder.decode(2.25).n_spikes == (kept >= 0).sum()
+
+
+def test_integers_after_a_swap_to_other_units_are_refused_and_flagged(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    times, rows = rig.stream(1200, 4.0)
+    other = reordered(rig.a, [*range(11, -1, -1)])
+    decoder = rig.decoder()
+    decoder.push([-0.5], [1])
+    rig.run(decoder, times, rows, [1.0])
+    decoder.swap_session(other)
+    decoder.push(times[:0], rows[:0])
+    assert decoder.decode(1.0).status is Status.VALID, "those of before the swap are whole"
+    decoder.push([1.0, 1.25], rows[:2].tolist())
+    result = decoder.decode(1.5)
+    assert (result.status, result.flags) == (Status.DEGRADED, ("stale_rows",))
+    counters = decoder.stats()["counters"]
+    assert counters["stale_rows"] == counters["unknown_unit"] == 2
+    assert len([one for one in caplog.messages if "rows(unit_ids)[integers]" in one]) == 1
+    decoder.revert()
+    again = [(times >= a) & (times < b) for a, b in ((1.5, 2.25), (2.25, 2.75))]
+    for part, end in zip(again, (2.25, 2.75), strict=True):
+        decoder.push(times[part], rows[part])
+        flags = decoder.decode(end).flags
+        assert ("stale_rows" in flags) == (end == 2.25)
+
+
+def test_integers_are_taken_by_a_session_of_the_same_units(rig: Rig) -> None:
+    times, rows = rig.stream(300, T)
+    decoder = rig.decoder()
+    decoder.swap_session(dataclasses.replace(rig.a, session_embedding=-rig.a.session_embedding))
+    decoder.push([-0.5], [1])
+    decoder.push(times, rows.tolist())
+    assert decoder.decode(T).status is Status.VALID
+
+
+def test_rows_know_their_units_through_what_numpy_does_to_them(rig: Rig) -> None:
+    decoder = rig.decoder()
+    rows = decoder.rows(decoder.unit_ids)
+    for one in (rows[2:5], rows[rows > 3], rows.copy(), rows.astype(np.int64), np.sort(rows)):
+        assert isinstance(one, SessionRows)
+        assert one.table is decoder.units
+    decoder.swap_session(reordered(rig.a, [*range(11, -1, -1)]))
+    strange = rows[:3].copy()
+    strange[:] = -1, 12, 0
+    assert decoder.units.as_rows(strange).tolist() == [-1, -1, 11]
 
 
 def unusable_sessions(rig: Rig) -> dict[str, tuple[Session, str, str]]:

@@ -1,0 +1,69 @@
+"""A decode loop on a clock that only the test moves."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from poyo_edge.runtime.feeds.values import LoopResult
+from poyo_edge.runtime.rig.device_clock import DeviceClock
+from poyo_edge.runtime.rig.loop import DecodeLoop
+from poyo_edge.runtime.rig.settings import LoopSettings
+
+if TYPE_CHECKING:
+    from conftest import Rig
+
+S = 1_000_000_000
+
+
+class TestClock:
+    """A host's clock that moves when told."""
+
+    __test__ = False
+
+    def __init__(self) -> None:
+        self.ns = 100 * S
+
+    def now_ns(self) -> int:
+        return self.ns
+
+    def wait_until(self, ns: int, stop: threading.Event) -> None:
+        self.ns = max(self.ns, ns)
+
+
+class Bench:
+    """A loop at 64 Hz whose device sends one packet each 1/64 s, on the rig's grid of ticks."""
+
+    def __init__(self, rig: Rig, **arguments: Any) -> None:
+        self.rig, self.host, self.out = rig, TestClock(), list[LoopResult]()
+        self.rate = rig.grid_hz
+        self.clock = DeviceClock(self.rate)
+        arguments.setdefault("settings", LoopSettings(rate_hz=64))
+        self.loop = DecodeLoop(
+            rig.decoder(tick_rate_hz=self.rate),
+            self.clock,
+            [self.out.append, *arguments.pop("sinks", ())],
+            host=self.host,
+            **arguments,
+        )
+
+    def run(self, times: Any, rows: Any, ends: range, *, shift: int = 0) -> None:
+        """Packets that end at each of ``ends`` (in 1/64 s); the loop steps after each."""
+        for end in ends:
+            inside = (times >= (end - 1) / 64) & (times < end / 64)
+            ticks = (times[inside] * self.rate).astype(np.int64) + shift
+            self.host.ns = 100 * S + end * S // 64
+            self.loop.feed(ticks, rows[inside])
+            self.loop.step()
+
+
+def stream(rig: Rig, seconds: float, seed: int = 0) -> tuple[Any, Any]:
+    """Spikes with one at the very end of each 1/64 s, so that the clock is known exactly."""
+    times, rows = rig.stream(int(400 * seconds), seconds, seed)
+    last = (np.arange(1, int(64 * seconds) + 1) * 64 - 1) / rig.grid_hz
+    times = np.concatenate([times, np.setdiff1d(last, times)])
+    rows = np.concatenate([rows, np.zeros(len(times) - len(rows), np.int32)])
+    order = np.argsort(times, kind="stable")
+    return times[order], rows[order]
