@@ -130,8 +130,8 @@ def judged(core: Core, session: Session, recording: Recording, options: Any) -> 
     flagged: list[bool] = []
     decode = decoder.decode
 
-    def noted(t: float) -> Any:
-        result = decode(t)
+    def noted(t: float, *, stream_lost: bool = False) -> Any:
+        result = decode(t, stream_lost=stream_lost)
         flagged.append(any(flag in HEALTH_FLAGS for flag in result.flags))
         return result
 

@@ -18,7 +18,7 @@ from poyo_edge.errors import UsageError
 from poyo_edge.runtime.backends.keep_warm import keep_warm
 from poyo_edge.runtime.clock_units import ClockUnits
 from poyo_edge.runtime.core import Core
-from poyo_edge.runtime.failsafe import Failsafe, Status
+from poyo_edge.runtime.failsafe import STREAM_LOST, Failsafe, Status
 from poyo_edge.runtime.health import SLOW, HealthMonitor, LatencyBudget
 from poyo_edge.runtime.intake import Intake, SessionRows, UnitTable, are_plain_rows, as_times
 from poyo_edge.runtime.latency import LatencyHistogram
@@ -57,12 +57,11 @@ class Decoder:
         self._scale, self._offset = manifest.output.arrays(manifest.spec.dim_out)
         self._query = np.array([self.window_s], np.float32)
         self._failsafe = Failsafe(manifest.spec.dim_out, settings.failsafe)
-        self._health_settings = settings.health
+        self._settings = settings
         self._budget = LatencyBudget(settings.health.latency_budget_ms)
         self._latency = LatencyHistogram()
         self._statuses = dict.fromkeys(Status, 0)
         self._backend_failing = False
-        self._gap_end: Any = None
         self._lock = threading.Lock()
         self._decode_lock = threading.Lock()
         self._opened_with = session.header
@@ -141,11 +140,12 @@ class Decoder:
                 rows = self._refused(rows, session)
             self._intake.add(chunk, rows, len(session.units))
 
-    def decode(self, t: float | int) -> Result:
+    def decode(self, t: float | int, *, stream_lost: bool = False) -> Result:
         """Decode the window ``[t - T, t)``; never raises for what the stream or backend did.
 
         Args:
             t: end of the window in the clock of the spikes; it should never go back.
+            stream_lost: the source is known to have ended, so nothing is decoded any more.
 
         Raises:
             UsageError: ``t`` is not finite, or of the wrong kind for this decoder's clock.
@@ -157,10 +157,12 @@ class Decoder:
                 session = self._session
                 flags = self._advance(now)
                 times, rows = self._intake.ring.window(now - self._window, now)
-                if self._after_gap(times):
+                if self._intake.after_gap(times):
                     flags.append("gap")
+                last = times[-1] if len(times) else self._intake.silent_since
                 if self._intake.lacks_refused(now):
                     flags.append("stale_rows")
+            session.silence.look(now, last, len(times), flags, lost=stream_lost)
             self._look(session.health, now, rows, flags)
             budget = self.artifact.manifest.max_spikes
             if len(times) > budget:
@@ -231,6 +233,7 @@ class Decoder:
             self._intake.decoded_until = None
             self._failsafe.forget()
             self._session.health.restart()
+            self._session.silence.restart()
 
     @property
     def session_id(self) -> str:
@@ -294,7 +297,7 @@ class Decoder:
 
     def _prepare(self, session: Session) -> OpenSession:
         return OpenSession.prepare(
-            self._core, session, self._opened_with.unit_ids, self._health_settings
+            self._core, session, self._opened_with.unit_ids, self._settings, self._clock
         )
 
     def _refused(self, rows: Rows, session: OpenSession) -> Rows:
@@ -312,6 +315,7 @@ class Decoder:
         new_row = session.units.rows(self._session.units.unit_ids)
         self._intake.counters.session_change += self._intake.ring.remap(new_row)
         session.health.restart()
+        session.silence.restart()
         self._session = session
 
     def _look(self, health: HealthMonitor, now: Any, rows: Rows, flags: list[str]) -> None:
@@ -351,19 +355,12 @@ class Decoder:
         heard_until = last if newest is None else max(last, newest)
         return bool(now < last or now - heard_until > self._window)
 
-    def _after_gap(self, times: Times) -> bool:
-        """Whether the first spike of a window ended a silence longer than a window."""
-        before = self._intake.ring.forgotten_until
-        if not len(times) or before is None or times[0] - before <= self._window:
-            return False
-        self._intake.counters.gaps += bool(times[0] != self._gap_end)
-        self._gap_end = times[0]
-        return True
-
     def _value(
         self, session: OpenSession, now: Any, times: Times, rows: Rows, flags: list[str]
     ) -> tuple[npt.NDArray[np.float64], Status]:
         seconds = self._clock.seconds(now)
+        if STREAM_LOST in flags:
+            return self._failsafe.instead(seconds)
         spike_time = relative_times(times, now - self._window, self.window_s, self._clock.rate_hz)
         try:
             prediction = self._core.predict(session.constants, spike_time, rows, self._query)[0]

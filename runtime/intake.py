@@ -76,6 +76,7 @@ class Intake:
         self.refused_at: Any = None
         """End of the first window after integers were last refused as rows of another session."""
         self._refused = False
+        self._gap_end: Any = None
 
     def add(self, times: Times, rows: Rows, n_units: int) -> None:
         """Apply the rules to a chunk of spikes, times (N,) and rows (N,)."""
@@ -106,6 +107,21 @@ class Intake:
         self.ring.clear()
         self.covered_since = t
         self.newest = self.refused_at = None
+
+    @property
+    def silent_since(self) -> Any:
+        """Time of the newest spike that windows have left behind; without any, of the start."""
+        left = self.ring.forgotten_until
+        return self.covered_since if left is None else left
+
+    def after_gap(self, times: Times) -> bool:
+        """Whether the first spike of a window, (N,) times, ended a silence longer than a window."""
+        before = self.ring.forgotten_until
+        if not len(times) or before is None or times[0] - before <= self.window:
+            return False
+        self.counters.gaps += bool(times[0] != self._gap_end)
+        self._gap_end = times[0]
+        return True
 
     def refuse(self, rows: Rows) -> Rows:
         """Rows (N,) that may be those of another session, as unknown units (N,)."""

@@ -6,10 +6,13 @@ import dataclasses
 
 from poyo_edge.artifact import Session
 from poyo_edge.errors import UsageError
+from poyo_edge.runtime.clock_units import ClockUnits
 from poyo_edge.runtime.constants import SessionConstants
 from poyo_edge.runtime.core import Core
-from poyo_edge.runtime.health import HealthMonitor, HealthSettings
+from poyo_edge.runtime.failsafe import SilenceWatch
+from poyo_edge.runtime.health import HealthMonitor
 from poyo_edge.runtime.intake import UnitTable
+from poyo_edge.runtime.result import DecoderSettings
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,12 +23,18 @@ class OpenSession:
     units: UnitTable
     constants: SessionConstants
     health: HealthMonitor
+    silence: SilenceWatch
     takes_integers: bool
     """Its units are those of the session that the decoder was opened with."""
 
     @classmethod
     def prepare(
-        cls, core: Core, session: Session, opened_with: tuple[str, ...], health: HealthSettings
+        cls,
+        core: Core,
+        session: Session,
+        opened_with: tuple[str, ...],
+        settings: DecoderSettings,
+        clock: ClockUnits,
     ) -> OpenSession:
         """A session for this core.
 
@@ -33,7 +42,8 @@ class OpenSession:
             core: what decodes.
             session: what to decode with.
             opened_with: unit ids that plain integers are rows of.
-            health: from when on a stream is no longer what it was.
+            settings: from when on a stream is lost, or no longer what it was.
+            clock: of the spikes.
 
         Raises:
             UsageError: it was made for another core, or for other outputs.
@@ -51,11 +61,17 @@ class OpenSession:
                 f"session {session.header.session_id!r}: output_low: expected {dim_out} outputs, "
                 f"got {len(activity.output_low)}; calibrate it again"
             )
-        ids = session.header.unit_ids
+        ids, window_s = session.header.unit_ids, manifest.spec.window_seconds
         return cls(
             session_id=session.header.session_id,
             units=UnitTable(ids),
             constants=core.constants(session.unit_embedding, session.session_embedding),
-            health=HealthMonitor(ids, activity, manifest.spec.window_seconds, health),
+            health=HealthMonitor(ids, activity, window_s, settings.health),
+            silence=SilenceWatch(
+                None if activity is None else float(activity.rate_hz.sum()),
+                settings.failsafe,
+                clock.span(window_s),
+                clock.seconds(1),
+            ),
             takes_integers=ids == opened_with,
         )

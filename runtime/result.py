@@ -38,9 +38,9 @@ class Result:
     """(dim_out,) in behaviour units; always finite."""
     status: Status
     flags: tuple[str, ...]
-    """Why the status is what it is: warmup, silent, gap, over_budget, overflow, clock_reset,
-    backend, fallback, drift, coverage, output_range, slow, stale_rows; from a loop also
-    clock_rate, loss, skipped."""
+    """Why the status is what it is: warmup, silent, stream_lost, gap, over_budget, overflow,
+    clock_reset, backend, fallback, drift, coverage, output_range, slow, stale_rows; from a loop
+    also clock_rate, loss, skipped."""
     t: float | int
     """End of the window, in the unit that ``decode`` was called with."""
     n_spikes: int

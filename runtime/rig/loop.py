@@ -43,6 +43,10 @@ _LABELS_BACK_S = 600.0
 _SECOND = 1_000_000_000
 WRONG_RATE = "clock_rate"
 """Flag: the device's counter does not run at its stated rate."""
+_MISSED_PACKETS = 30
+"""A feed that owes so many packets, and has stalled, is lost."""
+_ENDED_PERIODS = 2
+"""What a feed brought last is decoded for so long."""
 _MOST_TICKS = 1 << 61
 """Half of what a decoder takes: 73 years of nanoseconds, and the clock can go on for as long."""
 
@@ -63,6 +67,7 @@ class DecodeLoop:
         on_labels: called in the loop's thread with ticks (N,) and values (N, D) of behaviour.
         unit_names: what the feed calls units of the session that the loop begins with; None knows
             them by their ids. After a swap the names are looked up in the session in use.
+        source_ended: whether the feed has ended; once what it brought is used, its stream is lost.
         host: the host's clock.
     """
 
@@ -78,6 +83,7 @@ class DecodeLoop:
         on_spikes: Callable[[npt.NDArray[np.int64], npt.NDArray[np.int32]], None] | None = None,
         on_labels: Callable[[npt.NDArray[np.int64], npt.NDArray[np.float64]], None] | None = None,
         unit_names: UnitNames | None = None,
+        source_ended: Callable[[], bool] = lambda: False,
         host: HostClock | None = None,
     ) -> None:
         if decoder.tick_rate_hz is None:
@@ -98,6 +104,7 @@ class DecodeLoop:
         self._sinks = list(sinks)
         self._realtime = realtime_settings or RealtimeSettings()
         self._on_spikes, self._on_labels = on_spikes, on_labels
+        self._source_ended = source_ended
         self._host = host or MonotonicClock()
         self._period = clock.rate_hz / self.settings.rate_hz
         self._waiting: deque[Packet] = deque(maxlen=self.settings.most_packets)
@@ -105,6 +112,8 @@ class DecodeLoop:
         self._epoch = 0
         self._sync: Any = None
         self._newest_in = self._answered = 0
+        self._first_in: int | None = None
+        self._n_in = 0
         self._stalled = False
         self._latency, self._lag = LatencyHistogram(), LatencyHistogram()
         self._heartbeat = 0
@@ -268,6 +277,9 @@ class DecodeLoop:
 
     def _take_spikes(self, packet: Packet) -> None:
         self._newest_in = packet.host_ns
+        self._n_in += 1
+        if self._first_in is None:
+            self._first_in = packet.host_ns
         if packet.sync is not None:
             self._sync = packet.sync
         if not packet.ticks.size:
@@ -336,7 +348,10 @@ class DecodeLoop:
     def _decode(self, number: int, period_ns: int) -> None:
         end = self._edge(number)
         due_ns = self.clock.to_monotonic_ns(end) + int(self.settings.settle_ms * 1e6)
-        result = self._marked(self.decoder.decode(end))
+        lost = self._stream_lost(self._host.now_ns(), period_ns)
+        result = self._marked(
+            self.decoder.decode(end, stream_lost=True) if lost else self.decoder.decode(end)
+        )
         ready = self._host.now_ns()
         self.counters.decoded += 1
         self.counters.deadline_misses += ready > due_ns + period_ns
@@ -365,6 +380,17 @@ class DecodeLoop:
                     )  # fmt: skip
         if self.journal is not None:
             self.journal.decoded(end, ready, result.status.value, result.n_spikes, result.value)
+
+    def _stream_lost(self, now: int, period_ns: int) -> bool:
+        """Whether the feed has ended, or brought nothing for longer than its packets allow."""
+        silent = now - self._newest_in
+        if self._source_ended() and silent > _ENDED_PERIODS * period_ns and not self._waiting:
+            return True
+        if not self._stalled or self._first_in is None:
+            return False
+        if self._n_in < _MISSED_PACKETS:  # too few to say how often they come
+            return silent > _MISSED_PACKETS * self.settings.stall_s * _SECOND
+        return silent * (self._n_in - 1) > _MISSED_PACKETS * (self._newest_in - self._first_in)
 
     def _marked(self, result: Result) -> Result:
         """The result, not VALID where it lacks data or the clock contradicts its stated rate."""

@@ -129,6 +129,7 @@ class Rig:
             on_spikes=on_spikes,
             on_labels=on_labels,
             unit_names=names,
+            source_ended=feed.finished.is_set,
         )
         return cls(decoder, feed, sinks, loop)
 

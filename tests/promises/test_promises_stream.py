@@ -220,8 +220,9 @@ def test_R08_silence_and_dead_units_are_decoded_flagged_and_overcome(rig: Rig) -
         assert np.isfinite(lossy[1].value).all()
         assert lossy[1].n_spikes == int((~dead & (times >= 2.5) & (times < 3.5)).sum())
         silent = n_dead == 12
-        assert lossy[1].flags == (("silent",) if silent else ())
-        assert lossy[1].status is (Status.DEGRADED if silent else Status.VALID)
+        assert lossy[1].flags == (("stream_lost", "silent") if silent else ())
+        assert lossy[1].status is (Status.INVALID if silent else Status.VALID)
+        assert not silent or (lossy[1].value == 0).all()
         assert np.array_equal(lossy[2].value, whole[2].value)
         assert lossy[2].status is Status.VALID
 

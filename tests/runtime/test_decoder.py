@@ -161,6 +161,7 @@ def test_stats_are_json_with_these_keys(rig: Rig) -> None:
         "received",
         "accepted",
         "unknown_unit",
+        "stale_rows",
         "late",
         "delayed",
         "future",

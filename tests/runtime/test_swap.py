@@ -108,6 +108,8 @@ def test_integers_after_a_swap_to_other_units_are_refused_and_flagged(
     decoder.swap_session(other)
     decoder.push(times[:0], rows[:0])
     assert decoder.decode(1.0).status is Status.VALID, "those of before the swap are whole"
+    known = decoder.rows(rig.a.header.unit_ids)
+    rig.run(decoder, times[times >= 1.0], known[rows[times >= 1.0]], [1.5])
     decoder.push([1.0, 1.25], rows[:2].tolist())
     result = decoder.decode(1.5)
     assert (result.status, result.flags) == (Status.DEGRADED, ("stale_rows",))
