@@ -40,7 +40,7 @@ class Result:
     flags: tuple[str, ...]
     """Why the status is what it is: warmup, silent, stream_lost, gap, over_budget, overflow,
     clock_reset, backend, fallback, drift, coverage, output_range, slow, stale_rows; from a loop
-    also clock_rate, loss, skipped."""
+    also clock_rate, loss, skipped, flood."""
     t: float | int
     """End of the window, in the unit that ``decode`` was called with."""
     n_spikes: int

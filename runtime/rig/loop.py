@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -27,6 +26,7 @@ from poyo_edge.runtime.latency import LatencyHistogram
 from poyo_edge.runtime.result import Result
 from poyo_edge.runtime.rig.device_clock import DeviceClock
 from poyo_edge.runtime.rig.losses import Losses
+from poyo_edge.runtime.rig.packets import PacketQueue
 from poyo_edge.runtime.rig.realtime import RealtimeSettings, realtime
 from poyo_edge.runtime.rig.settings import (
     HostClock,
@@ -34,6 +34,7 @@ from poyo_edge.runtime.rig.settings import (
     LoopSettings,
     MonotonicClock,
 )
+from poyo_edge.runtime.rig.source_watch import SourceWatch
 from poyo_edge.runtime.unit_names import UnitNames
 from poyo_edge.runtime.worker import Worker
 
@@ -41,12 +42,10 @@ _log = logging.getLogger(__name__)
 _LABELS_BACK_S = 600.0
 """Labels may come when a trial or a block is over."""
 _SECOND = 1_000_000_000
+FLOOD = "flood"
+"""Flag: more packets came than the loop could take, and some were dropped or still wait."""
 WRONG_RATE = "clock_rate"
 """Flag: the device's counter does not run at its stated rate."""
-_MISSED_PACKETS = 30
-"""A feed that owes so many packets, and has stalled, is lost."""
-_ENDED_PERIODS = 2
-"""What a feed brought last is decoded for so long."""
 _MOST_TICKS = 1 << 61
 """Half of what a decoder takes: 73 years of nanoseconds, and the clock can go on for as long."""
 
@@ -104,17 +103,16 @@ class DecodeLoop:
         self._sinks = list(sinks)
         self._realtime = realtime_settings or RealtimeSettings()
         self._on_spikes, self._on_labels = on_spikes, on_labels
-        self._source_ended = source_ended
+        self._source = SourceWatch(self.settings, self.counters, source_ended)
         self._host = host or MonotonicClock()
         self._period = clock.rate_hz / self.settings.rate_hz
-        self._waiting: deque[Packet] = deque(maxlen=self.settings.most_packets)
+        self._period_ns = int(_SECOND / self.settings.rate_hz)
+        self._waiting = PacketQueue(self.settings.most_packets, self._period_ns, self.counters)
+        self._window_ns = decoder.window_s * decoder.tick_rate_hz / clock.rate_hz * _SECOND
         self._next: int | None = None
         self._epoch = 0
         self._sync: Any = None
-        self._newest_in = self._answered = 0
-        self._first_in: int | None = None
-        self._n_in = 0
-        self._stalled = False
+        self._answered = 0
         self._latency, self._lag = LatencyHistogram(), LatencyHistogram()
         self._heartbeat = 0
         self._worker = Worker(self._guarded, "loop")
@@ -143,7 +141,7 @@ class DecodeLoop:
         except ValueError:  # lists of lists of different lengths
             self.counters.bad_packets += 1
             return
-        self._enqueue(packet)
+        self._waiting.put(packet)
 
     def feed_labels(
         self, ticks: npt.ArrayLike, values: npt.ArrayLike, *, host_ns: int | None = None
@@ -161,16 +159,16 @@ class DecodeLoop:
         except (ValueError, TypeError):
             self.counters.bad_packets += 1
             return
-        self._enqueue(packet)
+        self._waiting.put(packet)
 
     def note_loss(self, n: int, *, host_ns: int | None = None) -> None:
         """Messages of the feed never arrived: values that lack them are DEGRADED with ``loss``."""
         at = self._host.now_ns() if host_ns is None else host_ns
-        self._enqueue(Packet.note(at, lost=n))
+        self._waiting.put(Packet.note(at, lost=n))
 
     def note_problem(self, said: str) -> None:
         """What the feed could not use, for the journal."""
-        self._enqueue(Packet.note(self._host.now_ns(), problem=said))
+        self._waiting.put(Packet.note(self._host.now_ns(), problem=said))
 
     def start(self) -> None:
         """Run in a thread of its own until ``stop``."""
@@ -192,10 +190,9 @@ class DecodeLoop:
         self._take_packets()
         now = self._host.now_ns()
         self._heartbeat = now
-        self._note_stall(now)
-        period_ns = int(_SECOND / self.settings.rate_hz)
+        self._source.look(now)
         if not self.clock.known:
-            return now + period_ns
+            return now + self._period_ns
         settle = int(self.settings.settle_ms * 1e6)
         device_now = self.clock.device_now(now - settle)
         if self.clock.epoch != self._epoch or self._next is None:
@@ -206,7 +203,7 @@ class DecodeLoop:
             newest = math.floor(device_now / self._period)
             self.counters.skipped += newest - due
             self._losses.skipped(newest - due)
-            self._decode(newest, period_ns)
+            self._decode(newest)
             self._next = due = newest + 1
         return self.clock.to_monotonic_ns(self._edge(due)) + settle
 
@@ -226,7 +223,7 @@ class DecodeLoop:
         return {
             "loop": self.counters.to_json(),
             "waiting_packets": len(self._waiting),
-            "stalled": self._stalled,
+            "stalled": self._source.stalled,
             "unknown_units": self._names.unknown,
             "clock": self.clock.to_json(),
             "decoder": self.decoder.stats(),
@@ -253,15 +250,9 @@ class DecodeLoop:
             self.error = error
             _log.exception("the decode loop ended")
 
-    def _enqueue(self, packet: Packet) -> None:
-        # A full deque drops its oldest by itself: no thread finds it empty in between.
-        self.counters.packets_dropped += len(self._waiting) == self._waiting.maxlen
-        self._waiting.append(packet)
-
     def _take_packets(self) -> None:
         self._losses.look(self.counters.packets_dropped, self._host.now_ns(), self.clock)
-        for _ in range(len(self._waiting)):
-            packet = self._waiting.popleft()
+        for packet in self._waiting.take(self._host.now_ns):
             if packet.lost or packet.problem:
                 self._losses.take(packet, self.clock)
                 continue
@@ -276,10 +267,7 @@ class DecodeLoop:
                 self._take_spikes(packet)
 
     def _take_spikes(self, packet: Packet) -> None:
-        self._newest_in = packet.host_ns
-        self._n_in += 1
-        if self._first_in is None:
-            self._first_in = packet.host_ns
+        self._source.note(packet.host_ns)
         if packet.sync is not None:
             self._sync = packet.sync
         if not packet.ticks.size:
@@ -345,20 +333,20 @@ class DecodeLoop:
         """The tick at which a window of the grid ends."""
         return math.ceil(number * self._period)
 
-    def _decode(self, number: int, period_ns: int) -> None:
+    def _decode(self, number: int) -> None:
         end = self._edge(number)
         due_ns = self.clock.to_monotonic_ns(end) + int(self.settings.settle_ms * 1e6)
-        lost = self._stream_lost(self._host.now_ns(), period_ns)
+        lost = not self._waiting and self._source.lost(self._host.now_ns())
         result = self._marked(
             self.decoder.decode(end, stream_lost=True) if lost else self.decoder.decode(end)
         )
         ready = self._host.now_ns()
         self.counters.decoded += 1
-        self.counters.deadline_misses += ready > due_ns + period_ns
+        self.counters.deadline_misses += ready > due_ns + self._period_ns
         self._lag.add(max(0, ready - due_ns))
-        if self._newest_in > self._answered:
-            self._latency.add(max(0, ready - self._newest_in))
-            self._answered = self._newest_in
+        if self._source.newest_ns > self._answered:
+            self._latency.add(max(0, ready - self._source.newest_ns))
+            self._answered = self._source.newest_ns
         self.last = LoopResult(
             seq=self.counters.decoded,
             result=result,
@@ -366,7 +354,7 @@ class DecodeLoop:
             epoch=self._epoch,
             sync=self._sync,
             host_ns=ready,
-            newest_in_ns=self._newest_in,
+            newest_in_ns=self._source.newest_ns,
         )
         for sink in self._sinks:
             try:
@@ -381,20 +369,17 @@ class DecodeLoop:
         if self.journal is not None:
             self.journal.decoded(end, ready, result.status.value, result.n_spikes, result.value)
 
-    def _stream_lost(self, now: int, period_ns: int) -> bool:
-        """Whether the feed has ended, or brought nothing for longer than its packets allow."""
-        silent = now - self._newest_in
-        if self._source_ended() and silent > _ENDED_PERIODS * period_ns and not self._waiting:
-            return True
-        if not self._stalled or self._first_in is None:
-            return False
-        if self._n_in < _MISSED_PACKETS:  # too few to say how often they come
-            return silent > _MISSED_PACKETS * self.settings.stall_s * _SECOND
-        return silent * (self._n_in - 1) > _MISSED_PACKETS * (self._newest_in - self._first_in)
-
     def _marked(self, result: Result) -> Result:
         """The result, not VALID where it lacks data or the clock contradicts its stated rate."""
         more = self._losses.flags(result.t)
+        more += (FLOOD,) * self._waiting.lack(self._host.now_ns(), self._window_ns)
+        more += (WRONG_RATE,) * self._runs_at_another_rate()
+        if not more:
+            return result
+        status = Status.DEGRADED if result.status is Status.VALID else result.status
+        return dataclasses.replace(result, status=status, flags=(*result.flags, *more))
+
+    def _runs_at_another_rate(self) -> bool:
         seen = self.clock.wrong_rate_hz
         if (seen is None) == self._rate_was_wrong:
             self._rate_was_wrong = seen is not None
@@ -403,17 +388,7 @@ class DecodeLoop:
                     "the device's clock: expected %g ticks per second, got about %.4g; state its "
                     "rate, or spikes land in the wrong windows", self.clock.rate_hz, seen,
                 )  # fmt: skip
-        more += () if seen is None else (WRONG_RATE,)
-        if not more:
-            return result
-        status = Status.DEGRADED if result.status is Status.VALID else result.status
-        return dataclasses.replace(result, status=status, flags=(*result.flags, *more))
-
-    def _note_stall(self, now: int) -> None:
-        silent = self._newest_in and now - self._newest_in > self.settings.stall_s * _SECOND
-        if silent and not self._stalled:
-            self.counters.stalls += 1
-        self._stalled = bool(silent)
+        return seen is not None
 
 
 def _can_be_ticks(ticks: npt.NDArray[Any]) -> bool:

@@ -69,7 +69,7 @@ class LoopCounters:
     """Values that were ready after the next window was due."""
     packets: int = 0
     packets_dropped: int = 0
-    """Waited behind too many others."""
+    """Waited behind too many others, or for too long."""
     bad_packets: int = 0
     """Of shapes or types that cannot be meant."""
     sink_failures: int = 0
