@@ -9,6 +9,7 @@ from typing import Any
 
 from poyo_edge.artifact import Session
 from poyo_edge.calibration.fit.judging import Point
+from poyo_edge.calibration.gate import Compared, refusal
 from poyo_edge.errors import CheckFailedError
 from poyo_edge.files.writing import atomic_path
 from poyo_edge.runtime.decoder import Decoder
@@ -36,6 +37,8 @@ class Quality:
     silent_units: tuple[str, ...]
     """Units without a spike in the labelled data."""
     notes: tuple[str, ...]
+    compared: Compared | None = None
+    """Beside the session in use; None when there was none."""
 
     def to_json(self) -> dict[str, Any]:
         """All figures as JSON values."""
@@ -51,6 +54,7 @@ class Quality:
             "curve": [point.to_json() for point in self.curve],
             "silent_units": list(self.silent_units),
             "notes": list(self.notes),
+            "compared": None if self.compared is None else self.compared.to_json(),
         }
 
 
@@ -59,30 +63,25 @@ class CalibratedSession(Session):
     """A ``Session`` with its quality. A bad one is refused where it would be used."""
 
     quality: Quality
+    learned_until: float | None = None
+    """Time of the last label that it was fitted to, on the calibrator's clock."""
 
     def require_good(self) -> None:
-        """Refuse a session that is worse than holding the mean, or than the one in use.
+        """Refuse a session that does not pass the gate (``calibration.gate``).
 
         Raises:
             CheckFailedError: with the figures.
         """
         quality = self.quality
-        dims = ", ".join(f"{r2:.3f}" for r2 in quality.r2_per_dim)
-        got = f"got {quality.r2_heldout:.3f} (per dimension {dims}) on held-out blocks of "
-        got += f"{quality.labelled_s:.0f} labelled s"
-        more = "check that labels and spikes are of the same time and in the same order, give "
-        more += "more labelled data, or force it (force=True, --force)"
-        if not quality.r2_heldout > 0:
-            raise CheckFailedError(
-                f"session {self.header.session_id!r}: expected an R² above 0, which holding the "
-                f"mean has, {got}; the session was not taken: {more}"
-            )
-        if quality.r2_in_use is not None and quality.r2_heldout < quality.r2_in_use:
-            raise CheckFailedError(
-                f"session {self.header.session_id!r}: expected an R² of at least "
-                f"{quality.r2_in_use:.3f}, which the session in use has on the same samples, "
-                f"{got}; the session in use stays: {more}"
-            )
+        reason = refusal(
+            self.header.session_id,
+            quality.r2_heldout,
+            quality.r2_per_dim,
+            quality.labelled_s,
+            quality.compared,
+        )
+        if reason is not None:
+            raise CheckFailedError(reason)
 
     def save(self, path: str | Path, *, force: bool = False) -> None:
         """Write the session file; a crash leaves the old file or the whole new one.

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
 import numpy.typing as npt
 
 from poyo_edge.artifact import Artifact, Session, SessionHeader, activity_of
@@ -25,6 +24,7 @@ from poyo_edge.calibration.fit.prior import Prior
 from poyo_edge.calibration.fit.resuming import ResumeFile
 from poyo_edge.calibration.fit.search import ALL_STEPS, PAST_BEST, OnProgress, Search
 from poyo_edge.calibration.fit.start import first_guess, from_session
+from poyo_edge.calibration.gate import Compared, compare, learned_until
 from poyo_edge.errors import UsageError
 
 
@@ -41,6 +41,7 @@ class Calibrator:
         *,
         session_id: str,
         settings: FitSettings | None = None,
+        prior: Prior | None = None,
     ) -> None:
         if not session_id:
             raise UsageError("session_id: expected a name for the new session, got none")
@@ -48,7 +49,7 @@ class Calibrator:
         self.settings = settings or FitSettings()
         self._adapter = adapter
         self._artifact = adapter.artifact
-        self._prior = Prior.open(adapter.artifact)
+        self._prior = prior or Prior.open(adapter.artifact)
         spec = adapter.spec
         self._collector = LabelCollector(unit_ids, spec.dim_out, spec.window_seconds)
         self._lock = threading.Lock()
@@ -82,6 +83,20 @@ class Calibrator:
         adapter = Adapter(Artifact.open(artifact), threads=threads)
         return cls(adapter, unit_ids, session_id=name, settings=settings)
 
+    def anew(self, unit_ids: Sequence[str], session_id: str) -> Calibrator:
+        """One without labels that opens nothing: the same model and settings, another session.
+
+        Raises:
+            UsageError: no units, an id twice, or no name.
+        """
+        return Calibrator(
+            self._adapter,
+            unit_ids,
+            session_id=session_id,
+            settings=self.settings,
+            prior=self._prior,
+        )
+
     @property
     def unit_ids(self) -> tuple[str, ...]:
         """Ids of the session's units."""
@@ -96,7 +111,8 @@ class Calibrator:
     def labelled_s(self) -> float:
         """Labelled seconds so far; samples whose window is not whole do not count."""
         with self._lock:
-            return self._collector.labels().seconds if self._collector.n_pieces else 0.0
+            collected = self._collector.so_far()
+        return collected.labels().seconds if collected.n_pieces else 0.0
 
     def add(
         self,
@@ -144,7 +160,8 @@ class Calibrator:
             seed: of the choice of windows.
             start: begin with this session (a ``Session``, a file or an id) where unit ids agree.
             in_use: judge this session too; a new one that is worse is refused later on. One that
-                was fitted to this very session is not compared: it knows the held-out blocks.
+                was fitted to part of these labels is judged on later ones, and stays while there
+                are too few of them (``calibration.gate``).
             stop: set it to end early with the best so far; so does Ctrl-C in the main thread.
             on_progress: called after each step.
             resume_file: keep the state here after each judgement, and begin with what is there
@@ -159,9 +176,9 @@ class Calibrator:
         if not max_seconds > 0:
             raise UsageError(f"max_seconds: expected seconds > 0, got {max_seconds!r}")
         start, in_use = self._own("start", start), self._own("in_use", in_use)
-        with self._lock:
-            labels = self._collector.labels()
-            unknown = self._collector.unknown_spikes
+        with self._lock:  # only to look: who adds never waits while labels are put in order
+            collected = self._collector.so_far()
+        labels, unknown = collected.labels(), collected.unknown_spikes
         output = self._artifact.manifest.output
         require_usable(labels, self._adapter.window_s, self.settings.n_blocks, output)
         notes = remarks(labels, output, unknown)
@@ -183,16 +200,12 @@ class Calibrator:
         if kept is not None and search.stopped in (PAST_BEST, ALL_STEPS):
             kept.remove()
         self._last = search
-        in_use_r2 = None
-        if in_use is not None and _fitted_here(in_use, self.session_id):
-            notes.append("the session in use was fitted to this session too: it is not compared")
-        elif in_use is not None:
-            in_use_r2 = self._r2_of(in_use, search)
-            if in_use_r2 is None:
-                notes.append("the session in use has none of these units: it is no rival")
+        compared = None if in_use is None else self._compared(in_use, search)
+        if compared is not None and compared.note:
+            notes.append(compared.note)
         if start is not None and _fitted_here(start, self.session_id):
             notes.append("the start was fitted to this session: R² counts what it had learned")
-        quality = _quality(search, self.unit_ids, in_use_r2, notes, time.monotonic() - started)
+        quality = _quality(search, self.unit_ids, compared, notes, time.monotonic() - started)
         return self._session(search, quality)
 
     def start(
@@ -298,6 +311,7 @@ class Calibrator:
                 window_s=self._adapter.window_s,
             ),
             quality=quality,
+            learned_until=float(labels.times[-1]),
         )
 
     def _own(self, name: str, session: Session | str | Path | None) -> Session | None:
@@ -313,24 +327,19 @@ class Calibrator:
             return session
         return self._artifact.session(session)
 
-    def _r2_of(self, session: Session, search: Search) -> float | None:
-        """R² of an existing session on the held-out samples; None if it has none of the units."""
-        row = {unit: i for i, unit in enumerate(session.header.unit_ids)}
-        shared = [i for i, unit in enumerate(self.unit_ids) if unit in row]
-        if not shared:
-            return None
-        units = session.unit_embedding[[row[self.unit_ids[i]] for i in shared]]
-        labels = search.labels.of_units(np.array(shared))
-
-        def predict(fold: int) -> npt.NDArray[np.float64]:
-            samples = search.fits[fold].judged()
-            return self._adapter.predict(labels, samples, units, session.session_embedding)
-
-        return float(search.judge(predict).r2().mean())
+    def _compared(self, in_use: Session, search: Search) -> Compared:
+        """The session in use beside the new one; the gate says on which samples."""
+        known = in_use.learned_until if isinstance(in_use, CalibratedSession) else None
+        until = learned_until(in_use, self.session_id, search.labels, known)
+        return compare(self._adapter, search, self.unit_ids, in_use, until)
 
 
 def _quality(
-    search: Search, unit_ids: Sequence[str], in_use: float | None, notes: list[str], wall_s: float
+    search: Search,
+    unit_ids: Sequence[str],
+    compared: Compared | None,
+    notes: list[str],
+    wall_s: float,
 ) -> Quality:
     judged, point = search.chosen.judged, search.chosen.point
     low, high = judged.interval()
@@ -339,7 +348,7 @@ def _quality(
         r2_per_dim=point.r2_per_dim,
         r2_interval=tuple(zip(low.tolist(), high.tolist(), strict=True)),
         n_judged=len(judged.truth),
-        r2_in_use=in_use,
+        r2_in_use=None if compared is None else compared.r2_in_use,
         labelled_s=search.labels.seconds,
         steps=point.step,
         wall_s=wall_s,
@@ -347,6 +356,7 @@ def _quality(
         curve=tuple(search.curve),
         silent_units=tuple(unit_ids[i] for i in search.labels.silent()),
         notes=(*notes, *_weak_points(point)),
+        compared=compared,
     )
 
 

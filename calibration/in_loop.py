@@ -29,8 +29,10 @@ _MOST_LABELLED_S = 1800.0
 class LoopCalibration:
     """Give ``on_spikes`` and ``on_labels`` to a ``DecodeLoop``; fits start by themselves.
 
-    A session that is good is swapped in between two windows and, with ``save_to``, saved; one that
-    is not leaves the session in use where it is, and the reason is noted.
+    Each fit is compared with the session in use (``calibration.gate``). One that passes is swapped
+    in between two windows and, with ``save_to``, saved; one that does not leaves the session in
+    use where it is, and the reason is noted. The model is opened once, here; what the loop calls
+    opens nothing, saves nothing and waits for no fit.
 
     Args:
         artifact: the folder ``NAME.poyo``.
@@ -39,7 +41,8 @@ class LoopCalibration:
         after_s: labelled seconds to begin a fit with; the next one begins after as many more.
         save_to: where good sessions are saved.
         max_seconds: wall time of one fit.
-        epoch: number of the device's clock; when it goes up, the labels so far are forgotten.
+        epoch: number of the device's clock; when it goes up, the labels so far are forgotten. So
+            they are when the decoder gets a session of other units.
         settings: how to fit.
     """
 
@@ -62,10 +65,11 @@ class LoopCalibration:
         self.labelled_s = 0.0
         self.history: list[dict[str, Any]] = []
         """What became of each fit: R², seconds, and whether it was swapped in."""
-        self._artifact, self._decoder, self._epoch_of = artifact, decoder, epoch
-        self._settings = settings
+        self._decoder, self._epoch_of = decoder, epoch
         self._rate = decoder.tick_rate_hz
-        self._in_use: Session | None = None
+        self._calibrator = Calibrator.open(artifact, decoder.unit_ids, settings=settings)
+        self._name, self._begun = self._calibrator.session_id, 0
+        self._in_use: Session = decoder.session
         self._fit: BackgroundFit | None = None
         self._lock = threading.Lock()
         self._settled = threading.Event()
@@ -80,8 +84,7 @@ class LoopCalibration:
 
         Rows that know their session are looked up by their ids, should it have been swapped.
         """
-        if self._epoch_of() != self._epoch:
-            self._begin()
+        self._follow()
         self._spikes.append((ticks, self._units.as_rows(rows)))
         newest = int(ticks.max())
         self._newest = newest if self._newest is None else max(self._newest, newest)
@@ -94,8 +97,7 @@ class LoopCalibration:
         Raises:
             UsageError: labels of another number of dimensions, or that do not fit the spikes.
         """
-        if self._epoch_of() != self._epoch:
-            self._begin()
+        self._follow()
         if values.shape[1] != self._calibrator.dim_out:
             raise UsageError(
                 f"labels: expected {self._calibrator.dim_out} dimensions, got {values.shape[1]}"
@@ -109,6 +111,7 @@ class LoopCalibration:
         if self.labelled_s >= self._next_s and not self.fitting:
             self._next_s = self.labelled_s + self.after_s
             self._settled.clear()
+            self._in_use = self._decoder.session
             self._fit = self._calibrator.start(
                 max_seconds=self.max_seconds, in_use=self._in_use, on_done=self._ended
             )
@@ -133,12 +136,18 @@ class LoopCalibration:
                 "fits": [dict(entry) for entry in self.history],
             }
 
+    def _follow(self) -> None:
+        """Begin anew where the labels so far mean nothing any more."""
+        other_units = self._decoder.unit_ids != self._calibrator.unit_ids
+        if other_units or self._epoch_of() != self._epoch:
+            self._begin()
+
     def _begin(self) -> None:
         self._epoch = self._epoch_of()
+        self._begun += 1
+        name = self._name if self._begun == 1 else f"{self._name}-{self._begun}"
         self._units = UnitTable(self._decoder.unit_ids)
-        self._calibrator = Calibrator.open(
-            self._artifact, self._units.unit_ids, settings=self._settings
-        )
+        self._calibrator = self._calibrator.anew(self._units.unit_ids, name)
         self._spikes, self._labels, self._newest = [], [], None
         self._labelled_to = -np.inf
         self.labelled_s, self._next_s = 0.0, self.after_s
@@ -177,10 +186,17 @@ class LoopCalibration:
                 "r2_heldout": round(session.quality.r2_heldout, 4),
                 "labelled_s": round(session.quality.labelled_s, 2),
                 "wall_s": round(session.quality.wall_s, 2),
+                "r2_in_use": _rounded(session.quality.r2_in_use),
             }
+            session.require_good()
+            if self._decoder.session is not self._in_use:
+                raise UsageError(
+                    f"session {session.header.session_id!r}: expected the session that it was "
+                    f"compared with, {self._in_use.header.session_id!r}, to be in use still, got "
+                    f"{self._decoder.session_id!r}; the session in use stays"
+                )
             session.swap_into(self._decoder)
             entry["swapped"] = True
-            self._in_use = session
             if self.save_to is not None:
                 session.save(self.save_to)
                 entry["saved"] = str(self.save_to)
@@ -190,3 +206,7 @@ class LoopCalibration:
         with self._lock:
             self.history.append(entry)
         self._settled.set()
+
+
+def _rounded(r2: float | None) -> float | None:
+    return None if r2 is None else round(r2, 4)

@@ -236,6 +236,11 @@ class Decoder:
             self._session.silence.restart()
 
     @property
+    def session(self) -> Session:
+        """The session in use."""
+        return self._session.session
+
+    @property
     def session_id(self) -> str:
         """Id of the session in use."""
         return self._session.session_id

@@ -17,8 +17,9 @@ from poyo_edge.runtime.result import DecoderSettings
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class OpenSession:
-    """Replaced as a whole."""
+    """A session ready to decode with; replaced as a whole."""
 
+    session: Session
     session_id: str
     units: UnitTable
     constants: SessionConstants
@@ -63,6 +64,7 @@ class OpenSession:
             )
         ids, window_s = session.header.unit_ids, manifest.spec.window_seconds
         return cls(
+            session=session,
             session_id=session.header.session_id,
             units=UnitTable(ids),
             constants=core.constants(session.unit_embedding, session.session_embedding),

@@ -137,8 +137,8 @@ MUTANTS = (
     ),
     Mutant(
         "R15",
-        "calibration/calibrated.py",
-        "if not quality.r2_heldout > 0:",
+        "calibration/gate.py",
+        "if not r2_heldout > 0:",
         "if False:",
         "refusing a fit worse than the mean",
     ),

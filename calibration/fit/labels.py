@@ -5,6 +5,7 @@ Legend: M spikes, S behaviour samples, O outputs, U units.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Sequence
 from typing import Any
@@ -104,6 +105,12 @@ class LabelCollector:
     def n_pieces(self) -> int:
         """Pieces taken so far."""
         return len(self._pieces)
+
+    def so_far(self) -> LabelCollector:
+        """What was taken until now, in one that takes part in nothing later; at once."""
+        other = copy.copy(self)
+        other._pieces = list(self._pieces)
+        return other
 
     def add(
         self,

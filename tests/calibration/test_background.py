@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.calibrating.teacher import QUICK, lesson
+from helpers.calibrating.teacher import QUICK, SOUND, lesson
 from helpers.commands import WITH_HELPERS, run_python
 from helpers.paths import TINY
 from helpers.waiting import PATIENCE_S
@@ -28,8 +28,6 @@ from poyo_edge.runtime import Decoder, Status
 
 PRIORITY = os.getpriority(os.PRIO_PROCESS, 0) if sys.platform.startswith("linux") else 0
 """Of the main thread, before any fit."""
-SOUND = dataclasses.replace(QUICK, steps=4, judge_every=4, lr_units=1e-4, lr_session=1e-4)
-"""Begun with the truth it ends near the truth."""
 
 
 class Gate:

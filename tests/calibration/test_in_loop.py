@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from helpers.calibrating.teacher import LEARN, QUICK, Lesson, lesson
+from helpers.calibrating.teacher import LEARN, QUICK, Lesson, decoded, lesson
 from helpers.paths import TINY
+from helpers.waiting import PATIENCE_S
 
-from poyo_edge.artifact import Session
+from poyo_edge.artifact import Artifact, Session
+from poyo_edge.calibration.fit.labels import LabelCollector
 from poyo_edge.calibration.in_loop import LoopCalibration
 from poyo_edge.errors import UsageError
 from poyo_edge.runtime import Decoder
@@ -19,8 +23,10 @@ from poyo_edge.runtime import Decoder
 RATE = 30_000
 
 
-def decoder_of(taught: Lesson) -> Decoder:
-    """Of the lesson's units, with embeddings that know nothing."""
+def decoder_of(taught: Lesson, *, knowing: bool = False) -> Decoder:
+    """Of the lesson's units, with embeddings that know nothing, or all there is to know."""
+    if knowing:
+        return Decoder.open(TINY, session=taught.truth, tick_rate_hz=RATE)
     rng = np.random.default_rng(3)
     n_units, dim = taught.truth.unit_embedding.shape
     session = Session(
@@ -29,6 +35,13 @@ def decoder_of(taught: Lesson) -> Decoder:
         session_embedding=rng.standard_normal((1, dim)).astype(np.float32)[0],
     )
     return Decoder.open(TINY, session=session, tick_rate_hz=RATE)
+
+
+def on_ticks(taught: Lesson) -> Lesson:
+    """The behaviour that the truth decodes of spikes at whole ticks."""
+    spikes = np.rint(taught.spike_times * RATE) / RATE
+    values = decoded(taught.truth, spikes, taught.spike_rows, taught.times)
+    return dataclasses.replace(taught, spike_times=spikes, values=values)
 
 
 def stream(taught: Lesson, calibration: LoopCalibration, *, shuffled: bool = False) -> None:
@@ -94,6 +107,128 @@ def test_a_bad_fit_leaves_the_session_in_use() -> None:
     assert not any(fit["swapped"] for fit in fits)
     assert all("R²" in fit["reason"] or "expected" in fit["reason"] for fit in fits)
     assert decoder.session_id == "before"
+
+
+def test_the_first_fit_already_is_compared_with_the_session_in_use() -> None:
+    """The labels are learned, and still the session in use decodes them better."""
+    taught = on_ticks(lesson())
+    decoder = decoder_of(taught, knowing=True)
+    total = float(np.ptp(taught.times))
+    calibration = LoopCalibration(TINY, decoder, after_s=total - 3, settings=LEARN)
+    stream(taught, calibration)
+    calibration._settled.wait(PATIENCE_S)
+    (fit,) = calibration.to_json()["fits"]
+    assert not fit["swapped"]
+    assert 0 < fit["r2_heldout"] < fit["r2_in_use"] == pytest.approx(1.0, abs=0.01)
+    assert "which the session in use has on the same samples" in fit["reason"]
+    assert decoder.session is taught.truth
+
+
+def test_a_session_that_was_never_compared_is_not_replaced() -> None:
+    """Somebody swaps another one in while a fit runs."""
+    taught = lesson()
+    decoder = decoder_of(taught)
+    calibration = LoopCalibration(
+        TINY, decoder, after_s=float(np.ptp(taught.times)) - 3, settings=LEARN
+    )
+    hang = Hang(calibration._calibrator._adapter, "gradients")
+    stream(taught, calibration)
+    assert hang.reached.wait(PATIENCE_S)
+    decoder.swap_session(taught.truth)
+    hang.opened.set()
+    calibration._settled.wait(PATIENCE_S)
+    (fit,) = calibration.to_json()["fits"]
+    assert not fit["swapped"]
+    assert "to be in use still, got 'day'" in fit["reason"]
+    assert decoder.session is taught.truth
+
+
+def test_a_session_of_other_units_begins_the_labels_anew() -> None:
+    """Rows of spikes would mean other units."""
+    taught = lesson()
+    decoder = decoder_of(taught)
+    calibration = LoopCalibration(TINY, decoder, after_s=1000.0, settings=QUICK)
+    stream(taught, calibration)
+    assert calibration.labelled_s > 3
+    decoder.swap_session("tiny_a")
+    calibration.on_spikes(np.array([5]), np.array([0], np.int32))
+    assert calibration.labelled_s == 0
+    assert calibration._calibrator.unit_ids == decoder.unit_ids
+    calibration.stop()
+
+
+class Hang:
+    """A method of an object that waits until it may go on."""
+
+    def __init__(self, owner: Any, name: str) -> None:
+        self.reached, self.opened = threading.Event(), threading.Event()
+        self._real = getattr(owner, name)
+        setattr(owner, name, self)
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        self.reached.set()
+        assert self.opened.wait(PATIENCE_S)
+        return self._real(*arguments, **named)
+
+    def __get__(self, instance: Any, _: Any = None) -> Any:
+        return self if instance is None else functools.partial(self, instance)
+
+
+@pytest.mark.parametrize("where", ["labels", "gradients", "prepare", "save"])
+def test_the_loop_never_waits_for_a_fit_or_a_save(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the fit hangs in, spikes, labels and a new clock are taken."""
+    taught, epoch = lesson(), [0]
+    decoder = decoder_of(taught)
+    calibration = LoopCalibration(
+        TINY, decoder, after_s=float(np.ptp(taught.times)) - 3, settings=LEARN,
+        save_to=tmp_path / "a.session", epoch=lambda: epoch[0],
+    )  # fmt: skip
+    owners = {
+        "labels": (LabelCollector, "labels"),
+        "gradients": (calibration._calibrator._adapter, "gradients"),
+        "prepare": (decoder, "_prepare"),
+        "save": (Session, "save"),
+    }
+    owner, name = owners[where]
+    monkeypatch.setattr(owner, name, getattr(owner, name))  # put back at the end
+    hang = Hang(owner, name)
+    stream(taught, calibration)
+    assert hang.reached.wait(PATIENCE_S)
+    done = threading.Event()
+
+    def go_on() -> None:
+        later = dataclasses.replace(
+            taught, spike_times=taught.spike_times + 41, times=taught.times + 41
+        )
+        stream(later, calibration)
+        epoch[0] += 1
+        stream(taught, calibration)
+        assert calibration.to_json()["fitting"]
+        done.set()
+
+    loop = threading.Thread(target=go_on, daemon=True)
+    loop.start()
+    went_on = done.wait(20.0)
+    hang.opened.set()
+    loop.join(PATIENCE_S)
+    calibration.stop()
+    assert went_on, f"the loop waited for a fit that hung in {where}"
+
+
+def test_a_new_clock_opens_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    taught, epoch = lesson(), [0]
+    calibration = LoopCalibration(
+        TINY, decoder_of(taught), after_s=1000.0, epoch=lambda: epoch[0], settings=QUICK
+    )
+    for name in ("open", "read"):
+        monkeypatch.setattr(Artifact, name, lambda *_: pytest.fail("opened in the loop's thread"))
+    first = calibration._calibrator.session_id
+    epoch[0] = 1
+    calibration.on_spikes(np.array([5]), np.array([0], np.int32))
+    assert calibration._calibrator.session_id != first, "it knows none of the labels before"
+    calibration.stop()
 
 
 def test_a_new_clock_forgets_the_labels_of_the_old_one() -> None:

@@ -30,6 +30,7 @@ QUALITY = {
     "curve",
     "silent_units",
     "notes",
+    "compared",
 }
 
 

@@ -46,6 +46,8 @@ LEARN = FitSettings(
 """Only the last sample of a window counts: the teacher decoded each from a window of its own."""
 QUICK = dataclasses.replace(LEARN, steps=6, judge_every=2, batch_size=8)
 """Too short to learn anything, long enough for four judgements."""
+SOUND = dataclasses.replace(QUICK, steps=4, judge_every=4, lr_units=1e-4, lr_session=1e-4)
+"""Begun with the truth it ends near the truth."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
