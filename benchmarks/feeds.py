@@ -39,8 +39,9 @@ from parts.feed_sender import NS, UNITS, names, stream
 from parts.script import markdown, require, run, say, write_json
 
 from poyo_edge.errors import CheckFailedError
-from poyo_edge.journal import Decoded, Journal, Spikes
+from poyo_edge.journal import Journal
 from poyo_edge.runtime import Decoder, Status
+from poyo_edge.runtime.checks.again import decoded_again
 from poyo_edge.runtime.feeds import Feed, open_feed
 from poyo_edge.runtime.feeds.blackrock import BlackrockFeed
 from poyo_edge.runtime.feeds.sockets import UdpFeed
@@ -301,17 +302,9 @@ def replayed(artifact: Path, path: Path) -> bool:
     """Whether the journal, decoded again in its order, gives the same bits."""
     journal = Journal(path)
     decoder = Decoder.open(artifact, tick_rate_hz=journal.header.tick_rate_hz)
-    epoch = None
-    for entry in journal.entries():
-        if isinstance(entry, Spikes):
-            decoder.push(entry.ticks, entry.rows)
-            epoch = entry.epoch if epoch is None else epoch
-        elif isinstance(entry, Decoded):
-            if not np.array_equal(decoder.decode(entry.tick).value, entry.value):
-                return False
-        elif isinstance(entry, dict) and entry.get("clock") == "discontinuity":
-            decoder.reset()
-    return True
+    return all(
+        np.array_equal(again.value, value.value) for value, again in decoded_again(journal, decoder)
+    )
 
 
 def table(rows: list[dict[str, Any]]) -> str:

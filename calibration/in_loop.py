@@ -138,15 +138,22 @@ class LoopCalibration:
 
     def _follow(self) -> None:
         """Begin anew where the labels so far mean nothing any more."""
-        other_units = self._decoder.unit_ids != self._calibrator.unit_ids
-        if other_units or self._epoch_of() != self._epoch:
+        if self._epoch_of() != self._epoch or self._other_units():
             self._begin()
+
+    def _other_units(self) -> bool:
+        """Whether the session in use has other units, in whatever order."""
+        if self._decoder.units is self._followed:
+            return False
+        self._followed = self._decoder.units
+        return {*self._followed.unit_ids} != {*self._units.unit_ids}
 
     def _begin(self) -> None:
         self._epoch = self._epoch_of()
         self._begun += 1
         name = self._name if self._begun == 1 else f"{self._name}-{self._begun}"
-        self._units = UnitTable(self._decoder.unit_ids)
+        self._followed = self._decoder.units
+        self._units = UnitTable(self._followed.unit_ids)
         self._calibrator = self._calibrator.anew(self._units.unit_ids, name)
         self._spikes, self._labels, self._newest = [], [], None
         self._labelled_to = -np.inf

@@ -3,7 +3,21 @@
 A frame is handed to the system in one write; what was written survives the end of the process, and
 a flush each second bounds what a power cut can take. A file that ends inside a frame is read up to
 that frame. Layout: ``MAGIC``, then frames of ``kind u8, 3 zero bytes, length u32, crc32 u32`` and
-``length`` bytes, little-endian; the first frame is the header (JSON).
+``length`` bytes, little-endian; the first frame is the header (JSON). Readers pass over kinds that
+they do not know.
+
+    0 HEADER   JSON, ``JournalHeader``
+    1 SPIKES   host_ns i64, epoch u32, N u32, N ticks i64, N rows i32, of the session in use
+    2 DECODED  tick i64, host_ns i64, status u32, n_spikes u32, D u16, 6 zero bytes, D values f64
+    3 LABELS   epoch u32, N u32, D u16, 2 zero bytes, N ticks i64, N * D values f64
+    4 EVENT    JSON, one of
+               {"clock": "discontinuity", "epoch": 1}: the decoder was reset
+               {"swap": {...}}, see ``Swap``: from here on another session is in use
+               {"unknown_unit": "ch7", "row": -2}: that row is a unit that no session has
+    5 START    JSON, behind the header: what it was decoded with, see ``Journal.start``
+    6 NOTE     JSON {"flags": [...], "sync": ...} of the DECODED frame behind it
+
+0.1.0 wrote kinds 0 to 4 and of the events the first; its reader opens what has the others too.
 
 Legend: N spikes or samples, D dimensions.
 """
@@ -11,12 +25,13 @@ Legend: N spikes or samples, D dimensions.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
 import struct
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -28,7 +43,7 @@ from poyo_edge.files.writing import require_folder
 from poyo_edge.records import JsonRecord, require_fields
 
 MAGIC = b"POYOJRN1"
-HEADER, SPIKES, DECODED, LABELS, EVENT = 0, 1, 2, 3, 4
+HEADER, SPIKES, DECODED, LABELS, EVENT, START, NOTE = 0, 1, 2, 3, 4, 5, 6
 _FRAME = struct.Struct("<BxxxII")
 _SPIKES = struct.Struct("<qII")
 _DECODED = struct.Struct("<qqIIH6x")
@@ -79,6 +94,10 @@ class Decoded:
     status: str
     n_spikes: int
     value: npt.NDArray[np.float64]
+    flags: tuple[str, ...] = ()
+    """Why the status is what it is; journals of 0.1.0 do not say."""
+    sync: Any = None
+    """What the packet brought that it was passed through with."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -88,6 +107,20 @@ class Labels:
     epoch: int
     ticks: npt.NDArray[np.int64]
     values: npt.NDArray[np.float64]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Swap(JsonRecord):
+    """From here on another session is in use; an event of a journal."""
+
+    session_id: str
+    sha256: str
+    """``Session.digest``."""
+    unit_ids: tuple[str, ...]
+    """Rows of spikes count along them."""
+
+    def __post_init__(self) -> None:
+        require_fields(self)
 
 
 Entry = Spikes | Decoded | Labels | dict[str, Any]
@@ -131,12 +164,27 @@ class JournalWriter:
         body = np.asarray(ticks, "<i8").tobytes() + np.asarray(rows, "<i4").tobytes()
         self._append(_framed(SPIKES, head + body))
 
+    def start(self, **values: Any) -> None:
+        """Append what is decoded with, once, before anything else."""
+        self._append(_framed(START, _json(values)))
+
     def decoded(
-        self, tick: int, host_ns: int, status: str, n_spikes: int, value: npt.NDArray[np.float64]
+        self,
+        tick: int,
+        host_ns: int,
+        status: str,
+        n_spikes: int,
+        value: npt.NDArray[np.float64],
+        *,
+        flags: Sequence[str] = (),
+        sync: Any = None,
     ) -> None:
-        """Append a decoded value (D,)."""
+        """Append a decoded value (D,), its flags, and the ``sync`` that it went out with."""
         head = _DECODED.pack(tick, host_ns, STATUSES.index(status), n_spikes, len(value))
-        self._append(_framed(DECODED, head + np.asarray(value, "<f8").tobytes()))
+        frame = _framed(DECODED, head + np.asarray(value, "<f8").tobytes())
+        if flags or sync is not None:
+            frame = _framed(NOTE, _json({"flags": list(flags), "sync": sync})) + frame
+        self._append(frame)
 
     def labels(
         self, epoch: int, ticks: npt.NDArray[np.int64], values: npt.NDArray[np.float64]
@@ -148,7 +196,7 @@ class JournalWriter:
 
     def event(self, **values: Any) -> None:
         """Append a note, for example that the clock was reset."""
-        self._append(_framed(EVENT, json.dumps(values).encode()))
+        self._append(_framed(EVENT, _json(values)))
 
     def close(self) -> None:
         """Flush and close; may be called again."""
@@ -196,8 +244,15 @@ class Journal:
         """Bytes behind the last whole frame; known when ``entries`` has ended."""
         self.appended = False
         """These bytes begin another journal; known when ``entries`` has ended."""
+        self.damaged = False
+        """Whether it is damaged there, not only cut off; known when ``entries`` has ended."""
         with self.path.open("rb") as file:
-            frame = next(self._frames(file), None) if file.read(len(MAGIC)) == MAGIC else None
+            ours = file.read(len(MAGIC)) == MAGIC
+            frames = list(itertools.islice(self._frames(file), 2)) if ours else []
+        frame = frames[0] if frames else None
+        self.start = _start(*frames[1]) if len(frames) > 1 else None
+        """What it was decoded with: ``core``, ``session`` (id and sha256), ``backend``,
+        ``precision``, ``machine``; None in journals of 0.1.0."""
         try:
             if frame is None or frame[0] != HEADER:
                 raise ValueError("no header")
@@ -213,6 +268,7 @@ class Journal:
 
     def entries(self) -> Iterator[Entry]:
         """All entries in the order in which they were written."""
+        note = dict[str, Any]()
         with self.path.open("rb") as file:
             file.seek(len(MAGIC))
             for number, (kind, payload) in enumerate(self._frames(file)):
@@ -220,9 +276,15 @@ class Journal:
                     self.appended = True
                     return  # of another start, whose units and ticks are its own
                 try:
+                    if kind == NOTE:
+                        note = _note(payload)
+                        continue
                     entry = _entry(kind, payload)
                 except (struct.error, ValueError, IndexError, RecursionError):
+                    self.damaged = True
                     return  # whole, but not what a writer of ours puts into a frame
+                if isinstance(entry, Decoded) and note:
+                    entry, note = dataclasses.replace(entry, **note), {}
                 if entry is not None:
                     yield entry
 
@@ -238,6 +300,7 @@ class Journal:
             kind, length, checksum = _FRAME.unpack(head)
             payload = file.read(length) if length <= _MOST_BYTES else b""
             if len(payload) != length or zlib.crc32(payload) != checksum:
+                self.damaged = length > _MOST_BYTES or len(payload) == length
                 return
             yield kind, payload
 
@@ -248,6 +311,39 @@ def is_journal(path: Path) -> bool:
         return False
     with path.open("rb") as file:
         return file.read(len(MAGIC)) == MAGIC
+
+
+def swap_of(entry: Entry) -> Swap | None:
+    """The swap that an event tells of; None for every other entry."""
+    if not isinstance(entry, dict) or "swap" not in entry:
+        return None
+    if not isinstance(entry["swap"], dict):
+        raise ValueError("a swap that is no object")
+    return Swap.from_json(entry["swap"])
+
+
+def _json(values: dict[str, Any]) -> bytes:
+    """JSON of anything at all: what has none is written as its text."""
+    try:
+        return json.dumps(values, default=str).encode()
+    except (TypeError, ValueError, RecursionError):
+        return json.dumps({name: str(value) for name, value in values.items()}).encode()
+
+
+def _start(kind: int, payload: bytes) -> dict[str, Any] | None:
+    """What a START frame says; None for every other frame."""
+    try:
+        found = json.loads(payload) if kind == START else None
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _note(payload: bytes) -> dict[str, Any]:
+    found = json.loads(payload)
+    if not isinstance(found, dict) or not isinstance(found.get("flags"), list):
+        raise ValueError("a note without flags")
+    return {"flags": tuple(map(str, found["flags"])), "sync": found.get("sync")}
 
 
 def _framed(kind: int, payload: bytes) -> bytes:
@@ -276,5 +372,6 @@ def _entry(kind: int, payload: bytes) -> Entry | None:
         event = json.loads(payload)
         if not isinstance(event, dict):
             raise ValueError("an event that is no object")
+        swap_of(event)
         return event
     return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from poyo_edge.runtime.ring import SpikeRing, Times
 from poyo_edge.tokens import relative_times
 
 _log = logging.getLogger(__name__)
+_MOST_SWAPS = 1024
 
 
 class Decoder:
@@ -67,6 +69,7 @@ class Decoder:
         self._opened_with = session.header
         self._session = self._prepare(session)
         self._previous: OpenSession | None = None
+        self._swapped, self._used_swaps = list[Session](), deque[Session](maxlen=_MOST_SWAPS)
 
     @classmethod
     def open(
@@ -130,7 +133,7 @@ class Decoder:
         """
         chunk = as_times(times, self._clock.dtype)
         with self._lock:
-            session = self._session
+            session = self._in_use()
             rows = session.units.as_rows(units)
             if len(rows) != len(chunk):
                 raise UsageError(
@@ -154,7 +157,7 @@ class Decoder:
         with self._decode_lock:
             now = self._clock.time(t)
             with self._lock:
-                session = self._session
+                session = self._in_use()
                 flags = self._advance(now)
                 times, rows = self._intake.ring.window(now - self._window, now)
                 if self._intake.after_gap(times):
@@ -235,6 +238,11 @@ class Decoder:
             self._session.health.restart()
             self._session.silence.restart()
 
+    def take_swaps(self) -> list[Session]:
+        """Sessions swapped in since the last call, in order, up to the one that the last ``push``
+        or ``decode`` used; the newest 1,024. Call it in the thread that pushes and decodes."""
+        return [self._used_swaps.popleft() for _ in range(len(self._used_swaps))]
+
     @property
     def session(self) -> Session:
         """The session in use."""
@@ -264,6 +272,11 @@ class Decoder:
     def backend(self) -> str:
         """Name of the backend in use."""
         return self._core.backend.name
+
+    @property
+    def precision(self) -> str:
+        """Precision of the backend in use, like "fp32"."""
+        return self._core.backend.precision
 
     def stats(self) -> dict[str, Any]:
         """Counters, statuses and latencies since opening, as JSON values."""
@@ -322,6 +335,14 @@ class Decoder:
         session.health.restart()
         session.silence.restart()
         self._session = session
+        self._swapped = [*self._swapped[1 - _MOST_SWAPS :], session.session]
+
+    def _in_use(self) -> OpenSession:
+        """The session to push or decode with now; the lock is held."""
+        if self._swapped:
+            self._used_swaps.extend(self._swapped)
+            self._swapped = []
+        return self._session
 
     def _look(self, health: HealthMonitor, now: Any, rows: Rows, flags: list[str]) -> None:
         """Follow the stream's health, once a window, and say what is wrong with it."""

@@ -81,6 +81,14 @@ class Session:
                 f"got {len(self.activity.rate_hz)}"
             )
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all that a decoded value depends on: core, unit ids and both tables."""
+        tables = (self.unit_embedding, self.session_embedding)
+        payload = b"".join(np.ascontiguousarray(one, "<f4").tobytes() for one in tables)
+        names = [self.header.core_hash, *self.header.unit_ids]
+        return sha256_bytes(json.dumps(names).encode() + payload)
+
     def to_bytes(self) -> bytes:
         """The file's bytes; the header carries a checksum of itself and the tensors."""
         header = dataclasses.replace(self._own_header(), checksum=self._checksum())

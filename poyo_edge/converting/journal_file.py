@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -22,6 +23,7 @@ from poyo_edge.journal import (
     JournalHeader,
     Labels,
     Spikes,
+    swap_of,
 )
 from poyo_edge.recording.rules import refuse
 
@@ -36,9 +38,9 @@ _APART_S = 2.0
 def open_journal(path: Path) -> Iterator[Source]:
     """Open a journal.
 
-    Spikes of units that the session does not have are left out. After a discontinuity of the
-    device's clock, times go on where the last clock ended. Starts of which nobody noted that the
-    clock began anew are segments.
+    Spikes of units that the session does not have are left out. Where another session was swapped
+    in, its units join those of the first. After a discontinuity of the device's clock, times go on
+    where the last clock ended. Starts of which nobody noted that the clock began anew are segments.
 
     Raises:
         RecordingError: not a journal, or another one was appended to it.
@@ -73,7 +75,8 @@ def _by_start(journal: Journal) -> tuple[list[list[Entry]], str]:
 
 def _source(journal: Journal, entries: list[Entry]) -> Source:
     path, notes = journal.path, list[str]()
-    spikes, labels, decoded = _entries(journal, entries, notes)
+    units = _Units(journal.header.unit_ids)
+    spikes, labels, decoded = _entries(journal, entries, units, notes)
     rate, header = journal.header.tick_rate_hz, journal.header
     shifts, observed = _one_clock(_ticks_by_epoch(spikes, labels, decoded), rate)
     if len(shifts) > 1:
@@ -83,14 +86,14 @@ def _source(journal: Journal, entries: list[Entry]) -> Source:
         )
     seconds = _joined([(one.ticks / rate + shifts[one.epoch]) for one in spikes])
     rows = np.concatenate([np.empty(0, np.int32), *(one.rows for one in spikes)])
-    known = (rows >= 0) & (rows < len(header.unit_ids))
+    known = (rows >= 0) & (rows < len(units.ids))
     order = np.argsort(seconds[known], kind="stable")
     return Source(
         path=path,
         format="journal",
         session_id=header.session_id,
         subject_id=header.subject_id,
-        unit_ids=header.unit_ids,
+        unit_ids=tuple(units.ids),
         spike_times=seconds[known][order],
         spike_units=rows[known][order].astype(np.int64),
         series=tuple(_all_series(labels, decoded, header, shifts)),
@@ -100,14 +103,37 @@ def _source(journal: Journal, entries: list[Entry]) -> Source:
     )
 
 
+class _Units:
+    """Units of all sessions of a journal, and what the rows of the session in use mean there."""
+
+    def __init__(self, unit_ids: Sequence[str]) -> None:
+        self.ids = dict.fromkeys(unit_ids)
+        self._to = np.arange(len(unit_ids), dtype=np.int32)
+
+    def swap(self, unit_ids: Sequence[str]) -> None:
+        """Rows count along these from here on."""
+        self.ids |= dict.fromkeys(unit_ids)
+        place = {unit: i for i, unit in enumerate(self.ids)}
+        self._to = np.array([place[unit] for unit in unit_ids], np.int32)
+
+    def of(self, spikes: Spikes) -> Spikes:
+        """The same spikes with rows of all units; -1 for those that the session does not have."""
+        known = (spikes.rows >= 0) & (spikes.rows < len(self._to))
+        rows = np.full(len(spikes.rows), -1, np.int32)
+        rows[known] = self._to[spikes.rows[known]]
+        return dataclasses.replace(spikes, rows=rows)
+
+
 def _entries(
-    journal: Journal, entries: list[Entry], notes: list[str]
+    journal: Journal, entries: list[Entry], units: _Units, notes: list[str]
 ) -> tuple[list[Spikes], list[Labels], list[DecodedAt]]:
     """Spikes, labels and decoded values, and what was wrong with them as notes."""
     spikes, labels, decoded = list[Spikes](), list[Labels](), list[DecodedAt]()
     for entry in entries:
         if isinstance(entry, Spikes) and len(entry.ticks):
-            spikes.append(entry)
+            spikes.append(units.of(entry))
+        elif (swap := swap_of(entry)) is not None:
+            units.swap(swap.unit_ids)
         elif isinstance(entry, Decoded):
             decoded.append((spikes[-1].epoch if spikes else 0, entry))
         elif isinstance(entry, Labels) and len(entry.ticks):

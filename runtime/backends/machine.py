@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import importlib.metadata
 import importlib.util
+import platform
 import re
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,25 @@ def this_machine() -> Machine:
         rtx=_version("tensorrt-rtx-cu13-bindings", "tensorrt-rtx")
         or module_version("tensorrt_rtx"),
     )
+
+
+_LIBRARIES = ("numpy", "onnxruntime", "onnxruntime-gpu", "openvino")
+
+
+@functools.cache
+def same_bits() -> dict[str, str]:
+    """What the last bits of a value depend on: processor, GPU, and versions of libraries."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(errors="replace")
+    except OSError:
+        text = ""
+    model = re.search(r"^model name\s*: *(.+)$", text, re.MULTILINE)
+    found = {
+        "cpu": model[1] if model else platform.processor() or platform.machine(),
+        **{name: _version(name) for name in _LIBRARIES},
+        **this_machine().to_json(),
+    }
+    return {name: value for name, value in found.items() if value}
 
 
 def l4t_version(release: str) -> str:

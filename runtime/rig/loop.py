@@ -28,6 +28,7 @@ from poyo_edge.runtime.rig.device_clock import DeviceClock
 from poyo_edge.runtime.rig.losses import Losses
 from poyo_edge.runtime.rig.packets import PacketQueue
 from poyo_edge.runtime.rig.realtime import RealtimeSettings, realtime
+from poyo_edge.runtime.rig.recorder import Recorder
 from poyo_edge.runtime.rig.settings import (
     HostClock,
     LoopCounters,
@@ -93,6 +94,7 @@ class DecodeLoop:
         self.clock = clock
         self.settings = settings or LoopSettings()
         self.journal = journal
+        self._recorder = Recorder(journal, decoder)
         self.counters = LoopCounters()
         self.granted: dict[str, str] = {}
         """What the operating system said to each real-time setting."""
@@ -284,9 +286,7 @@ class DecodeLoop:
             self.counters.bad_packets += 1
             return
         self._losses.unknown(self._names.unknown)
-        if self.journal is not None:  # whose units are those that its header names
-            known = self._began_with.as_rows(rows)
-            self.journal.spikes(packet.host_ns, self.clock.epoch, ticks, known)
+        self._recorder.spikes(packet.host_ns, self.clock.epoch, ticks, rows, packet.units)
         if self._on_spikes is not None:
             self._on_spikes(ticks, rows)
 
@@ -295,8 +295,6 @@ class DecodeLoop:
         in_use = self.decoder.units
         if in_use is not self._in_use:
             self._in_use, self._names = in_use, self._names.of(in_use.unit_ids)
-            if self.journal is not None:
-                self.journal.event(session=self.decoder.session_id)
         if units.dtype.kind not in "iu":
             return self._names.rows(units)
         if are_plain_rows(units):
@@ -366,8 +364,7 @@ class DecodeLoop:
                         "a value could not be sent to %s (%s: %s); later failures are counted",
                         sink, type(error).__name__, error,
                     )  # fmt: skip
-        if self.journal is not None:
-            self.journal.decoded(end, ready, result.status.value, result.n_spikes, result.value)
+        self._recorder.decoded(end, ready, result, self._sync)
 
     def _marked(self, result: Result) -> Result:
         """The result, not VALID where it lacks data or the clock contradicts its stated rate."""

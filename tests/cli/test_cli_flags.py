@@ -137,7 +137,7 @@ FLAGS = {
         "--json",
         "--quiet",
     },
-    "verify": {"--public-key", "--threads", "--json"},
+    "verify": {"--artifact", "--session", "--public-key", "--threads", "--json"},
     "keygen": {"--json"},
     "sign": {"--key", "--json"},
     "bench": {

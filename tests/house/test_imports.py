@@ -110,8 +110,10 @@ HOUSE = {
         "artifact recording journal runtime", "falcon_challenge pycbsdk pylsl redis zmq"
     ),
     "runtime.feeds.brand_node": Row("runtime.rig"),
-    "runtime.rig": Row("journal runtime runtime.feeds"),
-    "runtime.checks": Row("artifact recording runtime runtime.backends runtime.backends.trt"),
+    "runtime.rig": Row("artifact journal runtime runtime.backends runtime.feeds"),
+    "runtime.checks": Row(
+        "artifact recording journal runtime runtime.backends runtime.backends.trt"
+    ),
     "calibration": Row(f"{_FILES} calibration.fit runtime"),
     "calibration.fit": Row("files artifact runtime runtime.backends"),
     "export.engines": Row(f"{_FILES} {_DEVICE} export.parity export.precision"),
@@ -119,7 +121,7 @@ HOUSE = {
     # on top
     "inspecting": Row(f"{_FILES} checkpoint journal"),
     "cli": Row(
-        f"{_FILES} converting simulation checkpoint.layouts training evaluation export "
+        f"{_FILES} journal converting simulation checkpoint.layouts training evaluation export "
         "export.engines calibration runtime runtime.backends runtime.feeds runtime.rig "
         "runtime.checks doctor inspecting",
         "typer rich",

@@ -107,5 +107,5 @@ def test_the_first_unknown_unit_is_an_event_of_the_journal(rig: Rig, tmp_path: P
     bench.run(range(1, 20), units=("ch5", "ch6"))
     with_journal.close()
     events = [entry for entry in Journal(with_journal.path).entries() if isinstance(entry, dict)]
-    assert [one["feed"] for one in events] == ["problem"]
-    assert "got 'ch5'" in events[0]["said"]
+    (said,) = [one["said"] for one in events if one.get("feed") == "problem"]
+    assert "got 'ch5'" in said

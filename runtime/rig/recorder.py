@@ -1,0 +1,92 @@
+"""What a loop writes into its journal, so that it can be decoded again from it alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import poyo_edge
+from poyo_edge.arrays import Rows
+from poyo_edge.artifact import Session
+from poyo_edge.journal import JournalWriter, Swap
+from poyo_edge.runtime.backends.machine import same_bits
+from poyo_edge.runtime.decoder import Decoder
+from poyo_edge.runtime.result import Result
+
+_FIRST_UNKNOWN = -2
+_MOST_UNKNOWN = 4096
+"""Names of units that the session does not have; those of a feed gone mad get no name."""
+
+
+class Recorder:
+    """Writes in the order of the decoder; does nothing without a journal."""
+
+    def __init__(self, journal: JournalWriter | None, decoder: Decoder) -> None:
+        self._journal, self._decoder = journal, decoder
+        self._unknown: dict[str, int] = {}
+        if journal is not None:
+            decoder.take_swaps()
+            session, core = decoder.session, decoder.artifact.manifest.core_hash
+            journal.start(
+                version=poyo_edge.__version__,
+                artifact=decoder.artifact.path.name,
+                core=core,
+                session={"session_id": session.header.session_id, "sha256": session.digest},
+                backend=decoder.backend,
+                precision=decoder.precision,
+                machine=same_bits(),
+            )
+
+    def spikes(
+        self,
+        host_ns: int,
+        epoch: int,
+        ticks: npt.NDArray[np.int64],
+        rows: Rows,
+        units: npt.NDArray[Any],
+    ) -> None:
+        """Spikes that were pushed: ticks (N,), rows (N,), and what the feed called them (N,)."""
+        if self._journal is None:
+            return
+        self._swaps()
+        if units.dtype.kind not in "iu" and (rows < 0).any():
+            rows = self._named(rows, units)
+        self._journal.spikes(host_ns, epoch, ticks, rows)
+
+    def decoded(self, tick: int, host_ns: int, result: Result, sync: Any) -> None:
+        """A value, with its flags and its ``sync``."""
+        if self._journal is None:
+            return
+        self._swaps()
+        self._journal.decoded(
+            tick, host_ns, result.status.value, result.n_spikes, result.value,
+            flags=result.flags, sync=sync,
+        )  # fmt: skip
+
+    def _swaps(self) -> None:
+        """Sessions that were in use from the last push or decode on, before what it gave."""
+        assert self._journal is not None
+        for session in self._decoder.take_swaps():
+            self._journal.event(swap=swap_to(session).to_json())
+
+    def _named(self, rows: Rows, units: npt.NDArray[Any]) -> Rows:
+        """Rows (N,) in which each unknown name has a negative row of its own."""
+        rows = rows.copy()
+        for at in np.flatnonzero(rows < 0).tolist():
+            unit = units[at]
+            name = unit.decode(errors="replace") if isinstance(unit, bytes) else str(unit)
+            row = self._unknown.get(name)
+            if row is None and len(self._unknown) < _MOST_UNKNOWN:
+                row = self._unknown[name] = _FIRST_UNKNOWN - len(self._unknown)
+                assert self._journal is not None
+                self._journal.event(unknown_unit=name, row=row)
+            rows[at] = -1 if row is None else row
+        return rows
+
+
+def swap_to(session: Session) -> Swap:
+    """What a journal says of a session that was swapped in."""
+    header = session.header
+    return Swap(session_id=header.session_id, sha256=session.digest, unit_ids=header.unit_ids)
