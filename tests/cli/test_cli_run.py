@@ -38,9 +38,36 @@ def test_a_file_streams_to_its_end_and_is_recorded(
     assert values["recording"] == str(tmp_path / "today.h5")
     made = Recording.open(tmp_path / "today.h5")
     assert len(made.spike_times) == len(Recording.open(recording).spike_times)
-    again = run(*words, "--record", journal)
-    assert again.returncode == 2
-    assert "a journal is never written over" in again.stderr
+
+
+def test_a_run_that_is_started_again_goes_on_in_the_next_journal(
+    tiny: Path, recording: Path, tmp_path: Path
+) -> None:
+    """A supervisor starts it with the same words; no journal is written over."""
+    journal = tmp_path / "today.journal"
+    journal.write_bytes(b"of the run before")
+    (tmp_path / "today_2.journal").symlink_to("nowhere")
+    words = ["run", tiny, "--session", "tiny_a", "--from", f"file:{recording}?speed=8"]
+    done = run(*words, "--record", journal, "--seconds", "0.5", "--json")
+    assert done.returncode == 0, done.stderr
+    free = tmp_path / "today_3.journal"
+    assert f"{journal} is there already and stays as it is: recording to {free}" in done.stderr
+    assert json.loads(done.stdout)["journal"]["path"] == str(free)
+    assert Journal(free).header.session_id.startswith("tiny_a-")
+    assert journal.read_bytes() == b"of the run before"
+    folder = run(*words, "--record", tmp_path)
+    assert folder.returncode == 2
+    assert "a journal is never written over" in folder.stderr
+
+
+def test_what_a_run_recorded_is_decoded_again(tiny: Path, recording: Path, tmp_path: Path) -> None:
+    journal = tmp_path / "today.journal"
+    words = ["run", tiny, "--session", "tiny_a", "--from", f"file:{recording}?speed=8"]
+    run_json(*words, "--record", journal, "--backend", "ort-cpu")
+    values = run_json("verify", journal, "--artifact", tiny)
+    assert values["ok"], values
+    assert values["exact"]
+    assert values["values"] == values["equal"]
 
 
 def test_the_end_says_what_went_wrong_in_the_rig(

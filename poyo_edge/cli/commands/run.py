@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
 import signal
 import threading
 import time
@@ -62,7 +64,8 @@ def run(
         Path | None, typer.Option(help="JSON: what the feed calls a unit → its id in the session.")
     ] = None,
     record: Annotated[
-        Path | None, typer.Option(help="Journal to append everything to; a recording at the end.")
+        Path | None,
+        typer.Option(help="Journal to append everything to, numbered where the name is taken."),
     ] = None,
     calibrate: Annotated[
         float | None,
@@ -93,6 +96,8 @@ def run(
         require_folder(save_session)
         if calibrate is None:
             raise UsageError("--save-session: expected --calibrate with it, got none")
+    if record is not None:
+        record = _journal_name(record, console)
     settings = RigSettings(
         session=session,
         units=None if units is None else _unit_map(units),
@@ -238,10 +243,19 @@ def _as_recording(journal: Path) -> dict[str, Any]:
     return {"recording": made["recording"]}
 
 
+def _journal_name(path: Path, console: Console) -> Path:
+    """A name that is free: a run that is started again goes on in the next number."""
+    free = path if path.is_dir() else _free_name(path)
+    if free != path:
+        console.step(f"{path} is there already and stays as it is: recording to {free}")
+    return free
+
+
 def _free_name(path: Path) -> Path:
     """The name itself, or with a number that makes it new."""
-    names = [path, *(path.with_stem(f"{path.stem}_{i}") for i in range(2, 1000))]
-    return next(name for name in names if not name.exists())
+    numbered = (path.with_stem(f"{path.stem}_{i}") for i in itertools.count(2))
+    names = itertools.chain([path], numbered)
+    return next(name for name in names if not os.path.lexists(name))
 
 
 def run_text(values: Values, artifact: Path, program: str) -> str:
