@@ -70,6 +70,7 @@ class LoopCalibration:
         self._calibrator = Calibrator.open(artifact, decoder.unit_ids, settings=settings)
         self._name, self._begun = self._calibrator.session_id, 0
         self._in_use: Session = decoder.session
+        self._units = self._followed = decoder.units
         self._fit: BackgroundFit | None = None
         self._lock = threading.Lock()
         self._settled = threading.Event()
