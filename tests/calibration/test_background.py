@@ -213,7 +213,8 @@ def test_when_it_is_done_the_session_can_be_swapped_in(decoder: Decoder) -> None
     fresh = Decoder.open(TINY, fit.result())
     for one in (decoder, fresh):
         later = lesson().spike_times >= 2.0
-        one.push(lesson().spike_times[later], lesson().spike_rows[later])
+        rows = one.rows(lesson().unit_ids)[lesson().spike_rows[later]]
+        one.push(lesson().spike_times[later], rows)
     swapped_value = decoder.decode(3.5).value
     assert np.array_equal(swapped_value, fresh.decode(3.5).value)
     expected = lesson().values[lesson().times == 3.5][0]
