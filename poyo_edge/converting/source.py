@@ -96,25 +96,6 @@ class UnknownFormatError(Exception):
         self.got = got
 
 
-def in_order(path: Path, times: Sequence[npt.ArrayLike]) -> tuple[Float64, Int64]:
-    """The spikes of all units sorted by time: (M,) seconds and (M,) int64 rows.
-
-    Args:
-        path: for messages.
-        times: for each unit, its (M_u,) seconds in any order.
-
-    Raises:
-        RecordingError: NaN or infinite times, or a clock that begins anew.
-    """
-    arrays = finite(path, times)
-    for row, one in enumerate(arrays):
-        found = restarts(one)
-        if found:
-            got, do = f"unit {row}: {falls_back(one, found[0])}", "export each stretch by itself"
-            refuse(path, "spike times", "one clock, ascending in each unit", got, do)
-    return sorted_spikes(arrays)
-
-
 def finite(path: Path, times: Sequence[npt.ArrayLike]) -> list[Float64]:
     """For each unit, its (M_u,) float64 seconds in the order of the file.
 

@@ -24,7 +24,7 @@ from helpers.lab_files import (
 
 from poyo_edge.cli.commands.convert import list_text
 from poyo_edge.converting import ConvertOptions, convert, describe, open_source
-from poyo_edge.converting.source import in_order, restarts
+from poyo_edge.converting.source import restarts
 from poyo_edge.errors import RecordingError, UsageError
 from poyo_edge.journal import Journal, JournalHeader, JournalWriter
 from poyo_edge.recording import Recording
@@ -186,9 +186,6 @@ def test_restarts_are_where_times_fall_back_by_more_than_lateness() -> None:
     assert restarts(np.array([0.0, 1.0, 0.95, 2.0])) == []
     assert restarts(np.array([0.0, 1.0, 2.0, 0.5, 1.0, 0.2])) == [3, 5]
     assert restarts(np.empty(0)) == []
-    assert in_order(Path("a"), [[0.0, 1.0, 0.95], [0.5]])[0].tolist() == [0.0, 0.5, 0.95, 1.0]
-    with pytest.raises(RecordingError, match=r"unit 1: 0.2\d+ s after 1.0\d+ s at index 1"):
-        in_order(Path("a"), [[0.5], [1.0, 0.2]])
 
 
 @pytest.mark.parametrize("n_bytes", [0, 8], ids=["with its first bytes", "from its header on"])
