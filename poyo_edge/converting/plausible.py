@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from poyo_edge.arrays import Float64
-from poyo_edge.converting.source import NO_INTERVALS, Series, Source
+from poyo_edge.converting.source import NO_INTERVALS, Series, Source, merged
 from poyo_edge.errors import UsageError
 from poyo_edge.recording.plausible import (
     DOUBTS,
@@ -22,7 +22,6 @@ from poyo_edge.recording.plausible import (
     SpikeSummary,
     behavior_doubts,
 )
-from poyo_edge.recording.recording import within
 
 _PER_SECOND = {"s": 1.0, "ms": 1e3, "us": 1e6}
 LEAST_INSIDE = 0.5
@@ -63,7 +62,7 @@ def in_seconds(source: Source, time_unit: str, behavior_time_unit: str, shift_s:
 
     Args:
         source: as its reader found it.
-        time_unit: of spikes, of the observed time and of splits.
+        time_unit: of spikes; of the observed time and splits too where the spikes lie in them.
         behavior_time_unit: of the series.
         shift_s: seconds to add to the times of the series, in seconds by then.
 
@@ -75,16 +74,27 @@ def in_seconds(source: Source, time_unit: str, behavior_time_unit: str, shift_s:
     if not math.isfinite(shift_s):
         raise UsageError(f"shift-behavior: expected a number of seconds, got {shift_s!r}")
     if ticks != 1:
-        source = dataclasses.replace(
-            source,
-            spike_times=source.spike_times / ticks,
-            observed=source.observed / ticks,
-            domains={name: one / ticks for name, one in source.domains.items()},
-        )
+        source = _spikes_in_seconds(source, ticks)
     if own == 1 and shift_s == 0:
         return source
     series = tuple(_retimed(one, own, shift_s) for one in source.series)
     return dataclasses.replace(source, series=series)
+
+
+def _spikes_in_seconds(source: Source, ticks: float) -> Source:
+    """Intervals are in the unit of the spikes if these lie in them; else they stay, with a note."""
+    found = [one for one in (source.observed, *source.domains.values()) if len(one)]
+    spikes = dataclasses.replace(source, spike_times=source.spike_times / ticks)
+    if not found or not len(source.spike_times):
+        return spikes
+    if _share_inside(source.spike_times, np.concatenate(found)) < LEAST_INSIDE:
+        note = "the observed time and splits were taken as seconds: they do not hold the spikes as "
+        return dataclasses.replace(spikes, notes=(*source.notes, f"{note}the file has them"))
+    return dataclasses.replace(
+        spikes,
+        observed=source.observed / ticks,
+        domains={name: one / ticks for name, one in source.domains.items()},
+    )
 
 
 def without_other_trials(source: Source, spikes: SpikeSummary) -> Source:
@@ -106,7 +116,7 @@ def source_doubts(source: Source, spikes: SpikeSummary) -> list[Doubt]:
     """What can hardly be meant of the spikes and the time in which they were observed."""
     found = list(spikes.doubts())
     if len(source.observed) and spikes.n:
-        inside = float(within(source.spike_times, source.observed).mean())
+        inside = _share_inside(source.spike_times, source.observed)
         if inside < LEAST_INSIDE:
             first, last = source.observed[0, 0], source.observed[-1, 1]
             found.append(
@@ -129,6 +139,12 @@ def series_doubts(
     """What can hardly be meant of a series beside these spikes."""
     times, values = samples
     return list(behavior_doubts(name, spikes, times, values, series.offset))
+
+
+def _share_inside(times: Float64, intervals: Float64) -> float:
+    """Share of times (M,), ascending, that lie in intervals (K, 2)."""
+    first, last = np.searchsorted(times, merged(intervals).T)
+    return float((last - first).sum()) / len(times)
 
 
 def _retimed(series: Series, ticks: float, shift_s: float) -> Series:

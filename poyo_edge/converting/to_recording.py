@@ -62,11 +62,7 @@ def describe(path: str | Path, behavior_file: str | Path | None = None) -> dict[
     """
     with open_all(path) as opened:
         source = opened if behavior_file is None else beside(opened, Path(behavior_file))
-        notes = list(source.notes)
-        for doubt in () if source.again else source_doubts(source, _summary(source)):
-            notes.append(f"{doubt.field}: expected {doubt.expected}, got {doubt.got}; {doubt.do}")
-        if source.again:
-            notes.append(f"its clock begins anew ({source.again}): convert one segment of it")
+        notes = [*source.notes, *_spike_notes(source)]
         return {
             "path": str(path),
             "format": source.format,
@@ -82,6 +78,20 @@ def describe(path: str | Path, behavior_file: str | Path | None = None) -> dict[
             "segments": [_segment(n, one) for n, one in enumerate(opened.segments, start=1)],
             "notes": notes,
         }
+
+
+def _spike_notes(source: Source) -> list[str]:
+    """Why the spikes cannot be converted as they are, one sentence each."""
+    if source.again:
+        return [f"its clock begins anew ({source.again}): convert one segment of it"]
+    try:
+        check_spikes(source.path, source.spike_times, source.spike_units, len(source.unit_ids))
+    except RecordingError as error:
+        return [f"{error.field}: expected {error.expected}, got {error.got}; {error.do}"]
+    return [
+        f"{one.field}: expected {one.expected}, got {one.got}; {one.do}"
+        for one in source_doubts(source, _summary(source))
+    ]
 
 
 def _segment(number: int, source: Source) -> dict[str, Any]:

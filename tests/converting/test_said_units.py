@@ -63,6 +63,19 @@ def test_spikes_in_milliseconds_are_asked_back_and_read_as_said(tmp_path: Path, 
     assert recording.intervals("test")[-1, 1] <= 20.0 + 1e-6
 
 
+def test_intervals_may_be_in_seconds_beside_spikes_in_milliseconds(tmp_path: Path) -> None:
+    path = torch_brain_recording(tmp_path / "s.h5")
+    before = Recording.open(path)
+    with h5py.File(path, "r+") as file:
+        file["spikes/timestamps"][:] = before.spike_times * 1000
+    values = convert(path, tmp_path / "b.h5", ConvertOptions(time_unit="ms"))
+    after = Recording.open(tmp_path / "b.h5")
+    np.testing.assert_allclose(after.spike_times, before.spike_times, rtol=1e-15)
+    for split in ("train", "valid", "test"):
+        np.testing.assert_array_equal(after.intervals(split), before.intervals(split))
+    assert any("splits were taken as seconds" in note for note in values["notes"])
+
+
 @pytest.mark.parametrize("kind", ["f8", "u8"])
 def test_samples_are_a_rate(tmp_path: Path, kind: str) -> None:
     path = npz_file(tmp_path / "a.npz", spike_times=np.rint(ALL_TIMES * 30000).astype(kind))
@@ -152,3 +165,11 @@ def test_trials_and_observed_time_of_another_clock_are_not_taken(tmp_path: Path)
         file["units/obs_intervals"][:] += 1000.0
     with pytest.raises(RecordingError, match="observed time: expected spikes in it"):
         convert(path, tmp_path / "c.h5")
+
+
+def test_list_says_what_is_wrong_with_spikes_that_cannot_be_converted(tmp_path: Path) -> None:
+    path = torch_brain_recording(tmp_path / "s.h5")
+    with h5py.File(path, "r+") as file:
+        file["spikes/unit_index"][7] = -2
+    assert any("got -2" in note for note in describe(path)["notes"])
+    assert describe(npz_file(tmp_path / "a.npz"))["notes"] == []
