@@ -65,7 +65,7 @@ def targets() -> dict[str, tuple[list[bytes], Parse]]:
         "open ephys": ([json.dumps(spike).encode()], parse_spike),
         "brand": ([entry], lambda data: parse_bin(
             {b"crossings": data, b"ts": data[:8], b"sync": data})),
-        "lsl": ([b"ch1", b"12"], _lsl),
+        "lsl": ([np.array([3.0, 12.0]).tobytes()], _lsl),
         "blackrock": ([bytes(range(16))], _blackrock),
     }  # fmt: skip
 

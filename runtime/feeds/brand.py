@@ -23,7 +23,13 @@ from poyo_edge.runtime.feeds.feed import POLL_S, Feed, Receiver
 from poyo_edge.runtime.feeds.values import LoopResult
 from poyo_edge.runtime.feeds.wire.address import Address
 from poyo_edge.runtime.feeds.wire.entries import Entries
-from poyo_edge.runtime.feeds.wire.parsing import MOST_SPIKES, Malformed, spread_counts
+from poyo_edge.runtime.feeds.wire.parsing import (
+    MOST_IN_BIN,
+    MOST_SPIKES,
+    Malformed,
+    first_no_count,
+    spread_counts,
+)
 
 CROSSINGS_MS, COUNTS_MS = 1.0, 20.0
 DTYPES = {"int8": 1, "uint8": 1, "int16": 2, "uint16": 2, "int32": 4, "int64": 8, "float32": 4,
@@ -124,12 +130,10 @@ def _counts(
     kind = dtype or ("int16" if field == "crossings" else "float32")
     _require_length(field, len(raw), kind, asked=bool(dtype), unit_names=unit_names)
     counts = np.frombuffer(raw, np.dtype(kind).newbyteorder("<")).astype(np.float64)
-    wrong = ~np.isfinite(counts) | (counts < 0) | (counts != np.floor(counts))
-    if wrong.any():
-        at = int(np.flatnonzero(wrong)[0])
+    if (at := first_no_count(counts)) is not None:
         raise Malformed(
-            f"{field}: expected whole counts of at least 0 as {kind}, got {counts[at]:.4g} of "
-            f"channel {at}; name a stream that is not normalised, or say ?dtype="
+            f"{field}: expected whole counts of 0 to {MOST_IN_BIN} as {kind}, got {counts[at]:.4g} "
+            f"of channel {at}; name a stream that is not normalised, or say ?dtype="
         )
     if counts.sum() > MOST_SPIKES:
         raise Malformed(

@@ -18,7 +18,7 @@ from poyo_edge.arrays import Rows
 from poyo_edge.artifact import Artifact
 from poyo_edge.errors import MissingExtraError, UsageError
 from poyo_edge.runtime.decoder import Decoder
-from poyo_edge.runtime.feeds.wire.parsing import spread_counts
+from poyo_edge.runtime.feeds.wire.parsing import MOST_IN_BIN, first_no_count, spread_counts
 from poyo_edge.runtime.unit_names import UnitNames
 
 _RATE = 1_000_000_000
@@ -86,7 +86,8 @@ class BinDecoder:
         Channel ``i`` (from 0) is row ``i`` of the session when it has C units, else ``ch{i}``.
 
         Raises:
-            UsageError: before ``reset``, more rows than it named, or channels of no unit.
+            UsageError: before ``reset``, more rows than it named, channels of no unit, or numbers
+                that are no counts.
         """
         began = time.perf_counter()
         counts = np.asarray(neural_observations)
@@ -125,6 +126,12 @@ class BinDecoder:
         return self._decoders[i].decode(self._tick).value
 
     def _push(self, i: int, counts: npt.NDArray[Any]) -> None:
+        at = first_no_count(np.nan_to_num(np.asarray(counts, np.float64)))
+        if at is not None:  # NaN is FALCON's mark of what was not recorded.
+            raise UsageError(
+                f"predict: expected whole counts of 0 to {MOST_IN_BIN}, got {counts[at]:.4g} of "
+                f"channel {at}; give counts of spikes that are not normalised"
+            )
         ticks, channels = spread_counts(counts, self._tick, self._bin)
         decoder = self._decoders[i]
         decoder.push(ticks, self._channel_rows(i, len(counts))[channels])

@@ -197,7 +197,8 @@ class Feed(abc.ABC):
                 return
             except PoyoEdgeError as error:
                 self.last_failure = str(error)
-                _log.error("the feed ended: %s", error)
+                if self.first_problem != str(error):  # Then it has been said.
+                    _log.error("the feed ended: %s", error)
                 self.finished.set()
                 return
             except Exception as error:  # Whatever a library raises when its peer goes away.

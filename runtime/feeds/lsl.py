@@ -168,7 +168,7 @@ def _described(info: Any) -> str:
     pace = f"{rate:g} Hz" if rate else "irregular"
     return (
         f"source_id {info.source_id()!r} on {info.hostname()} (type {info.type()!r}, "
-        f"{info.channel_count()} channels, {pace})"
+        f"{info.channel_count()} channel(s), {pace})"
     )
 
 

@@ -131,8 +131,8 @@ def test_open_ephys_with_two_streams(tiny: Path, stop: threading.Event) -> None:
 @pytest.mark.parametrize(
     ("counts", "reason"),
     [
-        (np.full(60, -0.4, "<f4"), "expected whole counts of at least 0 as float32, got -0.4"),
-        (np.ones(60, "i1"), "expected whole counts of at least 0 as float32, got 2.369e-38"),
+        (np.full(60, -0.4, "<f4"), "expected whole counts of 0 to 1000 as float32, got -0.4"),
+        (np.ones(60, "i1"), "expected whole counts of 0 to 1000 as float32, got 2.369e-38"),
     ],
 )
 def test_brand_with_scores_or_bytes_for_counts(
@@ -180,5 +180,5 @@ def test_an_lsl_stream_of_a_regular_rate(tiny: Path) -> None:
     done = run_on(tiny, f"lsl://{name}")
     assert done.returncode == 2
     assert "got source_id 'a2' on " in done.stderr
-    assert "(type 'Counts', 60 channels, 50 Hz); name a stream of spike events" in done.stderr
+    assert "(type 'Counts', 60 channel(s), 50 Hz); name a stream of spike events" in done.stderr
     del stream

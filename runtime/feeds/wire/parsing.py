@@ -10,6 +10,8 @@ import numpy.typing as npt
 
 MOST_SPIKES = 1 << 16
 """More in one message are not meant."""
+MOST_IN_BIN = 1000
+"""No channel has more spikes in a bin."""
 MOST_TICKS = 2.0**62
 _LIKE = 'like {"t": [1.5], "units": ["ch1"]}'
 _SHOWN = 60
@@ -102,6 +104,14 @@ def _unit_names(units: Any, n: int) -> npt.NDArray[np.str_]:
     return np.array(names, dtype=np.str_)
 
 
+def first_no_count(counts: npt.NDArray[Any]) -> int | None:
+    """The first channel of counts (C,) whose number can be no number of spikes."""
+    values = np.asarray(counts, np.float64)
+    wrong = ~(np.isfinite(values) & (values >= 0) & (values <= MOST_IN_BIN))
+    wrong |= np.nan_to_num(values) % 1 != 0
+    return int(np.flatnonzero(wrong)[0]) if wrong.any() else None
+
+
 def spread_counts(
     counts: npt.NDArray[Any], end_tick: int, bin_ticks: float
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -112,7 +122,7 @@ def spread_counts(
         end_tick: end of the bin.
         bin_ticks: its length.
     """
-    whole = np.clip(np.nan_to_num(np.asarray(counts, np.float64)), 0, 1000).astype(np.int64)
+    whole = np.clip(np.nan_to_num(np.asarray(counts, np.float64)), 0, MOST_IN_BIN).astype(np.int64)
     channels = np.repeat(np.arange(len(whole)), whole)
     first = np.concatenate([[0], np.cumsum(whole)[:-1]]) if len(whole) else whole
     place = np.arange(len(channels)) - first[channels] + 0.5
@@ -129,7 +139,7 @@ def _ticks(message: dict[str, Any], rate: float) -> npt.NDArray[np.int64]:
     if not array.size and given == []:
         return np.empty(0, np.int64)
     if array.ndim != 1 or array.dtype.kind not in ("iu" if exact else "iuf"):
-        if exact and array.dtype.kind == "f":
+        if exact and array.size and array.dtype.kind == "f":
             raise Malformed(
                 f"ticks: expected whole numbers of the device's counter, got {array.flat[0]!s}; "
                 f'send seconds as "t"'

@@ -68,6 +68,9 @@ def test_what_cannot_be_is_refused(tiny: Path) -> None:
     decoder.reset(["tiny_a"])
     with pytest.raises(UsageError, match=r"counts of 12 channels, .* or units named ch0, ch1 …"):
         decoder.predict(np.ones((1, 7)))
+    for wrong in (0.5, -1.0, 2000.0):
+        with pytest.raises(UsageError, match="expected whole counts of 0 to 1000, got"):
+            decoder.predict(np.full((1, 12), wrong))
     with pytest.raises(UsageError, match="batch_size"):
         BinDecoder(tiny, batch_size=0)
 

@@ -108,7 +108,7 @@ def test_an_lsl_stream_of_counts_or_signals_is_refused(lsl: Any, channels: int, 
     stream = lsl.StreamOutlet(lsl.StreamInfo(name, "EMG", channels, rate, "float32", "id"))
     said = refused_by(open_feed(f"lsl://{name}"))
     assert said.startswith(f"lsl://{name}: expected an irregular stream with a sample for each")
-    assert f"(type 'EMG', {channels} channels, {f'{rate} Hz' if rate else 'irregular'})" in said
+    assert f"(type 'EMG', {channels} channel(s), {f'{rate} Hz' if rate else 'irregular'})" in said
     del stream
 
 
@@ -118,8 +118,8 @@ def test_lsl_streams_of_one_name_are_listed_and_one_is_chosen(lsl: Any) -> None:
     rates = lsl.StreamOutlet(lsl.StreamInfo(name, "Rates", 60, 50, "float32", "other"))
     said = refused_by(open_feed(f"lsl://{name}"))
     assert "expected one stream, got 2 of " in said
-    for words in (f"source_id {name!r} on ", "(type 'spikes', 2 channels, irregular)",
-                  "source_id 'other' on ", "(type 'Rates', 60 channels, 50 Hz)",
+    for words in (f"source_id {name!r} on ", "(type 'spikes', 2 channel(s), irregular)",
+                  "source_id 'other' on ", "(type 'Rates', 60 channel(s), 50 Hz)",
                   f"choose with lsl://{name}?source_id="):  # fmt: skip
         assert words in said
     assert "source_id 'none', got 0 of" in refused_by(open_feed(f"lsl://{name}?source_id=none"))

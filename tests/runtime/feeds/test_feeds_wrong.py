@@ -34,9 +34,11 @@ def entry(counts: Any, dtype: str, field: str = "samples") -> dict[bytes, bytes]
 # BRAND.
 
 
-@pytest.mark.parametrize("counts", [[0.5, 1.0], [1.0, -1.0], [(0 - 0.16) / 0.4, 2.1]])
+@pytest.mark.parametrize(
+    "counts", [[0.5, 1.0], [1.0, -1.0], [1001.0], [float("inf")], [(0 - 0.16) / 0.4, 2.1]]
+)
 def test_counts_that_are_no_counts_are_refused(counts: list[float]) -> None:
-    with pytest.raises(Malformed, match="expected whole counts of at least 0 as float32, got"):
+    with pytest.raises(Malformed, match="expected whole counts of 0 to 1000 as float32, got"):
         read_bin(entry(counts, "<f4"))
     assert parse_bin(entry(counts, "<f4")) is None
 
