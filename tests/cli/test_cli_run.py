@@ -147,6 +147,26 @@ def test_the_live_view_shows_rates_latency_status_and_trace() -> None:
                   "malformed 2, unknown_unit 3", "12 s, fitting, last fit swapped"):  # fmt: skip
         assert re.search(words, text), words
     assert "first" not in text
+    told = {**stats, "feed": {**stats["feed"], "first_problem": "expected, got\x07"}}  # type: ignore[dict-item]
+    assert "first    expected, got\\u0007" in view.lines(told, None)
+
+
+def test_without_a_terminal_what_is_ignored_is_said_once_while_nothing_is_used(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("poyo_edge.cli.live._LINE_EACH_S", 0.0)
+    stats = {
+        "loop": {"decoded": 0, "skipped": 0, "deadline_misses": 0, "packets": 0},
+        "in_to_out_ms": {"p50": 0.0, "p99": 0.0, "max": 0.0},
+        "stalled": False,
+        "feed": {"first_ignored": "expected spikes, got noise"},
+        "clock": {},
+        "decoder": {"counters": {"received": 0, "unknown_unit": 0, "late": 0, "future": 0}},
+    }
+    with LiveView("t") as view:
+        for _ in range(3):
+            view.update(stats, None)
+    assert capsys.readouterr().err.count("the feed: expected spikes, got noise\n") == 1
 
 
 @pytest.mark.parametrize(
