@@ -47,13 +47,15 @@ class Bench:
             **arguments,
         )
 
-    def run(self, ends: range, *, units: Any = (0, 1), packets: int = 1) -> list[LoopResult]:
+    def run(
+        self, ends: range, *, units: Any = (0, 1), packets: int = 1, shift: int = 0
+    ) -> list[LoopResult]:
         """Packets that end at each of ``ends`` (in 1/64 s), then a step; what came out of them."""
         before = len(self.out)
         for end in ends:
             self.host.ns = 100 * S + end * S // HZ
             for i in range(packets):
-                tick = int(end * self.rate / HZ) - 1
+                tick = int(end * self.rate / HZ) - 1 + shift
                 self.loop.feed(np.array([tick - 8 - i, tick]), np.array(units))
             self.loop.step()
         return self.out[before:]
@@ -81,6 +83,16 @@ def test_windows_that_hold_the_time_of_a_loss_are_degraded(rig: Rig, tmp_path: P
     events = [entry for entry in Journal(journal.path).entries() if isinstance(entry, dict)]
     assert events == [{"feed": "lost", "n": 3}, {"feed": "problem", "said": "expected, got"}]
     assert bench.loop.counters.packets == 5 * window - 1, "notes are no packets"
+
+
+def test_a_loss_before_the_clock_begins_anew_is_none_of_the_new_clock(rig: Rig) -> None:
+    bench = Bench(rig)
+    bench.run(range(1, 150), shift=1 << 30)
+    bench.loop.note_loss(1)
+    assert flagged(bench.run(range(150, 160), shift=1 << 30), "loss") == [True] * 10
+    values = bench.run(range(160, 400))
+    assert bench.loop.clock.counters.discontinuities == 1
+    assert not any(flagged(values[10:], "loss"))
 
 
 def test_packets_that_the_loop_dropped_are_a_loss(rig: Rig) -> None:
