@@ -10,9 +10,30 @@ import time
 import numpy as np
 
 from poyo_edge.errors import PoyoEdgeError
-from poyo_edge.runtime import Decoder, Status
+from poyo_edge.runtime import Decoder, Result, Status
 
 PERIOD_S = 0.02
+VALID_FOR_S = 3 * PERIOD_S
+"""Nothing newer for so long: the decoding thread hangs or has ended."""
+
+
+class Newest:
+    """The newest value, for the thread that moves the cursor; it trusts nothing that is old."""
+
+    def __init__(self) -> None:
+        self._made: tuple[float, Result] | None = None
+
+    def put(self, result: Result) -> None:
+        """Called by the decoding thread."""
+        self._made = time.monotonic(), result
+
+    def velocity(self) -> list[float] | None:
+        """What to move by now; None stops the cursor."""
+        made = self._made
+        if made is None or time.monotonic() - made[0] > VALID_FOR_S:
+            return None
+        usable = made[1].status in (Status.VALID, Status.HELD)
+        return made[1].value.tolist() if usable else None
 
 
 def acquire(decoder: Decoder, stop: threading.Event) -> None:
@@ -29,6 +50,7 @@ def main(artifact: str, session: str | None = None, seconds: float = 3.0) -> dic
     """Decode for a while; returns how often each status was seen."""
     decoder = Decoder.open(artifact, session=session, threads=1)
     stop, seen = threading.Event(), {status.value: 0 for status in Status}
+    newest = Newest()  # hand it to the thread that moves the cursor
     thread = threading.Thread(target=acquire, args=(decoder, stop), daemon=True)
     thread.start()
     due = time.monotonic() + PERIOD_S
@@ -37,8 +59,8 @@ def main(artifact: str, session: str | None = None, seconds: float = 3.0) -> dic
         due = max(due + PERIOD_S, time.monotonic())  # never queue windows that are late
         result = decoder.decode(time.monotonic())
         seen[result.status.value] += 1
-        if result.status is Status.VALID:
-            pass  # move the cursor: result.value is (dim_out,) in behaviour units
+        newest.put(result)
+        newest.velocity()  # (dim_out,) in behaviour units, or None
     stop.set()
     thread.join()
     print(seen, decoder.stats()["latency_ms"])

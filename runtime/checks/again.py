@@ -71,11 +71,14 @@ def decoded_again(
     Raises:
         UsageError: a swap without ``session_of``, or what that raises.
     """
+    lost = False
     for entry in journal.entries():
         if isinstance(entry, Spikes):
             decoder.push(entry.ticks, entry.rows)
         elif isinstance(entry, Decoded):
-            yield entry, decoder.decode(entry.tick)
+            yield entry, decoder.decode(entry.tick, stream_lost=lost)
+        elif isinstance(entry, dict) and "stream_lost" in entry:
+            lost = bool(entry["stream_lost"])
         elif isinstance(entry, dict) and entry.get("clock") == "discontinuity":
             decoder.reset()
         elif (swap := swap_of(entry)) is not None:

@@ -272,7 +272,7 @@ class BrandFeed(Feed):
 
 
 class BrandSink:
-    """Adds each value to a stream: ``samples`` (float64s), ``ts``, ``sync``, ``status``."""
+    """Adds each value to a stream: ``samples`` (float64s), ``ts``, ``sync``, ``status``, …"""
 
     def __init__(self, connection: Mapping[str, Any], stream: str) -> None:
         self._client = connect(connection, timeout_s=0.1)
@@ -289,6 +289,8 @@ class BrandSink:
             "t": value.t_s,
             "n_spikes": value.result.n_spikes,
         }
+        if value.valid_for_ms is not None:
+            fields["valid_for_ms"] = value.valid_for_ms
         self._client.xadd(self.stream, fields, maxlen=_KEPT, approximate=True)
 
     def close(self) -> None:

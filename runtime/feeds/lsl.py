@@ -173,9 +173,12 @@ def _described(info: Any) -> str:
 
 
 class LslSink:
-    """An outlet with the value's dimensions and, last, the number of its status."""
+    """An outlet with the value's dimensions and, last, the number of its status.
 
-    def __init__(self, name: str, dim_out: int) -> None:
+    How long a value stands after its stamp is in the description, as ``valid_for_ms``.
+    """
+
+    def __init__(self, name: str, dim_out: int, valid_for_ms: float | None = None) -> None:
         lsl = import_pylsl()
         info = lsl.StreamInfo(
             name, "decoded", dim_out + 1, lsl.IRREGULAR_RATE, lsl.cf_double64, f"poyo-edge-{name}"
@@ -183,6 +186,8 @@ class LslSink:
         channels = info.desc().append_child("channels")
         for label in (*(f"value_{i}" for i in range(dim_out)), "status"):
             channels.append_child("channel").append_child_value("label", label)
+        if valid_for_ms is not None:
+            info.desc().append_child_value("valid_for_ms", f"{valid_for_ms:g}")
         self._outlet = lsl.StreamOutlet(info)
 
     def __call__(self, value: LoopResult) -> None:
@@ -202,4 +207,4 @@ def open_feed(address: Address) -> LslFeed:
 
 def open_sink(address: Address, dim_out: int) -> LslSink:
     """``lsl://STREAM``."""
-    return LslSink(address.name(), dim_out)
+    return LslSink(address.name(), dim_out, address.valid_for_ms)

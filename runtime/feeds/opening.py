@@ -8,6 +8,7 @@ library is not there, the message is made from the row.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from poyo_edge.errors import MissingExtraError
@@ -114,14 +115,20 @@ def open_feed(address: str) -> Feed:
     return feed
 
 
-def open_sink(address: str, dim_out: int) -> Sink:
+def open_sink(address: str, dim_out: int, *, valid_for_ms: float | None = None) -> Sink:
     """The sink of an address like ``udp://127.0.0.1:6000``, for values of ``dim_out`` numbers.
+
+    Args:
+        address: where values go.
+        dim_out: numbers of a value.
+        valid_for_ms: how long a value stands, for sinks that say so before the first one.
 
     Raises:
         UsageError: no such kind of sink, or a part of the address that cannot be.
         MissingExtraError: its library is not installed.
     """
-    where = Address.parse("--to", address, SINKS)
+    parsed = Address.parse("--to", address, SINKS)
+    where = dataclasses.replace(parsed, valid_for_ms=valid_for_ms)
     made: Sender = _opened(SINKS[where.scheme], where, dim_out)
     return Sink(address, made, made.close)
 

@@ -53,6 +53,13 @@ class LoopResult:
     """When the value was ready, ``time.monotonic_ns``."""
     newest_in_ns: int
     """When the newest packet of spikes arrived."""
+    valid_until_ns: int = 0
+    """``time.monotonic_ns`` from which on it is too old to act on; 0 where nobody says."""
+
+    @property
+    def valid_for_ms(self) -> float | None:
+        """How long it stands from when it was ready; None where nobody says."""
+        return (self.valid_until_ns - self.host_ns) / 1e6 if self.valid_until_ns else None
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values, for feeds that carry text."""
@@ -68,6 +75,7 @@ class LoopResult:
             "host_ns": self.host_ns,
             "latency_us": round((self.host_ns - self.newest_in_ns) / 1e3, 1),
             "sync": self.sync,
+            "valid_for_ms": self.valid_for_ms,
         }
 
 

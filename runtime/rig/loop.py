@@ -105,6 +105,7 @@ class DecodeLoop:
         self._sinks = list(sinks)
         self._realtime = realtime_settings or RealtimeSettings()
         self._on_spikes, self._on_labels = on_spikes, on_labels
+        self._was_lost = False
         self._source = SourceWatch(self.settings, self.counters, source_ended)
         self._host = host or MonotonicClock()
         self._period = clock.rate_hz / self.settings.rate_hz
@@ -335,6 +336,9 @@ class DecodeLoop:
         end = self._edge(number)
         due_ns = self.clock.to_monotonic_ns(end) + int(self.settings.settle_ms * 1e6)
         lost = not self._waiting and self._source.lost(self._host.now_ns())
+        if lost != self._was_lost and self.journal is not None:
+            self.journal.event(stream_lost=lost)
+        self._was_lost = lost
         result = self._marked(
             self.decoder.decode(end, stream_lost=True) if lost else self.decoder.decode(end)
         )
@@ -353,6 +357,7 @@ class DecodeLoop:
             sync=self._sync,
             host_ns=ready,
             newest_in_ns=self._source.newest_ns,
+            valid_until_ns=ready + self.settings.valid_for_ns,
         )
         for sink in self._sinks:
             try:

@@ -27,8 +27,6 @@ from poyo_edge.runtime.unit_names import UnitNames
 from poyo_edge.runtime.watchdog import Watchdog
 
 OnSpikes = Callable[[npt.NDArray[np.int64], npt.NDArray[np.int32]], None]
-_PERIODS = 3
-"""A loop waits for up to one period and may decode for one; behind by a third, it hangs."""
 OnLabels = Callable[[npt.NDArray[np.int64], npt.NDArray[np.float64]], None]
 
 
@@ -57,8 +55,7 @@ class Rig:
     ) -> None:
         self.decoder, self.feed, self.loop = decoder, feed, loop
         self._sinks = list(sinks)
-        settings = loop.settings
-        limit_s = _PERIODS / settings.rate_hz + settings.settle_ms / 1e3
+        limit_s = loop.settings.hangs_after_s
         self.watchdog = Watchdog(lambda: loop.heartbeat_ns, limit_s=limit_s)
 
     @classmethod
@@ -108,10 +105,11 @@ class Rig:
                 f"{settings.rate_hz:g} Hz × {speed:g}; lower the speed or --rate"
             )
         loop_settings = LoopSettings(rate_hz=rate_hz, settle_ms=settings.settle_ms)
-        sinks: list[Sink] = []
+        sinks, dim_out = list[Sink](), decoder.artifact.manifest.spec.dim_out
+        valid_for_ms = loop_settings.valid_for_ns / 1e6
         try:
             for target in targets:
-                sinks.append(open_sink(target, decoder.artifact.manifest.spec.dim_out))
+                sinks.append(open_sink(target, dim_out, valid_for_ms=valid_for_ms))
             journal = None
             if settings.journal is not None:
                 journal = JournalWriter(settings.journal, _header(decoder, feed))

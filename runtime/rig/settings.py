@@ -10,6 +10,9 @@ from typing import Protocol
 from poyo_edge.errors import UsageError
 
 _SECOND = 1_000_000_000
+_PERIODS = 3
+"""A loop waits for up to one period and may decode for one; behind by a third, it hangs."""
+_LEAST_VALID_S = 0.02
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +35,16 @@ class LoopSettings:
             raise UsageError(f"settle_ms: expected 0 to 1000 ms, got {self.settle_ms!r}")
         if not (self.stall_s > 0 and self.most_packets >= 1):
             raise UsageError("stall_s, most_packets: expected numbers > 0")
+
+    @property
+    def hangs_after_s(self) -> float:
+        """How long the loop may stay behind before it hangs."""
+        return _PERIODS / self.rate_hz + self.settle_ms / 1e3
+
+    @property
+    def valid_for_ns(self) -> int:
+        """How long a value stands: when no newer one has come until then, none may come."""
+        return int(max(_LEAST_VALID_S, self.hangs_after_s) * _SECOND)
 
 
 class HostClock(Protocol):

@@ -85,10 +85,12 @@ def test_reliability_python_runs_as_it_stands() -> None:
 
 @pytest.mark.usefixtures("at_hand")
 def test_feeds_python_runs_as_it_stands() -> None:
-    rig, falcon = blocks_of("docs/feeds.md")
+    rig, standing, falcon = blocks_of("docs/feeds.md")
     names: dict[str, object] = {"counts": np.ones((1, 12))}
     exec(rig.replace("today.session", "tiny_a").replace(":5000", ":0"), names)
     assert names["values"] == []
+    exec(standing, names)
+    assert names["velocity"]("no_such_memory") == [0.0, 0.0]  # type: ignore[operator]
     exec(falcon.replace("day_2", "tiny_a"), names)
     assert names["values"].shape == (1, 2)  # type: ignore[attr-defined]
 

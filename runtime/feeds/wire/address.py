@@ -27,6 +27,8 @@ class Address:
     url: SplitResult
     options: Mapping[str, str]
     """What stands behind the question mark."""
+    valid_for_ms: float | None = None
+    """Of a sink: how long a value stands; None where nobody says."""
 
     @classmethod
     def parse(cls, option: str, text: str, known: Mapping[str, AddressRow]) -> Address:

@@ -150,12 +150,14 @@ def test_lsl_streams_of_one_name_are_listed_and_one_is_chosen(lsl: Any) -> None:
 
 def test_values_go_out_over_lsl(lsl: Any) -> None:
     name = f"poyo_edge_out_{os.getpid()}"
-    sink = open_sink(f"lsl://{name}", 2)
+    sink = open_sink(f"lsl://{name}", 2, valid_for_ms=60.0)
     found = lsl.resolve_byprop("name", name, 1, timeout=PATIENCE_S)
     inlet = lsl.StreamInlet(found[0])
     inlet.open_stream(timeout=PATIENCE_S)
     sink(a_value())
     sample, _ = inlet.pull_sample(timeout=PATIENCE_S)
+    described = inlet.info(timeout=PATIENCE_S).desc().child_value("valid_for_ms")
     inlet.close_stream()
     assert sample == [1.5, -2.0, 0.0]
+    assert described == "60"
     sink.close()

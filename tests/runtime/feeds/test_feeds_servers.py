@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import signal
@@ -109,13 +110,14 @@ def test_crossings_come_in_and_values_go_out_with_their_sync(server: Server) -> 
     assert {"nsp_idx_1": 9} in receiver.syncs
     assert feed.counters.malformed == 1
     sink = open_sink(f"redis://127.0.0.1:{server.port}/decoded", 2)
-    sink(a_value())
+    sink(dataclasses.replace(a_value(), valid_until_ns=60_000_020))
     sink.close()
     fields = client.xrevrange("decoded", count=1)[0][1]
     assert np.frombuffer(fields[b"samples"], "<f8").tolist() == [1.5, -2.0]
     assert json.loads(fields[b"sync"]) == {"nsp_idx_1": 4}
     assert struct.unpack("<Q", fields[b"ts"]) == (20,)
     assert fields[b"status"] == b"VALID"
+    assert (fields[b"i"], float(fields[b"valid_for_ms"])) == (b"1", 60.0)
     client.close()
 
 

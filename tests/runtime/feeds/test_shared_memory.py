@@ -2,15 +2,126 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import fcntl
+import os
+import signal
+import struct
+import subprocess
+import sys
 import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from helpers.commands import WITH_HELPERS, run_python
 from helpers.feeds import a_value
+from helpers.waiting import wait_until
 
 from poyo_edge.errors import UsageError
-from poyo_edge.runtime.feeds.shared_memory import SharedMemorySink, read_shared
+from poyo_edge.runtime.feeds.shared_memory import (
+    SharedMemorySink,
+    read_shared,
+    read_shared_value,
+)
+
+HOUR_NS = 3_600_000_000_000
+
+
+@contextlib.contextmanager
+def a_name(what: str) -> Iterator[str]:
+    """A name in shared memory that is free, and is so again at the end."""
+    name = f"poyo_edge_{what}_{threading.get_native_id()}"
+    try:
+        yield name
+    finally:
+        (Path("/dev/shm") / name).unlink(missing_ok=True)
+
+
+def test_a_value_stands_until_its_time_is_over() -> None:
+    with a_name("age") as name:
+        sink = SharedMemorySink(name, 2)
+        assert not read_shared_value(name).stands, "there is none"
+        now = time.monotonic_ns()
+        fresh = dataclasses.replace(a_value(), host_ns=now, valid_until_ns=now + HOUR_NS)
+        sink(fresh)
+        found = read_shared_value(name)
+        assert (found.stands, found.writer_alive, found.status) == (True, True, "VALID")
+        assert (found.host_ns, found.valid_until_ns) == (now, now + HOUR_NS)
+        assert 0 <= found.age_s < 60
+        assert read_shared(name)[2] == "VALID"
+        sink(dataclasses.replace(fresh, valid_until_ns=now))
+        found = read_shared_value(name)
+        assert (found.stands, found.writer_alive, found.status) == (False, True, "VALID")
+        assert read_shared(name)[::2] == (2, "INVALID")
+        sink(a_value())
+        assert read_shared_value(name).stands, "nobody says until when"
+        with (Path("/dev/shm") / name).open("rb") as kept:
+            sink.close()
+            assert struct.unpack_from("<I", kept.read(), 24) == (4,), "INVALID at a clean end"
+
+
+@pytest.mark.parametrize("while_it_writes", [False, True])
+def test_the_last_value_of_a_killed_process_does_not_stand(while_it_writes: bool) -> None:
+    code = (
+        "import dataclasses, sys, time; from helpers.feeds import a_value\n"
+        "from poyo_edge.runtime.feeds import shared_memory as shm\n"
+        "sink = shm.SharedMemorySink(sys.argv[1], 2); now = time.monotonic_ns()\n"
+        f"value = dataclasses.replace(a_value(), host_ns=now, valid_until_ns=now + {HOUR_NS})\n"
+        "sink(value)\n"
+        "print('written', flush=True); sys.stdin.readline()\n"
+        "shm.np.asarray = lambda *_: print('writing', flush=True) or time.sleep(600)\n"
+        "sink(value)\n"
+    )
+    with a_name("dead") as name:
+        child = subprocess.Popen(
+            [sys.executable, "-c", code, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            env={**os.environ, **WITH_HELPERS}, text=True,
+        )  # fmt: skip
+        with child:
+            assert child.stdin is not None
+            assert child.stdout is not None
+            assert child.stdout.readline() == "written\n"
+            assert read_shared_value(name).stands
+            assert read_shared(name)[2] == "VALID"
+            if while_it_writes:
+                child.stdin.write("go\n")
+                child.stdin.flush()
+                assert child.stdout.readline() == "writing\n"
+            child.send_signal(signal.SIGKILL)
+            child.wait()
+        wait_until(lambda: not read_shared_value(name).writer_alive)
+        found = read_shared_value(name)
+        assert (found.stands, found.count) == (False, 1)
+        assert read_shared(name)[2] == "INVALID"
+
+
+def test_readers_of_the_older_layout_and_files_of_older_versions_still_do() -> None:
+    head = struct.Struct("<QqdII")
+    with a_name("old") as name:
+        path = Path("/dev/shm") / name
+        path.write_bytes(head.pack(6, 5, 1.5, 0, 2) + struct.pack("<2d", 3.0, 4.0))
+        found = read_shared_value(name)
+        assert (found.count, found.valid_until_ns, found.stands) == (3, 0, False)
+        assert found.value.tolist() == [3.0, 4.0]
+        sink = SharedMemorySink(name, 2)
+        assert read_shared(name)[::2] == (3, "VALID")
+        sink(dataclasses.replace(a_value(), valid_until_ns=7))
+        data = path.read_bytes()
+        assert head.unpack_from(data) == (8, 20, 1.0, 0, 2)
+        assert struct.unpack_from("<2dq", data, 32) == (1.5, -2.0, 7)
+        sink.close()
+
+
+def test_a_reader_that_looks_for_a_writer_does_not_keep_one_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with a_name("busy") as name, (Path("/dev/shm") / name).open("wb") as reader:
+        fcntl.flock(reader, fcntl.LOCK_SH)
+        monkeypatch.setattr(time, "sleep", lambda _: fcntl.flock(reader, fcntl.LOCK_UN))
+        SharedMemorySink(name, 2).close()
 
 
 def test_shared_memory_holds_the_newest_value() -> None:
@@ -44,7 +155,7 @@ def test_shared_memory_of_a_killed_run_is_taken_over() -> None:
         done = run_python(code, name, environment=WITH_HELPERS)
         assert done.returncode == -9
         assert read_shared(name)[0] == 1
-        with pytest.raises(UsageError, match=r"expected a file of 56 bytes .* got one of 48; give"):
+        with pytest.raises(UsageError, match=r"expected a file of 64 bytes .* got one of 56; give"):
             SharedMemorySink(name, 3)
         sink = SharedMemorySink(name, 2)
         assert read_shared(name)[0] == 1, "readers go on"

@@ -77,6 +77,18 @@ def test_a_slow_sink_skips_windows_and_never_queues_them(rig: Rig) -> None:
         assert age_s < 2 / 64
 
 
+@pytest.mark.parametrize(("rate", "settle_ms", "valid_ms"), [(64, 0, 46.875), (500, 4, 20)])
+def test_a_value_says_until_when_it_stands(
+    rig: Rig, rate: float, settle_ms: float, valid_ms: float
+) -> None:
+    bench = Bench(rig, settings=LoopSettings(rate_hz=rate, settle_ms=settle_ms))
+    times, rows = stream(rig, 1.0)
+    bench.run(times, rows, range(1, 20))
+    for one in bench.out:
+        assert one.valid_until_ns - one.host_ns == valid_ms * 1e6
+        assert (one.to_json()["seq"], one.to_json()["valid_for_ms"]) == (one.seq, valid_ms)
+
+
 def test_a_value_that_is_late_is_counted(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench(rig)
     decode = bench.loop.decoder.decode

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from helpers.journals import require_same_bits
 from helpers.loops import Bench, S, stream
 
+from poyo_edge.journal import JournalHeader, JournalWriter
 from poyo_edge.runtime import Status
 
 if TYPE_CHECKING:
@@ -20,9 +23,12 @@ def silent(bench: Bench, steps: range) -> None:
         bench.loop.step()
 
 
-def test_a_feed_that_has_ended_is_lost_at_once(rig: Rig) -> None:
+def test_a_feed_that_has_ended_is_lost_at_once(rig: Rig, tmp_path: Path) -> None:
     ended: list[bool] = []
-    bench = Bench(rig, source_ended=lambda: bool(ended))
+    unit_ids = rig.decoder().unit_ids
+    header = JournalHeader(session_id="s", unit_ids=unit_ids, tick_rate_hz=rig.grid_hz)
+    journal = JournalWriter(tmp_path / "a.journal", header)
+    bench = Bench(rig, source_ended=lambda: bool(ended), journal=journal)
     times, rows = rig.stream(16, 4.0)  # too few for silence to say anything
     bench.run(times, rows, range(1, 200))
     ended.append(True)
@@ -32,6 +38,9 @@ def test_a_feed_that_has_ended_is_lost_at_once(rig: Rig) -> None:
     assert len(after) - len(lost) <= 2
     assert [one.status for one in lost[:2]] == [Status.HELD] * 2
     assert (lost[-1].status, lost[-1].value.tolist()) == (Status.INVALID, [0.0, 0.0])
+    journal.close()
+    again = require_same_bits(journal.path, rig.decoder(tick_rate_hz=rig.grid_hz))
+    assert again == len(bench.out)
 
 
 def test_a_feed_of_steady_packets_is_lost_when_it_stalls(rig: Rig) -> None:
