@@ -165,7 +165,10 @@ class Decoder:
                 last = times[-1] if len(times) else self._intake.silent_since
                 if self._intake.lacks_refused(now):
                     flags.append("stale_rows")
-            session.silence.look(now, last, len(times), flags, lost=stream_lost)
+                heard = self._intake.counters.received
+                if self._intake.lateness.look(now, self._window, heard):
+                    flags.append("delayed")
+            session.silence.look(now, last, times, flags, lost=stream_lost)
             self._look(session.health, now, rows, flags)
             budget = self.artifact.manifest.max_spikes
             if len(times) > budget:

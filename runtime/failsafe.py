@@ -11,6 +11,7 @@ import numpy as np
 
 from poyo_edge.arrays import Float64
 from poyo_edge.errors import UsageError
+from poyo_edge.runtime.ring import Times
 
 STREAM_LOST = "stream_lost"
 """Flag: the whole array has been silent for longer than its rates allow, or its feed has ended."""
@@ -117,28 +118,34 @@ class SilenceWatch:
         self._last = self._heard_at = self._lost_at = None
 
     def look(
-        self, now: Any, last: Any, n_spikes: int, flags: list[str], *, lost: bool = False
+        self, now: Any, last: Any, times: Times, flags: list[str], *, lost: bool = False
     ) -> None:
         """Flag a window that ends at ``now`` if the stream is lost, or was within it.
 
         Args:
             now: end of the window.
             last: time of the newest spike.
-            n_spikes: in the window.
+            times: (N,) spikes of the window, ascending.
             flags: of the window so far; extended.
             lost: it is known to be lost.
         """
         if "clock_reset" in flags:
             self.restart()
+        before, self._last = self._last, last
         if lost or self._too_long(float(now - last) * self._unit_s):
             flags.append(STREAM_LOST)
             self._lost_at = self._heard_at = now  # such a time says nothing about rates
             return
+        if before is not None and last > before:
+            at = int(times.searchsorted(before, side="right"))
+            # A silence that no window ended in, as when the clock jumps ahead.
+            if 0 < at < len(times) and self._too_long(float(times[at] - before) * self._unit_s):
+                self._lost_at = times[at]
         since_loss = math.inf if self._lost_at is None else now - self._lost_at
         if since_loss < self._window and "gap" not in flags:
             flags.append("gap")
-        if "warmup" not in flags:
-            self._hear(now, last, n_spikes)
+        if "warmup" not in flags and last != before:
+            self._hear(now, len(times))
 
     def _too_long(self, silent_s: float) -> bool:
         stated_hz = math.inf if self._stated_hz is None else self._stated_hz
@@ -147,11 +154,9 @@ class SilenceWatch:
             return False
         return silent_s >= settings.silence_s and silent_s * rate_hz >= settings.missed_spikes
 
-    def _hear(self, now: Any, last: Any, n_spikes: int) -> None:
-        """Follow the rate by a whole window; only when new spikes came."""
-        if last == self._last:
-            return
-        self._last, before, self._heard_at = last, self._heard_at, now
+    def _hear(self, now: Any, n_spikes: int) -> None:
+        """Follow the rate by a whole window that new spikes came in."""
+        before, self._heard_at = self._heard_at, now
         since = 0.0 if before is None else float(now - before)
         rate_hz = n_spikes / (max(since, float(self._window)) * self._unit_s)
         if not math.isfinite(self._heard_hz):

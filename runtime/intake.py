@@ -14,6 +14,9 @@ from poyo_edge.arrays import Rows
 from poyo_edge.errors import UsageError
 from poyo_edge.runtime.ring import SpikeRing, Times
 
+_MOST_TARDY, _LEAST_TARDY = 0.1, 3
+"""Share of spikes that may be tardy; few of them say nothing."""
+
 
 @dataclasses.dataclass(slots=True)
 class Counters:
@@ -53,6 +56,27 @@ class Counters:
         return dataclasses.asdict(self)
 
 
+class LateWatch:
+    """Whether many of the spikes that came within about a window came too late for theirs."""
+
+    def __init__(self) -> None:
+        self.tardy = 0
+        """Spikes since the last window that came more than a tenth of a window late."""
+        self._at: Any = None
+        self._received = 0
+        self._came = self._came_tardy = 0.0
+
+    def look(self, now: Any, window: Any, received: int) -> bool:
+        """Follow what came up to ``now``; called once a window."""
+        tardy, self.tardy = self.tardy, 0
+        if self._at is not None:
+            kept = math.exp(-max(0.0, float(now - self._at)) / float(window))
+            self._came = kept * self._came + received - self._received
+            self._came_tardy = kept * self._came_tardy + tardy
+        self._at, self._received = now, received
+        return self._came_tardy > max(_MOST_TARDY * self._came, _LEAST_TARDY)
+
+
 class Intake:
     """Checks chunks of spikes and keeps the good ones. Not thread-safe: the decoder locks.
 
@@ -77,6 +101,7 @@ class Intake:
         """End of the first window after integers were last refused as rows of another session."""
         self._refused = False
         self._gap_end: Any = None
+        self.lateness = LateWatch()
 
     def add(self, times: Times, rows: Rows, n_units: int) -> None:
         """Apply the rules to a chunk of spikes, times (N,) and rows (N,)."""
@@ -98,6 +123,7 @@ class Intake:
             return
         if self.decoded_until is not None and times[0] < self.decoded_until:
             counters.delayed += int(times.searchsorted(self.decoded_until))
+            self.lateness.tardy += int(times.searchsorted(self.decoded_until - self.window / 10))
         self._note_heard(times[0], times[-1])
         counters.accepted += len(times)
         counters.overflow += self.ring.append(times, rows)
@@ -107,6 +133,7 @@ class Intake:
         self.ring.clear()
         self.covered_since = t
         self.newest = self.refused_at = None
+        self.lateness = LateWatch()
 
     @property
     def silent_since(self) -> Any:
@@ -157,6 +184,7 @@ class Intake:
             late = keep & (times < self.decoded_until - self.window)
             future = keep & (times > self.decoded_until + self.future_limit)
             counters.late += int(late.sum())
+            self.lateness.tardy += int(late.sum())
             counters.future += int(future.sum())
             keep &= ~(late | future)
         times, rows = times[keep], rows[keep]

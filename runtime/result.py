@@ -39,8 +39,8 @@ class Result:
     status: Status
     flags: tuple[str, ...]
     """Why the status is what it is: warmup, silent, stream_lost, gap, over_budget, overflow,
-    clock_reset, backend, fallback, drift, coverage, output_range, slow, stale_rows; from a loop
-    also clock_rate, loss, skipped, flood."""
+    clock_reset, backend, fallback, drift, coverage, output_range, slow, stale_rows, delayed;
+    from a loop also clock_rate, loss, skipped, flood."""
     t: float | int
     """End of the window, in the unit that ``decode`` was called with."""
     n_spikes: int

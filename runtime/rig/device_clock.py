@@ -36,7 +36,9 @@ class ClockSettings:
     """What is still the same clock. Seconds."""
 
     back_s: float = 1.0
-    """A packet older than the newest, or later than the fastest, by up to this is of this clock."""
+    """A packet older than the newest by up to this is of this clock."""
+    late_s: float = 0.1
+    """When all packets are later than the fastest by more and do not catch up, it was moved."""
     ahead_s: float = 1.0
     """A packet that has run ahead of the host by more since the last one is a jump."""
     seconds_kept: int = 60
@@ -45,7 +47,7 @@ class ClockSettings:
     """Below this many, the rate is taken as the device states it."""
 
     def __post_init__(self) -> None:
-        for name in ("back_s", "ahead_s", "seconds_kept", "seconds_for_rate"):
+        for name in ("back_s", "late_s", "ahead_s", "seconds_kept", "seconds_for_rate"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
                 raise UsageError(f"{name}: expected a number > 0, got {value!r}")
@@ -106,7 +108,8 @@ class DeviceClock:
 
         A packet that no longer fits is held back once (empty result); when the next one agrees with
         it, ``epoch`` goes up and the new time holds. So it does when the counter has stood still:
-        when packets have come more than ``back_s`` late for ``ahead_s`` and do not catch up.
+        or was put back a little: when all packets have come more than ``late_s`` late for
+        ``ahead_s`` and do not catch up.
 
         Args:
             raw: (N,) integers of the device's counter, N >= 1.
@@ -266,7 +269,7 @@ class DeviceClock:
     def _stood_still(self, newest: int, host_ns: int) -> bool:
         """Whether packets have been late for some time and do not catch up as a backlog does."""
         late = self._difference_ns(newest, host_ns) - self._line.at(host_ns - self._origin[1])
-        if late <= self._settings.back_s * _SECOND:
+        if late <= self._settings.late_s * _SECOND:
             self._late_since = None
         elif self._late_since is None:
             self._late_since = (host_ns, late)

@@ -98,6 +98,18 @@ def test_after_a_loss_windows_are_flagged_until_one_is_whole(rig: Rig) -> None:
     assert decoded[-1].status is Status.VALID
 
 
+def test_a_silence_that_no_window_ended_in_is_flagged_too(rig: Rig) -> None:
+    times, rows = rig.stream(2400, 6.0)
+    kept = (times < 3.0) | (times >= 3.5)
+    decoder = rig.decoder()
+    decoder.push([-0.5], [0])
+    ends = [1.0, 2.0, 3.0, 3.625, 4.0, 4.25, 4.625]
+    decoded = rig.run(decoder, times[kept], rows[kept], ends)
+    assert ["gap" in one.flags for one in decoded] == [3.5 < t < 4.5 for t in ends]
+    assert decoded[3].status is Status.DEGRADED
+    assert decoded[-1].status is Status.VALID
+
+
 def test_whoever_knows_that_the_source_has_ended_says_so(rig: Rig) -> None:
     times, rows = rig.stream(400, 1.0)
     decoder = rig.decoder()
