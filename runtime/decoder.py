@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +22,12 @@ from poyo_edge.runtime.failsafe import STREAM_LOST, Failsafe, Status
 from poyo_edge.runtime.health import SLOW, HealthMonitor, LatencyBudget
 from poyo_edge.runtime.intake import Intake, SessionRows, UnitTable, are_plain_rows, as_times
 from poyo_edge.runtime.latency import LatencyHistogram
-from poyo_edge.runtime.open_session import OpenSession
+from poyo_edge.runtime.open_session import OpenSession, Swaps
 from poyo_edge.runtime.result import DecoderSettings, Result
 from poyo_edge.runtime.ring import SpikeRing, Times
 from poyo_edge.tokens import relative_times
 
 _log = logging.getLogger(__name__)
-_MOST_SWAPS = 1024
 
 
 class Decoder:
@@ -69,7 +67,7 @@ class Decoder:
         self._opened_with = session.header
         self._session = self._prepare(session)
         self._previous: OpenSession | None = None
-        self._swapped, self._used_swaps = list[Session](), deque[Session](maxlen=_MOST_SWAPS)
+        self._swaps = Swaps()
 
     @classmethod
     def open(
@@ -140,7 +138,7 @@ class Decoder:
                     f"push: expected as many units as times ({len(chunk)}), got {len(rows)}"
                 )
             if not session.takes_integers and are_plain_rows(units):
-                rows = self._refused(rows, session)
+                rows = self._intake.refuse(rows, session.session_id, self._opened_with.session_id)
             self._intake.add(chunk, rows, len(session.units))
 
     def decode(self, t: float | int, *, stream_lost: bool = False) -> Result:
@@ -160,14 +158,8 @@ class Decoder:
                 session = self._in_use()
                 flags = self._advance(now)
                 times, rows = self._intake.ring.window(now - self._window, now)
-                if self._intake.after_gap(times):
-                    flags.append("gap")
+                flags += self._intake.reservations(now, times)
                 last = times[-1] if len(times) else self._intake.silent_since
-                if self._intake.lacks_refused(now):
-                    flags.append("stale_rows")
-                heard = self._intake.counters.received
-                if self._intake.lateness.look(now, self._window, heard):
-                    flags.append("delayed")
             session.silence.look(now, last, times, flags, lost=stream_lost)
             self._look(session.health, now, rows, flags)
             budget = self.artifact.manifest.max_spikes
@@ -244,7 +236,7 @@ class Decoder:
     def take_swaps(self) -> list[Session]:
         """Sessions swapped in since the last call, in order, up to the one that the last ``push``
         or ``decode`` used; the newest 1,024. Call it in the thread that pushes and decodes."""
-        return [self._used_swaps.popleft() for _ in range(len(self._used_swaps))]
+        return self._swaps.take()
 
     @property
     def session(self) -> Session:
@@ -321,16 +313,6 @@ class Decoder:
             self._core, session, self._opened_with.unit_ids, self._settings, self._clock
         )
 
-    def _refused(self, rows: Rows, session: OpenSession) -> Rows:
-        """Integers (N,) that may be rows of another session, as unknown units (N,)."""
-        if len(rows) and not self._intake.counters.stale_rows:
-            _log.error(
-                "push: expected unit ids or what rows(unit_ids) gives, as session %r has other "
-                "units than %r, got plain integers, which are left out; push "
-                "rows(unit_ids)[integers]", session.session_id, self._opened_with.session_id,
-            )  # fmt: skip
-        return self._intake.refuse(rows)
-
     def _use(self, session: OpenSession) -> None:
         """Exchange the session; the lock is held."""
         new_row = session.units.rows(self._session.units.unit_ids)
@@ -338,13 +320,11 @@ class Decoder:
         session.health.restart()
         session.silence.restart()
         self._session = session
-        self._swapped = [*self._swapped[1 - _MOST_SWAPS :], session.session]
+        self._swaps.note(session.session)
 
     def _in_use(self) -> OpenSession:
         """The session to push or decode with now; the lock is held."""
-        if self._swapped:
-            self._used_swaps.extend(self._swapped)
-            self._swapped = []
+        self._swaps.use()
         return self._session
 
     def _look(self, health: HealthMonitor, now: Any, rows: Rows, flags: list[str]) -> None:

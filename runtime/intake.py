@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -16,6 +17,8 @@ from poyo_edge.runtime.ring import SpikeRing, Times
 
 _MOST_TARDY, _LEAST_TARDY = 0.1, 3
 """Share of spikes that may be tardy; few of them say nothing."""
+
+_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(slots=True)
@@ -141,7 +144,13 @@ class Intake:
         left = self.ring.forgotten_until
         return self.covered_since if left is None else left
 
-    def after_gap(self, times: Times) -> bool:
+    def reservations(self, now: Any, times: Times) -> list[str]:
+        """Flags of the window with spikes at (N,) times that ends at ``now``."""
+        found = ["gap"] * self._after_gap(times) + ["stale_rows"] * self._lacks_refused(now)
+        late = self.lateness.look(now, self.window, self.counters.received)
+        return found + ["delayed"] * late
+
+    def _after_gap(self, times: Times) -> bool:
         """Whether the first spike of a window, (N,) times, ended a silence longer than a window."""
         before = self.ring.forgotten_until
         if not len(times) or before is None or times[0] - before <= self.window:
@@ -150,13 +159,19 @@ class Intake:
         self._gap_end = times[0]
         return True
 
-    def refuse(self, rows: Rows) -> Rows:
-        """Rows (N,) that may be those of another session, as unknown units (N,)."""
+    def refuse(self, rows: Rows, in_use: str, opened_with: str) -> Rows:
+        """Integers (N,) that may be rows of another session, as unknown units (N,)."""
+        if len(rows) and not self.counters.stale_rows:
+            _log.error(
+                "push: expected unit ids or what rows(unit_ids) gives, as session %r has other "
+                "units than %r, got plain integers, which are left out; push "
+                "rows(unit_ids)[integers]", in_use, opened_with,
+            )  # fmt: skip
         self._refused = self._refused or len(rows) > 0
         self.counters.stale_rows += len(rows)
         return np.full(len(rows), -1, np.int32)
 
-    def lacks_refused(self, now: Any) -> bool:
+    def _lacks_refused(self, now: Any) -> bool:
         """Whether rows were refused that the window ending at ``now`` may lack."""
         if self._refused:
             self._refused, self.refused_at = False, now

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import deque
 
 from poyo_edge.artifact import Session
 from poyo_edge.errors import UsageError
@@ -13,6 +14,8 @@ from poyo_edge.runtime.failsafe import SilenceWatch
 from poyo_edge.runtime.health import HealthMonitor
 from poyo_edge.runtime.intake import UnitTable
 from poyo_edge.runtime.result import DecoderSettings
+
+_MOST_SWAPS = 1024
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,3 +80,25 @@ class OpenSession:
             ),
             takes_integers=ids == opened_with,
         )
+
+
+class Swaps:
+    """Sessions that were swapped in, until whoever records them takes them; the newest 1,024."""
+
+    def __init__(self) -> None:
+        self._noted = list[Session]()
+        self._used = deque[Session](maxlen=_MOST_SWAPS)
+
+    def note(self, session: Session) -> None:
+        """It was swapped in."""
+        self._noted = [*self._noted[1 - _MOST_SWAPS :], session]
+
+    def use(self) -> None:
+        """What was swapped in is pushed to or decoded with from now on."""
+        if self._noted:
+            self._used.extend(self._noted)
+            self._noted = []
+
+    def take(self) -> list[Session]:
+        """Those in use since the last call, in their order."""
+        return [self._used.popleft() for _ in range(len(self._used))]

@@ -339,9 +339,7 @@ class DecodeLoop:
         if lost != self._was_lost and self.journal is not None:
             self.journal.event(stream_lost=lost)
         self._was_lost = lost
-        result = self._marked(
-            self.decoder.decode(end, stream_lost=True) if lost else self.decoder.decode(end)
-        )
+        result = self._marked(self.decoder.decode(end, stream_lost=lost))
         ready = self._host.now_ns()
         self.counters.decoded += 1
         self.counters.deadline_misses += ready > due_ns + self._period_ns
