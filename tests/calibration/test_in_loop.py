@@ -124,6 +124,27 @@ def test_the_first_fit_already_is_compared_with_the_session_in_use() -> None:
     assert decoder.session is taught.truth
 
 
+def test_the_fit_before_stays_while_too_few_labels_are_later_than_its_own() -> None:
+    """It would be judged on what it has learned."""
+    taught = lesson()
+    decoder = decoder_of(taught)
+    total = float(np.ptp(taught.times))
+    calibration = LoopCalibration(TINY, decoder, after_s=total - 3, settings=LEARN)
+    stream(taught, calibration)
+    calibration._settled.wait(PATIENCE_S)
+    assert [fit["swapped"] for fit in calibration.to_json()["fits"]] == [True]
+    first = decoder.session
+    calibration._next_s = 0.0
+    later = taught.times + total + 0.1
+    calibration.on_labels(np.rint(later[:1] * RATE).astype(np.int64), taught.values[:1])
+    assert calibration.fitting
+    calibration._settled.wait(PATIENCE_S)
+    (_, second) = calibration.to_json()["fits"]
+    assert not second["swapped"]
+    assert "blocks later than the labels that the session in use was fitted to" in second["reason"]
+    assert decoder.session is first
+
+
 def test_a_session_that_was_never_compared_is_not_replaced() -> None:
     """Somebody swaps another one in while a fit runs."""
     taught = lesson()

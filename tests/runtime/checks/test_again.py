@@ -18,6 +18,7 @@ from helpers.calibrating.teacher import lesson, of_another_core
 from helpers.commands import run, run_json
 from helpers.damage import flip_bit
 from helpers.paths import DATA, TINY
+from helpers.waiting import PATIENCE_S
 
 from poyo_edge.artifact import Artifact
 from poyo_edge.converting import convert
@@ -177,6 +178,30 @@ def test_a_swap_stands_before_the_first_that_used_it(
     place = seen.index("swap")
     assert seen[place - 1 : place + 2] == ["Spikes", "swap", "Decoded"]
     assert verify_journal(path, TINY).ok
+
+
+def test_swaps_from_another_thread_stand_where_they_were_used(tmp_path: Path) -> None:
+    """Whenever they come, between a push and its frame or in the middle of a decode."""
+    stop, threads = threading.Event(), list[threading.Thread]()
+
+    def swap_for_ever(loop: DecodeLoop) -> None:
+        while not stop.wait(1e-4):
+            loop.decoder.swap_session("tiny_b")
+            stop.wait(1e-4)
+            loop.decoder.revert()
+
+    def begin(loop: DecodeLoop) -> None:
+        threads.append(threading.Thread(target=swap_for_ever, args=(loop,), daemon=True))
+        threads[0].start()
+
+    def end(_: DecodeLoop) -> None:
+        stop.set()
+        threads[0].join(PATIENCE_S)
+
+    again = verify_journal(recorded(tmp_path / "a.journal", {10: begin, LAST - 1: end}), TINY)
+    assert again.ok, again.checks
+    assert again.equal == again.values
+    assert again.swaps > 5
 
 
 def test_a_journal_says_what_it_was_decoded_with(tmp_path: Path) -> None:
