@@ -8,7 +8,6 @@ from poyo_edge.calibration.calibrator import Calibrator
 from poyo_edge.errors import RecordingError, UsageError
 from poyo_edge.recording import Recording
 from poyo_edge.recording.plausible import SpikeSummary, behavior_doubts, check_plausible
-from poyo_edge.recording.recording import Behavior
 
 
 def add_recording(
@@ -42,7 +41,10 @@ def add_recording(
             got=series.values.shape[1],
             do="name the behaviour that the model was trained on",
         )
-    _require_plausible(recording, behavior, series)
+    summary = SpikeSummary.of(recording.spike_times, recording.spike_units, len(recording.unit_ids))
+    doubts = [*summary.doubts(), *behavior_doubts(behavior, summary, series.times)]
+    # Labels without spikes before them are refused by the calibrator itself.
+    check_plausible(recording.path, doubts, (*recording.accepted, "overlap"))
     finite = np.isfinite(series.values).all(1)
     left, added, left_out = np.inf if seconds is None else seconds, 0, 0
     for start, end in recording.intervals(split):
@@ -71,10 +73,3 @@ def add_recording(
             do="choose another split or behaviour",
         )
     return left_out
-
-
-def _require_plausible(recording: Recording, behavior: str, series: Behavior) -> None:
-    n_units = len(recording.unit_ids)
-    spikes = SpikeSummary.of(recording.spike_times, recording.spike_units, n_units)
-    doubts = [*spikes.doubts(), *behavior_doubts(behavior, spikes, series.times)]
-    check_plausible(recording.path, doubts, recording.accepted)
