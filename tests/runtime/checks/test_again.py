@@ -160,7 +160,6 @@ def test_a_swap_stands_before_the_first_that_used_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Swapped while a chunk is on its way to the journal, it comes behind that chunk."""
-    seen = list[str]()
 
     def late(loop: DecodeLoop) -> None:
         push = loop.decoder.push
@@ -173,8 +172,8 @@ def test_a_swap_stands_before_the_first_that_used_it(
         monkeypatch.setattr(loop.decoder, "push", then_swap)
 
     path = recorded(tmp_path / "a.journal", {30: late})
-    for entry in Journal(path).entries():
-        seen.append("swap" if swap_of(entry) else type(entry).__name__)
+    entries = Journal(path).entries()
+    seen = ["swap" if swap_of(entry) else type(entry).__name__ for entry in entries]
     place = seen.index("swap")
     assert seen[place - 1 : place + 2] == ["Spikes", "swap", "Decoded"]
     assert verify_journal(path, TINY).ok
@@ -220,8 +219,7 @@ def test_a_journal_says_what_it_was_decoded_with(tmp_path: Path) -> None:
 def test_each_value_has_its_flags_and_its_sync(tmp_path: Path) -> None:
     path = recorded(tmp_path / "a.journal")
     values = [one for one in Journal(path).entries() if isinstance(one, Decoded)]
-    assert values[0].flags == ("warmup",)
-    assert values[-1].flags == ()
+    assert (values[0].flags, values[-1].flags) == (("warmup",), ())
     assert [one.sync["frame"] for one in values[2:6]] in ([3, 3, 5, 5], [3, 5, 5, 7])
 
 
@@ -229,8 +227,7 @@ def test_units_that_no_session_has_are_kept_by_their_names(tmp_path: Path) -> No
     path = recorded(tmp_path / "a.journal", names=True)
     entries = list(Journal(path).entries())
     rows = {one["unknown_unit"]: one["row"] for one in entries if isinstance(one, dict)}
-    assert {*rows} == {"zz", "yy"}
-    assert {*rows.values()} == {-2, -3}
+    assert ({*rows}, {*rows.values()}) == ({"zz", "yy"}, {-2, -3})
     heard = np.concatenate([one.rows for one in entries if isinstance(one, Spikes)])
     assert {*heard[heard < 0].tolist()} == {-2, -3}
     assert verify_journal(path, TINY).ok
@@ -255,8 +252,7 @@ def test_the_first_value_that_differs_is_named(tmp_path: Path) -> None:
         changed(path, number, added(1e-9))
     again = verify_journal(path, TINY)
     assert not again.ok
-    assert again.differ == 2
-    assert again.equal == again.values - 2
+    assert (again.differ, again.equal) == (2, again.values - 2)
     assert "the first: value 31, tick " in detail(again)
     assert "session tiny_a: expected [" in detail(again)
     done = run("verify", path, "--artifact", TINY)
@@ -400,5 +396,4 @@ def test_a_recording_of_it_has_the_units_of_all_sessions(tmp_path: Path) -> None
     assert made.unit_ids == tuple(dict.fromkeys((*first, *other)))
     border = 79 * STEP / RATE
     later = {made.unit_ids[row] for row in made.spike_units[made.spike_times >= border].tolist()}
-    assert later <= {*other}
-    assert later
+    assert set() < later <= {*other}
