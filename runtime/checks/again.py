@@ -74,7 +74,7 @@ def decoded_again(
     lost = False
     for entry in journal.entries():
         if isinstance(entry, Spikes):
-            decoder.push(entry.ticks, entry.rows)
+            decoder.push(entry.ticks, decoder.units.own(entry.rows))
         elif isinstance(entry, Decoded):
             yield entry, decoder.decode(entry.tick, stream_lost=lost)
         elif isinstance(entry, dict) and "stream_lost" in entry:

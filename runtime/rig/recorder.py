@@ -13,6 +13,7 @@ from poyo_edge.artifact import Session
 from poyo_edge.journal import JournalWriter, Swap
 from poyo_edge.runtime.backends.machine import same_bits
 from poyo_edge.runtime.decoder import Decoder
+from poyo_edge.runtime.intake import UnitTable
 from poyo_edge.runtime.result import Result
 
 _FIRST_UNKNOWN = -2
@@ -26,6 +27,7 @@ class Recorder:
     def __init__(self, journal: JournalWriter | None, decoder: Decoder) -> None:
         self._journal, self._decoder = journal, decoder
         self._unknown: dict[str, int] = {}
+        self._units = decoder.units
         if journal is not None:
             decoder.take_swaps()
             session, core = decoder.session, decoder.artifact.manifest.core_hash
@@ -51,6 +53,7 @@ class Recorder:
         if self._journal is None:
             return
         self._swaps()
+        rows = self._units.as_rows(rows)  # another session may have been swapped in meanwhile
         if units.dtype.kind not in "iu" and (rows < 0).any():
             rows = self._named(rows, units)
         self._journal.spikes(host_ns, epoch, ticks, rows)
@@ -70,6 +73,7 @@ class Recorder:
         assert self._journal is not None
         for session in self._decoder.take_swaps():
             self._journal.event(swap=swap_to(session).to_json())
+            self._units = UnitTable(session.header.unit_ids)
 
     def _named(self, rows: Rows, units: npt.NDArray[Any]) -> Rows:
         """Rows (N,) in which each unknown name has a negative row of its own."""

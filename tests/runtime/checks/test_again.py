@@ -226,7 +226,8 @@ def test_each_value_has_its_flags_and_its_sync(tmp_path: Path) -> None:
 def test_units_that_no_session_has_are_kept_by_their_names(tmp_path: Path) -> None:
     path = recorded(tmp_path / "a.journal", names=True)
     entries = list(Journal(path).entries())
-    rows = {one["unknown_unit"]: one["row"] for one in entries if isinstance(one, dict)}
+    rows = {one["unknown_unit"]: one["row"] for one in entries
+            if isinstance(one, dict) and "unknown_unit" in one}  # fmt: skip
     assert ({*rows}, {*rows.values()}) == ({"zz", "yy"}, {-2, -3})
     heard = np.concatenate([one.rows for one in entries if isinstance(one, Spikes)])
     assert {*heard[heard < 0].tolist()} == {-2, -3}

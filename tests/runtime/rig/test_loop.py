@@ -93,7 +93,7 @@ def test_a_value_that_is_late_is_counted(rig: Rig, monkeypatch: pytest.MonkeyPat
     bench = Bench(rig)
     decode = bench.loop.decoder.decode
 
-    def slow(t: int) -> Any:
+    def slow(t: int, **_: Any) -> Any:
         bench.host.ns += 2 * S // 64
         return decode(t)
 
