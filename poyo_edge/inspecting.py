@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from poyo_edge.artifact import SESSIONS, Artifact, Session
+from poyo_edge.artifact.artifact import MANIFEST
 from poyo_edge.errors import FileProblemError, MissingExtraError
 from poyo_edge.files.magic import HDF5_MAGIC
 from poyo_edge.journal import Decoded, Journal, Labels, Spikes, is_journal
 from poyo_edge.recording.confined import open_confined
+from poyo_edge.recording.other_files import refuse_other
 
 _SAFETENSORS = ".safetensors"
 _TORCH_MAGIC = (b"PK\x03\x04", b"\x80")
@@ -25,6 +27,8 @@ def inspect_path(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     if path.is_dir():
+        if not (path / MANIFEST).is_file():
+            refuse_other(path)
         return _artifact(path)
     if not path.exists():
         raise FileProblemError(
@@ -43,6 +47,7 @@ def inspect_path(path: str | Path) -> dict[str, Any]:
     if path.suffix == ".session":
         header = Session.open(path).header.to_json()
         return {"kind": "session", "path": str(path), **header}
+    refuse_other(path)
     if not start.startswith(_TORCH_MAGIC) and path.suffix != _SAFETENSORS:
         raise FileProblemError(
             path,

@@ -9,6 +9,9 @@ several dimensions, ``GROUP.KEY.NAME``.
 from __future__ import annotations
 
 import csv
+import dataclasses
+import io
+import re
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,8 +23,19 @@ import numpy.typing as npt
 
 from poyo_edge.arrays import Float64, Int64
 from poyo_edge.converting.clocks import with_rows
-from poyo_edge.converting.source import NO_INTERVALS, NO_ROWS, NO_SPIKES, Series, Source
+from poyo_edge.converting.source import (
+    NO_INTERVALS,
+    NO_ROWS,
+    NO_SPIKES,
+    Series,
+    Source,
+    not_behavior,
+)
 from poyo_edge.recording.rules import refuse
+
+_INDEX = ("", "Unnamed: 0")
+"""How pandas names the numbers of rows, as it writes them and as it reads them again."""
+_DECIMAL = re.compile(r"|nan|[+-]?\d*,?\d*(e[+-]?\d+)?", re.IGNORECASE)
 
 
 @contextmanager
@@ -51,12 +65,13 @@ def open_csv(path: Path) -> Iterator[Source]:
     Raises:
         RecordingError: it lacks a column, or has a cell that is no number.
     """
-    columns = _table(path)
+    columns, notes = _table(path)
     if set(columns) != {"time", "unit"}:
         got, do = ", ".join(columns), "write a header line with these two names"
         refuse(path, "header", "the columns time,unit", got, do)
     times = _numbers(path, "time", columns["time"])
-    yield _source(path, "csv", times, np.array(columns["unit"], dtype=np.str_), None, [])
+    source = _source(path, "csv", times, np.array(columns["unit"], dtype=np.str_), None, [])
+    yield dataclasses.replace(source, notes=(*source.notes, *notes))
 
 
 def npz_behavior(path: Path) -> list[Series]:
@@ -79,7 +94,7 @@ def csv_behavior(path: Path) -> list[Series]:
     Raises:
         RecordingError: it lacks the times or behaviour, or has a cell that is no number.
     """
-    columns = _table(path)
+    columns, _ = _table(path)
     if "time" not in columns or len(columns) < 2:
         got = ", ".join(columns) or "nothing"
         refuse(path, "header", "a column time and at least one behaviour", got, "add it")
@@ -169,24 +184,57 @@ def _ready(key: str, where: str, times: Float64, values: npt.NDArray[Any]) -> Se
         where=where,
         n_samples=len(values),
         n_dims=1 if values.ndim == 1 else int(values.shape[1]),
+        left_out=not_behavior(values.shape, values.dtype),
         read=lambda: (times, values),
     )
 
 
-def _table(path: Path) -> dict[str, list[str]]:
-    """Column name → cells."""
+def _table(path: Path) -> tuple[dict[str, list[str]], list[str]]:
+    """Column name → cells, and notes on what a spreadsheet has done to the table."""
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            head, *rows = [row for row in csv.reader(file) if row] or [[]]
+        text = path.read_text(encoding="utf-8-sig")  # spreadsheets begin with an invisible mark
+        mark = _separator(path, text)
+        head, *rows = [row for row in csv.reader(io.StringIO(text), delimiter=mark) if row] or [[]]
     except (UnicodeDecodeError, csv.Error) as error:
         refuse(path, "file", "text with commas", f"one that is not ({error})", "save it as UTF-8")
-    names = [name.strip() for name in head]
+    names, notes = [name.strip() for name in head], list[str]()
     short = [i for i, row in enumerate(rows) if len(row) != len(names)]
     if short or len(set(names)) != len(names):
         got = f"{len(rows[short[0]])} in row {short[0] + 2}" if short else "a name twice"
         expected = f"{len(names)} cells in each row, and different names"
         refuse(path, "rows", expected, got, "save the table again")
-    return {name: [row[i] for row in rows] for i, name in enumerate(names)}
+    columns = {name: [row[i] for row in rows] for i, name in enumerate(names)}
+    if mark != ",":
+        columns = {name: _with_points(cells) for name, cells in columns.items()}
+        notes.append(f"the table is separated by {mark!r}; a comma in a number is its point")
+    if names and names[0] in _INDEX:
+        _drop_index(path, names[0], columns)
+        notes.append("the first column only counts the rows: left out")
+    return columns, notes
+
+
+def _separator(path: Path, text: str) -> str:
+    """What separates the names of the head."""
+    head = next(iter(text.splitlines()), "")
+    marks = [mark for mark in ",;\t" if mark in head]
+    if len(marks) > 1:
+        got = f"both {marks[0]!r} and {marks[1]!r}"
+        refuse(path, "header", "names with commas between them", got, "save it with commas only")
+    return marks[0] if marks else ","
+
+
+def _with_points(cells: list[str]) -> list[str]:
+    """Numbers with a decimal point, where a comma in them can be nothing else."""
+    if any(_DECIMAL.fullmatch(cell.strip()) is None for cell in cells):
+        return cells
+    return [cell.replace(",", ".") for cell in cells]
+
+
+def _drop_index(path: Path, name: str, columns: dict[str, list[str]]) -> None:
+    cells = [cell.strip() for cell in columns.pop(name)]
+    if cells != [str(i) for i in range(len(cells))]:
+        got = f"a first column named {name!r} that does not count the rows"
+        refuse(path, "header", "a name for each column", got, "name the column, or remove it")
 
 
 def _numbers(path: Path, name: str, cells: list[str], *, nan: bool = False) -> Float64:

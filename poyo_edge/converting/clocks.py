@@ -107,6 +107,7 @@ def together(segments: Sequence[Source], again: str) -> Source:
         observed=NO_INTERVALS,
         trials=NO_INTERVALS,
         notes=tuple(dict.fromkeys(note for one in segments for note in one.notes)),
+        left_out=tuple(dict.fromkeys(what for one in segments for what in one.left_out)),
         segments=tuple(segments),
         again=again,
     )

@@ -43,10 +43,15 @@ FORMATS: dict[str, Format] = {
         package="pynwb",
         contents="poyo_edge.converting.nwb:is_nwb",
     ),
+    "MATLAB": Format(
+        help="a cell of spike times and samples of behaviour, of version 5 or 7.3, as in xds files",
+        load="poyo_edge.converting.readers.matlab:open_mat",
+        contents="poyo_edge.converting.readers.matlab:is_mat",
+    ),
     "torch_brain HDF5": Format(
         help="what torch_brain, temporaldata or brainsets wrote, in any version",
         load="poyo_edge.converting.torch_brain_file:open_torch_brain",
-        contents="poyo_edge.converting.torch_brain_file:is_hdf5",
+        contents="poyo_edge.converting.torch_brain_file:is_torch_brain",
     ),
     "journal": Format(
         help="what poyo-edge run recorded",
@@ -65,9 +70,19 @@ FORMATS: dict[str, Format] = {
         suffixes=(".npz",),
         behavior="poyo_edge.converting.arrays:npz_behavior",
     ),
+    "Phy": Format(
+        help="the folder that Kilosort and Phy leave of sorted data",
+        load="poyo_edge.converting.readers.phy_folder:open_phy",
+        contents="poyo_edge.converting.readers.phy_folder:is_phy",
+    ),
+    "Open Ephys": Format(
+        help="the folder of its binary format, with spikes that were detected",
+        load="poyo_edge.converting.readers.open_ephys:open_open_ephys",
+        contents="poyo_edge.converting.readers.open_ephys:is_open_ephys",
+    ),
     # Takes what no other row has recognised, so it stays the last.
     "neo": Format(
-        help="what neo reads, like Blackrock NEV, Plexon, or a folder of Kilosort and Phy",
+        help="what neo reads, like Blackrock NEV or Plexon",
         load="poyo_edge.converting.neo_file:open_neo",
         extra="neo",
         package="neo",

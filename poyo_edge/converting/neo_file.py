@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,14 @@ import numpy.typing as npt
 
 from poyo_edge.arrays import Float64
 from poyo_edge.converting.clocks import together, with_spikes
+from poyo_edge.converting.readers.neo_reader import opened
 from poyo_edge.converting.source import (
     LATE_S,
+    MOST_DIMS,
     NO_INTERVALS,
     NO_ROWS,
     NO_SPIKES,
+    LeftOut,
     Series,
     Source,
     UnknownFormatError,
@@ -26,9 +29,12 @@ from poyo_edge.converting.source import (
     plain,
     unique_keys,
 )
+from poyo_edge.errors import RecordingError
+from poyo_edge.recording.other_files import refuse_other
 from poyo_edge.recording.rules import refuse
 
-_MOST_DIMS = 64
+_MOST_HZ = 5000.0
+"""Signals that are sampled faster are raw voltage."""
 _PICKLES = (".pkl", ".pickle")
 _NOISE = "255"
 """Blackrock's sorting class for what is no spike."""
@@ -40,11 +46,12 @@ def is_no_pickle(path: Path) -> bool:
     """Whether neo may be asked about a path: always, but for pickles, which it would load.
 
     Raises:
-        RecordingError: a pickle.
+        RecordingError: a pickle, or of a kind that holds no spikes.
     """
     if path.suffix.lower() in _PICKLES:
         got = "a pickle, which can run any code"
         refuse(path, "file", "a file of data", got, "save it as NWB from where it was made")
+    refuse_other(path, but_readable=True)
     return True
 
 
@@ -61,17 +68,20 @@ def open_neo(path: Path) -> Iterator[Source]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of neo about files of other versions
-            blocks = neo.io.get_io(str(path)).read(lazy=False)
+            io, left_out = opened(path, neo.io)
+            blocks = io.read(lazy=io.support_lazy)
+    except RecordingError:
+        raise
     except Exception as error:  # Each of neo's readers fails in its own way.
         got = f"one that it does not ({type(error).__name__}: {error})"
         raise UnknownFormatError("a file that neo reads", f"{got:.300}") from error
     segments = [segment for block in blocks for segment in block.segments]
-    yield _source(path, segments)
+    yield _source(path, segments, left_out)
 
 
-def _source(path: Path, segments: list[Any]) -> Source:
+def _source(path: Path, segments: list[Any], left_out: list[LeftOut]) -> Source:
     clocks, again = _by_clock(segments)
-    found = [_of_one_clock(path, one) for one in clocks]
+    found = [_of_one_clock(path, one, left_out) for one in clocks]
     if not any(len(one.spike_times) for one in found):
         got = f"none in {len(segments)} segments"
         refuse(path, "spike trains", "at least one spike", got, "convert the sorted or .nev file")
@@ -101,18 +111,19 @@ def _span(segment: Any) -> tuple[float, float]:
     return float(segment.t_start.rescale("s")), float(segment.t_stop.rescale("s"))
 
 
-def _of_one_clock(path: Path, segments: list[Any]) -> Source:
+def _of_one_clock(path: Path, segments: list[Any], beside: Sequence[LeftOut]) -> Source:
+    left_out = list(beside)
     trains: dict[str, list[npt.NDArray[Any]]] = {}
     noise = set[str]()
     for segment in segments:
-        for i, train in enumerate(segment.spiketrains):
+        for i, train in enumerate(map(_loaded, segment.spiketrains)):
             name = _unit_name(train, i)
             if _is_noise(train, name):
                 noise.add(name)
             else:
                 trains.setdefault(name, []).append(train.rescale("s").magnitude)
     spans = [_span(segment) for segment in segments]
-    epochs = [epoch for segment in segments for epoch in segment.epochs]
+    epochs = [_loaded(epoch) for segment in segments for epoch in segment.epochs]
     session_id = path.resolve().name if path.is_dir() else path.stem
     notes = []
     if noise:
@@ -128,14 +139,20 @@ def _of_one_clock(path: Path, segments: list[Any]) -> Source:
         prefixed=True,
         spike_times=NO_SPIKES,
         spike_units=NO_ROWS,
-        series=tuple(_series(segments)),
+        series=tuple(_series(segments, left_out)),
         observed=merged(np.array([span for span in spans if span[1] > span[0]])),
         trials=merged(np.concatenate([_interval(one) for one in epochs]))
         if epochs
         else NO_INTERVALS,
         notes=tuple(notes),
+        left_out=tuple(left_out),
     )
     return with_spikes(source, [np.concatenate(pieces) for pieces in trains.values()])
+
+
+def _loaded(lazy: Any) -> Any:
+    """What neo has only opened so far, read from the file."""
+    return lazy.load() if hasattr(lazy, "load") else lazy
 
 
 def _is_noise(train: Any, name: str) -> bool:
@@ -156,19 +173,25 @@ def _interval(epoch: Any) -> Float64:
     return both[both[:, 1] > both[:, 0]]
 
 
-def _series(segments: list[Any]) -> list[Series]:
-    """Analog signals of few channels, each one series over all segments that hold it."""
+def _series(segments: list[Any], left_out: list[LeftOut]) -> list[Series]:
+    """Analog signals that can be behaviour, each one series over all segments that hold it."""
     found: dict[str, list[Any]] = {}
+    reasons: dict[str, str] = {}
     for segment in segments:
         for i, signal in enumerate([*segment.analogsignals, *segment.irregularlysampledsignals]):
-            if signal.ndim == 2 and 0 < signal.shape[1] <= _MOST_DIMS and len(signal):
-                found.setdefault(plain(signal.name or f"signal_{i}"), []).append(signal)
+            name = plain(signal.name or f"signal_{i}")
+            why = _why_not(signal)
+            if why:
+                reasons[name] = why
+            else:
+                found.setdefault(name, []).append(signal)
+    left_out += [LeftOut(name, why) for name, why in reasons.items()]
     keys = unique_keys([(name,) for name in found])
     return [
         Series(
             key=key,
             where=name,
-            n_samples=sum(len(signal) for signal in signals),
+            n_samples=sum(int(signal.shape[0]) for signal in signals),
             n_dims=int(signals[0].shape[1]),
             unit=str(signals[0].units.dimensionality.string),
             read=functools.partial(_read, signals),
@@ -177,6 +200,19 @@ def _series(segments: list[Any]) -> list[Series]:
     ]
 
 
-def _read(signals: list[Any]) -> tuple[Float64, npt.NDArray[np.generic]]:
+def _why_not(signal: Any) -> str:
+    """Why a signal is no behaviour; "" where it may be one."""
+    if len(signal.shape) != 2 or not signal.shape[0] or not signal.shape[1]:
+        return f"shape {tuple(signal.shape)}: behaviour has samples and columns"
+    if signal.shape[1] > MOST_DIMS:
+        return f"{signal.shape[1]} channels: behaviour has at most {MOST_DIMS}"
+    rate = getattr(signal, "sampling_rate", None)
+    if rate is not None and float(rate.rescale("Hz")) > _MOST_HZ:
+        return f"{float(rate.rescale('Hz')):g} Hz: raw voltage is no behaviour"
+    return ""
+
+
+def _read(lazy: list[Any]) -> tuple[Float64, npt.NDArray[np.generic]]:
+    signals = [_loaded(one) for one in lazy]
     times = [one.times.rescale("s").magnitude for one in signals]
     return np.concatenate(times), np.concatenate([one.magnitude for one in signals])

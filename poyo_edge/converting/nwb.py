@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ import numpy.typing as npt
 
 from poyo_edge.arrays import Float64
 from poyo_edge.converting.clocks import with_spikes
+from poyo_edge.converting.readers.nwb_series import find_series, find_units, links_to_nowhere
 from poyo_edge.converting.source import (
     NO_INTERVALS,
     NO_ROWS,
@@ -22,17 +24,12 @@ from poyo_edge.converting.source import (
     Series,
     Source,
     merged,
+    plain,
     unique_keys,
 )
 from poyo_edge.converting.torch_brain_file import DAMAGED, is_hdf5
 from poyo_edge.errors import RecordingError
 from poyo_edge.recording.rules import refuse
-
-_NO_BEHAVIOR = ("ElectricalSeries", "SpikeEventSeries", "ImageSeries", "OnePhotonSeries",
-                "TwoPhotonSeries", "RoiResponseSeries", "AnnotationSeries", "IndexSeries",
-                "FeatureExtraction")  # fmt: skip
-_MOST_DIMS = 64
-"""A series of more columns is no behaviour but a recording of something."""
 
 
 def is_nwb(path: Path) -> bool:
@@ -60,7 +57,7 @@ def open_nwb(path: Path) -> Iterator[Source]:
         warnings.simplefilter("ignore")  # pynwb tells about cached namespaces and old files
         try:
             io = stack.enter_context(pynwb.NWBHDF5IO(str(path), "r", load_namespaces=True))
-            source = _source(path, io.read(), pynwb)
+            source = _source(path, io.read())
         except RecordingError:
             raise
         except Exception as error:  # hdmf raises whatever a broken file leads it to.
@@ -70,16 +67,17 @@ def open_nwb(path: Path) -> Iterator[Source]:
         yield source
 
 
-def _source(path: Path, nwb: Any, pynwb: Any) -> Source:
-    units = nwb.units
+def _source(path: Path, nwb: Any) -> Source:
+    units, elsewhere = find_units(path, nwb)
     if units is None or "spike_times" not in units.colnames:
         got = "no units table" if units is None else f"columns {list(units.colnames)}"
         do = "convert sorted data; raw voltages hold no units"
         refuse(path, "units", "a table with the column spike_times", got, do)
     trains = _ragged(path, units, "spike_times")
     session_id = str(nwb.session_id or nwb.identifier or path.stem)
-    found = list(_walk(nwb, pynwb))
-    keys = unique_keys([parts for parts, _ in found])
+    found = sorted(find_series(nwb), key=lambda one: one.why_not != "")
+    keys = unique_keys([one.parts for one in found if not one.why_not])
+    keys += [f"{'_'.join(map(plain, one.parts))}.value" for one in found[len(keys) :]]
     source = Source(
         path=path,
         format="NWB",
@@ -90,12 +88,13 @@ def _source(path: Path, nwb: Any, pynwb: Any) -> Source:
         spike_times=NO_SPIKES,
         spike_units=NO_ROWS,
         series=tuple(
-            _series(path, key, parts, series)
-            for key, (parts, series) in zip(keys, found, strict=True)
+            dataclasses.replace(_series(path, key, one.parts, one.series), left_out=one.why_not)
+            for key, one in zip(keys, found, strict=True)
         ),
         observed=_observed(path, units),
         trials=_intervals(nwb.trials),
-        notes=_notes(path, units),
+        notes=_notes(path, units) + ((f"units are those of {elsewhere}",) if elsewhere else ()),
+        left_out=tuple(links_to_nowhere(path)),
     )
     return with_spikes(source, trains)
 
@@ -162,36 +161,6 @@ def _intervals(table: Any) -> Float64:
     return kept
 
 
-def _walk(nwb: Any, pynwb: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Path and object of every time series that may be behaviour."""
-    places: list[tuple[tuple[str, ...], Any]] = [(("acquisition",), nwb.acquisition)]
-    places += [
-        (("processing", name), module.data_interfaces) for name, module in nwb.processing.items()
-    ]
-    for path, objects in places:
-        for name, thing in objects.items():
-            if isinstance(thing, pynwb.TimeSeries):
-                candidates = [((*path, name), thing)]
-            else:
-                inner: Any = getattr(thing, "spatial_series", None)
-                inner = inner or getattr(thing, "time_series", None) or {}
-                candidates = [((*path, name, key), one) for key, one in inner.items()]
-            yield from ((where, one) for where, one in candidates if _is_behavior(one))
-
-
-def _is_behavior(series: Any) -> bool:
-    names = {kind.__name__ for kind in type(series).__mro__}
-    shape = getattr(series.data, "shape", None) or np.shape(series.data)
-    dtype = getattr(series.data, "dtype", None) or np.asarray(series.data).dtype
-    return (
-        names.isdisjoint(_NO_BEHAVIOR)
-        and np.dtype(dtype).kind in "biuf"
-        and len(shape) in (1, 2)
-        and shape[0] > 0
-        and (len(shape) == 1 or 0 < shape[1] <= _MOST_DIMS)
-    )
-
-
 def _series(path: Path, key: str, parts: tuple[str, ...], series: Any) -> Series:
     shape = getattr(series.data, "shape", None) or np.shape(series.data)
     scale, offset = float(series.conversion), float(series.offset or 0.0)
@@ -219,8 +188,8 @@ def _series(path: Path, key: str, parts: tuple[str, ...], series: Any) -> Series
     return Series(
         key=key,
         where="/".join(parts),
-        n_samples=int(shape[0]),
-        n_dims=1 if len(shape) == 1 else int(shape[1]),
+        n_samples=int(shape[0]) if len(shape) else 0,
+        n_dims=1 if len(shape) < 2 else int(shape[1]),
         unit=str(series.unit or ""),
         offset=offset,
         read=read,

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +32,17 @@ class Series:
     unit: str = ""
     offset: float = 0.0
     """What ``read`` added to the values because the file says so."""
+    left_out: str = ""
+    """Why it is taken only when it is asked for, if at all."""
     read: Callable[[], tuple[Float64, npt.NDArray[np.generic]]]
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Something of a file that is not offered, and why, in words that name what to do if any."""
+
+    where: str
+    why: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -62,6 +73,8 @@ class Source:
     """Stretches of which each has a clock of its own; empty for one clock."""
     again: str = ""
     """Where the clock begins anew: then only the segments can be converted."""
+    left_out: tuple[LeftOut, ...] = ()
+    """What might have been behaviour."""
 
 
 Recogniser = Callable[[Path], bool]
@@ -82,6 +95,8 @@ LATE_S = 0.1
 as much as was recorded."""
 MOST_SEGMENTS = 64
 """Times that fall back more often have no order to be divided by."""
+MOST_DIMS = 64
+"""A series of more columns is no behaviour but a recording of something."""
 NO_INTERVALS: Float64 = np.empty((0, 2))
 NO_SPIKES: Float64 = np.empty(0)
 NO_ROWS: Int64 = np.empty(0, np.int64)
@@ -146,6 +161,20 @@ def merged(intervals: Float64) -> Float64:
         else:
             joined.append([start, end])
     return np.array(joined, dtype=np.float64).reshape(-1, 2)
+
+
+def not_behavior(shape: Sequence[int], dtype: np.dtype[Any]) -> str:
+    """Why values of a shape and type are no behaviour; "" where they may be."""
+    if dtype.kind not in "biuf":
+        return f"{'text' if dtype.kind in 'SUO' else f'dtype {dtype}'}, where numbers are decoded"
+    if len(shape) not in (1, 2):
+        do = "; save each value as a column of its own, as .npz" if len(shape) > 2 else ""
+        return f"{len(shape)}-D, shape {tuple(shape)}, where behaviour is samples and columns{do}"
+    if not shape[0]:
+        return "no samples"
+    if len(shape) == 2 and not 0 < shape[1] <= MOST_DIMS:
+        return f"{shape[1]} columns, where behaviour has 1 to {MOST_DIMS}"
+    return ""
 
 
 def plain(name: str) -> str:

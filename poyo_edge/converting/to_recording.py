@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from poyo_edge.arrays import Float64
+from poyo_edge.converting.choosing import asked_for
 from poyo_edge.converting.opening import beside, open_all, open_source
 from poyo_edge.converting.plausible import (
     checked_doubts,
@@ -19,13 +21,13 @@ from poyo_edge.converting.plausible import (
     source_doubts,
     without_other_trials,
 )
-from poyo_edge.converting.source import Series, Source, merged
+from poyo_edge.converting.source import LeftOut, Series, Source, merged, not_behavior
 from poyo_edge.converting.splitting import SPLITS, split_domains
 from poyo_edge.errors import RecordingError, UsageError
 from poyo_edge.files.writing import require_folder, safe_name
 from poyo_edge.recording import Recording, write_recording
 from poyo_edge.recording.plausible import Doubt, SpikeSummary, check_plausible
-from poyo_edge.recording.rules import check_ascending, check_spikes
+from poyo_edge.recording.rules import check_ascending, check_spikes, refuse
 
 SHARES = (0.7, 0.1, 0.2)
 Samples = tuple[Float64, npt.NDArray[Any]]
@@ -36,7 +38,7 @@ class ConvertOptions:
     """What to take and how to name it."""
 
     behaviors: tuple[str, ...] = ()
-    """"KEY", or "NEW=KEY" to rename; empty takes every series that can be used."""
+    """"KEY", "NEW=KEY" to rename, or "NEW=KEY,KEY" to join; empty takes all that can be used."""
     shares: tuple[float, float, float] | None = None
     """Of train, valid and test; None keeps the file's own splits, or takes 0.7, 0.1 and 0.2."""
     session_id: str | None = None
@@ -74,9 +76,10 @@ def describe(path: str | Path, behavior_file: str | Path | None = None) -> dict[
             "seconds": round(sum(map(_length, source.segments or (source,))), 3),
             "n_trials": sum(len(one.trials) for one in source.segments or (source,)),
             "splits": sorted(set(source.domains) - {"all"}),
-            "series": [_about(series) for series in source.series],
+            "series": [_about(series) for series in source.series if not series.left_out],
             "segments": [_segment(n, one) for n, one in enumerate(opened.segments, start=1)],
             "notes": notes,
+            "left_out": [dataclasses.asdict(one) for one in _left_out(source)],
         }
 
 
@@ -101,11 +104,13 @@ def _segment(number: int, source: Source) -> dict[str, Any]:
         "first_spike_s": round(float(times[0]), 3) if len(times) else None,
         "seconds": round(_length(source), 3),
         "n_spikes": len(times),
-        "series": [series.key for series in source.series if _readable(series)],
+        "series": [series.key for series in source.series if _usable(series)],
     }
 
 
-def _readable(series: Series) -> bool:
+def _usable(series: Series) -> bool:
+    if series.left_out:
+        return False
     try:
         series.read()
     except RecordingError:
@@ -143,28 +148,41 @@ def convert(
         spikes = _summary(source)
         check_plausible(source.path, source_doubts(source, spikes), accepted)
         source = without_other_trials(source, spikes)
-        notes = list(source.notes)
+        notes, left_out = list(source.notes), _left_out(source)
         if options.behaviors:
             behaviors = _chosen(source, options.behaviors, spikes, accepted)
         else:
-            behaviors = _all_usable(source, notes, spikes, accepted)
+            behaviors = _all_usable(source, notes, left_out, spikes, accepted)
     domains = _domains(source, behaviors, options, notes)
-    write_recording(
-        target,
-        session_id=options.session_id or source.session_id,
-        subject_id=options.subject_id or source.subject_id,
-        unit_ids=_unit_ids(source, options),
-        spike_times=source.spike_times,
-        spike_units=source.spike_units,
-        behaviors=behaviors,
-        domains=domains,
-        trials=source.trials if len(source.trials) else None,
-        accepted=accepted,
-    )
-    return _written(target, source, notes)
+    with _naming(source.path, target):
+        write_recording(
+            target,
+            session_id=options.session_id or source.session_id,
+            subject_id=options.subject_id or source.subject_id,
+            unit_ids=_unit_ids(source, options),
+            spike_times=source.spike_times,
+            spike_units=source.spike_units,
+            behaviors=behaviors,
+            domains=domains,
+            trials=source.trials if len(source.trials) else None,
+            accepted=accepted,
+        )
+    return _written(target, source, notes, left_out)
 
 
-def _written(target: Path, source: Source, notes: list[str]) -> dict[str, Any]:
+@contextlib.contextmanager
+def _naming(path: Path, target: Path) -> Iterator[None]:
+    """What cannot be written is the fault of the file that was read: refusals name that one."""
+    try:
+        yield
+    except RecordingError as error:
+        at = path if error.path == str(target) else Path(error.path)
+        refuse(at, error.field, str(error.expected), error.got, error.do)
+
+
+def _written(
+    target: Path, source: Source, notes: list[str], left_out: list[LeftOut]
+) -> dict[str, Any]:
     recording = Recording.open(target)
     nan = {
         key: int((~np.isfinite(recording.behavior(key, allow_nan=True).values)).any(1).sum())
@@ -187,11 +205,17 @@ def _written(target: Path, source: Source, notes: list[str]) -> dict[str, Any]:
             for name, one in recording.domains.items()
         },
         "notes": notes,
+        "left_out": [dataclasses.asdict(one) for one in left_out],
     }
 
 
 def _summary(source: Source) -> SpikeSummary:
     return SpikeSummary.of(source.spike_times, source.spike_units, len(source.unit_ids))
+
+
+def _left_out(source: Source) -> list[LeftOut]:
+    own = [LeftOut(one.where, one.left_out) for one in source.series if one.left_out]
+    return own + list(source.left_out)
 
 
 def _about(series: Series) -> dict[str, Any]:
@@ -231,43 +255,43 @@ def _target(
 def _chosen(
     source: Source, wanted: Sequence[str], spikes: SpikeSummary, accepted: tuple[str, ...]
 ) -> dict[str, Samples]:
-    known = {series.key: series for series in source.series}
-    known |= {series.where: series for series in source.series}
     behaviors: dict[str, Samples] = {}
     for words in wanted:
-        new, _, key = words.rpartition("=")
-        if key not in known:
-            listed = ", ".join(series.key for series in source.series[:12]) or "none"
-            raise UsageError(
-                f"behavior: expected one of the series of {source.path.name} ({listed}), got "
-                f"{key!r}; --list shows them all"
-            )
-        name = new or known[key].key
+        name, series = asked_for(source, words)
         if name in behaviors:
             raise UsageError(f"behavior: expected different names, got {name!r} twice")
-        behaviors[name] = _checked(source.path, name, known[key])
-        doubts = series_doubts(name, known[key], behaviors[name], spikes)
+        behaviors[name] = _checked(source.path, name, series)
+        doubts = series_doubts(name, series, behaviors[name], spikes)
         check_plausible(source.path, doubts, accepted)
     return behaviors
 
 
 def _all_usable(
-    source: Source, notes: list[str], spikes: SpikeSummary, accepted: tuple[str, ...]
+    source: Source,
+    notes: list[str],
+    left_out: list[LeftOut],
+    spikes: SpikeSummary,
+    accepted: tuple[str, ...],
 ) -> dict[str, Samples]:
     """Series that can be used; refused where doubts are all that keeps every one of them out."""
     behaviors: dict[str, Samples] = {}
     doubted = list[Doubt]()
     for series in source.series:
+        if series.left_out:
+            continue
         try:
             samples = _checked(source.path, series.key, series)
         except RecordingError as error:
-            notes.append(f"left out {series.where}: expected {error.expected}, got {error.got}")
+            why = f"expected {error.expected}, got {error.got}"
+            notes.append(f"left out {series.where}: {why}")
+            left_out.append(LeftOut(series.where, why))
             continue
         doubts = series_doubts(series.key, series, samples, spikes)
         new = [doubt for doubt in doubts if doubt.name not in accepted]
         if new:
             why = f"expected {new[0].expected}, got {new[0].got}; {new[0].do}"
             notes.append(f"left out {series.where}: {why}")
+            left_out.append(LeftOut(series.where, why))
             doubted += new
         else:
             behaviors[series.key] = samples
@@ -278,6 +302,9 @@ def _all_usable(
 
 def _checked(path: Path, name: str, series: Series) -> Samples:
     times, values = series.read()
+    why_not = not_behavior(values.shape, values.dtype)
+    if why_not:
+        refuse(path, series.where, "behaviour", why_not, "leave it out")
     check_ascending(path, f"{name} timestamps", times)
     return times, values
 

@@ -18,18 +18,41 @@ import numpy.typing as npt
 
 from poyo_edge.arrays import Float64
 from poyo_edge.converting.clocks import with_rows
-from poyo_edge.converting.source import NO_INTERVALS, NO_ROWS, NO_SPIKES, Series, Source
+from poyo_edge.converting.source import (
+    NO_INTERVALS,
+    NO_ROWS,
+    NO_SPIKES,
+    LeftOut,
+    Series,
+    Source,
+    not_behavior,
+)
+from poyo_edge.recording.access import check_not_held
+from poyo_edge.recording.other_files import refuse_other
 from poyo_edge.recording.rules import INDEX_1S, refuse
 
 DAMAGED = (OSError, RuntimeError, KeyError)
 """What h5py raises for a truncated or damaged file."""
 _UNIT_NAMES = ("id", "unit_name", "name", "unit_id")
+_NO_BEHAVIOR = ("spikes", "units", "session", "subject", "brainset", "device")
 _SPLITS = ("train", "valid", "test")
 
 
 def is_hdf5(path: Path) -> bool:
     """Whether a path is an HDF5 file."""
     return path.is_file() and bool(h5py.is_hdf5(path))
+
+
+def is_torch_brain(path: Path) -> bool:
+    """Whether a path is an HDF5 file that may be in a layout of torch_brain.
+
+    Raises:
+        RecordingError: it is of another kind, which nothing here reads.
+    """
+    if not is_hdf5(path):
+        return False
+    refuse_other(path, but_readable=True)
+    return True
 
 
 @contextmanager
@@ -43,6 +66,7 @@ def open_torch_brain(path: Path) -> Iterator[Source]:
         try:
             source = _source(path, stack.enter_context(h5py.File(path, "r")))
         except DAMAGED as error:
+            check_not_held(path, error)
             got = f"a truncated or damaged one ({error})"
             refuse(path, "file", "a complete HDF5 file", got, "copy it again from its source")
         yield source
@@ -76,6 +100,7 @@ def _source(path: Path, file: Any) -> Source:
         trials=_interval(file.get("trials")),
         domains=domains,
         notes=tuple(notes),
+        left_out=tuple(_links(file)),
     )
     return with_rows(source, times, rows)
 
@@ -140,36 +165,66 @@ def _series(path: Path, file: Any) -> Iterator[Series]:
     groups: list[tuple[str, Any]] = []
     file.visititems(lambda name, item: groups.append((name, item)))
     for name, group in groups:
-        if name.split("/")[0] in ("spikes", "units") or not isinstance(group, h5py.Group):
+        if name.split("/")[0] in _NO_BEHAVIOR or not isinstance(group, h5py.Group):
             continue
         regular = "timestamps" not in group and "sampling_rate" in group.attrs
-        if not regular and "timestamps" not in group:
-            continue
-        for key, item in group.items():
-            if _is_behavior(key, item) and (regular or len(item) == len(group["timestamps"])):
+        if not regular and "timestamps" not in group and "start" in group:
+            continue  # intervals, which are no series
+        for key in group:
+            item = group.get(key) if _is_own(group, key) else None
+            if isinstance(item, h5py.Dataset) and _may_be_behavior(key, item):
                 yield Series(
                     key=f"{name.replace('/', '_')}.{key}",
                     where=f"{name}/{key}",
                     n_samples=len(item),
                     n_dims=1 if item.ndim == 1 else int(item.shape[1]),
+                    left_out=_why_not(group, item, regular),
                     read=_reader(path, group, item, regular),
                 )
 
 
-def _is_behavior(key: str, item: Any) -> bool:
-    return (
-        isinstance(item, h5py.Dataset)
-        and key not in ("timestamps", INDEX_1S)
-        and not key.endswith("_mask")
-        and item.dtype.kind in "biuf"
-        and item.ndim in (1, 2)
-        and len(item) > 0
-    )
+def _links(file: Any) -> Iterator[LeftOut]:
+    """What is not in the file itself."""
+    groups = [file]
+    file.visititems(lambda _, item: groups.append(item) if isinstance(item, h5py.Group) else None)
+    for group in groups:
+        for key in group:
+            if not _is_own(group, key):
+                link = group.get(key, getlink=True)
+                where = f"{group.name}/{key}".strip("/")
+                there = f" in {link.filename}" if isinstance(link, h5py.ExternalLink) else ""
+                yield LeftOut(where, f"a link to {link.path}{there}; copy it into the file")
+
+
+def _is_own(group: Any, key: str) -> bool:
+    link = group.get(key, getlink=True)
+    if isinstance(link, h5py.SoftLink):
+        with contextlib.suppress(KeyError, OSError):  # it leads to nothing
+            return bool(group[key].file.filename == group.file.filename)
+    return isinstance(link, h5py.HardLink)
+
+
+def _may_be_behavior(key: str, item: Any) -> bool:
+    """Whether a dataset is a column of samples and not of times or masks."""
+    known = key in ("timestamps", "start", "end", INDEX_1S) or key.endswith("_mask")
+    return not known and item.ndim > 0
+
+
+def _why_not(group: Any, item: Any, regular: bool) -> str:
+    if not regular and "timestamps" not in group:
+        return "no timestamps beside it, and no sampling rate"
+    why = not_behavior(item.shape, item.dtype)
+    if not why and not regular and len(item) != len(group["timestamps"]):
+        why = f"{len(item)} samples for {len(group['timestamps'])} timestamps"
+    return why
 
 
 def _reader(path: Path, group: Any, item: Any, regular: bool) -> Any:
     def read() -> tuple[Float64, npt.NDArray[np.generic]]:
         values = np.asarray(item[()])
+        if not regular and "timestamps" not in group:
+            got = "no timestamps beside it, and no sampling rate"
+            refuse(path, item.name, "times for each sample", got, "write the group again")
         if not regular:
             return np.asarray(group["timestamps"][()], dtype=np.float64), values
         rate = float(group.attrs["sampling_rate"])

@@ -24,6 +24,8 @@ _MOST_ATTRIBUTE_BYTES = 1 << 16
 _DEFLATE = 1032
 """Most that a byte of the file can become; https://zlib.net/zlib_tech.html."""
 _FREE_BYTES = 1 << 20
+_OPEN_FOR_WRITING = "already open for"
+"""What the HDF5 library says of a file whose flags say that it is being written."""
 _DO = "write the recording again, with all values in its own file"
 
 
@@ -52,6 +54,25 @@ def children(path: Path, group: Any) -> Iterator[tuple[str, Any]]:
     """
     for name in group:
         yield str(name), child(path, group, str(name))
+
+
+def check_not_held(path: Path, error: Exception) -> None:
+    """Tell a file that another program has open from one that is damaged.
+
+    Args:
+        path: the file that h5py could not open.
+        error: what it raised; all others pass.
+
+    Raises:
+        RecordingError: the file is held open for writing, or its writer crashed.
+    """
+    if isinstance(error, BlockingIOError) or _OPEN_FOR_WRITING in str(error):
+        expected = "an HDF5 file that no other program is writing"
+        do = (
+            "close it there, or copy it when that program is done; if nothing has it open, that "
+            "program crashed: run h5clear -s on a copy"
+        )
+        refuse(path, "file", expected, "one that is held open by another program", do)
 
 
 def values(path: Path, dataset: Any) -> npt.NDArray[Any]:

@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from poyo_edge.arrays import Float64, Int64
 from poyo_edge.errors import RecordingError
-from poyo_edge.recording.access import attribute, child, children, values
+from poyo_edge.recording.access import attribute, check_not_held, child, children, values
+from poyo_edge.recording.other_files import convert_command, refuse_other
 from poyo_edge.recording.rules import (
     NOT_KEYS,
     check_spikes,
@@ -27,11 +28,12 @@ from poyo_edge.recording.rules import (
 
 _DAMAGED = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError)
 """What h5py raises for files that the HDF5 library or numpy can make nothing of."""
-_CONVERT = "convert the recording to the torch_brain layout"
 
 
 @contextmanager
 def reading(path: Path) -> Iterator[Any]:
+    if not h5py.is_hdf5(path):
+        refuse_other(path)
     if not path.is_file():
         got = "a folder" if path.is_dir() else "no such file"
         refuse(path, "file", "an HDF5 recording", got, "check the path")
@@ -42,10 +44,16 @@ def reading(path: Path) -> Iterator[Any]:
         with h5py.File(path, "r") as file:
             yield file
     except RecordingError:
+        refuse_other(path)
         raise
     except _DAMAGED as error:
+        check_not_held(path, error)
         got = f"a truncated or damaged one ({error})"
         refuse(path, "file", "a complete HDF5 file", got, "copy it again from its source")
+
+
+def _convert(path: Path) -> str:
+    return f"convert the recording to the torch_brain layout: {convert_command(path)}"
 
 
 def dataset_of(path: Path, file: Any, name: str) -> Any:
@@ -55,7 +63,7 @@ def dataset_of(path: Path, file: Any, name: str) -> Any:
         inside = isinstance(parent, h5py.Group)
         where = f"group {name.rpartition('/')[0]}" if inside else "file"
         got = f"a {where} that holds only {listing(parent if inside else file)}"
-        refuse(path, name, "a dataset", got, _CONVERT)
+        refuse(path, name, "a dataset", got, _convert(path))
     return dataset
 
 
@@ -65,7 +73,7 @@ def read_session_id(path: Path, file: Any) -> str:
     text = value.decode(errors="replace") if isinstance(value, bytes) else value
     if not isinstance(text, str) or not text:
         got = "no such group" if session is None else f"id {value!r:.80}"
-        refuse(path, "session", "a group with the attribute 'id'", got, _CONVERT)
+        refuse(path, "session", "a group with the attribute 'id'", got, _convert(path))
     return text
 
 

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from poyo_edge.arrays import Float64, Int64
 from poyo_edge.errors import RecordingError
-from poyo_edge.recording.access import attribute, child, values
+from poyo_edge.recording.access import attribute, check_not_held, child, values
 from poyo_edge.recording.plausible import SpikeSummary, behavior_doubts, check_plausible
 from poyo_edge.recording.reading import (
     behavior_names,
@@ -167,10 +167,17 @@ class LazyRecording:
         found = found.reshape(len(found), *found.shape[1:2] or (1,))
         return times[keep].astype(np.float64), found[keep]
 
+    def _file_of_this_process(self) -> Any:
+        try:
+            return h5py.File(self.path, "r")
+        except OSError as error:
+            check_not_held(self.path, error)
+            raise
+
     def _opened(self) -> _Opened:
         """The file, opened by this very process: workers must not share a handle."""
         if self._file is None or self._file.process != os.getpid():
-            file = h5py.File(self.path, "r")
+            file = self._file_of_this_process()
             name, _, key = self.behavior.partition(".")
             group, spikes = file[name], file["spikes"]
             regular = "timestamps" not in group

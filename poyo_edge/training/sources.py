@@ -19,6 +19,7 @@ import numpy as np
 
 from poyo_edge.arrays import Float64
 from poyo_edge.errors import MissingExtraError, RecordingError, UsageError
+from poyo_edge.recording.other_files import convert_command, other_kind
 from poyo_edge.recording.reading import listing
 from poyo_edge.spec import OutputScale
 from poyo_edge.training.lazy import LazyRecording
@@ -125,11 +126,21 @@ def _matching(name: str, source: Source, folder: Path) -> list[str]:
     stems = sorted(path.stem for path in folder.glob("*.h5"))
     chosen = [s for s in stems if any(fnmatch.fnmatchcase(s, p) for p in source.recordings)]
     if not chosen:
+        do = f"correct --data or data.{name}.recordings"
+        others = sorted(folder.iterdir()) if folder.is_dir() and not stems else []
+        other = next((one for one in others[:100] if _is_readable(one)), None)
+        if other is not None:
+            do = f"make recordings of its files first, like: {convert_command(other)}"
         raise UsageError(
             f"data.{name}: expected recordings {', '.join(source.recordings)} (*.h5) in {folder}, "
-            f"got {len(stems)} files of other names; correct --data or data.{name}.recordings"
+            f"got {len(stems)} files of other names; {do}"
         )
     return chosen
+
+
+def _is_readable(path: Path) -> bool:
+    kind = other_kind(path)
+    return kind is not None and kind.readable
 
 
 def _of_class(name: str, source: Source, root: Path) -> list[_Found]:

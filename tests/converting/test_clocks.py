@@ -21,6 +21,9 @@ from helpers.lab_files import (
     nwb_file,
     torch_brain_recording,
 )
+from helpers.labs.matlab_files import mat5_file, mat73_file
+from helpers.labs.open_ephys_files import RATE, open_ephys_folder
+from helpers.labs.sorted_files import phy_folder
 
 from poyo_edge.cli.commands.convert import list_text
 from poyo_edge.converting import ConvertOptions, convert, describe, open_source
@@ -83,6 +86,28 @@ def csv_of_two_starts(folder: Path) -> Path:
     return spikes
 
 
+def phy_of_two_starts(folder: Path) -> Path:
+    phy_folder(folder / "ks")
+    ticks = np.load(folder / "ks" / "spike_times.npy")
+    half = int(AT_S * RATE)
+    np.save(folder / "ks" / "spike_times.npy", np.where(ticks < half, ticks, ticks - half))
+    return folder / "ks"
+
+
+def mat_of_two_starts(folder: Path, write: Callable[..., Path] = mat5_file) -> Path:
+    values = {"spikes": [two_starts(times) for times in UNITS], "time_frame": two_starts(TIMES)}
+    return write(folder / "a.mat", {**values, "curs_v": np.zeros((len(TIMES), 2))})
+
+
+def mat73_of_two_starts(folder: Path) -> Path:
+    return mat_of_two_starts(folder, mat73_file)
+
+
+def open_ephys_of_two_starts(folder: Path) -> Path:
+    samples = np.tile(np.arange(1, 151) * 1000, 2)
+    return open_ephys_folder(folder / "day", {"E1": (samples, np.arange(300) % 2)})
+
+
 FILES: dict[str, Callable[[Path], Path]] = {
     "NWB": nwb_of_two_starts,
     "torch_brain HDF5": hdf5_of_two_starts,
@@ -90,6 +115,10 @@ FILES: dict[str, Callable[[Path], Path]] = {
     "npz": npz_of_two_starts,
     "csv": csv_of_two_starts,
     "journal": journal_of_two_starts,
+    "Phy": phy_of_two_starts,
+    "MATLAB 5": mat_of_two_starts,
+    "MATLAB 7.3": mat73_of_two_starts,
+    "Open Ephys": open_ephys_of_two_starts,
 }
 
 
@@ -167,6 +196,22 @@ def test_spikes_that_came_a_little_late_are_sorted_and_counted(tmp_path: Path) -
     np.testing.assert_array_equal(Recording.open(tmp_path / "b.h5").spike_times, expected)
     assert any(note.startswith("1 spikes lay up to 20 ms behind") for note in values["notes"])
     assert "segments" not in values
+
+
+@pytest.mark.parametrize("name", ["Phy", "MATLAB 5", "Open Ephys"])
+def test_readers_of_folders_and_matlab_say_what_came_late(tmp_path: Path, name: str) -> None:
+    late = np.arange(1, 101) * 900
+    late[[40, 41]] = late[[41, 40]]
+    if name == "Phy":
+        phy_folder(path := tmp_path / "ks")
+        np.save(path / "spike_times.npy", late)
+        np.save(path / "spike_clusters.npy", np.zeros(100, np.int32))
+    elif name == "MATLAB 5":
+        path = mat5_file(tmp_path / "a.mat", {"spikes": [late / RATE]})
+    else:
+        path = open_ephys_folder(tmp_path / "day", {"E1": (late, np.zeros(100))})
+    notes = describe(path)["notes"]
+    assert any(note.startswith("1 spikes lay up to 30 ms behind: sorted") for note in notes)
 
 
 def test_spikes_of_one_unit_after_another_are_no_second_clock(tmp_path: Path) -> None:

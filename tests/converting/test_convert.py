@@ -22,6 +22,7 @@ from helpers.lab_files import (
     torch_brain_recording,
 )
 
+from poyo_edge.cli.commands.convert import convert_text
 from poyo_edge.converting import ConvertOptions, convert, describe
 from poyo_edge.converting.splitting import split_domains, split_shares
 from poyo_edge.errors import MissingExtraError, RecordingError, UsageError, pip_install
@@ -288,6 +289,20 @@ def test_options_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         convert(source, source, ConvertOptions(overwrite=True))
     with pytest.raises(RecordingError, match="no such file"):
         convert(tmp_path / "none.npz", None)
+
+
+def test_a_refusal_names_the_file_that_was_read(tmp_path: Path) -> None:
+    source = npz_file(tmp_path / "a.npz", unit_ids=np.array(["x", "x", "y"]))
+    with pytest.raises(RecordingError, match=r"a\.npz: units/id: .* got 'x' twice"):
+        convert(source, tmp_path / "b.h5")
+
+
+def test_names_with_signs_that_addresses_use_are_names(tmp_path: Path) -> None:
+    source = nwb_file(tmp_path / "day #1?.nwb")
+    values = convert(source, tmp_path / "day #1?.h5")
+    assert "inspect '" + values["recording"] + "'" in convert_text(values, "poyo-edge")
+    again = convert(tmp_path / "day #1?.h5", tmp_path / "b.h5")
+    assert again["behaviors"] == values["behaviors"]
 
 
 def test_shares_are_three_numbers() -> None:

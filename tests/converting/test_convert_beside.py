@@ -7,32 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.labs.sorted_files import phy_folder
 
 from poyo_edge.converting import ConvertOptions, convert, describe
 from poyo_edge.errors import RecordingError, UsageError
 from poyo_edge.recording import Recording
 
-RATE = 30_000
 TIMES = np.arange(600) / 10.0
 VELOCITY = np.stack([np.sin(TIMES), np.cos(TIMES)], axis=-1)
 SPIKES: dict[str, Any] = {"spike_times": TIMES, "spike_units": np.arange(600) % 2}
-GROUPS = {0: "good", 3: "noise", 7: "mua"}
-"""Cluster 9 was looked at by nobody."""
-
-
-def phy_folder(folder: Path) -> dict[int, Any]:
-    """What Kilosort and Phy leave behind; returns the seconds of each cluster's spikes."""
-    rng = np.random.default_rng(0)
-    samples = np.sort(rng.integers(0, 60 * RATE, 2000))
-    clusters = rng.choice([0, 3, 7, 9], 2000).astype(np.int32)
-    folder.mkdir()
-    np.save(folder / "spike_times.npy", samples[:, None])
-    for name in ("spike_clusters", "spike_templates"):
-        np.save(folder / f"{name}.npy", clusters[:, None])
-    (folder / "params.py").write_text(f"dat_path = r'/data/g0_t0.ap.bin'\nsample_rate = {RATE}.0\n")
-    lines = [f"{cluster}\t{group}" for cluster, group in GROUPS.items()]
-    (folder / "cluster_group.tsv").write_text("\n".join(["cluster_id\tgroup", *lines, ""]))
-    return {cluster: samples[clusters == cluster] / RATE for cluster in (0, 3, 7, 9)}
 
 
 def behavior_npz(path: Path, **more: Any) -> Path:
@@ -41,7 +24,6 @@ def behavior_npz(path: Path, **more: Any) -> Path:
 
 
 def test_sorted_spikes_and_behavior_beside_them_become_one_recording(tmp_path: Path) -> None:
-    pytest.importorskip("neo", reason="neo is not installed")
     spikes = phy_folder(tmp_path / "kilosort4")
     beside = behavior_npz(tmp_path / "behavior.npz")
     options = ConvertOptions(session_id="day_3")

@@ -14,6 +14,9 @@ import numpy as np
 import pytest
 from helpers.commands import run, run_json
 from helpers.lab_files import csv_files, nev_file, npz_file, nwb_file, torch_brain_recording
+from helpers.labs.matlab_files import mat73_file
+from helpers.labs.open_ephys_files import open_ephys_folder
+from helpers.labs.sorted_files import phy_folder
 from helpers.paths import ROOT
 
 from poyo_edge.converting import FORMATS, describe
@@ -28,6 +31,11 @@ def journal_file(path: Path) -> Path:
     return path
 
 
+def sorted_folder(folder: Path) -> Path:
+    phy_folder(folder / "a.nev")
+    return folder / "a.nev"
+
+
 def through_neo(folder: Path) -> Path:
     pytest.importorskip("neo", reason="neo is not installed")
     return nev_file(folder / "a.nev")
@@ -35,10 +43,15 @@ def through_neo(folder: Path) -> Path:
 
 FILES: dict[str, Callable[[Path], Path]] = {
     "NWB": lambda folder: nwb_file(folder / "a.nwb").rename(folder / "a.h5"),
+    "MATLAB": lambda folder: mat73_file(folder / "a.nwb", {"spikes": [np.ones(3)]}),
     "torch_brain HDF5": lambda folder: torch_brain_recording(folder / "a.nwb"),
     "journal": lambda folder: journal_file(folder / "a.csv"),
     "csv": lambda folder: csv_files(folder)[0].rename(folder / "a.CSV"),
     "npz": lambda folder: npz_file(folder / "a.npz"),
+    "Phy": sorted_folder,
+    "Open Ephys": lambda folder: open_ephys_folder(
+        folder / "a.nwb", {"Electrode 1": (np.arange(1, 9), np.zeros(8))}
+    ),
     "neo": through_neo,
 }
 """A file of each format; an ending that is wrong does no harm where the contents are known."""

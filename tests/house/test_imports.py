@@ -61,7 +61,8 @@ HOUSE = {
     "files": Row("", "safetensors"),
     "recording": Row("files", "h5py"),
     "artifact": Row("files recording", "cryptography"),
-    "converting": Row("files recording journal", "h5py pynwb neo"),
+    "converting": Row("files recording journal converting.readers", "h5py pynwb neo"),
+    "converting.readers": Row("recording converting", "h5py"),
     "simulation": Row("recording"),
     # workstation
     # checkpoint, in the order of its stages: each takes what the one before it found

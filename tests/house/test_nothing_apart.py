@@ -24,6 +24,7 @@ ENTRIES = {
 TABLES = {
     "poyo_edge.runtime.backends": "BACKENDS of runtime/backends/opening.py",
     "poyo_edge.runtime.feeds": "FEEDS or SINKS of runtime/feeds/opening.py",
+    "poyo_edge.converting.readers": "FORMATS of poyo_edge/converting/formats.py",
     "poyo_edge.converting": "FORMATS of poyo_edge/converting/formats.py",
     "poyo_edge.checkpoint.renaming": "LAYOUTS of poyo_edge/checkpoint/layouts.py",
     "poyo_edge.cli.commands": "COMMANDS of poyo_edge/cli/root.py",

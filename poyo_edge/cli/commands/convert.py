@@ -32,7 +32,9 @@ def convert(
     ] = False,
     behavior: Annotated[
         list[str] | None,
-        typer.Option(help="Take this series only, as KEY or NEW=KEY; may be repeated."),
+        typer.Option(
+            help="Take this series only, as KEY, NEW=KEY or NEW=KEY,KEY; may be repeated."
+        ),
     ] = None,
     segment: Annotated[
         int | None,
@@ -149,9 +151,9 @@ def convert_text(values: Values, program: str) -> str:
         "trials": values["n_trials"],
         "splits": ", ".join(splits),
     }
-    recording = values["recording"]
+    recording = shlex.quote(values["recording"])
     measured = [key for key in values["behaviors"] if not key.startswith("decoded.")]
-    text = f"{_with_notes(pairs(about), values)}\n\nwrote {recording}\n\nNext:\n"
+    text = f"{_with_notes(pairs(about), values)}\n\nwrote {values['recording']}\n\nNext:\n"
     text += f"  {program} inspect {recording}"
     if measured:
         text += f"\n  {program} calibrate model.poyo {recording} --behavior {measured[0]}"
@@ -159,4 +161,6 @@ def convert_text(values: Values, program: str) -> str:
 
 
 def _with_notes(text: str, values: Values) -> str:
-    return text + "".join(f"\nnote: {note}" for note in values["notes"])
+    left_out = [f"left out {one['where']}: {one['why']}" for one in values.get("left_out", ())]
+    notes = [*values["notes"], *(one for one in left_out if one not in values["notes"])]
+    return text + "".join(f"\nnote: {note}" for note in notes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from poyo_edge.errors import UsageError
@@ -43,7 +43,7 @@ class Address:
             UsageError: no address, none of a known scheme, or an option that its kind has not.
         """
         try:
-            url = urlsplit(text)
+            url = urlsplit(text, allow_fragments=False)  # a file's name may hold a "#"
             _ = url.port
         except ValueError as error:
             raise UsageError(f"{option}: expected an address, got {text!r} ({error})") from None
@@ -52,6 +52,7 @@ class Address:
             raise UsageError(f"{option}: expected an address like {examples}, got {text!r}")
         example = urlsplit(known[url.scheme].address)
         allowed = {name for name, _ in parse_qsl(example.query)}
+        url = _to_the_last_mark(url, allowed)
         options = dict(parse_qsl(url.query, keep_blank_values=True))
         unknown = sorted(set(options) - allowed)
         if unknown:
@@ -115,3 +116,13 @@ class Address:
         if not 8 <= int(text) <= 63:
             raise UsageError(f"{self.text}: bits: expected 8 to 63, got {text}")
         return int(text)
+
+
+def _to_the_last_mark(url: SplitResult, allowed: Container[str]) -> SplitResult:
+    """The address of a file whose name holds question marks: options stand behind the last."""
+    if url.netloc or not url.query:
+        return url
+    name, _, last = f"{url.path}?{url.query}".rpartition("?")
+    if all("=" in part or part in allowed for part in last.split("&")):
+        return url._replace(path=name, query=last)
+    return url._replace(path=f"{name}?{last}", query="")

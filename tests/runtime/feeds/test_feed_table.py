@@ -13,7 +13,7 @@ from helpers.paths import ROOT
 
 from poyo_edge.errors import MissingExtraError, UsageError
 from poyo_edge.runtime.feeds import FEEDS, SINKS, open_feed, open_sink
-from poyo_edge.runtime.feeds.wire.address import AddressRow
+from poyo_edge.runtime.feeds.wire.address import Address, AddressRow
 
 ROWS = [*FEEDS.values(), *SINKS.values()]
 TOYS = """
@@ -142,6 +142,22 @@ def test_a_wrong_address_is_said_before_a_missing_library(monkeypatch: pytest.Mo
     ):
         with pytest.raises(UsageError, match=message):
             open_feed(address)
+
+
+@pytest.mark.parametrize(
+    ("address", "name", "options"),
+    [
+        ("file:a#1.h5?speed=2", "a#1.h5", {"speed": "2"}),
+        ("file:/d/is it?.h5?speed=2&split=test", "/d/is it?.h5", {"speed": "2", "split": "test"}),
+        ("file:is it?.h5", "is it?.h5", {}),
+        ("file:a.h5", "a.h5", {}),
+    ],
+)
+def test_a_file_may_have_any_name(address: str, name: str, options: dict[str, str]) -> None:
+    where = Address.parse("--from", address, FEEDS)
+    assert (where.place, where.options) == (name, options)
+    with pytest.raises(UsageError, match=r"expected options .*, got 'sped'"):
+        Address.parse("--from", f"{address}?sped=2", FEEDS)
 
 
 def test_what_breaks_in_a_feed_without_a_library_is_not_called_missing() -> None:

@@ -1,0 +1,1 @@
+"""Formats with a file of their own, and what the readers of others are made of."""

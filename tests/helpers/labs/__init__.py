@@ -1,0 +1,1 @@
+"""Files and folders that single makers and tools write."""
