@@ -72,6 +72,7 @@ def _joined(path: Path, parts: Sequence[Series]) -> Series:
         where=",".join(one.where for one in parts),
         n_dims=sum(one.n_dims for one in parts),
         left_out="",
+        parts=tuple(parts),
         read=functools.partial(_read, path, parts),
     )
 

@@ -138,7 +138,16 @@ def series_doubts(
 ) -> list[Doubt]:
     """What can hardly be meant of a series beside these spikes."""
     times, values = samples
-    return list(behavior_doubts(name, spikes, times, values, series.offset))
+    if not series.parts:
+        return list(behavior_doubts(name, spikes, times, values, series.offset))
+    ends = np.cumsum([one.n_dims for one in series.parts])
+    pieces = np.split(values, ends[:-1], axis=1)
+    found = {  # what is doubted of the times they share is one doubt
+        (doubt.name, doubt.got): doubt
+        for one, own in zip(series.parts, pieces, strict=True)
+        for doubt in behavior_doubts(name, spikes, times, own, one.offset)
+    }
+    return list(found.values())
 
 
 def _share_inside(times: Float64, intervals: Float64) -> float:

@@ -34,6 +34,8 @@ class Series:
     """What ``read`` added to the values because the file says so."""
     left_out: str = ""
     """Why it is taken only when it is asked for, if at all."""
+    parts: tuple[Series, ...] = ()
+    """Those whose columns it joins, side by side."""
     read: Callable[[], tuple[Float64, npt.NDArray[np.generic]]]
 
 

@@ -97,3 +97,21 @@ def test_joined_columns_are_doubted_as_single_ones_are(tmp_path: Path) -> None:
         taken(path, "finger.vel=index.vel,mrs.vel")
     options = ConvertOptions(behaviors=("finger.vel=index.vel,mrs.vel",), shift_behavior_s=-5000)
     assert convert(path, tmp_path / "b.h5", options)["behaviors"] == ["finger.vel"]
+
+
+@pytest.mark.parametrize("odd", [0, 1])
+def test_an_offset_of_any_column_that_is_joined_is_doubted(tmp_path: Path, odd: int) -> None:
+    pynwb = pytest.importorskip("pynwb", reason="pynwb is not installed")
+    path = nwb_file(tmp_path / "a.nwb")
+    with pynwb.NWBHDF5IO(str(path), "a") as io:
+        nwb = io.read()
+        for i in range(2):
+            nwb.add_acquisition(
+                pynwb.TimeSeries(
+                    name=f"axis_{i}", data=VELOCITY[:, i], timestamps=TIMES, unit="m",
+                    offset=1e6 * (i == odd),
+                )
+            )  # fmt: skip
+        io.write(nwb)
+    with pytest.raises(RecordingError, match=r"hand\.pos: expected an offset .*, got 1e\+06"):
+        taken(path, "hand.pos=axis_0,axis_1")
