@@ -56,7 +56,8 @@ class Console:
     def result(self, values: Mapping[str, Any], text: str) -> None:
         """The result: ``values`` as one JSON object, or ``text`` for people."""
         self.close_bar()
-        print(printable(json.dumps(values, ensure_ascii=False) if self.as_json else text))
+        said = json.dumps(values, ensure_ascii=False) if self.as_json else text
+        print(printable(said), flush=True)  # what a full disk does not take is an error now
 
     @staticmethod
     def on_terminal() -> bool:

@@ -12,6 +12,7 @@ import typer
 
 from poyo_edge import __version__
 from poyo_edge.cli.shared import REFUSED, Json, app, ended, refused
+from poyo_edge.cli.streams import guard_streams
 from poyo_edge.errors import UsageError
 
 COMMANDS = (
@@ -40,11 +41,15 @@ for _module in COMMANDS:
 
 def main() -> None:
     """Run the command line. What it cannot be called with is one line too, as every error is."""
+    guard_streams()
     alone = len(sys.argv) == 1  # alone it shows its help
     try:
         code = app(prog_name=app.info.name, standalone_mode=alone)
+        sys.stdout.flush()
     except REFUSED as error:
         code = refused(error).exit_code
+    except OSError as error:
+        code = ended(error, 5).exit_code
     except typer.Abort:
         code = ended(KeyboardInterrupt("interrupted"), 130).exit_code
     sys.exit(code)

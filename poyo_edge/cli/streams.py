@@ -1,0 +1,78 @@
+"""What stdout and stderr are to the command line: neither ends the work that it tells of.
+
+A terminal goes away, a pipe loses its reader, a disk is full, an encoding lacks a character; a rig
+goes on decoding through all of it.
+"""
+
+from __future__ import annotations
+
+import codecs
+import errno
+import io
+import json
+import os
+import sys
+from typing import Any, TextIO
+
+_ESCAPES = "poyo_edge.escapes"
+_NOBODY_READS = frozenset({errno.EPIPE, errno.EIO})
+"""The reader of a pipe is gone; so is a terminal."""
+
+
+def guard_streams() -> None:
+    """Make this process's stdout and stderr such streams; what a test put in their place stays.
+
+    stderr never fails. stdout fails once where its disk takes no more, and not where its reader
+    is gone. What their encoding lacks is escaped as JSON does it.
+    """
+    codecs.register_error(_ESCAPES, _escaped)
+    _open_closed_numbers()
+    if sys.stderr is sys.__stderr__:
+        sys.stderr = _guarded(sys.stderr, 2, must_arrive=False)
+    if sys.stdout is sys.__stdout__:
+        sys.stdout = _guarded(sys.stdout, 1, must_arrive=True)
+
+
+class _Guarded(io.FileIO):
+    """Bytes to a stream of the process; what it cannot take is dropped."""
+
+    def __init__(self, number: int, *, must_arrive: bool) -> None:
+        super().__init__(number, "w", closefd=False)
+        self._must_arrive = must_arrive
+
+    def write(self, data: Any, /) -> int:
+        """Write what it takes; how much is done with."""
+        try:
+            return super().write(data) or len(data)
+        except OSError as error:
+            if self._must_arrive and error.errno not in _NOBODY_READS:
+                self._must_arrive = False  # said once: it is tried again as Python ends
+                raise
+            return len(data)
+
+
+def _guarded(stream: TextIO | None, number: int, *, must_arrive: bool) -> TextIO:
+    encoding = "utf-8" if stream is None else stream.encoding
+    raw = _Guarded(number, must_arrive=must_arrive)
+    return io.TextIOWrapper(
+        io.BufferedWriter(raw),
+        encoding=encoding,
+        errors=_ESCAPES,
+        line_buffering=number == 2 or raw.isatty(),
+    )
+
+
+def _open_closed_numbers() -> None:
+    """Nothing else may be opened as stdin, stdout or stderr: a journal would get what is said."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+
+
+def _escaped(error: UnicodeError) -> tuple[str, int]:
+    """Characters as \\uXXXX; those beyond them as two, so that JSON stays JSON."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
