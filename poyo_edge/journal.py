@@ -27,6 +27,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import logging
 import os
 import struct
 import threading
@@ -42,6 +43,7 @@ from poyo_edge.errors import RecordingError, UsageError
 from poyo_edge.files.writing import require_folder
 from poyo_edge.records import JsonRecord, require_fields
 
+_log = logging.getLogger(__name__)
 MAGIC = b"POYOJRN1"
 HEADER, SPIKES, DECODED, LABELS, EVENT, START, NOTE = 0, 1, 2, 3, 4, 5, 6
 _FRAME = struct.Struct("<BxxxII")
@@ -129,8 +131,8 @@ Entry = Spikes | Decoded | Labels | dict[str, Any]
 class JournalWriter:
     """Appends to a new file. One thread writes; another flushes it to the disk each second.
 
-    When the disk is full, what has been written stays, ``error`` says so, and later entries are
-    counted in ``lost_frames``.
+    When the disk is full, or a flush finds the file deleted, replaced or truncated, what has been
+    written stays, ``error`` says so and is logged, and ``lost_frames`` counts later entries.
     """
 
     def __init__(self, path: str | Path, header: JournalHeader) -> None:
@@ -218,7 +220,7 @@ class JournalWriter:
                 raise OSError(28, "the disk took part of a frame only: it is full")
             self.n_bytes += written
         except OSError as error:
-            self.error = error
+            self._end_with(error)
             self.lost_frames += 1
 
     def _flush(self) -> None:
@@ -228,8 +230,27 @@ class JournalWriter:
     def _sync(self) -> None:
         try:
             os.fsync(self._file)
+            self._require_in_place()
         except OSError as error:
-            self.error = self.error or error
+            self._end_with(error)
+
+    def _require_in_place(self) -> None:
+        """Whether people find at the name what is written here."""
+        n_bytes, ours = self.n_bytes, os.fstat(self._file)  # n_bytes first: another thread appends
+        try:
+            there = self.path.stat()
+        except FileNotFoundError:
+            raise OSError("its file was deleted or moved; start the run again") from None
+        if not os.path.samestat(ours, there):
+            raise OSError("its file was replaced by another; start the run again")
+        if there.st_size < n_bytes:
+            got = f"expected {n_bytes} bytes, got {there.st_size}"
+            raise OSError(f"its file was truncated: {got}; start the run again")
+
+    def _end_with(self, error: OSError) -> None:
+        if self.error is None:
+            self.error = error
+            _log.error("the journal %s: %s; nothing is recorded from here on", self.path, error)
 
 
 class Journal:

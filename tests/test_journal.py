@@ -9,11 +9,13 @@ import struct
 import subprocess
 import sys
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers.damage import flip_bit
+from helpers.waiting import wait_until
 
 from poyo_edge.converting import convert
 from poyo_edge.errors import RecordingError, UsageError
@@ -114,6 +116,48 @@ def test_a_full_disk_keeps_what_was_written_and_is_counted(
         [1]
     ]
     assert journal.bytes_left_out == 0
+
+
+def deleted(path: Path) -> None:
+    path.unlink()
+
+
+def moved_and_replaced(path: Path) -> None:
+    path.rename(path.with_suffix(".old"))
+    path.write_bytes(path.with_suffix(".old").read_bytes())
+
+
+def truncated(path: Path) -> None:
+    os.truncate(path, 12)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (deleted, "its file was deleted or moved"),
+        (moved_and_replaced, "its file was replaced by another"),
+        (truncated, "its file was truncated: expected "),
+    ],
+)
+def test_a_file_that_is_taken_away_is_noticed_at_a_flush_and_said_once(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    change: Callable[[Path], None],
+    said: str,
+) -> None:
+    monkeypatch.setattr("poyo_edge.journal._FLUSH_S", 0.01)
+    writer = JournalWriter(tmp_path / "a.journal", HEADER)
+    writer.spikes(0, 0, np.array([1]), np.array([0], np.int32))
+    assert writer.error is None
+    change(writer.path)
+    wait_until(lambda: writer.error)
+    writer.spikes(0, 0, np.array([2]), np.array([0], np.int32))
+    writer.close()
+    assert said in str(writer.error)
+    assert writer.lost_frames == 1
+    assert [said in record.message for record in caplog.records] == [True]
+    assert "nothing is recorded from here on" in caplog.text
 
 
 def test_a_killed_process_loses_no_frame_that_it_wrote(tmp_path: Path) -> None:

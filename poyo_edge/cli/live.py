@@ -92,6 +92,8 @@ class LiveView:
             lines.append("beware   " + ", ".join(f"{name} {count}" for name, count in odd.items()))
         if reason := first_reason(stats):
             lines.append(f"first    {printable(reason)}")
+        if (journal := stats.get("journal")) and journal["error"]:
+            lines.append(f"journal  lost {journal['lost_frames']}: {printable(journal['error'])}")
         if stats.get("calibration"):
             lines.append(_calibration_line(stats["calibration"]))
         lines += [f"value {i}  {row}" for i, row in enumerate(self._sparks())]

@@ -171,15 +171,20 @@ class _Learner:
 
 @contextmanager
 def _until_asked() -> Iterator[threading.Event]:
-    """An event that Ctrl-C and SIGTERM set."""
+    """An event that Ctrl-C, SIGTERM and a terminal that is closed set.
+
+    Behind nohup that is none. It comes more than once, so what is written in the end outlives it.
+    """
     stop = threading.Event()
-    before = {
-        number: signal.signal(number, lambda *_: stop.set())
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in numbers}
     try:
         yield stop
     finally:
+        if stop.is_set() and signal.SIGHUP in before:
+            before[signal.SIGHUP] = signal.SIG_IGN
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -233,12 +238,12 @@ def _unit_map(path: Path) -> dict[str, str]:
 
 
 def _as_recording(journal: Path) -> dict[str, Any]:
-    """The journal's recording beside it; a reason when there can be none."""
+    """The journal's recording beside it; a reason when there can be none, as on a full disk."""
     from poyo_edge.converting import convert
 
     try:
         made = convert(journal, _free_name(journal.with_suffix(".h5")))
-    except PoyoEdgeError as error:
+    except (PoyoEdgeError, OSError) as error:
         return {"recording": None, "recording_problem": str(error)}
     return {"recording": made["recording"]}
 
