@@ -84,6 +84,7 @@ class Feed(abc.ABC):
         first_ignored: the first that was well-formed and nothing for a decoder; "" if none was.
         details: what else is worth knowing, such as the receive buffer that was granted.
         unit_names: what the decoder knows units as; a rig says it before the start.
+        n_dims: how many values a label has; a rig says it before the start, None takes any.
         finished: set when the source has ended by itself (a file) or, with a
             ``last_failure``, can never be read.
     """
@@ -98,6 +99,7 @@ class Feed(abc.ABC):
         self.last_failure = self.first_problem = self.first_ignored = ""
         self.details: dict[str, int] = {}
         self.unit_names: Collection[str] = ()
+        self.n_dims: int | None = None
         self.finished = threading.Event()
         self._worker = Worker(self._run, "feed")
         self._receiver: Receiver | None = None
@@ -145,6 +147,25 @@ class Feed(abc.ABC):
         if contradicted := self._pace.add(ticks, host_ns):
             self.note_problem(contradicted)
         receiver.feed(ticks, units, host_ns=host_ns, sync=sync)
+
+    def hand_over_labels(
+        self, receiver: Receiver, ticks: npt.NDArray[Any], values: npt.NDArray[Any], *,
+        host_ns: int | None = None,
+    ) -> None:  # fmt: skip
+        """Give behaviour to the receiver, which drops labels of another width; that is said."""
+        if said := self.other_width(values):
+            self.note_problem(said)
+        receiver.feed_labels(ticks, values, host_ns=host_ns)
+
+    def other_width(self, values: npt.NDArray[Any]) -> str:
+        """What is wrong with labels (N, D) that the decoder's values cannot be compared with."""
+        width = values.shape[-1]
+        if self.n_dims is None or width == self.n_dims:
+            return ""
+        return (
+            f"labels: expected {self.n_dims} values each, as the model decodes, got {width}; send "
+            f"the behaviour that it was trained for"
+        )
 
     def malformed(self, said: str, n: int = 1) -> None:
         """Count what could not be read; the first reason is kept."""

@@ -50,7 +50,13 @@ class RecordingFeed(Feed):
             raise UsageError(f"split: expected spikes in {split!r} of {path}, got none")
 
     def read(self, receiver: Receiver, stop: threading.Event) -> None:
-        """Hand over each packet when its end has come."""
+        """Hand over each packet when its end has come.
+
+        Raises:
+            UsageError: its labels have another width than what is decoded.
+        """
+        if self._labels is not None and (said := self.other_width(self._labels[1])):
+            raise self.refused(said)
         self.counters.connections += 1
         began = time.monotonic_ns()
         done, labelled = self._start, 0

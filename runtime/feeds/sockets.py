@@ -39,7 +39,7 @@ class _JsonFeed(Feed):
             self._numbered, self._broke = True, False
             self.lost(self._numbers.add(parsed.seq), host_ns=host_ns)
         if parsed.values is not None:
-            receiver.feed_labels(parsed.ticks, parsed.values, host_ns=host_ns)
+            self.hand_over_labels(receiver, parsed.ticks, parsed.values, host_ns=host_ns)
         else:
             self.hand_over(receiver, parsed.ticks, parsed.units, host_ns=host_ns, sync=parsed.sync)
 

@@ -106,6 +106,7 @@ class Rig:
             )
         loop_settings = LoopSettings(rate_hz=rate_hz, settle_ms=settings.settle_ms)
         sinks, dim_out = list[Sink](), decoder.artifact.manifest.spec.dim_out
+        feed.n_dims = dim_out
         valid_for_ms = loop_settings.valid_for_ns / 1e6
         try:
             for target in targets:

@@ -18,6 +18,7 @@ import pytest
 from helpers.commands import run
 
 from poyo_edge.journal import Journal
+from poyo_edge.recording import write_recording
 
 SECONDS = "1.5"
 
@@ -94,6 +95,32 @@ def test_lines_that_name_rows_for_units(tiny: Path, stop: threading.Event) -> No
     port = serve(stop, b'{"t": [1.5], "units": [3]}\n')
     done = run_on(tiny, f"tcp://127.0.0.1:{port}")
     require_nothing_decoded(done, "expected names (text), got 3; send the units' names")
+
+
+def test_labels_of_another_width_are_said_with_the_one_expected(
+    tiny: Path, stop: threading.Event
+) -> None:
+    reason = "labels: expected 2 values each, as the model decodes, got 3; send the behaviour"
+    port = serve(stop, b'{"t": [1.5], "behavior": [[1, 2, 3]]}\n')
+    done = run_on(tiny, f"tcp://127.0.0.1:{port}", "--calibrate", "20")
+    values = require_nothing_decoded(done, reason)
+    assert values["loop"]["bad_packets"] > 0
+    assert done.stderr.count(f"the feed: {reason}") == 1
+
+
+def test_labels_of_a_recording_that_have_another_width_are_refused(
+    tiny: Path, tmp_path: Path
+) -> None:
+    made = write_recording(
+        tmp_path / "a.h5", session_id="tiny_a", subject_id="s", unit_ids=["tiny_a/unit_00"],
+        spike_times=np.arange(100) / 20, spike_units=np.zeros(100, np.int64),
+        behaviors={"cursor.vel": (np.arange(250) / 50, np.zeros((250, 3)))},
+        domains={"all": [(0.0, 5.0)]},
+    )  # fmt: skip
+    done = run_on(tiny, f"file:{made}?labels=cursor.vel")
+    assert done.returncode == 2, done.stderr
+    assert "labels: expected 2 values each, as the model decodes, got 3" in done.stderr
+    assert run_on(tiny, f"file:{made}").returncode == 0
 
 
 @pytest.mark.parametrize(
