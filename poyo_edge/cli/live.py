@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from poyo_edge.cli.console import printable
+from poyo_edge.cli.text import sink_line
 
 Values = Mapping[str, Any]
 _BARS = "▁▂▃▄▅▆▇█"
@@ -52,11 +53,14 @@ class LiveView:
             return
         if self._live is not None:
             from rich.panel import Panel
+            from rich.text import Text
 
-            self._live.update(Panel("\n".join(self.lines(stats, last)), title=self.title))
+            text = Text("\n".join(self.lines(stats, last)))
+            self._live.update(Panel(text, title=self.title))
         elif now - self._last_line >= _LINE_EACH_S:
             self._last_line = now
-            print("  " + "; ".join(self.lines(stats, last)[:3]), file=sys.stderr, flush=True)
+            line = [*self.lines(stats, last)[:3], *_sink_lines(stats)]
+            print("  " + "; ".join(line), file=sys.stderr, flush=True)
             self._say_once(stats)
 
     def _say_once(self, stats: Values) -> None:
@@ -90,6 +94,7 @@ class LiveView:
         odd |= {k: counters[k] for k in ("unknown_unit", "late", "future") if counters[k]}
         if odd:
             lines.append("beware   " + ", ".join(f"{name} {count}" for name, count in odd.items()))
+        lines += _sink_lines(stats)
         if reason := first_reason(stats):
             lines.append(f"first    {printable(reason)}")
         if (journal := stats.get("journal")) and journal["error"]:
@@ -131,6 +136,11 @@ def first_reason(stats: Values) -> str:
     if problem or stats["decoder"]["counters"].get("accepted"):
         return str(problem)
     return str(feed.get("last_failure") or feed.get("first_ignored") or "")
+
+
+def _sink_lines(stats: Values) -> list[str]:
+    return [f"sink     {printable(line)}" for one in stats.get("sinks", ())
+            if (line := sink_line(one))]  # fmt: skip
 
 
 def _calibration_line(values: Values) -> str:

@@ -8,6 +8,9 @@ from typing import Any
 Values = Mapping[str, Any]
 """What a command found, as ``--json`` prints it."""
 
+_BEHIND_MS = 100.0
+"""A sink that is behind by less may be sending just now."""
+
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Columns of text: the first to the left, the others to the right."""
@@ -46,6 +49,18 @@ def r2_text(values: Values) -> str:
     """R², and R² of each dimension."""
     dims = ", ".join(f"{r2:.3f}" for r2 in values["r2_per_dim"])
     return f"{values['r2']:.4f}  (per dimension {dims})"
+
+
+def sink_line(sink: Values) -> str:
+    """What became of values that one sink did not get; "" if it got all, at once."""
+    words = []
+    if sink["behind_ms"] >= _BEHIND_MS:
+        words.append(f"behind by {sink['behind_ms'] / 1e3:.1f} s")
+    if sink["superseded"]:
+        words.append(f"{sink['superseded']} superseded by newer values")
+    if sink["failures"]:
+        words.append(f"{sink['failures']} failed, the last with {sink['last_failure']}")
+    return f"{sink['address']}: {sink['sent']} sent, {', '.join(words)}" if words else ""
 
 
 def health_line(health: Values) -> str:

@@ -130,7 +130,7 @@ def open_sink(address: str, dim_out: int, *, valid_for_ms: float | None = None) 
     parsed = Address.parse("--to", address, SINKS)
     where = dataclasses.replace(parsed, valid_for_ms=valid_for_ms)
     made: Sender = _opened(SINKS[where.scheme], where, dim_out)
-    return Sink(address, made, made.close)
+    return Sink(address, made, made.close, never_waits=getattr(made, "never_waits", False))
 
 
 def _opened(row: AddressRow, address: Address, *more: Any) -> Any:

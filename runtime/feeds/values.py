@@ -80,10 +80,10 @@ class LoopResult:
 
 
 class Sender(Protocol):
-    """What the file of a kind of sink opens."""
+    """What the file of a kind of sink opens; ``never_waits = True`` says that it cannot wait."""
 
     def __call__(self, value: LoopResult) -> None:
-        """Send a value without waiting; whatever is raised is a value that was not sent."""
+        """Send a value; whatever is raised is a value that was not sent."""
 
     def close(self) -> None:
         """Let the peer go; called once."""
@@ -91,18 +91,23 @@ class Sender(Protocol):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Sink:
-    """Where values go: called with each in the loop's thread, and closed when that has ended."""
+    """Where values go: called with one after the other, and closed when the loop has ended.
+
+    A rig calls it in a thread of its own unless it never waits; a loop without a rig in the loop's.
+    """
 
     address: str
     """As it was typed; messages name the sink by it."""
     send: Callable[[LoopResult], None]
     close: Callable[[], None]
+    never_waits: bool = False
+    """Whether no peer, network or lock can make it wait."""
 
     def __call__(self, value: LoopResult) -> None:
         """Send a value.
 
         Raises:
-            Exception: it could not be sent; the loop counts that and goes on.
+            Exception: it could not be sent; that is counted, and the next one is tried.
         """
         self.send(value)
 

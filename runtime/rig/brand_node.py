@@ -25,6 +25,7 @@ from poyo_edge.runtime.feeds.brand import (
     node_parameters,
     note_state,
 )
+from poyo_edge.runtime.feeds.values import Sink
 from poyo_edge.runtime.rig.realtime import RealtimeSettings
 from poyo_edge.runtime.rig.rig import Rig, RigSettings
 
@@ -79,7 +80,8 @@ def _run(
         parameters.get("bin_ms"),
         str(parameters.get("dtype", "")),
     )
-    sink = BrandSink(connection, parameters["output_stream"])
+    made = BrandSink(connection, parameters["output_stream"])
+    sink = Sink(f"the stream {made.stream}", made, made.close)
     affinity = parameters.get("cpu_affinity") or ()
     settings = RigSettings(
         session=parameters.get("session"),
@@ -93,15 +95,12 @@ def _run(
             gc_off=True,
         ),
     )
-    rig = Rig.open(parameters["artifact"], feed, settings=settings, on_value=sink)
-    try:
-        with rig:
-            note_state(client, nickname, 0, READY)
-            while not stop.wait(0.2):
-                rig.require_alive()
-        return rig.stats()
-    finally:
-        sink.close()
+    rig = Rig.open(parameters["artifact"], feed, [sink], settings)
+    with rig:
+        note_state(client, nickname, 0, READY)
+        while not stop.wait(0.2):
+            rig.require_alive()
+    return rig.stats()
 
 
 def _parser() -> argparse.ArgumentParser:

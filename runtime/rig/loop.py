@@ -26,6 +26,7 @@ from poyo_edge.runtime.latency import LatencyHistogram
 from poyo_edge.runtime.result import Result
 from poyo_edge.runtime.rig.device_clock import DeviceClock
 from poyo_edge.runtime.rig.losses import Losses
+from poyo_edge.runtime.rig.outlets import SinkFailures
 from poyo_edge.runtime.rig.packets import PacketQueue
 from poyo_edge.runtime.rig.realtime import RealtimeSettings, realtime
 from poyo_edge.runtime.rig.recorder import Recorder
@@ -96,6 +97,8 @@ class DecodeLoop:
         self.journal = journal
         self._recorder = Recorder(journal, decoder)
         self.counters = LoopCounters()
+        self.sink_failed = SinkFailures(self.counters)
+        """Told by sinks with threads of their own, from there."""
         self.granted: dict[str, str] = {}
         """What the operating system said to each real-time setting."""
         self.last: LoopResult | None = None
@@ -361,12 +364,7 @@ class DecodeLoop:
             try:
                 sink(self.last)
             except Exception as error:  # A dead peer must not stop the decoder.
-                self.counters.sink_failures += 1
-                if self.counters.sink_failures == 1:
-                    _log.warning(
-                        "a value could not be sent to %s (%s: %s); later failures are counted",
-                        sink, type(error).__name__, error,
-                    )  # fmt: skip
+                self.sink_failed(sink, error)
         self._recorder.decoded(end, ready, result, self._sync)
 
     def _marked(self, result: Result) -> Result:

@@ -21,6 +21,7 @@ from poyo_edge.runtime.health import HealthSettings
 from poyo_edge.runtime.result import DecoderSettings
 from poyo_edge.runtime.rig.device_clock import DeviceClock
 from poyo_edge.runtime.rig.loop import DecodeLoop
+from poyo_edge.runtime.rig.outlets import Outlet, close_all, outlet
 from poyo_edge.runtime.rig.realtime import RealtimeSettings
 from poyo_edge.runtime.rig.settings import LoopSettings
 from poyo_edge.runtime.unit_names import UnitNames
@@ -51,10 +52,10 @@ class Rig:
     """Opened by ``Rig.open``; use it with ``with`` or call ``stop``."""
 
     def __init__(
-        self, decoder: Decoder, feed: Feed, sinks: Sequence[Sink], loop: DecodeLoop
+        self, decoder: Decoder, feed: Feed, outlets: Sequence[Outlet], loop: DecodeLoop
     ) -> None:
         self.decoder, self.feed, self.loop = decoder, feed, loop
-        self._sinks = list(sinks)
+        self._outlets = list(outlets)
         limit_s = loop.settings.hangs_after_s
         self.watchdog = Watchdog(lambda: loop.heartbeat_ns, limit_s=limit_s)
 
@@ -63,7 +64,7 @@ class Rig:
         cls,
         artifact: str | Path,
         source: str | Feed,
-        targets: Sequence[str] = (),
+        targets: Sequence[str | Sink] = (),
         settings: RigSettings | None = None,
         *,
         on_value: Callable[[LoopResult], None] | None = None,
@@ -75,7 +76,8 @@ class Rig:
         Args:
             artifact: the folder ``NAME.poyo``.
             source: an address that ``open_feed`` takes, or a feed.
-            targets: addresses that ``open_sink`` takes.
+            targets: addresses that ``open_sink`` takes, or sinks, which ``stop`` closes. Each
+                sends from a thread of its own, so the loop waits for none.
             settings: session, rate and the rest.
             on_value: called with each value in the loop's thread.
             on_spikes: called with ticks and rows that were pushed, in the loop's thread.
@@ -105,23 +107,27 @@ class Rig:
                 f"{settings.rate_hz:g} Hz × {speed:g}; lower the speed or --rate"
             )
         loop_settings = LoopSettings(rate_hz=rate_hz, settle_ms=settings.settle_ms)
-        sinks, dim_out = list[Sink](), decoder.artifact.manifest.spec.dim_out
+        opened, dim_out = list[Sink](), decoder.artifact.manifest.spec.dim_out
         feed.n_dims = dim_out
         valid_for_ms = loop_settings.valid_for_ns / 1e6
         try:
+            outlets = list[Outlet]()
             for target in targets:
-                sinks.append(open_sink(target, dim_out, valid_for_ms=valid_for_ms))
+                if isinstance(target, str):
+                    target = open_sink(target, dim_out, valid_for_ms=valid_for_ms)
+                    opened.append(target)
+                outlets.append(outlet(target))
             journal = None
             if settings.journal is not None:
                 journal = JournalWriter(settings.journal, _header(decoder, feed))
         except BaseException:
-            for sink in sinks:
+            for sink in opened:
                 sink.close()
             raise
         loop = DecodeLoop(
             decoder,
             DeviceClock(feed.tick_rate_hz * speed, bits=feed.bits),
-            [*sinks, *([on_value] if on_value is not None else [])],
+            [*outlets, *([on_value] if on_value is not None else [])],
             settings=loop_settings,
             realtime_settings=settings.realtime,
             journal=journal,
@@ -130,7 +136,9 @@ class Rig:
             unit_names=names,
             source_ended=feed.finished.is_set,
         )
-        return cls(decoder, feed, sinks, loop)
+        for one in outlets:
+            one.on_failure = loop.sink_failed
+        return cls(decoder, feed, outlets, loop)
 
     def start(self) -> None:
         """Start the loop, then the feed."""
@@ -139,12 +147,14 @@ class Rig:
         self.feed.start(self.loop)
 
     def stop(self) -> None:
-        """Stop the feed, then the loop; close sinks and journal. May be called again."""
+        """Stop the feed, then the loop; close sinks and journal. May be called again.
+
+        Values that are on their way out are waited for, for a second at most.
+        """
         self.feed.stop()
         self.watchdog.stop()
         self.loop.stop()
-        while self._sinks:
-            self._sinks.pop().close()
+        close_all(self._outlets)
         if self.loop.journal is not None:
             self.loop.journal.close()
 
@@ -167,10 +177,11 @@ class Rig:
             raise UsageError(f"the feed ended: {self.feed.last_failure}")
 
     def stats(self) -> dict[str, Any]:
-        """Counters of feed, loop, clock, decoder and journal, as JSON values."""
+        """Counters of feed, loop, clock, decoder, sinks and journal, as JSON values."""
         return {
             "feed": self.feed.to_json(),
             **self.loop.stats(),
+            "sinks": [one.to_json() for one in self._outlets],
             "watchdog": self.watchdog.to_json(),
         }
 

@@ -12,6 +12,7 @@ import pickle
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -216,11 +217,14 @@ def test_a_kill_at_any_moment_of_saving_leaves_a_whole_session(
     with subprocess.Popen(command, env=environment, **pipes) as saver:
         assert saver.stdin is not None
         assert saver.stdout is not None
-        old.save(path)
+        began = time.monotonic()
+        for one in (new, old):
+            one.save(path)
+        longest_s = max(4e-3, 2 * (time.monotonic() - began))  # a busy disk takes its time
         for kill in range(240):
             if kill >= 200:
                 path.unlink()  # from here on there is no old session
-            saver.stdin.write(f"{rng.uniform(0, 4e-3)}\n")
+            saver.stdin.write(f"{rng.uniform(0, longest_s)}\n")
             saver.stdin.flush()
             assert saver.stdout.readline() == "killed\n"
             if kill >= 200 and not path.exists():

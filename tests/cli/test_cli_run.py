@@ -148,8 +148,62 @@ def test_the_live_view_shows_rates_latency_status_and_trace() -> None:
                   "malformed 2, unknown_unit 3", "12 s, fitting, last fit swapped"):  # fmt: skip
         assert re.search(words, text), words
     assert "first" not in text
+    assert "sink" not in text
+    sinks = [a_sink(), a_sink(address="redis://h:1/s", superseded=40, failures=9, behind_ms=4200.0,
+                              last_failure="TimeoutError: [/x]\x07")]  # fmt: skip
+    behind = "redis://h:1/s: 5 sent, behind by 4.2 s, 40 superseded by newer values, 9 failed, "
+    assert f"sink     {behind}the last with TimeoutError: [/x]\\u0007" in view.lines(
+        {**stats, "sinks": sinks}, None
+    )
     told = {**stats, "feed": {**stats["feed"], "first_problem": "expected, got\x07"}}  # type: ignore[dict-item]
     assert "first    expected, got\\u0007" in view.lines(told, None)
+
+
+def a_sink(**values: object) -> dict[str, object]:
+    return {"address": "udp://h:1", "sent": 5, "superseded": 0, "failures": 0, "behind_ms": 3.0,
+            "last_failure": "", **values}  # fmt: skip
+
+
+def test_without_a_terminal_a_sink_that_is_behind_is_said_in_each_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("poyo_edge.cli.live._LINE_EACH_S", 0.0)
+    stats = {
+        "loop": {"decoded": 0, "skipped": 0, "deadline_misses": 0, "packets": 0},
+        "in_to_out_ms": {"p50": 0.0, "p99": 0.0, "max": 0.0},
+        "stalled": False,
+        "feed": {},
+        "clock": {},
+        "decoder": {"counters": {"received": 0, "unknown_unit": 0, "late": 0, "future": 0}},
+        "sinks": [a_sink(), a_sink(address="lsl://s", behind_ms=800.0)],
+    }
+    with LiveView("t") as view:
+        view.update(stats, None)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("; sink     lsl://s: 5 sent, behind by 0.8 s")
+
+
+def test_a_run_says_what_became_of_the_values_of_each_sink(
+    tiny: Path, recording: Path, tmp_path: Path
+) -> None:
+    """Port 0 is nobody's: nothing can be sent there."""
+    words = ["run", tiny, "--session", "tiny_a", "--from", f"file:{recording}?speed=8"]
+    words += ["--to", "udp://127.0.0.1:0", "--to", f"shm:poyo_edge_{tmp_path.name}"]
+    done = run(*words, "--json")
+    assert done.returncode == 0, done.stderr
+    values = json.loads(done.stdout)
+    failing, writing = values["sinks"]
+    decoded = values["loop"]["decoded"]
+    assert (failing["address"], failing["sent"]) == ("udp://127.0.0.1:0", 0)
+    assert failing["failures"] + failing["superseded"] == decoded
+    assert values["loop"]["sink_failures"] == failing["failures"]
+    assert failing["behind_ms"] > 0
+    assert failing["last_failure"].startswith("OSError: ")
+    assert writing == a_sink(address=words[-1], sent=decoded, behind_ms=0.0)
+    done = run(*words[:-2])
+    assert re.search(
+        r"(?m)^sink 1 +udp://127.0.0.1:0: 0 sent, .*the last with OSError", done.stdout
+    )
 
 
 def test_without_a_terminal_what_is_ignored_is_said_once_while_nothing_is_used(

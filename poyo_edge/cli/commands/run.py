@@ -31,7 +31,14 @@ from poyo_edge.cli.shared import (
     command,
     realtime_settings,
 )
-from poyo_edge.cli.text import Values, granted_text, health_line, latency_table, pairs
+from poyo_edge.cli.text import (
+    Values,
+    granted_text,
+    health_line,
+    latency_table,
+    pairs,
+    sink_line,
+)
 from poyo_edge.errors import CheckFailedError, PoyoEdgeError, UsageError
 from poyo_edge.files.writing import require_folder
 from poyo_edge.runtime.feeds import FEEDS, SINKS
@@ -287,6 +294,9 @@ def run_text(values: Values, artifact: Path, program: str) -> str:
         lines["real time"] = granted
     if loop["sink_failures"]:
         lines["not sent"] = loop["sink_failures"]
+    for i, sink in enumerate(values["sinks"]):
+        if said := sink_line(sink):
+            lines[f"sink {i + 1}"] = said
     if values["unknown_units"]:
         lines["unknown units"] = values["unknown_units"]
     lost = {name: loop[name] for name in ("packets_dropped", "bad_packets") if loop[name]}

@@ -19,11 +19,13 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.feeds import Receiver, a_value
-from helpers.waiting import PATIENCE_S, until
+from helpers.waiting import PATIENCE_S, until, wait_until
 
 from poyo_edge.runtime.feeds import open_feed, open_sink
 from poyo_edge.runtime.feeds.brand import BrandFeed, BrandSink
+from poyo_edge.runtime.feeds.values import Sink
 from poyo_edge.runtime.feeds.wire.entries import Entries
+from poyo_edge.runtime.rig.outlets import close_all, outlet
 
 
 class Server:
@@ -148,6 +150,46 @@ def test_a_killed_server_is_found_again(server: Server) -> None:
     assert client.xlen("out") == 1
     assert feed.counters.connections == 2
     assert feed.counters.failures >= 1
+    client.close()
+
+
+def test_a_server_that_hangs_gets_the_newest_value_when_it_wakes_and_holds_up_nobody(
+    server: Server,
+) -> None:
+    client = server.start()
+    assert server.process is not None
+    address = f"redis://127.0.0.1:{server.port}/decoded"
+    hanging, others = outlet(open_sink(address, 2)), list[int]()
+    other = outlet(Sink("udp://x", lambda value: others.append(value.seq), lambda: None))
+
+    def send(seq: int) -> None:
+        for one in (hanging, other):
+            one(a_value(seq))
+        wait_until(lambda: others[-1:] == [seq])
+
+    send(1)
+    wait_until(lambda: hanging.to_json()["sent"] == 1)
+    server.process.send_signal(signal.SIGSTOP)
+    last = 1
+
+    def goes_on() -> bool:
+        nonlocal last
+        send(last := last + 1)
+        return bool(hanging.to_json()["failures"] >= 2)
+
+    wait_until(goes_on)
+    goes_on()
+    server.process.send_signal(signal.SIGCONT)
+    wait_until(lambda: hanging.to_json()["behind_ms"] == 0)
+    found = hanging.to_json()
+    close_all([hanging, other])
+    assert others == list(range(1, last + 1))
+    sent = [int(fields[b"i"]) for _, fields in client.xrange("decoded")]
+    assert sent == sorted(set(sent))
+    assert sent[-1] == last
+    assert found["sent"] + found["superseded"] + found["failures"] == last
+    assert found["superseded"] > 0
+    assert found["last_failure"].startswith("TimeoutError: ")
     client.close()
 
 
