@@ -68,7 +68,8 @@ def _open_closed_numbers() -> None:
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+            opened = os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+            os.set_inheritable(opened, True)
 
 
 def _escaped(error: UnicodeError) -> tuple[str, int]:
