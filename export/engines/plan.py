@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from poyo_edge.artifact.onnx_guard import require_plain_onnx
 from poyo_edge.errors import ArtifactError, UsageError
 from poyo_edge.files.tensors import read_file
-from poyo_edge.files.writing import own_folder, sha256_bytes, write_bytes
+from poyo_edge.files.writing import own_folder, sha256_bytes, sha256_json, write_bytes
 from poyo_edge.records import record_from, require_fields
 
 FOLDER, PLAN, UNIT = "build", "plan.json", "poyo-edge-build.service"
@@ -54,7 +53,7 @@ class BuildPlan:
         if self.precision != "fp32":
             write_bytes(folder / graph_name(self.precision), graph)
         values = dataclasses.asdict(self)
-        text = json.dumps({"schema": SCHEMA, **values, "checksum": _checksum(values)}, indent=1)
+        text = json.dumps({"schema": SCHEMA, **values, "checksum": sha256_json(values)}, indent=1)
         write_bytes(folder / PLAN, (text + "\n").encode())
 
 
@@ -96,7 +95,7 @@ def read_plan(artifact: Path) -> BuildPlan | None:
     try:
         values = json.loads(data)
         schema, checksum = values.pop("schema"), values.pop("checksum")
-        if schema != SCHEMA or checksum != _checksum(values):
+        if schema != SCHEMA or checksum != sha256_json(values):
             raise ValueError(f"schema {schema!r}, or a checksum that does not hold")
         return record_from(BuildPlan, values)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as problem:
@@ -157,7 +156,3 @@ RemainAfterExit=yes
 [Install]
 WantedBy=multi-user.target
 """
-
-
-def _checksum(values: Mapping[str, Any]) -> str:
-    return sha256_bytes(json.dumps(values, sort_keys=True).encode())

@@ -25,7 +25,7 @@ from poyo_edge.artifact.onnx_guard import require_plain_onnx
 from poyo_edge.artifact.session import Session, read_header
 from poyo_edge.errors import ArtifactError, UsageError
 from poyo_edge.files import tensors
-from poyo_edge.files.writing import safe_name, sha256_bytes
+from poyo_edge.files.writing import safe_name, sha256_bytes, sha256_json
 from poyo_edge.records import FieldError, JsonRecord, record_from, require_fields
 from poyo_edge.spec import ModelSpec, OutputScale
 
@@ -83,7 +83,7 @@ class Manifest:
             "files": {name: record.to_json() for name, record in sorted(self.files.items())},
         }
         versions = {"schema": SCHEMA, "schema_version": SCHEMA_VERSION}
-        return {**versions, **values, "checksum": _checksum(values)}
+        return {**versions, **values, "checksum": sha256_json(values)}
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,7 +252,7 @@ def _manifest(file: Path, values: dict[str, Any]) -> Manifest:
             got=f"unknown {sorted(set(values) - names)}, missing {sorted(names - set(values))}",
             do=_REPAIR,
         )
-    recorded, checksum = values.pop("checksum"), _checksum(values)
+    recorded, checksum = values.pop("checksum"), sha256_json(values)
     if recorded != checksum:
         raise ArtifactError(
             file, "checksum", expected=f"{recorded!s:.12}", got=checksum[:12], do=_REPAIR
@@ -288,7 +288,3 @@ def _manifest(file: Path, values: dict[str, Any]) -> Manifest:
             do=_REPAIR,
         )
     return manifest
-
-
-def _checksum(values: Mapping[str, Any]) -> str:
-    return sha256_bytes(json.dumps(values, sort_keys=True).encode())

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import hashlib
+import json
 import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from poyo_edge.errors import UsageError
 
@@ -138,6 +140,11 @@ def fsync(path: Path) -> None:
 def sha256_bytes(data: bytes) -> str:
     """SHA-256 in hexadecimal."""
     return hashlib.sha256(data).hexdigest()
+
+
+def sha256_json(values: Mapping[str, Any]) -> str:
+    """SHA-256 in hexadecimal of JSON values, whatever the order of their keys."""
+    return sha256_bytes(json.dumps(values, sort_keys=True).encode())
 
 
 def sha256_file(path: str | Path) -> str:

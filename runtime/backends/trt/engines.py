@@ -11,13 +11,12 @@ import dataclasses
 import json
 import os
 import stat
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from poyo_edge.errors import ArtifactError, BackendError, UsageError
 from poyo_edge.files.tensors import read_file
-from poyo_edge.files.writing import own_folder, sha256_bytes, write_bytes
+from poyo_edge.files.writing import own_folder, sha256_bytes, sha256_json, write_bytes
 from poyo_edge.records import record_from, require_fields
 from poyo_edge.runtime.backends.machine import Machine
 from poyo_edge.runtime.backends.trt.engine_key import EngineKey
@@ -61,7 +60,7 @@ class EngineRecord:
     def to_json(self) -> dict[str, Any]:
         """JSON values, with a checksum of them."""
         values = {**dataclasses.asdict(self), "key": self.key.to_json()}
-        return {"schema": SCHEMA, **values, "checksum": _checksum(values)}
+        return {"schema": SCHEMA, **values, "checksum": sha256_json(values)}
 
 
 class EngineStore:
@@ -260,7 +259,7 @@ def _read_record(path: Path) -> EngineRecord:
         if values.pop("schema") != SCHEMA:
             raise ValueError(f"no schema {SCHEMA!r}")
         checksum = values.pop("checksum")
-        if checksum != _checksum(values):
+        if checksum != sha256_json(values):
             raise ValueError("a checksum that does not hold")
         record = record_from(EngineRecord, values)
     except ArtifactError:
@@ -301,7 +300,3 @@ def _require_private(path: Path, do: str) -> None:
 
 def _refuse(path: Path, field: str, expected: str, got: str, do: str) -> None:
     raise ArtifactError(path, field, expected=expected, got=got, do=do)
-
-
-def _checksum(values: Mapping[str, Any]) -> str:
-    return sha256_bytes(json.dumps(values, sort_keys=True).encode())
