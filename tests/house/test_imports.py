@@ -39,7 +39,9 @@ class Row(NamedTuple):
 
 STANDARD = {*sys.stdlib_module_names, "tomllib"}
 """The standard library; Python 3.10 has no ``tomllib`` yet, and tomli instead."""
-GROUND = "errors tables metrics spec targets tokens wiener figures records core_inputs arrays"
+GROUND = (
+    "errors tables metrics spec targets tokens trials wiener figures records core_inputs arrays"
+)
 _FILES = "files recording artifact"
 _DEVICE = "runtime runtime.backends runtime.backends.ov runtime.backends.trt"
 HOUSE = {
@@ -54,6 +56,7 @@ HOUSE = {
     "arrays": Row(),
     "targets": Row(),
     "tokens": Row(),
+    "trials": Row(),
     "wiener": Row(),
     "figures": Row("", "matplotlib"),
     "journal": Row("files"),
