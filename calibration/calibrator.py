@@ -26,6 +26,7 @@ from poyo_edge.calibration.fit.search import ALL_STEPS, PAST_BEST, OnProgress, S
 from poyo_edge.calibration.fit.start import first_guess, from_session
 from poyo_edge.calibration.gate import Compared, compare, learned_until
 from poyo_edge.errors import UsageError
+from poyo_edge.spec import OutputScale
 
 
 class Calibrator:
@@ -106,6 +107,11 @@ class Calibrator:
     def dim_out(self) -> int:
         """Dimensions of the behaviour."""
         return self._adapter.spec.dim_out
+
+    @property
+    def output(self) -> OutputScale:
+        """Scale and unit of the model."""
+        return self._adapter.artifact.manifest.output
 
     @property
     def labelled_s(self) -> float:

@@ -8,6 +8,7 @@ from poyo_edge.calibration.calibrator import Calibrator
 from poyo_edge.errors import RecordingError, UsageError
 from poyo_edge.recording import Recording
 from poyo_edge.recording.plausible import SpikeSummary, behavior_doubts, check_plausible
+from poyo_edge.recording.units import require_unit
 
 
 def add_recording(
@@ -27,7 +28,8 @@ def add_recording(
 
     Raises:
         RecordingError: no such behaviour or split, another number of dimensions than the model
-            decodes, no sample in the split, or times that can hardly be meant.
+            decodes, no sample in the split, times that can hardly be meant, or another unit than
+            the model's that can be turned into it.
         UsageError: see ``Calibrator.add``; or ``seconds`` is not above 0.
     """
     if seconds is not None and not seconds > 0:
@@ -41,6 +43,8 @@ def add_recording(
             got=series.values.shape[1],
             do="name the behaviour that the model was trained on",
         )
+    unit = recording.behavior_units.get(behavior, "")
+    require_unit(recording.path, behavior, unit, calibrator.output)
     summary = SpikeSummary.of(recording.spike_times, recording.spike_units, len(recording.unit_ids))
     doubts = [*summary.doubts(), *behavior_doubts(behavior, summary, series.times)]
     # Labels without spikes before them are refused by the calibrator itself.

@@ -98,6 +98,7 @@ def _recording(path: Path) -> dict[str, Any]:
         "last_spike_s": last,
         "splits_s": splits,
         "behaviors": list(recording.behaviors),
+        "behavior_units": recording.behavior_units,
     }
 
 

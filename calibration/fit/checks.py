@@ -6,6 +6,7 @@ import numpy as np
 
 from poyo_edge.calibration.fit.labels import Labels
 from poyo_edge.errors import UsageError
+from poyo_edge.recording.units import factor_to_scale, spread_remarks
 from poyo_edge.spec import OutputScale
 
 _LEAST_STILL = 0.01
@@ -13,7 +14,6 @@ _MOST_SILENT = 0.5
 _LEAST_SMOOTH = 0.3
 _DENSE_SHARE = 0.2
 """Samples closer than this share of a window belong to one movement and are alike."""
-_ODD_SCALE = 10.0
 
 
 def least_seconds(window_s: float, n_blocks: int) -> float:
@@ -39,10 +39,12 @@ def require_usable(labels: Labels, window_s: float, n_blocks: int, output: Outpu
     still = np.flatnonzero(labels.values.std(0) < _LEAST_STILL * np.abs(scale))
     if len(still):
         sds = labels.values.std(0)
+        factor = factor_to_scale(labels.values, output) if (sds > 0).all() else None
+        other = "" if factor is None else _in_another_unit(factor)
         raise UsageError(
             f"behavior: expected movement in every dimension, a standard deviation of at least "
             f"{_LEAST_STILL * abs(scale[still[0]]):.3g} (1 % of the model's scale), got "
-            f"{sds[still[0]]:.3g} in dimension {still[0]}; calibrate on trials with movement"
+            f"{sds[still[0]]:.3g} in dimension {still[0]}; calibrate on trials with movement{other}"
         )
     _require_spikes(labels, window_s)
     smooth = _smoothness(labels)
@@ -54,19 +56,16 @@ def require_usable(labels: Labels, window_s: float, n_blocks: int, output: Outpu
         )
 
 
+def _in_another_unit(factor: float) -> str:
+    return (
+        f"; or, where they move but are in another unit, multiply them: --behavior-scale "
+        f"{factor:.3g} of poyo-edge convert brings them to the model's scale"
+    )
+
+
 def remarks(labels: Labels, output: OutputScale, unknown_spikes: int) -> list[str]:
     """What a user should know about usable labels."""
-    found = []
-    scale, _ = output.arrays(labels.values.shape[1])
-    ratio = labels.values.std(0) / np.abs(scale)
-    odd = np.flatnonzero((ratio > _ODD_SCALE) | (ratio < 1 / _ODD_SCALE))
-    if len(odd):
-        found.append(
-            f"dimension {odd[0]} of the behaviour has a standard deviation of "
-            f"{labels.values[:, odd[0]].std():.3g}, {ratio[odd[0]]:.2g} times the model's scale: "
-            f"is it in the unit that the model was trained on"
-            f"{f' ({output.unit})' if output.unit else ''}?"
-        )
+    found = spread_remarks(labels.values, output)
     if unknown_spikes:
         found.append(f"{unknown_spikes} spikes of units that are not in unit_ids were left out")
     return found

@@ -14,6 +14,7 @@ from poyo_edge.arrays import Float64
 from poyo_edge.converting.source import Series, Source
 from poyo_edge.errors import UsageError
 from poyo_edge.recording.rules import refuse
+from poyo_edge.recording.units import same_unit
 
 
 def asked_for(source: Source, words: str) -> tuple[str, Series]:
@@ -67,6 +68,11 @@ def _short(series: Series) -> set[str]:
 
 
 def _joined(path: Path, parts: Sequence[Series]) -> Series:
+    other = next((one for one in parts if not same_unit(one.unit, parts[0].unit)), None)
+    if other is not None:
+        got = f"{other.unit or 'no unit'} for {parts[0].unit or 'no unit'} of {parts[0].where}"
+        do = "take them as behaviours of their own, or give them one unit in the file"
+        refuse(path, other.where, "one unit of the columns that are joined", got, do)
     return dataclasses.replace(
         parts[0],
         where=",".join(one.where for one in parts),
@@ -91,4 +97,13 @@ def _read(path: Path, parts: Sequence[Series]) -> tuple[Float64, npt.NDArray[np.
             continue
         do = "take them as behaviours of their own, or put them on one clock first"
         refuse(path, one.where, "the same times as the series it is joined with", got, do)
+    for one, (_, values) in zip(parts, both, strict=True):
+        if _is_mask(values):
+            do = "leave it out: a mask is no movement"
+            refuse(path, one.where, "movement in each column that is joined", "only 0 and 1", do)
     return times, np.column_stack([values for _, values in both])
+
+
+def _is_mask(values: npt.NDArray[np.generic]) -> bool:
+    """Whether values (S,) or (S, D) say only yes and no."""
+    return values.dtype.kind == "b" or bool(np.isin(values, (0, 1)).all())

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from poyo_edge.arrays import Float64
 from poyo_edge.converting.choosing import asked_for
+from poyo_edge.converting.measured import Samples, in_units
 from poyo_edge.converting.opening import beside, open_all, open_source
 from poyo_edge.converting.plausible import (
     checked_doubts,
@@ -30,7 +30,6 @@ from poyo_edge.recording.plausible import Doubt, SpikeSummary, check_plausible
 from poyo_edge.recording.rules import check_ascending, check_spikes, refuse
 
 SHARES = (0.7, 0.1, 0.2)
-Samples = tuple[Float64, npt.NDArray[Any]]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +51,10 @@ class ConvertOptions:
     """Of the times of series."""
     shift_behavior_s: float = 0.0
     """Added to the times of series."""
+    behavior_scales: tuple[str, ...] = ()
+    """"NAME=FACTOR", or "FACTOR" where one behaviour is taken."""
+    behavior_units: tuple[str, ...] = ()
+    """"NAME=UNIT" or "UNIT": what values are turned into, or said to be in."""
     accept: tuple[str, ...] = ()
     """Names of ``DOUBTS`` that were looked into; the recording keeps them."""
 
@@ -153,6 +156,7 @@ def convert(
             behaviors = _chosen(source, options.behaviors, spikes, accepted)
         else:
             behaviors = _all_usable(source, notes, left_out, spikes, accepted)
+        behaviors = in_units(behaviors, options.behavior_scales, options.behavior_units, notes)
     domains = _domains(source, behaviors, options, notes)
     with _naming(source.path, target):
         write_recording(
@@ -162,7 +166,8 @@ def convert(
             unit_ids=_unit_ids(source, options),
             spike_times=source.spike_times,
             spike_units=source.spike_units,
-            behaviors=behaviors,
+            behaviors={name: (one.times, one.values) for name, one in behaviors.items()},
+            behavior_units={name: one.unit for name, one in behaviors.items()},
             domains=domains,
             trials=source.trials if len(source.trials) else None,
             accepted=accepted,
@@ -199,6 +204,7 @@ def _written(
         "n_spikes": len(recording.spike_times),
         "seconds": round(_length(source), 3),
         "behaviors": list(recording.behaviors),
+        "behavior_units": recording.behavior_units,
         "n_trials": len(source.trials),
         "splits_s": {
             name: round(float((one[:, 1] - one[:, 0]).sum()), 3)
@@ -261,7 +267,7 @@ def _chosen(
         if name in behaviors:
             raise UsageError(f"behavior: expected different names, got {name!r} twice")
         behaviors[name] = _checked(source.path, name, series)
-        doubts = series_doubts(name, series, behaviors[name], spikes)
+        doubts = series_doubts(name, series, behaviors[name][:2], spikes)
         check_plausible(source.path, doubts, accepted)
     return behaviors
 
@@ -286,7 +292,7 @@ def _all_usable(
             notes.append(f"left out {series.where}: {why}")
             left_out.append(LeftOut(series.where, why))
             continue
-        doubts = series_doubts(series.key, series, samples, spikes)
+        doubts = series_doubts(series.key, series, samples[:2], spikes)
         new = [doubt for doubt in doubts if doubt.name not in accepted]
         if new:
             why = f"expected {new[0].expected}, got {new[0].got}; {new[0].do}"
@@ -306,7 +312,7 @@ def _checked(path: Path, name: str, series: Series) -> Samples:
     if why_not:
         refuse(path, series.where, "behaviour", why_not, "leave it out")
     check_ascending(path, f"{name} timestamps", times)
-    return times, values
+    return Samples(times, values, series.unit)
 
 
 def _domains(
@@ -330,7 +336,7 @@ def _domains(
 def _whole(source: Source, behaviors: dict[str, Samples]) -> Float64:
     """One interval that holds everything that is written."""
     edges = [source.spike_times[[0, -1]]] if len(source.spike_times) else []
-    edges += [times[[0, -1]] for times, _ in behaviors.values() if len(times)]
+    edges += [one.times[[0, -1]] for one in behaviors.values() if len(one.times)]
     edges += [np.ravel(one) for one in (source.observed, source.trials, *source.domains.values())]
     flat = np.concatenate([np.ravel(one) for one in edges] or [np.zeros(2)])
     return np.array([[flat.min(), np.nextafter(flat.max(), np.inf)]])

@@ -178,9 +178,17 @@ def _series(path: Path, file: Any) -> Iterator[Series]:
                     where=f"{name}/{key}",
                     n_samples=len(item),
                     n_dims=1 if item.ndim == 1 else int(item.shape[1]),
+                    unit=_unit(item),
                     left_out=_why_not(group, item, regular),
                     read=_reader(path, group, item, regular),
                 )
+
+
+def _unit(item: Any) -> str:
+    """Of a dataset's values, where it names one."""
+    value = next((item.attrs[name] for name in ("unit", "units") if name in item.attrs), "")
+    text = value.decode(errors="replace") if isinstance(value, bytes) else value
+    return text.strip() if isinstance(text, str) else ""
 
 
 def _links(file: Any) -> Iterator[LeftOut]:

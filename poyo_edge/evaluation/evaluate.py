@@ -23,8 +23,9 @@ from poyo_edge.evaluation.baselines import BASELINES, Labelled
 from poyo_edge.evaluation.torch_decoder import TorchDecoder
 from poyo_edge.metrics import r2_per_dim
 from poyo_edge.recording.recording import within
+from poyo_edge.recording.units import dimension_remarks, require_unit, spread_remarks
 from poyo_edge.runtime.core import Core
-from poyo_edge.spec import ModelSpec
+from poyo_edge.spec import ModelSpec, OutputScale
 from poyo_edge.tokens import relative_times
 from poyo_edge.training.lazy import LazyRecording, unit_names
 
@@ -41,6 +42,10 @@ class WindowDecoder(Protocol):
 
     def knows(self, recording: LazyRecording) -> bool:
         """Whether the recording's session is one of its own."""
+        ...
+
+    def output(self, recording: LazyRecording) -> OutputScale:
+        """Scale and unit of what is decoded of a recording."""
         ...
 
     def decode(
@@ -62,6 +67,10 @@ class ArtifactDecoder:
     def knows(self, recording: LazyRecording) -> bool:
         """Whether a session file of that id is in the artifact."""
         return recording.session_id in self._artifact.session_files()
+
+    def output(self, recording: LazyRecording) -> OutputScale:
+        """See ``WindowDecoder``."""
+        return self._artifact.manifest.output
 
     def decode(
         self, recording: LazyRecording, windows: Sequence[tuple[float, Float64]]
@@ -173,6 +182,7 @@ def _session(
     say: Callable[[str], None],
 ) -> dict[str, Any]:
     times, truth = _judged(recording, settings)
+    _compare_units(recording, truth, decoders[MODEL].output(recording), say)
     found: dict[str, dict[str, list[float]]] = {protocol: {} for protocol in settings.protocols}
     for protocol in settings.protocols:
         for name, decoder in decoders.items():
@@ -196,6 +206,16 @@ def _session(
         "r2_per_dim": found,
         "r2": {p: {k: float(np.mean(v)) for k, v in r2.items()} for p, r2 in found.items()},
     }
+
+
+def _compare_units(
+    recording: LazyRecording, truth: Float64, output: OutputScale, say: Callable[[str], None]
+) -> None:
+    """Refuse behaviour in another unit than the model's, or say that it may be."""
+    behavior, unit = recording.behavior, recording.behavior_unit
+    require_unit(recording.path, behavior, unit, output)
+    for remark in [*dimension_remarks(behavior, unit, output), *spread_remarks(truth, output)]:
+        say(f"note: {recording.session_id}: {remark}")
 
 
 def _judged(recording: LazyRecording, settings: Settings) -> tuple[Float64, Float64]:

@@ -13,6 +13,7 @@ from torch_brain.batching import collate, pad8, track_mask8
 
 from poyo_edge.arrays import Float64
 from poyo_edge.checkpoint import load_checkpoint
+from poyo_edge.spec import OutputScale
 from poyo_edge.tokens import latent_tokens, window_tokens
 from poyo_edge.training.lazy import LazyRecording, unit_names
 from poyo_edge.training.readouts import readouts_of
@@ -46,12 +47,15 @@ class TorchDecoder:
         """Whether the session has a row in the checkpoint."""
         return recording.session_id in self._sessions
 
+    def output(self, recording: LazyRecording) -> OutputScale:
+        """Scale and unit of what is decoded."""
+        return self._scales.get(recording.session_id, self._scale)
+
     def decode(
         self, recording: LazyRecording, windows: Sequence[tuple[float, Float64]]
     ) -> Iterator[Float64]:
         """Behaviour (Q, O) of each window, given by its start and its queries (Q,) in seconds."""
-        output = self._scales.get(recording.session_id, self._scale)
-        scale, offset = output.arrays(self.spec.dim_out)
+        scale, offset = self.output(recording).arrays(self.spec.dim_out)
         rows = self._rows(recording)
         for first in range(0, len(windows), BATCH):
             some = windows[first : first + BATCH]

@@ -29,6 +29,9 @@ from poyo_edge.recording.rules import (
 _DAMAGED = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError)
 """What h5py raises for files that the HDF5 library or numpy can make nothing of."""
 
+_LONGEST_UNIT = 80
+"""Characters of a unit's name."""
+
 
 @contextmanager
 def reading(path: Path) -> Iterator[Any]:
@@ -122,6 +125,18 @@ def behavior_names(path: Path, file: Any) -> tuple[str, ...]:
         if _is_behavior(path, group, key, dataset)
         and len(dataset) == _n_samples(path, group, len(dataset))
     )
+
+
+def read_behavior_units(path: Path, file: Any, keys: Sequence[str]) -> dict[str, str]:
+    """Behaviour → its unit, for those whose unit the file names."""
+    found = {}
+    for key in keys:
+        dataset = child(path, file, key.replace(".", "/", 1))
+        unit = attribute(path, dataset, "unit")
+        text = unit.decode(errors="replace") if isinstance(unit, bytes) else unit
+        if isinstance(text, str) and text.strip():
+            found[key] = text.strip()[:_LONGEST_UNIT]
+    return found
 
 
 def _is_behavior(path: Path, group: Any, key: str, dataset: Any) -> bool:

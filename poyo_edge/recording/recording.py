@@ -10,7 +10,7 @@ Legend: M spikes, U units, S behaviour samples, D behaviour dimensions, K interv
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ from poyo_edge.recording.reading import (
     find_behavior,
     listing,
     read_accepted,
+    read_behavior_units,
     read_domains,
     read_session_id,
     read_spikes,
@@ -61,6 +62,8 @@ class Recording:
     """Split → (K, 2) float64 seconds, start and end; the recording's own domain is "all"."""
     behaviors: tuple[str, ...]
     """Names of the behaviours, like "cursor.vel"."""
+    behavior_units: dict[str, str] = field(default_factory=dict)
+    """Behaviour → the unit of its values, where the file says it."""
     accepted: tuple[str, ...] = ()
     """Names of ``plausible.DOUBTS`` that were looked into when it was written."""
 
@@ -75,6 +78,7 @@ class Recording:
         with reading(path) as file:
             unit_ids = read_unit_ids(path, file)
             times, units = read_spikes(path, file, len(unit_ids))
+            behaviors = behavior_names(path, file)
             return cls(
                 path=path,
                 session_id=read_session_id(path, file),
@@ -82,7 +86,8 @@ class Recording:
                 spike_times=times,
                 spike_units=units,
                 domains=read_domains(path, file),
-                behaviors=behavior_names(path, file),
+                behaviors=behaviors,
+                behavior_units=read_behavior_units(path, file, behaviors),
                 accepted=read_accepted(path, file),
             )
 

@@ -40,6 +40,7 @@ def write_recording(
     domains: Mapping[str, npt.ArrayLike],
     trials: npt.ArrayLike | None = None,
     accepted: Sequence[str] = (),
+    behavior_units: Mapping[str, str] | None = None,
 ) -> Path:
     """Write a recording that poyo-edge and torch_brain open, whole or not at all.
 
@@ -58,6 +59,7 @@ def write_recording(
             spans everything that is written.
         trials: (J, 2) float64 seconds, start and end of each trial.
         accepted: names of ``plausible.DOUBTS`` that somebody looked into.
+        behavior_units: "GROUP.KEY" → the unit of its values, where it is known.
 
     Raises:
         RecordingError: the arrays break the layout, or the folder is absent; nothing is written.
@@ -85,7 +87,8 @@ def write_recording(
     if rows is not None:
         intervals["trials"] = rows
     intervals["domain"] = whole
-    write_bytes(path, _image(path, names, ids, series, intervals, ",".join(accepted)))
+    image = _image(path, names, ids, series, intervals, ",".join(accepted), behavior_units or {})
+    write_bytes(path, image)
     return path
 
 
@@ -96,6 +99,7 @@ def _image(
     series: Mapping[str, dict[str, npt.NDArray[Any]]],
     intervals: Mapping[str, Float64],
     accepted: str,
+    behavior_units: Mapping[str, str],
 ) -> bytes:
     """The file's bytes. It is made in memory: HDF5 crashes the program when the disk is full."""
     with h5py.File(path.name, "w", driver="core", backing_store=False) as file:
@@ -108,6 +112,9 @@ def _image(
         _write_units(file.create_group("units"), unit_ids)
         for name, arrays in series.items():
             _write_series(file.create_group(name), arrays, intervals["domain"])
+        for key, unit in behavior_units.items():
+            if unit:
+                file[key.replace(".", "/", 1)].attrs["unit"] = unit
         for name, value in intervals.items():
             _write_intervals(file.create_group(name), value)
         file.flush()

@@ -27,6 +27,7 @@ from poyo_edge.recording.reading import (
     behavior_names,
     dataset_of,
     read_accepted,
+    read_behavior_units,
     read_domains,
     read_session_id,
     read_unit_ids,
@@ -87,6 +88,8 @@ class LazyRecording:
     sample_index: Float64
     weights: dict[str, tuple[Float64, float]]
     """Interval → its (K, 2) seconds and the weight of samples in it."""
+    behavior_unit: str = ""
+    """Of the values; "" where the file does not say it."""
     _file: _Opened | None = field(default=None, repr=False)
 
     @classmethod
@@ -111,6 +114,7 @@ class LazyRecording:
             spikes, spike_index = _checked_spikes(path, file, len(names))
             accepted = read_accepted(path, file)
             domains, behaviors = read_domains(path, file), behavior_names(path, file)
+            units = read_behavior_units(path, file, behaviors)
             about = child(path, file, "subject")
             subject = (attribute(path, about, "id") or "") if about is not None else ""
             intervals = {name: (_intervals(path, file, name), w) for name, w in weights.items()}
@@ -124,6 +128,7 @@ class LazyRecording:
             unit_ids=tuple(unit_name(session_id, prefix, name) for name in names),
             domains=domains,
             behavior=behavior,
+            behavior_unit=units.get(behavior, ""),
             spike_counts=spikes.counts,
             spike_index=spike_index,
             sample_index=times[::STRIDE].copy(),

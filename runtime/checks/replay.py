@@ -17,6 +17,7 @@ from poyo_edge.errors import RecordingError, UsageError
 from poyo_edge.figures import draw_latency, draw_trace
 from poyo_edge.metrics import r2_per_dim
 from poyo_edge.recording import Recording
+from poyo_edge.recording.units import require_unit
 from poyo_edge.runtime.decoder import Decoder
 from poyo_edge.runtime.latency import LatencyHistogram
 
@@ -35,6 +36,8 @@ class Replay:
     """(S, O) in behaviour units."""
     decoded: Float64
     """(S, O) in behaviour units."""
+    statuses: tuple[str, ...]
+    """(S,) of each value, like "VALID"."""
     r2_per_dim: Float64
     stats: dict[str, Any]
     latency: LatencyHistogram
@@ -94,6 +97,7 @@ def replay(
     times, truth = _samples(decoder, recording, behavior, split)
     decoded = np.empty_like(truth)
     spike_times, spike_rows = recording.spike_times, rows[recording.spike_units]
+    statuses = list[str]()
     pushed = 0
     for i, t in enumerate(times):
         # Spikes that no window can hold need no replaying: splits may have long holes, and
@@ -106,13 +110,16 @@ def replay(
         for lo, hi in _chunks(spike_times, pushed, end, chunk_s):
             decoder.push(spike_times[lo:hi], spike_rows[lo:hi])
         pushed = end
-        decoded[i] = decoder.decode(float(t)).value
+        result = decoder.decode(float(t))
+        decoded[i] = result.value
+        statuses.append(result.status.name)
         if on_progress is not None:
             on_progress(i + 1, len(times))
     return Replay(
         times=times,
         truth=truth,
         decoded=decoded,
+        statuses=tuple(statuses),
         r2_per_dim=r2_per_dim(truth, decoded),
         stats=decoder.stats(),
         latency=decoder.latency,
@@ -189,6 +196,8 @@ def _samples(
             got=truth.shape[1],
             do="name the behaviour that the model was trained on",
         )
+    unit = recording.behavior_units.get(behavior, "")
+    require_unit(recording.path, behavior, unit, decoder.artifact.manifest.output)
     n_inside = int(recording.within(series.times, split).sum())
     if len(times) < 2:
         raise RecordingError(

@@ -31,6 +31,7 @@ from poyo_edge.files.writing import require_folder, safe_name, write_bytes
 
 if TYPE_CHECKING:
     from poyo_edge.calibration import CalibratedSession
+    from poyo_edge.spec import OutputScale
 
 CALIBRATION_JSON, CALIBRATION_PNG = "calibration.json", "calibration.png"
 _FAR = 2.0
@@ -80,6 +81,7 @@ def calibrate(
     from poyo_edge.calibration.calibrator import Calibrator
     from poyo_edge.calibration.from_recording import add_recording
     from poyo_edge.recording.confined import open_confined
+    from poyo_edge.recording.units import dimension_remarks
 
     console = Console(as_json=as_json, quiet=quiet)
     source = open_confined(recording)
@@ -100,6 +102,9 @@ def calibrate(
             f"not say what it decodes; name it with --behavior"
         )
     left_out = add_recording(calibrator, source, wanted, split=split, seconds=seconds)
+    unit = source.behavior_units.get(wanted, "")
+    for remark in dimension_remarks(wanted, unit, opened.manifest.output):
+        console.step(f"note: {remark}")
     if left_out:
         console.step(f"{left_out} samples of {wanted} are NaN and were left out")
     console.step(
@@ -115,6 +120,8 @@ def calibrate(
         resume_file=target.with_name(f".{target.name}.fit"),
     )
     refused = _saved(session, target, force)
+    if refused and session.quality.r2_heldout <= 0:
+        refused = _position_too(refused, wanted, unit, opened.manifest.output)
     values: dict[str, Any] = {
         "session": None if refused else str(target),
         "behavior": wanted,
@@ -139,6 +146,21 @@ def _saved(session: CalibratedSession, target: Path, force: bool) -> CheckFailed
     except CheckFailedError as error:
         return error
     return None
+
+
+def _position_too(
+    refused: CheckFailedError, behavior: str, unit: str, output: OutputScale
+) -> CheckFailedError:
+    """The refusal with what may be wrong: a position where the model decodes a velocity."""
+    from poyo_edge.recording.suggesting import is_position
+
+    if not is_position(behavior, unit) or is_position("", output.unit):
+        return refused
+    model = f" ({output.unit})" if output.unit else ""
+    return CheckFailedError(
+        f"{refused}; {behavior} looks like a position, and the model decodes what it was trained "
+        f"on{model}: if that is a velocity, name the velocity with --behavior"
+    )
 
 
 def _peak_memory_mb() -> float:

@@ -49,6 +49,17 @@ def convert(
     shift_behavior: Annotated[
         float, typer.Option(help="Seconds to add to the times of behaviour.")
     ] = 0.0,
+    behavior_scale: Annotated[
+        list[str] | None,
+        typer.Option(help="Multiply behaviour, as NAME=FACTOR or FACTOR; may be repeated."),
+    ] = None,
+    behavior_unit: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Turn behaviour into this unit, as NAME=cm/s or cm/s; or name the unit of a "
+            "source that has none. May be repeated."
+        ),
+    ] = None,
     accept: Annotated[
         list[str] | None,
         typer.Option(help="Take what a message doubts as it is; may be repeated."),
@@ -79,6 +90,8 @@ def convert(
         time_unit=time_unit,
         behavior_time_unit=behavior_time_unit,
         shift_behavior_s=shift_behavior,
+        behavior_scales=tuple(behavior_scale or ()),
+        behavior_units=tuple(behavior_unit or ()),
         accept=tuple(accept or ()),
     )
     if list_series:
@@ -147,7 +160,7 @@ def convert_text(values: Values, program: str) -> str:
         "session": values["session_id"],
         "units": values["n_units"],
         "spikes": f"{values['n_spikes']} in {values['seconds']} s",
-        "behaviour": ", ".join(values["behaviors"]) or "none",
+        "behaviour": ", ".join(_with_units(values)) or "none",
         "trials": values["n_trials"],
         "splits": ", ".join(splits),
     }
@@ -158,6 +171,11 @@ def convert_text(values: Values, program: str) -> str:
     if measured:
         text += f"\n  {program} calibrate model.poyo {recording} --behavior {measured[0]}"
     return text
+
+
+def _with_units(values: Values) -> list[str]:
+    units = values["behavior_units"]
+    return [f"{key} ({units[key]})" if key in units else key for key in values["behaviors"]]
 
 
 def _with_notes(text: str, values: Values) -> str:

@@ -39,6 +39,13 @@ def replay(
     figures: Annotated[
         Path | None, typer.Option(help="Folder to draw the decoded trace and latencies into.")
     ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="Write each decoded value beside the truth: .csv, .npz or .h5."
+        ),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace a file of that name.")] = False,
     backend: BackendName = "auto",
     threads: Threads = 1,
     as_json: Json = False,
@@ -47,16 +54,20 @@ def replay(
     """Stream a recording through the runtime and score it, causally."""
     from poyo_edge.recording.confined import open_confined
     from poyo_edge.runtime.checks.replay import replay as run_replay
+    from poyo_edge.runtime.checks.values_file import require_writable, write_values
     from poyo_edge.runtime.decoder import Decoder
 
     console = Console(as_json=as_json, quiet=quiet)
     if figures is not None:
         require_drawing(figures)
+    if out is not None:
+        require_writable(out, overwrite=overwrite, reads=(recording, artifact, Path(session or "")))
     source = open_confined(recording)
     chosen = session or _own_session(artifact, source.session_id)
     decoder = Decoder.open(artifact, session=chosen, backend=backend, threads=threads)
     behavior = behavior or _own_behavior(decoder, source)
-    for remark in _remarks(decoder, source, behavior):
+    remarks = _remarks(decoder, source, behavior, split)
+    for remark in remarks:
         console.step(f"note: {remark}")
     console.step(f"decoding {split} of {source.session_id} with {decoder.backend}")
     result = run_replay(
@@ -67,9 +78,12 @@ def replay(
         chunk_s=None if chunk_ms is None else chunk_ms / 1000,
         on_progress=console.progress,
     )
-    values = result.to_json()
+    values = result.to_json() | {"notes": remarks}
     if figures is not None:
         values["pictures"] = _draw(figures, result, decoder, f"{source.session_id}, {behavior}")
+    if out is not None:
+        write_values(out, result, unit=decoder.artifact.manifest.output.unit)
+        values["values"] = str(out)
     console.result(values, replay_text(values))
 
 
@@ -85,6 +99,8 @@ def replay_text(values: Values) -> str:
         "spikes": ", ".join(f"{name} {count}" for name, count in odd.items()),
         "health": health_line(values["health"]),
     }
+    if values.get("values"):
+        lines["values"] = values["values"]
     if values.get("pictures"):
         lines["pictures"] = "  ".join(values["pictures"])
     return f"{pairs(lines)}\n\n{latency_table(values['latency_ms'])}"
@@ -114,7 +130,7 @@ def _own_behavior(decoder: Any, recording: Any) -> str:
     return behavior
 
 
-def _remarks(decoder: Any, recording: Any, behavior: str) -> list[str]:
+def _remarks(decoder: Any, recording: Any, behavior: str, split: str) -> list[str]:
     """What a reader of the R² should know before it is printed."""
     from poyo_edge.runtime.checks.replay import rows_of
 
@@ -126,12 +142,29 @@ def _remarks(decoder: Any, recording: Any, behavior: str) -> list[str]:
             "no output scale is known, so decoded values are in the model's scale and R² means "
             "little; export again with --output-scale"
         )
+    else:
+        remarks += _about_units(manifest.output, recording, behavior, split)
     unknown = int((rows_of(decoder, recording) < 0).sum())
     if unknown:
         n_units = len(recording.unit_ids)
         remarks.append(
             f"{unknown} of {n_units} units are not in the session; their spikes are ignored"
         )
+    return remarks
+
+
+def _about_units(output: Any, recording: Any, behavior: str, split: str) -> list[str]:
+    import numpy as np
+
+    from poyo_edge.recording.units import dimension_remarks, spread_remarks
+
+    unit = recording.behavior_units.get(behavior, "")
+    remarks = dimension_remarks(behavior, unit, output)
+    series = recording.behavior(behavior, allow_nan=True)
+    truth = series.values[recording.within(series.times, split)]
+    truth = truth[np.isfinite(truth).all(1)]
+    if len(truth) and len(output.scale) in (1, truth.shape[1]):
+        remarks += spread_remarks(truth, output)
     return remarks
 
 

@@ -1,0 +1,158 @@
+"""Units of behaviour: which can be turned into each other, and what to say where they differ.
+
+A model decodes in the unit that it was trained in. Behaviour in another one is fitted and scored
+badly, or refused for a wrong reason, so those who read a recording compare the two first.
+
+Legend: S behaviour samples, D dimensions.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+
+from poyo_edge.arrays import Float64
+from poyo_edge.recording.rules import refuse
+from poyo_edge.spec import OutputScale
+
+LENGTH, ANGLE = "length", "angle"
+PER_SECOND = " per second"
+_BASES = {
+    LENGTH: {"m": 1.0, "dm": 0.1, "cm": 1e-2, "mm": 1e-3, "um": 1e-6, "km": 1e3},
+    ANGLE: {"rad": 1.0, "mrad": 1e-3, "deg": np.pi / 180},
+}
+_NAMES = {
+    **dict.fromkeys(("meter", "meters", "metre", "metres"), "m"),
+    **dict.fromkeys(("decimeter", "decimeters", "decimetre", "decimetres"), "dm"),
+    **dict.fromkeys(("centimeter", "centimeters", "centimetre", "centimetres", "cms"), "cm"),
+    **dict.fromkeys(("millimeter", "millimeters", "millimetre", "millimetres", "mms"), "mm"),
+    **dict.fromkeys(("micrometer", "micrometers", "micron", "microns", "µm", "μm"), "um"),
+    **dict.fromkeys(("radian", "radians", "rads"), "rad"),
+    **dict.fromkeys(("degree", "degrees", "degs", "°"), "deg"),
+}
+_S = r"(?:s|sec|secs|second|seconds)"
+_RATE = re.compile(rf"(.+?)\s*(?:/\s*{_S}|\bper\s+{_S}|[\s*.·]+{_S}\s*(?:\^|\*\*)?-1)")
+MOST_OFF = 3.0
+"""Times that a behaviour's spread may be away from the model's scale before somebody is told."""
+_ODD_DIMENSION = 10.0
+"""Likewise, of one dimension where the others are near."""
+
+
+def dimension(unit: str) -> str:
+    """What a unit measures, like "length" or "length per second"; "" for one we do not know."""
+    found = _parsed(unit)
+    return found[0] if found else ""
+
+
+def factor_between(unit: str, wanted: str) -> float | None:
+    """By what values in ``unit`` are multiplied to be in ``wanted``; None where nobody knows."""
+    one, other = _parsed(unit), _parsed(wanted)
+    if one is None or other is None or one[0] != other[0]:
+        return None
+    return float(f"{one[1] / other[1]:.12g}")
+
+
+def same_unit(unit: str, wanted: str) -> bool:
+    """Whether two names mean one unit."""
+    return unit.strip() == wanted.strip() or factor_between(unit, wanted) == 1.0
+
+
+def scaled_unit(unit: str, factor: float) -> str:
+    """The name of a unit of values that were multiplied; "" where it has none."""
+    if factor == 1.0:
+        return unit
+    found = _parsed(unit)
+    if found is None:
+        return ""
+    base = found[0].removesuffix(PER_SECOND)
+    names = [f"{name}{'/s' * found[0].endswith(PER_SECOND)}" for name in _BASES[base]]
+    return next((one for one in names if factor_between(unit, one) == factor), "")
+
+
+def _parsed(unit: str) -> tuple[str, float] | None:
+    """What a unit measures, and its size in metres or radians (per second)."""
+    words = unit.strip().lower()
+    rate = _RATE.fullmatch(words)
+    name = (rate.group(1) if rate else words).strip()
+    name = _NAMES.get(name, name)
+    for kind, sizes in _BASES.items():
+        if name in sizes:
+            return kind + PER_SECOND * (rate is not None), sizes[name]
+    return None
+
+
+def require_unit(path: Path, behavior: str, unit: str, output: OutputScale) -> None:
+    """Refuse behaviour in a unit that can be turned into the model's, with the command that does.
+
+    Args:
+        path: of the recording.
+        behavior: its name, GROUP.KEY.
+        unit: of the behaviour; "" where nobody knows.
+        output: of the model.
+
+    Raises:
+        RecordingError: the two units are known, measure the same, and differ.
+    """
+    factor = factor_between(unit, output.unit)
+    if factor is None or factor == 1.0:
+        return
+    plain = re.sub(r"[^A-Za-z0-9]+", "_", output.unit).strip("_")
+    words = ["poyo-edge", "convert", str(path), "-o", f"{path.stem}.{plain}.h5"]
+    words += ["--behavior", behavior, "--behavior-unit", output.unit]
+    do = (
+        f"run: {shlex.join(words)} (times {factor:g}); where the source names a wrong unit and the "
+        f"values are in {output.unit} already, add --behavior-scale 1"
+    )
+    refuse(path, behavior, f"values in {output.unit}, as the model decodes", unit, do)
+
+
+def dimension_remarks(behavior: str, unit: str, output: OutputScale) -> list[str]:
+    """What to say of behaviour that measures something else than the model decodes."""
+    kind, wanted = dimension(unit), dimension(output.unit)
+    if not kind or not wanted or kind == wanted:
+        return []
+    return [f"{behavior} is in {unit}, a {kind}; the model decodes {output.unit}, a {wanted}"]
+
+
+def spread_remarks(values: Float64, output: OutputScale) -> list[str]:
+    """What to say of behaviour (S, D), finite, whose spread is far from the model's scale."""
+    factor = factor_to_scale(values, output)
+    if factor is None:
+        return _odd_dimension(values, output)
+    sd = float(np.sqrt(np.square(values.std(0)).mean()))
+    scale = float(np.sqrt(np.square(output.scale).mean()))
+    unit = f" {output.unit}" if output.unit else ""
+    return [
+        f"the behaviour has a standard deviation of {sd:.3g}, {1 / factor:.2g} times the model's "
+        f"scale ({scale:.3g}{unit}): R² suffers where it is not in the unit that the model was "
+        f"trained on; convert it with --behavior-scale {factor:.3g}, which brings it to that scale"
+    ]
+
+
+def _odd_dimension(values: Float64, output: OutputScale) -> list[str]:
+    scale, _ = output.arrays(values.shape[1])
+    ratio = values.std(0) / np.abs(scale)
+    odd = np.flatnonzero((ratio > _ODD_DIMENSION) | (ratio < 1 / _ODD_DIMENSION))
+    if not len(odd):
+        return []
+    unit = f" ({output.unit})" if output.unit else ""
+    return [
+        f"dimension {odd[0]} of the behaviour has a standard deviation of "
+        f"{values[:, odd[0]].std():.3g}, {ratio[odd[0]]:.2g} times the model's scale: is it in "
+        f"the unit that the model was trained on{unit}?"
+    ]
+
+
+def factor_to_scale(values: Float64, output: OutputScale) -> float | None:
+    """By what to multiply behaviour (S, D) so that its spread is the model's scale.
+
+    None where the two are within ``MOST_OFF`` times of each other, or nothing moves.
+    """
+    scale, _ = output.arrays(values.shape[1])
+    ratio = float(np.sqrt(np.square(values.std(0) / scale).mean()))
+    if not ratio > 0 or 1 / MOST_OFF <= ratio <= MOST_OFF:
+        return None
+    return 1 / ratio
