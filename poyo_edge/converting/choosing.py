@@ -68,15 +68,12 @@ def _short(series: Series) -> set[str]:
 
 
 def _joined(path: Path, parts: Sequence[Series]) -> Series:
-    other = next((one for one in parts if not same_unit(one.unit, parts[0].unit)), None)
-    if other is not None:
-        got = f"{other.unit or 'no unit'} for {parts[0].unit or 'no unit'} of {parts[0].where}"
-        do = "take them as behaviours of their own, or give them one unit in the file"
-        refuse(path, other.where, "one unit of the columns that are joined", got, do)
+    units = {one.unit for one in parts}
     return dataclasses.replace(
         parts[0],
         where=",".join(one.where for one in parts),
         n_dims=sum(one.n_dims for one in parts),
+        unit=parts[0].unit if len(units) == 1 else "",
         left_out="",
         parts=tuple(parts),
         read=functools.partial(_read, path, parts),
@@ -101,7 +98,17 @@ def _read(path: Path, parts: Sequence[Series]) -> tuple[Float64, npt.NDArray[np.
         if _is_mask(values):
             do = "leave it out: a mask is no movement"
             refuse(path, one.where, "movement in each column that is joined", "only 0 and 1", do)
+    _require_one_unit(path, parts)
     return times, np.column_stack([values for _, values in both])
+
+
+def _require_one_unit(path: Path, parts: Sequence[Series]) -> None:
+    named = [one for one in parts if one.unit]
+    other = next((one for one in named if not same_unit(one.unit, named[0].unit)), None)
+    if other is not None:
+        got = f"{other.unit} for {named[0].unit} of {named[0].where}"
+        do = "take them as behaviours of their own, or give them one unit in the file"
+        refuse(path, other.where, "one unit of the columns that are joined", got, do)
 
 
 def _is_mask(values: npt.NDArray[np.generic]) -> bool:

@@ -28,6 +28,11 @@ class Samples(NamedTuple):
     values: npt.NDArray[Any]
     unit: str = ""
 
+    @property
+    def finite(self) -> npt.NDArray[np.bool_]:
+        """(S,) which samples are whole: no NaN in any column."""
+        return np.isfinite(self.values.reshape(len(self.values), -1)).all(1)
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Wish:

@@ -31,6 +31,7 @@ from poyo_edge.converting.source import (
 )
 from poyo_edge.errors import RecordingError
 from poyo_edge.recording.other_files import refuse_other
+from poyo_edge.recording.plausible import Doubt
 from poyo_edge.recording.rules import refuse
 
 _MOST_HZ = 5000.0
@@ -68,7 +69,7 @@ def open_neo(path: Path) -> Iterator[Source]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of neo about files of other versions
-            io, left_out = opened(path, neo.io)
+            io, left_out, doubts = opened(path, neo.io)
             blocks = io.read(lazy=io.support_lazy)
     except RecordingError:
         raise
@@ -76,12 +77,14 @@ def open_neo(path: Path) -> Iterator[Source]:
         got = f"one that it does not ({type(error).__name__}: {error})"
         raise UnknownFormatError("a file that neo reads", f"{got:.300}") from error
     segments = [segment for block in blocks for segment in block.segments]
-    yield _source(path, segments, left_out)
+    yield _source(path, segments, left_out, doubts)
 
 
-def _source(path: Path, segments: list[Any], left_out: list[LeftOut]) -> Source:
+def _source(
+    path: Path, segments: list[Any], left_out: list[LeftOut], doubts: tuple[Doubt, ...]
+) -> Source:
     clocks, again = _by_clock(segments)
-    found = [_of_one_clock(path, one, left_out) for one in clocks]
+    found = [_of_one_clock(path, one, left_out, doubts) for one in clocks]
     if not any(len(one.spike_times) for one in found):
         got = f"none in {len(segments)} segments"
         refuse(path, "spike trains", "at least one spike", got, "convert the sorted or .nev file")
@@ -111,7 +114,9 @@ def _span(segment: Any) -> tuple[float, float]:
     return float(segment.t_start.rescale("s")), float(segment.t_stop.rescale("s"))
 
 
-def _of_one_clock(path: Path, segments: list[Any], beside: Sequence[LeftOut]) -> Source:
+def _of_one_clock(
+    path: Path, segments: list[Any], beside: Sequence[LeftOut], doubts: tuple[Doubt, ...]
+) -> Source:
     left_out = list(beside)
     trains: dict[str, list[npt.NDArray[Any]]] = {}
     noise = set[str]()
@@ -146,6 +151,7 @@ def _of_one_clock(path: Path, segments: list[Any], beside: Sequence[LeftOut]) ->
         else NO_INTERVALS,
         notes=tuple(notes),
         left_out=tuple(left_out),
+        doubts=doubts,
     )
     return with_spikes(source, [np.concatenate(pieces) for pieces in trains.values()])
 

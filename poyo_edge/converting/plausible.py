@@ -114,7 +114,7 @@ def without_other_trials(source: Source, spikes: SpikeSummary) -> Source:
 
 def source_doubts(source: Source, spikes: SpikeSummary) -> list[Doubt]:
     """What can hardly be meant of the spikes and the time in which they were observed."""
-    found = list(spikes.doubts())
+    found = [*source.doubts, *spikes.doubts()]
     if len(source.observed) and spikes.n:
         inside = _share_inside(source.spike_times, source.observed)
         if inside < LEAST_INSIDE:

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from poyo_edge.arrays import Float64, Int64
+from poyo_edge.recording.plausible import Doubt
 from poyo_edge.recording.rules import refuse
 
 
@@ -77,6 +78,8 @@ class Source:
     """Where the clock begins anew: then only the segments can be converted."""
     left_out: tuple[LeftOut, ...] = ()
     """What might have been behaviour."""
+    doubts: tuple[Doubt, ...] = ()
+    """What can hardly be meant of the file itself."""
 
 
 Recogniser = Callable[[Path], bool]

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
 import numpy as np
 
 from poyo_edge.arrays import Float64
 from poyo_edge.errors import UsageError
+from poyo_edge.recording.recording import within
+from poyo_edge.recording.rules import refuse
 
 SPLITS = ("train", "valid", "test")
 
@@ -26,6 +31,69 @@ def split_shares(text: str) -> tuple[float, float, float]:
             f"0.7,0.1,0.2, got {text!r}"
         )
     return shares[0], shares[1], shares[2]
+
+
+def labelled_part(observed: Float64, times: Sequence[Float64]) -> Float64:
+    """The observed time (K, 2) from the first to the last moment that all behaviours have.
+
+    Args:
+        observed: seconds, sorted, apart from each other.
+        times: of each behaviour, (S,) seconds.
+
+    Raises:
+        UsageError: there is none.
+    """
+    start = max((float(one[0]) for one in times if len(one)), default=np.inf)
+    end = min((float(one[-1]) for one in times if len(one)), default=-np.inf)
+    both = np.clip(observed, start, max(start, end))
+    both = both[both[:, 1] > both[:, 0]]
+    if not len(both):
+        raise UsageError(
+            "split-labelled: expected a time that all behaviours have beside spikes, got none; "
+            "take fewer with --behavior"
+        )
+    return both
+
+
+def require_labelled(
+    path: Path,
+    domains: Mapping[str, Float64],
+    times: Mapping[str, Float64],
+    *,
+    asked: bool,
+) -> list[str]:
+    """Refuse a train or test split without labels; notes on behaviours that have none in one.
+
+    Args:
+        path: for the message.
+        domains: split → (K, 2) seconds.
+        times: behaviour → (S,) seconds of its samples that are no NaN.
+        asked: whether each of them was asked for; else one that has labels is enough.
+
+    Raises:
+        RecordingError: nothing could be learned, or judged.
+    """
+    empty = {
+        key: [
+            name for name in ("train", "test")
+            if name in domains and not within(own, domains[name]).any()
+        ]
+        for key, own in times.items()
+    }  # fmt: skip
+    lacking = {key: names for key, names in empty.items() if names}
+    if lacking and (asked or len(lacking) == len(times)):
+        key, names = next(iter(lacking.items()))
+        first = f"{times[key][0]:.3f} to {times[key][-1]:.3f} s" if len(times[key]) else "none"
+        split = domains[names[0]]
+        refuse(
+            path,
+            key,
+            f"labels in the {names[0]} split, {split[0, 0]:.3f} to {split[-1, 1]:.3f} s",
+            f"labels from {first}" if len(times[key]) else "none that is no NaN",
+            "take shares of the time that has labels with --split-labelled, or check that spikes "
+            "and behaviour are on one clock",
+        )
+    return [f"{key} has no labels in {' and '.join(names)}" for key, names in lacking.items()]
 
 
 def split_domains(

@@ -22,11 +22,16 @@ from poyo_edge.converting.plausible import (
     without_other_trials,
 )
 from poyo_edge.converting.source import LeftOut, Series, Source, merged, not_behavior
-from poyo_edge.converting.splitting import SPLITS, split_domains
+from poyo_edge.converting.splitting import (
+    SPLITS,
+    labelled_part,
+    require_labelled,
+    split_domains,
+)
 from poyo_edge.errors import RecordingError, UsageError
 from poyo_edge.files.writing import require_folder, safe_name
 from poyo_edge.recording import Recording, write_recording
-from poyo_edge.recording.plausible import Doubt, SpikeSummary, check_plausible
+from poyo_edge.recording.plausible import Doubt, SpikeSummary, check_plausible, overlap_notes
 from poyo_edge.recording.rules import check_ascending, check_spikes, refuse
 
 SHARES = (0.7, 0.1, 0.2)
@@ -51,6 +56,8 @@ class ConvertOptions:
     """Of the times of series."""
     shift_behavior_s: float = 0.0
     """Added to the times of series."""
+    split_labelled: bool = False
+    """Splits are shares of the observed time that has behaviour."""
     behavior_scales: tuple[str, ...] = ()
     """"NAME=FACTOR", or "FACTOR" where one behaviour is taken."""
     behavior_units: tuple[str, ...] = ()
@@ -156,8 +163,12 @@ def convert(
             behaviors = _chosen(source, options.behaviors, spikes, accepted)
         else:
             behaviors = _all_usable(source, notes, left_out, spikes, accepted)
+        for name, one in behaviors.items():
+            notes += overlap_notes(name, spikes, one.times)
         behaviors = in_units(behaviors, options.behavior_scales, options.behavior_units, notes)
     domains = _domains(source, behaviors, options, notes)
+    labels = {name: one.times[one.finite] for name, one in behaviors.items()}
+    notes += require_labelled(source.path, domains, labels, asked=bool(options.behaviors))
     with _naming(source.path, target):
         write_recording(
             target,
@@ -322,12 +333,15 @@ def _domains(
     own = {name: one for name, one in source.domains.items() if name != "all"}
     whole = _whole(source, behaviors)
     domains: dict[str, Float64] = {"all": whole}
-    if own and options.shares is None:
+    if set(own) & set(SPLITS) and options.shares is None and not options.split_labelled:
         return domains | own
     observed = merged(source.observed) if len(source.observed) else whole
+    if options.split_labelled:
+        observed = labelled_part(observed, [one.times for one in behaviors.values()])
     others = {name: one for name, one in own.items() if name not in SPLITS}
     notes.append(
         "splits are consecutive shares of the observed time"
+        + " that has behaviour" * options.split_labelled
         + ", cut between trials" * bool(len(source.trials))
     )
     return domains | others | split_domains(observed, source.trials, options.shares or SHARES)

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from poyo_edge.arrays import Float64, Int64
 from poyo_edge.recording.rules import refuse
 
-DOUBTS = ("time-unit", "float32", "sampling-rate", "overlap", "offset")
+DOUBTS = ("time-unit", "float32", "sampling-rate", "overlap", "offset", "truncated")
 """What ``--accept`` takes."""
 LEAST_SPIKES = 32
 """Of fewer, nothing can be said: a dozen times may be whole numbers by chance."""
@@ -44,6 +44,8 @@ LEAST_OVERLAP = 0.1
 """Of the shorter of spikes and behaviour: less is another clock, or another session."""
 LEAST_COVERED = 0.01
 """Of a behaviour's time that has spikes: times in milliseconds reach 1000 times as far."""
+LEAST_SHARED = 0.5
+"""Of the longer of spikes and behaviour: less may be meant, and is said."""
 OFFSET_TIMES = 10.0
 """An offset larger than the data by more moves nothing to where it belongs."""
 _UNITS = "ms, us or samples:30000"
@@ -186,6 +188,25 @@ def _overlap(name: str, spikes: SpikeSummary, start: float, end: float) -> Itera
             do=f"say what to add to its times with poyo-edge convert --shift-behavior SECONDS, or "
             f"their unit with --behavior-time-unit {_UNITS}, or --accept overlap",
         )
+
+
+def overlap_notes(name: str, spikes: SpikeSummary, times: Float64) -> list[str]:
+    """What to say of behaviour at times (S,) that shares little of its time with the spikes."""
+    if spikes.n < LEAST_SPIKES or len(times) < 2:
+        return []
+    start, end = float(times[0]), float(times[-1])
+    both = max(0.0, min(end, spikes.last) - max(start, spikes.first))
+    longer = max(spikes.seconds, end - start)
+    if both >= LEAST_SHARED * longer:
+        return []
+    if spikes.seconds < end - start:
+        who, so = "spikes cover", "was the file of the spikes cut, or is their clock another?"
+    else:
+        who, so = "it covers", "nothing can be learned or judged beside it"
+    return [
+        f"{name} is from {start:.3f} to {end:.3f} s, spikes from {spikes.first:.3f} to "
+        f"{spikes.last:.3f} s: {who} {both / longer:.0%} of the longer; {so}"
+    ]
 
 
 def _offset(name: str, values: npt.NDArray[Any], offset: float) -> Iterator[Doubt]:

@@ -68,6 +68,9 @@ def convert(
         str | None,
         typer.Option(help="Shares of train, valid and test; default 0.7,0.1,0.2, or the file's."),
     ] = None,
+    split_labelled: Annotated[
+        bool, typer.Option(help="Take shares of the time that has behaviour, not of all.")
+    ] = False,
     session_id: Annotated[str | None, typer.Option(help="Another id for the session.")] = None,
     subject_id: Annotated[str | None, typer.Option(help="Another id for the subject.")] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace a recording of that name.")] = False,
@@ -83,6 +86,7 @@ def convert(
     options = ConvertOptions(
         behaviors=tuple(behavior or ()),
         shares=None if split is None else split_shares(split),
+        split_labelled=split_labelled,
         session_id=session_id,
         subject_id=subject_id,
         overwrite=overwrite,

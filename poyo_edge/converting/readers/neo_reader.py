@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from poyo_edge.converting.readers.nev_file import nev_doubts
 from poyo_edge.converting.source import LeftOut
+from poyo_edge.recording.plausible import Doubt
 from poyo_edge.recording.rules import refuse
 
 _OF_ANYTHING = ("AsciiSignalIO", "AsciiSpikeTrainIO", "PickleIO", "RawBinarySignalIO")
@@ -14,28 +16,29 @@ _NO_SPIKES = (".ns5", ".ns6")
 _SLOW = (".ns1", ".ns2", ".ns3", ".ns4")
 
 
-def opened(path: Path, io: Any) -> tuple[Any, list[LeftOut]]:
-    """A reader that has opened a path, and the files beside it that it leaves alone.
+def opened(path: Path, io: Any) -> tuple[Any, list[LeftOut], tuple[Doubt, ...]]:
+    """A reader that has opened a path, the files beside it that it leaves alone, and doubts.
 
     Args:
         path: what to open.
         io: the module ``neo.io``.
 
     Raises:
-        RecordingError: raw data that holds no spikes.
+        RecordingError: raw data that holds no spikes, or a .nev without its header.
         OSError: no reader could open it; the reason of the one that fits best.
     """
     suffix = path.suffix.lower()
     if suffix == ".nev":
-        return _nev_alone(path, io)
+        doubts = nev_doubts(path)
+        return *_nev_alone(path, io), doubts
     if suffix in _SLOW:
-        return _signals(path, io), []
+        return _signals(path, io), [], nev_doubts(path.with_suffix(".nev"))
     reasons = list[str]()
     for reader in io.list_candidate_ios(str(path)):
         if reader.__name__ in _OF_ANYTHING[0 if path.is_dir() else 2 :]:
             continue
         try:
-            return reader(str(path)), []
+            return reader(str(path)), [], ()
         except Exception as error:  # Each of neo's readers fails in its own way.
             reasons.append(f"{reader.__name__}: {type(error).__name__}: {error}")
     raise OSError(reasons[0] if reasons else "no reader is for files like these")
