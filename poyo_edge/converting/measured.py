@@ -31,7 +31,8 @@ class Samples(NamedTuple):
     @property
     def finite(self) -> npt.NDArray[np.bool_]:
         """(S,) which samples are whole: no NaN in any column."""
-        return np.isfinite(self.values.reshape(len(self.values), -1)).all(1)
+        whole: npt.NDArray[np.bool_] = np.isfinite(self.values.reshape(len(self.values), -1)).all(1)
+        return whole
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

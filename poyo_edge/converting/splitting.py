@@ -61,6 +61,7 @@ def require_labelled(
     times: Mapping[str, Float64],
     *,
     asked: bool,
+    accepted: bool,
 ) -> list[str]:
     """Refuse a train or test split without labels; notes on behaviours that have none in one.
 
@@ -69,6 +70,7 @@ def require_labelled(
         domains: split → (K, 2) seconds.
         times: behaviour → (S,) seconds of its samples that are no NaN.
         asked: whether each of them was asked for; else one that has labels is enough.
+        accepted: whether somebody has looked into it: then nothing is refused.
 
     Raises:
         RecordingError: nothing could be learned, or judged.
@@ -81,7 +83,7 @@ def require_labelled(
         for key, own in times.items()
     }  # fmt: skip
     lacking = {key: names for key, names in empty.items() if names}
-    if lacking and (asked or len(lacking) == len(times)):
+    if lacking and not accepted and (asked or len(lacking) == len(times)):
         key, names = next(iter(lacking.items()))
         first = f"{times[key][0]:.3f} to {times[key][-1]:.3f} s" if len(times[key]) else "none"
         split = domains[names[0]]
@@ -91,7 +93,7 @@ def require_labelled(
             f"labels in the {names[0]} split, {split[0, 0]:.3f} to {split[-1, 1]:.3f} s",
             f"labels from {first}" if len(times[key]) else "none that is no NaN",
             "take shares of the time that has labels with --split-labelled, or check that spikes "
-            "and behaviour are on one clock",
+            "and behaviour are on one clock, or take it as it is with --accept overlap",
         )
     return [f"{key} has no labels in {' and '.join(names)}" for key, names in lacking.items()]
 

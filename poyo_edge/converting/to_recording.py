@@ -31,7 +31,13 @@ from poyo_edge.converting.splitting import (
 from poyo_edge.errors import RecordingError, UsageError
 from poyo_edge.files.writing import require_folder, safe_name
 from poyo_edge.recording import Recording, write_recording
-from poyo_edge.recording.plausible import Doubt, SpikeSummary, check_plausible, overlap_notes
+from poyo_edge.recording.plausible import (
+    LEAST_SPIKES,
+    Doubt,
+    SpikeSummary,
+    check_plausible,
+    overlap_notes,
+)
 from poyo_edge.recording.rules import check_ascending, check_spikes, refuse
 
 SHARES = (0.7, 0.1, 0.2)
@@ -168,7 +174,13 @@ def convert(
         behaviors = in_units(behaviors, options.behavior_scales, options.behavior_units, notes)
     domains = _domains(source, behaviors, options, notes)
     labels = {name: one.times[one.finite] for name, one in behaviors.items()}
-    notes += require_labelled(source.path, domains, labels, asked=bool(options.behaviors))
+    notes += require_labelled(
+        source.path,
+        domains,
+        labels,
+        asked=bool(options.behaviors),
+        accepted="overlap" in accepted or spikes.n < LEAST_SPIKES,
+    )
     with _naming(source.path, target):
         write_recording(
             target,

@@ -46,7 +46,8 @@ def test_fast_signals_are_raw_voltage_and_no_behavior(tmp_path: Path) -> None:
 
 
 def test_the_reason_is_the_readers_own(tmp_path: Path) -> None:
-    (tmp_path / "a.nev").write_bytes(b"NEURALEV")
+    whole = nev_file(tmp_path / "a.nev").read_bytes()
+    (tmp_path / "a.nev").write_bytes(whole[:8] + b"\xff\xff" + whole[10:])  # of another version
     with pytest.raises(RecordingError, match=r"got one that it does not \((?!OSError: Could not)"):
         describe(tmp_path / "a.nev")
     (tmp_path / "a.plx").write_bytes(b"?" * 20)

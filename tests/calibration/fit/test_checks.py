@@ -91,7 +91,9 @@ def test_a_dimension_that_stays_where_it_is_is_named() -> None:
 def test_a_hundredth_of_the_scale_is_movement() -> None:
     given = labels()
     of_sd = given.values / given.values.std(0)
-    assert "got 0.0999 in dimension 0" in refusal(changed(given, values=of_sd * [0.0999, 1]))
+    message = refusal(changed(given, values=of_sd * [0.0999, 1]))
+    assert "got 0.0999 in dimension 0; calibrate on trials with movement; or, where" in message
+    assert "--behavior-scale 14.1 of poyo-edge convert brings them to the model's" in message
     require(changed(given, values=of_sd * [0.1001, 1]))
     wide = OutputScale(scale=(10.0, 200.0), offset=(0.0, 0.0))
     message = refusal(changed(given, values=of_sd), wide)
@@ -187,10 +189,27 @@ def test_rare_labels_need_not_be_alike() -> None:
             assert "in order of time" in refusal(changed(given, values=noise))
 
 
-@pytest.mark.parametrize(("factor", "sd", "ratio"), [(30, "170", "17"), (1 / 30, "0.189", "0.019")])
-def test_another_unit_of_behaviour_is_remarked_upon(factor: float, sd: str, ratio: str) -> None:
+@pytest.mark.parametrize(("factor", "sd", "ratio", "by"), [(10, "44.7", "4.5", "0.224"),
+                                                            (0.1, "0.447", "0.045", "22.4")])  # fmt: skip
+def test_another_unit_of_behaviour_is_remarked_upon_with_the_factor(
+    factor: float, sd: str, ratio: str, by: str
+) -> None:
+    odd = changed(values=labels().values * factor)
+    assert remarks(odd, OUTPUT, 0) == [
+        f"the behaviour has a standard deviation of {sd}, {ratio} times the model's scale "
+        f"(10 cm/s): R² suffers where it is not in the unit that the model was trained on; "
+        f"convert it with --behavior-scale {by}, which brings it to that scale"
+    ]
+    scaled = changed(odd, values=odd.values * float(by))
+    assert remarks(scaled, OUTPUT, 0) == []
+
+
+@pytest.mark.parametrize(("sds", "sd", "ratio"), [((0.5, 10.0), "0.5", "0.05")])
+def test_another_unit_of_one_dimension_is_remarked_upon(
+    sds: tuple[float, float], sd: str, ratio: str
+) -> None:
     given = labels()
-    odd = changed(given, values=given.values * [factor, 1.0])
+    odd = changed(given, values=given.values / given.values.std(0) * sds)
     assert remarks(odd, OUTPUT, 0) == [
         f"dimension 0 of the behaviour has a standard deviation of {sd}, {ratio} times the "
         f"model's scale: is it in the unit that the model was trained on (cm/s)?"
@@ -203,7 +222,7 @@ def test_another_unit_of_behaviour_is_remarked_upon(factor: float, sd: str, rati
 def test_the_usual_spread_is_not_remarked_upon() -> None:
     given = labels()
     of_sd = given.values / given.values.std(0)
-    for sd, remarked in ((99.0, 0), (101.0, 1), (1.01, 0), (0.99, 1)):
+    for sd, remarked in ((29.9, 0), (30.1, 1), (3.34, 0), (3.32, 1)):
         assert len(remarks(changed(given, values=of_sd * sd), OUTPUT, 0)) == remarked
 
 
