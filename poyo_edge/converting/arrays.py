@@ -3,7 +3,7 @@
 npz: ``spike_times`` (M,) seconds, ``spike_units`` (M,) names or rows, optionally ``unit_ids`` (U,),
 and for each behaviour ``GROUP.KEY`` (S,) or (S, D) with its times ``GROUP.timestamps`` (S,).
 csv: spikes as the columns ``time,unit``; behaviour as ``time`` and columns ``GROUP.KEY`` or, for
-several dimensions, ``GROUP.KEY.NAME``.
+several dimensions, ``GROUP.KEY.NAME``. Behaviour under other names is taken when it is asked for.
 """
 
 from __future__ import annotations
@@ -31,10 +31,17 @@ from poyo_edge.converting.source import (
     Source,
     not_behavior,
 )
+from poyo_edge.errors import RecordingError
 from poyo_edge.recording.rules import refuse
 
 _INDEX = ("", "Unnamed: 0")
 """How pandas names the numbers of rows, as it writes them and as it reads them again."""
+_TIMES = ("time", "times", "t", "timestamp", "timestamps", "time_s", "times_s", "t_s", "seconds")
+"""Names of times in seconds, in lower case; another unit in a name has to be said."""
+_HEADER = "time,cursor.vel.x,cursor.vel.y"
+_SAVE_NPZ = (
+    'save it with numpy.savez(path, **{"cursor.vel": velocity, "cursor.timestamps": seconds})'
+)
 _DECIMAL = re.compile(r"|nan|[+-]?\d*,?\d*(e[+-]?\d+)?", re.IGNORECASE)
 
 
@@ -74,42 +81,96 @@ def open_csv(path: Path) -> Iterator[Source]:
     yield dataclasses.replace(source, notes=(*source.notes, *notes))
 
 
-def npz_behavior(path: Path) -> list[Series]:
+def npz_behavior(path: Path, times: str = "") -> list[Series]:
     """Behaviour alone, for spikes that lie in another file.
 
+    Args:
+        path: the file.
+        times: name of the array of times for those whose names are not ours.
+
     Raises:
-        RecordingError: damaged, without behaviour, or not as the head of this module says.
+        RecordingError: damaged, without behaviour, or without times.
     """
     arrays = _arrays(path)
     of_spikes = ("spike_times", "spike_units", "unit_ids")
-    found = _npz(path, {name: one for name, one in arrays.items() if name not in of_spikes})
+    found = _npz(path, {name: one for name, one in arrays.items() if name not in of_spikes}, times)
     if not found:
-        refuse(path, "file", "at least one behaviour", "none", "save GROUP.KEY and its times")
+        got = f"none, but {', '.join(sorted(arrays)) or 'an empty file'}"
+        refuse(path, "file", "at least one behaviour", got, _SAVE_NPZ)
     return found
 
 
-def csv_behavior(path: Path) -> list[Series]:
+def csv_behavior(path: Path, times: str = "") -> list[Series]:
     """Behaviour alone, for spikes that lie in another file.
+
+    Columns whose names are not ours are taken when they are asked for.
+
+    Args:
+        path: the file.
+        times: name of the column of times; "" finds it by its name.
 
     Raises:
         RecordingError: it lacks the times or behaviour, or has a cell that is no number.
     """
     columns, _ = _table(path)
-    if "time" not in columns or len(columns) < 2:
-        got = ", ".join(columns) or "nothing"
-        refuse(path, "header", "a column time and at least one behaviour", got, "add it")
-    times = _numbers(path, "time", columns.pop("time"))
+    clock = _clock(path, list(columns), times)
+    if clock is None or len(columns) < 2:
+        got = f"the columns {','.join(columns)}" if columns else "nothing"
+        do = (
+            f"write a header line like {_HEADER}, or say which column holds the times with "
+            f"--time-column NAME, and which movement with --behavior cursor.vel=COLUMN,COLUMN"
+        )
+        refuse(path, "header", "a column time in seconds and at least one behaviour", got, do)
+    seconds = _numbers(path, clock, columns.pop(clock))
     groups: dict[str, list[Float64]] = {}
+    others = list[Series]()
     for name, cells in columns.items():
         parts = name.split(".")
-        if len(parts) not in (2, 3) or not all(parts):
-            do = "name it, for example, cursor.vel.x"
-            refuse(path, "header", "columns GROUP.KEY or GROUP.KEY.NAME", repr(name), do)
-        groups.setdefault(".".join(parts[:2]), []).append(_numbers(path, name, cells, nan=True))
-    return [
-        _ready(key, f"{path.name}: {key}", times, np.stack(values, axis=-1))
+        if len(parts) in (2, 3) and all(parts):
+            own = _numbers(path, name, cells, nan=True)
+            groups.setdefault(".".join(parts[:2]), []).append(own)
+        elif name:
+            others.append(_other_column(path, name, seconds, cells))
+        else:
+            refuse(path, "header", "a name for each column", "one without", "name it")
+    found = [
+        _ready(key, f"{path.name}: {key}", seconds, np.stack(values, axis=-1))
         for key, values in groups.items()
     ]
+    return found + others
+
+
+def _other_column(path: Path, name: str, times: Float64, cells: list[str]) -> Series:
+    """A column whose name is not ours."""
+    try:
+        values: npt.NDArray[Any] = _numbers(path, name, cells, nan=True)
+    except RecordingError:
+        values = np.array(cells, dtype="U")
+    return _asked(path, name, times, values)
+
+
+def _asked(path: Path, name: str, times: Float64, values: npt.NDArray[Any]) -> Series:
+    """A series that is taken when it is asked for: nobody said what it is."""
+    series = _ready(f"{name}.value", f"{path.name}: {name}", times, values)
+    if series.left_out:
+        return series
+    why = f"a name that says not what it is: take it with --behavior cursor.vel={name}"
+    return dataclasses.replace(series, left_out=why, column_of=path)
+
+
+def _clock(path: Path, names: list[str], wanted: str) -> str | None:
+    """Which of the names holds the times in seconds; None where nobody can know.
+
+    Raises:
+        RecordingError: the one that was named is not there.
+    """
+    if wanted:
+        if wanted not in names:
+            got = ", ".join(names) or "nothing"
+            refuse(path, "time-column", f"one of its columns ({got})", repr(wanted), "name it")
+        return wanted
+    found = [name for name in names if name.lower() in _TIMES]
+    return "time" if "time" in found else found[0] if len(found) == 1 else None
 
 
 def _arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
@@ -163,11 +224,12 @@ def _units(path: Path, labels: Any, ids: Any) -> tuple[tuple[str, ...], Int64]:
     return tuple(f"{prefix}{name}" for name in found), rows.reshape(-1).astype(np.int64)
 
 
-def _npz(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> list[Series]:
+def _npz(path: Path, arrays: dict[str, npt.NDArray[Any]], wanted: str = "") -> list[Series]:
     found = []
+    plain = {name: one for name, one in arrays.items() if "." not in name}
     for name, values in arrays.items():
         group, _, key = name.partition(".")
-        if key == "timestamps":
+        if key == "timestamps" or name in plain:
             continue
         times = arrays.get(f"{group}.timestamps")
         if not key or times is None or values.shape[:1] != times.shape:
@@ -175,6 +237,27 @@ def _npz(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> list[Series]:
             expected = f"the times of {name} as {group}.timestamps"
             refuse(path, name, expected, got, "name behaviour GROUP.KEY and save its times")
         found.append(_ready(name, name, np.asarray(times, np.float64), values))
+    return found + (_plain_arrays(path, plain, wanted) if plain else [])
+
+
+def _plain_arrays(path: Path, arrays: dict[str, npt.NDArray[Any]], wanted: str) -> list[Series]:
+    """Arrays whose names are not ours, with the one that holds their times."""
+    clock = _clock(path, list(arrays), wanted)
+    held = ", ".join(f"{name} {one.shape}" for name, one in arrays.items())
+    if clock is None or arrays[clock].ndim != 1 or arrays[clock].dtype.kind not in "iuf":
+        do = f"{_SAVE_NPZ}; or say which array holds the times with --time-column NAME"
+        refuse(path, "names", "behaviour GROUP.KEY and its times GROUP.timestamps", held, do)
+    times = np.asarray(arrays[clock], np.float64)
+    found = list[Series]()
+    for name, values in arrays.items():
+        if name == clock:
+            continue
+        if values.shape[:1] != times.shape:
+            why = f"shape {values.shape} for the {len(times)} times of {clock}"
+            found.append(dataclasses.replace(_ready(f"{name}.value", name, times, values),
+                                             left_out=why))  # fmt: skip
+        else:
+            found.append(_asked(path, name, times, values))
     return found
 
 
@@ -182,8 +265,8 @@ def _ready(key: str, where: str, times: Float64, values: npt.NDArray[Any]) -> Se
     return Series(
         key=key,
         where=where,
-        n_samples=len(values),
-        n_dims=1 if values.ndim == 1 else int(values.shape[1]),
+        n_samples=len(values) if values.ndim else 0,
+        n_dims=1 if values.ndim < 2 else int(values.shape[1]),
         left_out=not_behavior(values.shape, values.dtype),
         read=lambda: (times, values),
     )

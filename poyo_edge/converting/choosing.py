@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from poyo_edge.arrays import Float64
-from poyo_edge.converting.source import Series, Source
+from poyo_edge.converting.source import Series, Source, about
 from poyo_edge.errors import UsageError
 from poyo_edge.recording.rules import refuse
+from poyo_edge.recording.suggesting import suggested
 from poyo_edge.recording.units import same_unit
 
 
@@ -37,6 +38,24 @@ def asked_for(source: Source, words: str) -> tuple[str, Series]:
             f"got {words!r}"
         )
     return new or parts[0].key, _joined(source.path, parts) if len(parts) > 1 else parts[0]
+
+
+def require_names(series: Sequence[Series]) -> None:
+    """Refuse to take all where columns have names that do not say what they are.
+
+    Raises:
+        RecordingError: there are such columns; with the words that take the likely ones.
+    """
+    columns = [one for one in series if one.column_of is not None]
+    if columns and columns[0].column_of is not None:
+        names = [one.key.removesuffix(".value") for one in columns]
+        likely = suggested([about(one) for one in columns]) or f"cursor.vel={','.join(names[:2])}"
+        do = (
+            f"take what is meant with --behavior {likely}, or name columns like "
+            f"time,cursor.vel.x,cursor.vel.y and arrays like cursor.vel with cursor.timestamps"
+        )
+        expected = "arrays and columns GROUP.KEY or GROUP.KEY.NAME"
+        refuse(columns[0].column_of, "names", expected, ", ".join(names), do)
 
 
 def _by_name(source: Source) -> dict[str, Series]:

@@ -17,13 +17,15 @@ MEMORY_LIMIT = 2 << 30
 """Bytes beyond eight times the size of the file."""
 
 
-def describe_confined(path: Path, behavior_file: Path | None) -> dict[str, Any]:
+def describe_confined(
+    path: Path, behavior_file: Path | None, time_column: str = ""
+) -> dict[str, Any]:
     """See ``describe``.
 
     Raises:
         RecordingError: also when the file cannot be read within the limits.
     """
-    return _confined("describe_words", path, behavior_file)
+    return _confined("describe_words", path, behavior_file, time_column=time_column)
 
 
 def convert_confined(
@@ -38,9 +40,9 @@ def convert_confined(
     return _confined("convert_words", path, behavior_file, **words)
 
 
-def describe_words(path: str, behavior_file: str | None) -> dict[str, Any]:
+def describe_words(path: str, behavior_file: str | None, time_column: str) -> dict[str, Any]:
     """``describe`` of JSON values."""
-    return describe(path, behavior_file)
+    return describe(path, behavior_file, time_column)
 
 
 def convert_words(

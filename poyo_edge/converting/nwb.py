@@ -16,7 +16,12 @@ import numpy.typing as npt
 
 from poyo_edge.arrays import Float64
 from poyo_edge.converting.clocks import with_spikes
-from poyo_edge.converting.readers.nwb_series import find_series, find_units, links_to_nowhere
+from poyo_edge.converting.readers.nwb_series import (
+    eval_split,
+    find_series,
+    find_units,
+    links_to_nowhere,
+)
 from poyo_edge.converting.source import (
     NO_INTERVALS,
     NO_ROWS,
@@ -93,6 +98,7 @@ def _source(path: Path, nwb: Any) -> Source:
         ),
         observed=_observed(path, units),
         trials=_intervals(nwb.trials),
+        domains=eval_split(found),
         notes=_notes(path, units) + ((f"units are those of {elsewhere}",) if elsewhere else ()),
         left_out=tuple(links_to_nowhere(path)),
     )

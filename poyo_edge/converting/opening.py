@@ -17,7 +17,11 @@ from poyo_edge.tables import named
 
 @contextmanager
 def open_source(
-    path: str | Path, behavior_file: str | Path | None = None, *, segment: int | None = None
+    path: str | Path,
+    behavior_file: str | Path | None = None,
+    *,
+    segment: int | None = None,
+    time_column: str = "",
 ) -> Iterator[Source]:
     """Open a file that holds spikes of one clock; its series can be read inside the block.
 
@@ -25,6 +29,7 @@ def open_source(
         path: in one of ``FORMATS``; the first that recognises it is taken.
         behavior_file: behaviour as .csv or .npz that belongs to these spikes, on their clock.
         segment: of a file whose clock begins anew, counted from 1.
+        time_column: what holds the times in the behaviour file; "" finds it by its name.
 
     Raises:
         RecordingError: absent, damaged, of an unknown kind, or without units and spikes; or its
@@ -34,7 +39,7 @@ def open_source(
     """
     with open_all(path) as source:
         one = chosen(source, segment)
-        yield one if behavior_file is None else beside(one, Path(behavior_file))
+        yield one if behavior_file is None else beside(one, Path(behavior_file), time_column)
 
 
 @contextmanager
@@ -59,13 +64,13 @@ def _reader(path: Path) -> Reader:
     return reader
 
 
-def beside(source: Source, behavior_file: Path) -> Source:
+def beside(source: Source, behavior_file: Path, time_column: str = "") -> Source:
     """The source with the behaviour of another file too.
 
     Raises:
         RecordingError: that file cannot be used, or holds a series of the same name.
     """
-    more = _behavior(behavior_file)
+    more = _behavior(behavior_file, time_column)
     taken = {series.key for series in source.series} & {series.key for series in more}
     if taken:
         got, do = f"{min(taken)!r} in both", "rename it in the behaviour file"
@@ -73,7 +78,7 @@ def beside(source: Source, behavior_file: Path) -> Source:
     return dataclasses.replace(source, series=(*source.series, *more))
 
 
-def _behavior(path: Path) -> list[Series]:
+def _behavior(path: Path, time_column: str) -> list[Series]:
     expected = f"behaviour as {behavior_suffixes()}"
     if not path.is_file():
         refuse(path, "file", expected, "no such file", "check the path")
@@ -83,4 +88,4 @@ def _behavior(path: Path) -> list[Series]:
         got = path.suffix or "a name without an ending"
         refuse(path, "file", expected, got, "save it as one of these")
     read: BehaviorReader = named(where)
-    return read(path)
+    return read(path, time_column)

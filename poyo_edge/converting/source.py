@@ -35,6 +35,8 @@ class Series:
     """What ``read`` added to the values because the file says so."""
     left_out: str = ""
     """Why it is taken only when it is asked for, if at all."""
+    column_of: Path | None = None
+    """The file of which it is a column or array whose name does not say what it is."""
     parts: tuple[Series, ...] = ()
     """Those whose columns it joins, side by side."""
     read: Callable[[], tuple[Float64, npt.NDArray[np.generic]]]
@@ -93,8 +95,10 @@ Reader = Callable[[Path], AbstractContextManager[Source]]
 It raises ``RecordingError`` for what is damaged or holds no spikes, in one sentence. A library of
 its own it imports when it is called: then that library is known to be installed.
 """
-BehaviorReader = Callable[[Path], list[Series]]
-"""Reads at least one series from a file that holds no spikes, or raises ``RecordingError``."""
+BehaviorReader = Callable[[Path, str], list[Series]]
+"""Reads at least one series from a file that holds no spikes, or raises ``RecordingError``.
+
+The words name what holds the times; "" leaves it to the reader."""
 LATE_S = 0.1
 """Networks and buffers deliver spikes late by milliseconds; a clock that begins anew goes back by
 as much as was recorded."""
@@ -180,6 +184,17 @@ def not_behavior(shape: Sequence[int], dtype: np.dtype[Any]) -> str:
     if len(shape) == 2 and not 0 < shape[1] <= MOST_DIMS:
         return f"{shape[1]} columns, where behaviour has 1 to {MOST_DIMS}"
     return ""
+
+
+def about(series: Series) -> dict[str, Any]:
+    """What is listed of a series, as JSON values."""
+    return {
+        "key": series.key,
+        "where": series.where,
+        "n_samples": series.n_samples,
+        "n_dims": series.n_dims,
+        "unit": series.unit,
+    }
 
 
 def plain(name: str) -> str:

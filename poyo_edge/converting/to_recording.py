@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from poyo_edge.arrays import Float64
-from poyo_edge.converting.choosing import asked_for
+from poyo_edge.converting.choosing import asked_for, require_names
 from poyo_edge.converting.measured import Samples, in_units
 from poyo_edge.converting.opening import beside, open_all, open_source
 from poyo_edge.converting.plausible import (
@@ -21,7 +21,7 @@ from poyo_edge.converting.plausible import (
     source_doubts,
     without_other_trials,
 )
-from poyo_edge.converting.source import LeftOut, Series, Source, merged, not_behavior
+from poyo_edge.converting.source import LeftOut, Series, Source, about, merged, not_behavior
 from poyo_edge.converting.splitting import (
     SPLITS,
     labelled_part,
@@ -62,6 +62,8 @@ class ConvertOptions:
     """Of the times of series."""
     shift_behavior_s: float = 0.0
     """Added to the times of series."""
+    time_column: str = ""
+    """Column or array of the behaviour file that holds the times; "" finds it by its name."""
     split_labelled: bool = False
     """Splits are shares of the observed time that has behaviour."""
     behavior_scales: tuple[str, ...] = ()
@@ -72,14 +74,18 @@ class ConvertOptions:
     """Names of ``DOUBTS`` that were looked into; the recording keeps them."""
 
 
-def describe(path: str | Path, behavior_file: str | Path | None = None) -> dict[str, Any]:
+def describe(
+    path: str | Path, behavior_file: str | Path | None = None, time_column: str = ""
+) -> dict[str, Any]:
     """What a file holds, as JSON values, without writing anything.
 
     Raises:
         RecordingError, MissingExtraError: see ``open_source``.
     """
     with open_all(path) as opened:
-        source = opened if behavior_file is None else beside(opened, Path(behavior_file))
+        source = (
+            opened if behavior_file is None else beside(opened, Path(behavior_file), time_column)
+        )
         notes = [*source.notes, *_spike_notes(source)]
         return {
             "path": str(path),
@@ -92,7 +98,7 @@ def describe(path: str | Path, behavior_file: str | Path | None = None) -> dict[
             "seconds": round(sum(map(_length, source.segments or (source,))), 3),
             "n_trials": sum(len(one.trials) for one in source.segments or (source,)),
             "splits": sorted(set(source.domains) - {"all"}),
-            "series": [_about(series) for series in source.series if not series.left_out],
+            "series": [about(one) for one in source.series if one.column_of or not one.left_out],
             "segments": [_segment(n, one) for n, one in enumerate(opened.segments, start=1)],
             "notes": notes,
             "left_out": [dataclasses.asdict(one) for one in _left_out(source)],
@@ -156,7 +162,9 @@ def convert(
     """
     options = options or ConvertOptions()
     accepted = checked_doubts(options.accept)
-    with open_source(path, behavior_file, segment=options.segment) as opened:
+    with open_source(
+        path, behavior_file, segment=options.segment, time_column=options.time_column
+    ) as opened:
         units = (options.time_unit, options.behavior_time_unit)
         source = in_seconds(opened, *units, options.shift_behavior_s)
         check_spikes(source.path, source.spike_times, source.spike_units, len(source.unit_ids))
@@ -212,15 +220,15 @@ def _written(
     target: Path, source: Source, notes: list[str], left_out: list[LeftOut]
 ) -> dict[str, Any]:
     recording = Recording.open(target)
-    nan = {
-        key: int((~np.isfinite(recording.behavior(key, allow_nan=True).values)).any(1).sum())
-        for key in recording.behaviors
-    }
+    series = {key: recording.behavior(key, allow_nan=True) for key in recording.behaviors}
+    nan = {key: int((~np.isfinite(one.values)).any(1).sum()) for key, one in series.items()}
+    dims = {key: int(one.values.shape[1]) for key, one in series.items()}
     notes += [f"{key}: {n} samples are NaN and will be left out" for key, n in nan.items() if n]
     if not recording.behaviors:
         notes.append("no behaviour was found: the recording can be decoded but not scored")
     return {
         "recording": str(target),
+        "source": str(source.path),
         "format": source.format,
         "session_id": recording.session_id,
         "n_units": len(recording.unit_ids),
@@ -228,6 +236,7 @@ def _written(
         "seconds": round(_length(source), 3),
         "behaviors": list(recording.behaviors),
         "behavior_units": recording.behavior_units,
+        "behavior_dims": dims,
         "n_trials": len(source.trials),
         "splits_s": {
             name: round(float((one[:, 1] - one[:, 0]).sum()), 3)
@@ -243,18 +252,12 @@ def _summary(source: Source) -> SpikeSummary:
 
 
 def _left_out(source: Source) -> list[LeftOut]:
-    own = [LeftOut(one.where, one.left_out) for one in source.series if one.left_out]
+    own = [
+        LeftOut(one.where, one.left_out)
+        for one in source.series
+        if one.left_out and one.column_of is None
+    ]
     return own + list(source.left_out)
-
-
-def _about(series: Series) -> dict[str, Any]:
-    return {
-        "key": series.key,
-        "where": series.where,
-        "n_samples": series.n_samples,
-        "n_dims": series.n_dims,
-        "unit": series.unit,
-    }
 
 
 def _unit_ids(source: Source, options: ConvertOptions) -> tuple[str, ...]:
@@ -303,6 +306,7 @@ def _all_usable(
     accepted: tuple[str, ...],
 ) -> dict[str, Samples]:
     """Series that can be used; refused where doubts are all that keeps every one of them out."""
+    require_names(source.series)
     behaviors: dict[str, Samples] = {}
     doubted = list[Doubt]()
     for series in source.series:

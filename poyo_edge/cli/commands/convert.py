@@ -14,6 +14,7 @@ from poyo_edge.cli.shared import START, Json, Quiet, command
 from poyo_edge.cli.text import Values, pairs, table
 from poyo_edge.converting.formats import FORMATS, behavior_suffixes
 from poyo_edge.errors import UsageError
+from poyo_edge.recording.suggesting import suggested
 
 _FORMATS = "; ".join(f"{name}: {row.help}" for name, row in FORMATS.items())
 
@@ -43,6 +44,13 @@ def convert(
     time_unit: Annotated[
         str, typer.Option(help="Of spike times: s, ms, us or samples:RATE, like samples:30000.")
     ] = "s",
+    time_column: Annotated[
+        str,
+        typer.Option(
+            help="Column or array of the behaviour file that holds the times, where its name "
+            "does not say it."
+        ),
+    ] = "",
     behavior_time_unit: Annotated[
         str, typer.Option(help="Of the times of behaviour, likewise.")
     ] = "s",
@@ -87,6 +95,7 @@ def convert(
         behaviors=tuple(behavior or ()),
         shares=None if split is None else split_shares(split),
         split_labelled=split_labelled,
+        time_column=time_column,
         session_id=session_id,
         subject_id=subject_id,
         overwrite=overwrite,
@@ -99,17 +108,19 @@ def convert(
         accept=tuple(accept or ()),
     )
     if list_series:
-        if out is not None or options != ConvertOptions():
+        if out is not None or options != ConvertOptions(time_column=time_column):
             raise UsageError("--list: expected no other options, got some; it writes nothing")
-        values = describe_confined(source, behavior_file)
-        console.result(values, list_text(values, program(), behavior_file))
+        values = describe_confined(source, behavior_file, time_column)
+        console.result(values, list_text(values, program(), behavior_file, time_column))
         return
     console.step(f"reading {source}")
     values = convert_confined(source, out, options, behavior_file)
     console.result(values, convert_text(values, program()))
 
 
-def list_text(values: Values, program: str, behavior_file: Path | None = None) -> str:
+def list_text(
+    values: Values, program: str, behavior_file: Path | None = None, time_column: str = ""
+) -> str:
     """What a file holds, and how to take it."""
     about = {
         "format": values["format"],
@@ -135,8 +146,10 @@ def list_text(values: Values, program: str, behavior_file: Path | None = None) -
     if behavior_file is not None:
         words.append(str(behavior_file))
     words += ["--segment", "1"] * bool(segments)
-    words += ["--behavior", _likely([one["key"] for one in series])]
-    end = f"Next:\n  {shlex.join(words)}"
+    words += ["--time-column", time_column] * bool(time_column)
+    likely = suggested(series)
+    choice = shlex.join(["--behavior", likely]) if likely else "--behavior NAME=SERIES"
+    end = f"Next:\n  {shlex.join(words)} {choice}"
     return _with_notes(f"{head}\n{found}", values) + f"\n\n{end}"
 
 
@@ -147,14 +160,6 @@ def _segments(segments: Sequence[Values]) -> str:
         for one in segments
     ]  # fmt: skip
     return table(["segment", "first spike (s)", "seconds", "spikes", "series"], rows)
-
-
-def _likely(keys: Sequence[str]) -> str:
-    """What to pass to --behavior: a velocity, under our name for it, or the first."""
-    velocity = next((key for key in keys if "vel" in key.lower()), None)
-    if velocity is not None and velocity.endswith(".value"):
-        return f"cursor.vel={velocity}"
-    return velocity or keys[0]
 
 
 def convert_text(values: Values, program: str) -> str:
@@ -169,12 +174,31 @@ def convert_text(values: Values, program: str) -> str:
         "splits": ", ".join(splits),
     }
     recording = shlex.quote(values["recording"])
-    measured = [key for key in values["behaviors"] if not key.startswith("decoded.")]
     text = f"{_with_notes(pairs(about), values)}\n\nwrote {values['recording']}\n\nNext:\n"
     text += f"  {program} inspect {recording}"
-    if measured:
-        text += f"\n  {program} calibrate model.poyo {recording} --behavior {measured[0]}"
-    return text
+    return text + _to_calibrate(values, program)
+
+
+def _to_calibrate(values: Values, program: str) -> str:
+    """How to go on with the likely behaviour, which may first have to be joined."""
+    dims, units = values["behavior_dims"], values["behavior_units"]
+    measured = [
+        {"key": key, "where": "", "n_samples": 0, "n_dims": n, "unit": units.get(key, "")}
+        for key, n in dims.items()
+        if not key.startswith("decoded.")
+    ]
+    if not measured:
+        return ""
+    likely = suggested(measured) if len(measured) > 1 else str(measured[0]["key"])
+    keys, recording = likely.rpartition("=")[2], shlex.quote(values["recording"])
+    if "," in keys:
+        words = [program, "convert", values["source"], "-o", values["recording"], "--overwrite"]
+        joined = likely.partition("=")[0]
+        return (
+            f"\n  {shlex.join([*words, '--behavior', likely])}"
+            f"\n  {program} calibrate model.poyo {recording} --behavior {joined}"
+        )
+    return f"\n  {program} calibrate model.poyo {recording} --behavior {keys or 'NAME'}"
 
 
 def _with_units(values: Values) -> list[str]:

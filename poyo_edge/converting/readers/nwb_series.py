@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
 
+from poyo_edge.arrays import Float64
 from poyo_edge.converting.source import LeftOut, not_behavior
 from poyo_edge.recording.rules import refuse
 
@@ -17,6 +18,10 @@ _NO_BEHAVIOR = ("ElectricalSeries", "SpikeEventSeries", "ImageSeries", "OnePhoto
                 "FeatureExtraction")  # fmt: skip
 _ELSEWHERE = ("stimulus", "analysis", "scratch")
 """What lies here may be anything: taken when it is asked for."""
+
+
+EVAL, EVAL_MASK = "eval", "eval_mask"
+"""FALCON's files say with this series which of their samples are judged."""
 
 
 class Found(NamedTuple):
@@ -74,6 +79,30 @@ def find_series(nwb: Any) -> Iterator[Found]:
                 yield Found(where, one, why)
 
 
+def eval_split(found: Iterable[Found]) -> dict[str, Float64]:
+    """The split "eval" of FALCON's files: (K, 2) seconds where the mask is true; or nothing."""
+    mask = next((one.series for one in found if one.parts[-1] == EVAL_MASK), None)
+    if mask is None or not _is_mask(mask, np.asarray(mask.data[:1]).dtype):
+        return {}
+    inside = np.asarray(mask.data[:]).reshape(-1) != 0
+    if mask.timestamps is not None:
+        times = np.asarray(mask.timestamps[:], np.float64)
+    elif mask.rate:
+        times = float(mask.starting_time or 0.0) + np.arange(len(inside)) / float(mask.rate)
+    else:
+        return {}
+    if len(times) != len(inside) or len(times) < 2 or not (np.diff(times) > 0).all():
+        return {}
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], inside, [False]]).astype(np.int8)))
+    ends = np.append(times, times[-1] + np.median(np.diff(times)))
+    split = ends[edges].reshape(-1, 2)
+    return {EVAL: split} if len(split) else {}
+
+
+def _is_mask(series: Any, dtype: np.dtype[Any]) -> bool:
+    return dtype.kind == "b" or (str(series.name).endswith("mask") and series.unit == "bool")
+
+
 def links_to_nowhere(path: Path) -> list[LeftOut]:
     """Links of an NWB file that lead to nothing: what reads it passes over them."""
     with h5py.File(path, "r") as file:
@@ -113,6 +142,9 @@ def _why_not(series: Any) -> str:
         return f"{kind}: no behaviour"
     shape = getattr(series.data, "shape", None) or np.shape(series.data)
     dtype = getattr(series.data, "dtype", None) or np.asarray(series.data).dtype
+    if _is_mask(series, np.dtype(dtype)):
+        own = f"; where it is true is the split {EVAL}" if series.name == EVAL_MASK else ""
+        return f"a mask, which says when and not what{own}"
     if series.timestamps is None and not series.rate:
         return "neither timestamps nor a rate"
     return not_behavior(shape, np.dtype(dtype))
