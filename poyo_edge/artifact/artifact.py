@@ -189,6 +189,10 @@ class Artifact:
         if session is not None and str(session) in known:
             return known[str(session)]
         got = "none named" if session is None else repr(str(session))
+        if session is not None and (
+            Path(session).suffix == ".session" or len(Path(session).parts) > 1
+        ):
+            got += ", which is no such file"
         names = ", ".join(list(known)[:8]) + (", …" if len(known) > 8 else "")
         raise UsageError(
             f"{self.path}: session: expected a .session file or one of the {len(known)} ids "

@@ -42,6 +42,7 @@ _HEADER = "time,cursor.vel.x,cursor.vel.y"
 _SAVE_NPZ = (
     'save it with numpy.savez(path, **{"cursor.vel": velocity, "cursor.timestamps": seconds})'
 )
+_BEHIND = "if this is behaviour, name the file with the spikes first and this one behind it"
 _DECIMAL = re.compile(r"|nan|[+-]?\d*,?\d*(e[+-]?\d+)?", re.IGNORECASE)
 
 
@@ -56,7 +57,8 @@ def open_npz(path: Path) -> Iterator[Source]:
     for name in ("spike_times", "spike_units"):
         if name not in arrays:
             got = f"a file with {', '.join(sorted(arrays)) or 'nothing'}"
-            refuse(path, name, "an array", got, "save it with numpy.savez under this name")
+            do = f"save it with numpy.savez under this name; {_BEHIND}"
+            refuse(path, name, "an array", got, do)
     times, labels = arrays.pop("spike_times"), arrays.pop("spike_units")
     if times.ndim != 1 or times.dtype.kind not in "iuf" or labels.shape != times.shape:
         got = f"shapes {times.shape} {times.dtype} and {labels.shape} {labels.dtype}"
@@ -74,7 +76,8 @@ def open_csv(path: Path) -> Iterator[Source]:
     """
     columns, notes = _table(path)
     if set(columns) != {"time", "unit"}:
-        got, do = ", ".join(columns), "write a header line with these two names"
+        got = ", ".join(columns)
+        do = f"write a header line with these two names; {_BEHIND}"
         refuse(path, "header", "the columns time,unit", got, do)
     times = _numbers(path, "time", columns["time"])
     source = _source(path, "csv", times, np.array(columns["unit"], dtype=np.str_), None, [])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 from poyo_edge.converting.clocks import chosen
 from poyo_edge.converting.formats import FORMATS, behavior_suffixes
 from poyo_edge.converting.source import BehaviorReader, Reader, Series, Source, UnknownFormatError
+from poyo_edge.errors import UsageError
 from poyo_edge.recording.rules import refuse
 from poyo_edge.tables import named
 
@@ -37,6 +39,7 @@ def open_source(
         UsageError: it has no such segment.
         MissingExtraError: the library that reads this kind is not installed.
     """
+    require_order(Path(path), None if behavior_file is None else Path(behavior_file))
     with open_all(path) as source:
         one = chosen(source, segment)
         yield one if behavior_file is None else beside(one, Path(behavior_file), time_column)
@@ -56,6 +59,23 @@ def open_all(path: str | Path) -> Iterator[Source]:
             do = f"name a file in one of the formats {', '.join(FORMATS)}"
             refuse(path, "file", unknown.expected, unknown.got, do)
         yield source
+
+
+def require_order(path: Path, behavior_file: Path | None) -> None:
+    """Tell behaviour that was named before its spikes from a file of another kind.
+
+    Raises:
+        UsageError: the second holds spikes, and only the first may hold behaviour.
+    """
+    if behavior_file is None or not behavior_file.exists() or not path.is_file():
+        return
+    suffixes = behavior_suffixes().split(" or ")
+    if path.suffix.lower() in suffixes and behavior_file.suffix.lower() not in suffixes:
+        raise UsageError(
+            f"files: expected the one with spikes first and behaviour ({behavior_suffixes()}) "
+            f"behind it, got {path.name} before {behavior_file.name}; "
+            f"run: {shlex.join(['poyo-edge', 'convert', str(behavior_file), str(path)])}"
+        )
 
 
 def _reader(path: Path) -> Reader:

@@ -13,7 +13,7 @@ import numpy as np
 from poyo_edge.arrays import Float64
 from poyo_edge.converting.choosing import asked_for, require_names
 from poyo_edge.converting.measured import Samples, in_units
-from poyo_edge.converting.opening import beside, open_all, open_source
+from poyo_edge.converting.opening import beside, open_all, open_source, require_order
 from poyo_edge.converting.plausible import (
     checked_doubts,
     in_seconds,
@@ -82,10 +82,10 @@ def describe(
     Raises:
         RecordingError, MissingExtraError: see ``open_source``.
     """
+    beside_it = None if behavior_file is None else Path(behavior_file)
+    require_order(Path(path), beside_it)
     with open_all(path) as opened:
-        source = (
-            opened if behavior_file is None else beside(opened, Path(behavior_file), time_column)
-        )
+        source = opened if beside_it is None else beside(opened, beside_it, time_column)
         notes = [*source.notes, *_spike_notes(source)]
         return {
             "path": str(path),

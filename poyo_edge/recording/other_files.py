@@ -14,6 +14,8 @@ from typing import Any
 
 import h5py
 
+from poyo_edge.recording.first_bytes import first_bytes, misnamed
+from poyo_edge.recording.glance import likely_behavior
 from poyo_edge.recording.rules import refuse
 
 _STARTS = {
@@ -35,6 +37,16 @@ _CHECKPOINTS = (b"PK\x03\x04", b"\x80")
 """Which have the ending .bin too."""
 _SORT = "sort it, and convert the folder that the sorter leaves or the file with its units"
 _SAVE = "save its spikes and behaviour as .npz or NWB"
+_OF_PHY = {
+    "spike_times.npy",
+    "spike_clusters.npy",
+    "spike_templates.npy",
+    "amplitudes.npy",
+    "params.py",
+    "cluster_group.tsv",
+    "cluster_info.tsv",
+}
+_PHY = "with spike_times.npy, spike_clusters.npy and params.py"
 _ZARR = (".zgroup", ".zattrs", ".zarray", "zarr.json")
 
 
@@ -56,8 +68,12 @@ def other_kind(path: Path) -> OtherKind | None:
         return _kind_of_folder(path)
     if not path.is_file():
         return None
-    with path.open("rb") as file:
-        start = file.read(128)
+    start = first_bytes(path)
+    wrong = misnamed(path)
+    if wrong is not None:
+        return OtherKind(*wrong, False)
+    if start.startswith(b"\x93NUMPY"):
+        return OtherKind("one array of numpy (.npy)", _with_the_others(path), False)
     for magic, name in _STARTS.items():
         if start.startswith(magic):
             return _readable(path, name)
@@ -102,8 +118,20 @@ def convert_command(path: Path) -> str:
     return f"poyo-edge convert {shlex.quote(str(path))} -o {shlex.quote(out.name)}"
 
 
-def _readable(path: Path, name: str) -> OtherKind:
-    return OtherKind(name, f"run: {convert_command(path)}", True)
+def _readable(path: Path, name: str, behavior: str = "") -> OtherKind:
+    if behavior:
+        command = f"{convert_command(path)} --behavior {shlex.quote(behavior)}"
+        return OtherKind(name, f"run: {command}", True)
+    do = "see with --list what it holds, and choose with --behavior"
+    return OtherKind(name, f"{do}; run: {convert_command(path)}", True)
+
+
+def _with_the_others(path: Path) -> str:
+    """What to do about one array of those that belong together."""
+    if (path.parent / "spike_times.npy").is_file():
+        folder = path.parent.resolve()
+        return f"give the whole folder, {_PHY}; run: {convert_command(folder)}"
+    return f"of sorted spikes give the whole folder, {_PHY}; else {_SAVE}"
 
 
 def _beside(path: Path) -> str:
@@ -124,7 +152,7 @@ def _kind_of_hdf5(path: Path) -> OtherKind | None:
     if version.removeprefix("NWB-").startswith("1"):
         do = "write it again as NWB 2, which pynwb and MatNWB read, or save its spikes as .npz"
         return OtherKind(f"an NWB 1 file ({version})", do, False)
-    return _readable(path, "an NWB file")
+    return _readable(path, "an NWB file", likely_behavior(path))
 
 
 def _version(file: Any) -> str | None:
@@ -149,6 +177,18 @@ def _kind_of_folder(path: Path) -> OtherKind | None:
         if nwb:
             return OtherKind("an NWB file in zarr", do, False)
         return OtherKind("a zarr store", _SAVE, False)
+    if {"manifest.json", "core.onnx"} <= inside:
+        do = (
+            "it holds a model and no spikes: name a recording; where a command takes both, the "
+            "artifact comes first and the recording behind it"
+        )
+        return OtherKind("an artifact (NAME.poyo)", do, False)
+    if len(inside & _OF_PHY) > 1 and not (
+        "spike_times.npy" in inside and inside & {"spike_clusters.npy", "spike_templates.npy"}
+    ):
+        lacks = "spike_clusters.npy" if "spike_times.npy" in inside else "spike_times.npy"
+        name = f"a folder of Kilosort and Phy without {lacks}"
+        return OtherKind(name, f"give the whole folder, {_PHY}", False)
     if "spike_times.npy" in inside:
         return _readable(path, "a folder of Kilosort and Phy")
     described = find_oebin(path)

@@ -5,6 +5,7 @@ Legend: U units, M spikes, S behaviour samples, K intervals.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -163,9 +164,19 @@ def find_behavior(path: Path, file: Any, key: str, known: Sequence[str]) -> tupl
     group = child(path, file, name) if name and dataset_name else None
     dataset = child(path, group, dataset_name) if isinstance(group, h5py.Group) else None
     if name in ("spikes", "units") or not _is_behavior(path, group, dataset_name, dataset):
+        if not known:
+            command = f"{convert_command(path)} --behavior {key}"
+            do = f"convert it with a behaviour file behind it: {_beside(command, path)}"
+            refuse(path, key, "a recording with behaviour", "one without any", do)
         expected, got = f"one of the behaviours {listing(known)}", "a name that is not there"
         refuse(path, key, expected, got, "choose one of them")
     return group, dataset
+
+
+def _beside(command: str, path: Path) -> str:
+    """The command with a behaviour file behind the file that it reads."""
+    own = shlex.quote(str(path))
+    return command.replace(own, f"{own} BEHAVIOR.csv", 1)
 
 
 def sample_times(path: Path, group: Any, length: int) -> Float64:
