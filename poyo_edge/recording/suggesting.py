@@ -49,7 +49,7 @@ def suggested(series: Sequence[Mapping[str, Any]]) -> str:
         keys = ",".join(_plain(one["key"]) for one in axes)
         return f"{_NAME if _of_axes(axes) else 'finger.vel'}={keys}"
     others = [one for one in moving if not is_position(_short(one), one["unit"])]
-    likely = next(iter(fast or others), None)
+    likely = next(iter(fast or others or moving), None)
     if likely is None:
         return ""
     return f"{_NAME}={likely['key']}" if likely in fast else str(likely["key"])

@@ -11,9 +11,11 @@ import pytest
 from helpers.calibrating.desk import TEST_S, TRAIN_S, write
 from helpers.calibrating.teacher import lesson
 
+from poyo_edge.calibration.calibrator import Calibrator
 from poyo_edge.calibration.from_recording import add_recording
 from poyo_edge.errors import RecordingError
 from poyo_edge.recording import Recording
+from poyo_edge.spec import OutputScale
 
 
 def handed_over(path: Path, **arguments: Any) -> list[tuple[Any, ...]]:
@@ -57,6 +59,17 @@ def test_samples_that_are_nan_are_left_out(tmp_path: Path) -> None:
     (piece,) = handed_over(path, seconds=10.0)
     assert np.array_equal(piece[2], np.delete(given.times[:100], np.arange(30, 40)))
     assert np.isfinite(piece[3]).all()
+
+
+def test_labels_in_another_unit_than_the_models_are_not_handed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Calibrator, "output", OutputScale(scale=(10.0,), unit="cm/s"))
+    units = {"cursor.vel": "m/s"}
+    with pytest.raises(RecordingError, match=r"values in cm/s, .*, got m/s; run: poyo-edge conve"):
+        handed_over(write(tmp_path / "day.h5", behavior_units=units))
+    for unit in ("cm/s", "AU"):
+        assert handed_over(write(tmp_path / "day.h5", behavior_units={"cursor.vel": unit}))
 
 
 def test_labels_in_milliseconds_are_not_handed_over(tmp_path: Path) -> None:

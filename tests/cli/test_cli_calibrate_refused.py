@@ -60,6 +60,22 @@ def all_nan(path: Path) -> Path:
     return write(path, **velocity(lambda values: values * np.nan))
 
 
+def position(path: Path) -> Path:
+    """What has nothing to do with the spikes."""
+    given = lesson(duration_s=TRAIN_S + TEST_S)
+    slow = np.stack([np.sin(given.times * 0.7), np.cos(given.times * 0.9)], axis=1) * 9
+    return write(path, behaviors={"cursor.pos": (given.times, slow)})
+
+
+def test_a_position_that_cannot_be_decoded_is_said_to_be_one(desk: Desk) -> None:
+    recording = position(desk.folder / "p.h5")
+    done = desk.run("--behavior", "cursor.pos", "--quiet", recording=recording)
+    assert done.code == 3
+    assert done.untouched
+    assert "cursor.pos looks like a position" in done.stderr
+    assert "name the velocity with --behavior" in done.stderr
+
+
 def another_time(path: Path) -> Path:
     given = lesson(duration_s=TRAIN_S + TEST_S)
     return write(

@@ -29,3 +29,36 @@ def test_nobody_is_told_to_calibrate_on_what_was_decoded() -> None:
         "behaviors": ["decoded.status", "decoded.value", "hand.vel"],
     }  # fmt: skip
     assert convert_text(values, "poyo-edge").endswith("a.h5 --behavior hand.vel")
+
+
+def values_of(*behaviors: tuple[str, int, str]) -> dict[str, Any]:
+    return {
+        "session_id": "s", "n_units": 1, "n_spikes": 1, "seconds": 1.0, "n_trials": 0,
+        "splits_s": {}, "recording": "a.h5", "source": "a.nwb", "notes": [],
+        "behaviors": [key for key, *_ in behaviors],
+        "behavior_dims": {key: n for key, n, _ in behaviors},
+        "behavior_units": {key: unit for key, _, unit in behaviors if unit},
+    }  # fmt: skip
+
+
+def test_people_are_told_to_calibrate_on_the_velocity() -> None:
+    values = values_of(
+        ("cursor_pos.value", 2, "m"), ("cursor_vel.value", 2, "m/s"), ("eye.v", 1, "V")
+    )
+    text = convert_text(values, "poyo-edge")
+    assert text.endswith("calibrate model.poyo a.h5 --behavior cursor_vel.value")
+    assert "cursor_vel.value (m/s)" in text
+
+
+def test_a_velocity_in_two_series_is_to_be_joined_first() -> None:
+    values = values_of(("index_vel.value", 1, "AU"), ("mrs_vel.value", 1, "AU"))
+    lines = convert_text(values, "poyo-edge").splitlines()
+    assert lines[-2].strip() == (
+        "poyo-edge convert a.nwb -o a.h5 --overwrite --behavior finger.vel=index_vel,mrs_vel"
+    )
+    assert lines[-1].endswith("calibrate model.poyo a.h5 --behavior finger.vel")
+
+
+def test_nobody_is_told_to_decode_an_eye() -> None:
+    values = values_of(("eye.value", 2, "V"), ("trial_mask.value", 1, ""))
+    assert convert_text(values, "poyo-edge").endswith("a.h5 --behavior NAME")

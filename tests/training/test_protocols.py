@@ -13,15 +13,25 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("lightning")
 pytest.importorskip("torch_brain")
 
+from helpers.paths import TINY as ARTIFACT  # noqa: E402
 from helpers.training.tiny_run import TINY  # noqa: E402
 
 from poyo_edge.arrays import Float64  # noqa: E402
+from poyo_edge.artifact import Artifact  # noqa: E402
+from poyo_edge.errors import RecordingError  # noqa: E402
 from poyo_edge.evaluation.baselines import BASELINES, Labelled  # noqa: E402
-from poyo_edge.evaluation.evaluate import _acausal, _window_starts  # noqa: E402
+from poyo_edge.evaluation.evaluate import (  # noqa: E402
+    ArtifactDecoder,
+    Settings,
+    _acausal,
+    _window_starts,
+    evaluate,
+)
 from poyo_edge.filters.wiener import bin_counts  # noqa: E402
 from poyo_edge.metrics import r2_per_dim  # noqa: E402
-from poyo_edge.recording import Recording  # noqa: E402
+from poyo_edge.recording import Recording, write_recording  # noqa: E402
 from poyo_edge.simulation.recordings import Simulation, simulate_study  # noqa: E402
+from poyo_edge.spec import OutputScale  # noqa: E402
 from poyo_edge.training.lazy import LazyRecording  # noqa: E402
 
 SPLIT = np.array([[1.0, 4.3], [6.0, 6.5], [8.0, 9.0], [11.0, 13.5]])
@@ -79,6 +89,38 @@ def test_causal_bins_hold_nothing_at_or_after_the_sample() -> None:
     assert counts.sum() == 2 and counts[0, 0, 9] == 1
     both = bin_counts(spikes, np.zeros(4, dtype=np.int64), 1, np.array([1.0]), before=5, after=5)
     assert both.sum() == 3
+
+
+def tiny_session(folder: Path, unit: str, factor: float) -> Path:
+    """A simulated session under the name and unit ids of one of the tiny artifact's."""
+    header = Artifact.open(ARTIFACT).session("tiny_a").header
+    simulation = Simulation(duration_s=6.0, n_units=len(header.unit_ids))
+    (path,) = simulate_study(folder, n_sessions=1, simulation=simulation)
+    given = Recording.open(path)
+    velocity = given.behavior("cursor.vel")
+    return write_recording(
+        folder / "a.h5", session_id="tiny_a", subject_id="m", unit_ids=header.unit_ids,
+        spike_times=given.spike_times, spike_units=given.spike_units,
+        behaviors={"cursor.vel": (velocity.times, velocity.values * factor)},
+        domains={"test": [(2.0, 6.0)]}, behavior_units={"cursor.vel": unit},
+    )  # fmt: skip
+
+
+def test_evaluation_compares_units_before_it_judges(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = OutputScale(scale=(10.0,), unit="cm/s")
+    monkeypatch.setattr(ArtifactDecoder, "output", lambda self, recording: output)
+    settings, said = Settings(protocols=("causal",), baselines=(), every=20), list[str]()
+    metres = tiny_session(tmp_path, "m/s", 0.01)
+    with pytest.raises(RecordingError, match=r"values in cm/s, .* got m/s; run: poyo-edge convert"):
+        evaluate(ARTIFACT, [metres], settings, say=said.append)
+    evaluate(ARTIFACT, [tiny_session(tmp_path, "AU", 0.01)], settings, say=said.append)
+    assert any("note: tiny_a: the behaviour has" in one and "--behavior-scale" in one
+               for one in said)  # fmt: skip
+    said.clear()
+    evaluate(ARTIFACT, [tiny_session(tmp_path, "cm/s", 1.0)], settings, say=said.append)
+    assert not any("note" in one for one in said)
 
 
 @pytest.mark.parametrize("name", BASELINES)

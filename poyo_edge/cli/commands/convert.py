@@ -181,7 +181,8 @@ def convert_text(values: Values, program: str) -> str:
 
 def _to_calibrate(values: Values, program: str) -> str:
     """How to go on with the likely behaviour, which may first have to be joined."""
-    dims, units = values["behavior_dims"], values["behavior_units"]
+    dims = values.get("behavior_dims") or dict.fromkeys(values["behaviors"], 1)
+    units = values.get("behavior_units", {})
     measured = [
         {"key": key, "where": "", "n_samples": 0, "n_dims": n, "unit": units.get(key, "")}
         for key, n in dims.items()
@@ -202,7 +203,7 @@ def _to_calibrate(values: Values, program: str) -> str:
 
 
 def _with_units(values: Values) -> list[str]:
-    units = values["behavior_units"]
+    units = values.get("behavior_units", {})
     return [f"{key} ({units[key]})" if key in units else key for key in values["behaviors"]]
 
 

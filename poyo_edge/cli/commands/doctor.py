@@ -8,6 +8,12 @@ from poyo_edge.cli.console import Console
 from poyo_edge.cli.shared import LOOK, Json, command
 from poyo_edge.cli.text import Values, pairs
 
+_TORCH = (
+    "what brings torch may bring CUDA, several GB; for the CPU alone run first: pip install torch "
+    "--index-url https://download.pytorch.org/whl/cpu (in a clone with -c constraints.txt, which "
+    "names the version that is tested)"
+)
+
 
 @command(LOOK, example="poyo-edge doctor")
 def doctor(as_json: Json = False) -> None:
@@ -32,6 +38,8 @@ def doctor_text(values: Values) -> str:
         "jetson": values["jetson"] or "no",
     }
     install = values["install"] or ["nothing more that this machine could use"]
+    if values["packages"]["torch"] is None:
+        install = [*install, f"note: {_TORCH}"]
     if values["missing_backends"]:
         install = [*install, f"note: {values['missing_backends']}"]
     machine = [pairs(about), *_accelerator_lines(values)]

@@ -189,8 +189,9 @@ def test_rare_labels_need_not_be_alike() -> None:
             assert "in order of time" in refusal(changed(given, values=noise))
 
 
-@pytest.mark.parametrize(("factor", "sd", "ratio", "by"), [(10, "44.7", "4.5", "0.224"),
-                                                            (0.1, "0.447", "0.045", "22.4")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("factor", "sd", "ratio", "by"), [(10, "44.7", "4.5", "0.224"), (0.1, "0.447", "0.045", "22.4")]
+)
 def test_another_unit_of_behaviour_is_remarked_upon_with_the_factor(
     factor: float, sd: str, ratio: str, by: str
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from poyo_edge.recording import Recording, write_recording
 from poyo_edge.runtime import Decoder
 from poyo_edge.runtime.checks.replay import Replay, replay
 from poyo_edge.simulation.recordings import Simulation, simulate_recording
+from poyo_edge.spec import OutputScale
 
 if TYPE_CHECKING:
     from conftest import Rig
@@ -73,6 +75,20 @@ def test_each_sample_is_decoded_from_the_window_before_it(rig: Rig, write: Write
     assert np.array_equal(result.times, velocity.times[inside])
     assert np.array_equal(result.truth, velocity.values[inside])
     assert np.array_equal(result.decoded, by_hand(rig, recording, result.times))
+
+
+def test_another_unit_than_the_models_is_not_scored(
+    rig: Rig, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = dataclasses.replace(
+        rig.core.artifact.manifest, output=OutputScale(scale=(10.0,), unit="cm/s")
+    )
+    monkeypatch.setattr(
+        rig.core, "artifact", dataclasses.replace(rig.core.artifact, manifest=manifest)
+    )
+    with pytest.raises(RecordingError, match=r"values in cm/s, .*, got mm/s; run: poyo-edge conv"):
+        replayed(rig, write(behavior_units={"cursor.vel": "mm/s"}))
+    assert replayed(rig, write(behavior_units={"cursor.vel": "cm/s"})).statuses
 
 
 def test_r2_is_per_dimension_over_all_samples_then_the_mean(rig: Rig, write: Write) -> None:
