@@ -76,6 +76,8 @@ def _one(source: Source, key: str) -> Series:
     out = next((one for one in source.left_out if one.where == key), None)
     if out is not None:
         raise UsageError(f"behavior: {key} of {source.path.name} is left out: {out.why}")
+    if not meant:
+        require_names(source.series)
     raise UsageError(
         f"behavior: expected one of the series of {source.path.name} ({listed}), got "
         f"{key!r}{', which may be any of these' if meant else ''}; --list shows them all"

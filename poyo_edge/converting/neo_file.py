@@ -30,12 +30,15 @@ from poyo_edge.converting.source import (
     unique_keys,
 )
 from poyo_edge.errors import RecordingError
+from poyo_edge.recording.first_bytes import kind_of_bytes
 from poyo_edge.recording.other_files import refuse_other
 from poyo_edge.recording.plausible import Doubt
 from poyo_edge.recording.rules import refuse
 
 _MOST_HZ = 5000.0
 """Signals that are sampled faster are raw voltage."""
+_HDF5 = (".h5", ".hdf5")
+"""What is HDF5 has been recognised by other rows before."""
 _PICKLES = (".pkl", ".pickle")
 _NOISE = "255"
 """Blackrock's sorting class for what is no spike."""
@@ -53,6 +56,9 @@ def is_no_pickle(path: Path) -> bool:
         got = "a pickle, which can run any code"
         refuse(path, "file", "a file of data", got, "save it as NWB from where it was made")
     refuse_other(path, but_readable=True)
+    if path.suffix.lower() in _HDF5 and path.is_file():
+        got = f"{kind_of_bytes(path)}, not an HDF5 file as its ending {path.suffix} says"
+        refuse(path, "file", "a file with spikes", got, "copy it again from its source")
     return True
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import shlex
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import numpy as np
 
 from poyo_edge.converting.clocks import chosen
 from poyo_edge.converting.formats import FORMATS, behavior_suffixes
@@ -15,6 +18,8 @@ from poyo_edge.converting.source import BehaviorReader, Reader, Series, Source, 
 from poyo_edge.errors import UsageError
 from poyo_edge.recording.rules import refuse
 from poyo_edge.tables import named
+
+_LONGEST_HEAD = 65536
 
 
 @contextmanager
@@ -70,12 +75,25 @@ def require_order(path: Path, behavior_file: Path | None) -> None:
     if behavior_file is None or not behavior_file.exists() or not path.is_file():
         return
     suffixes = behavior_suffixes().split(" or ")
-    if path.suffix.lower() in suffixes and behavior_file.suffix.lower() not in suffixes:
+    told_apart = path.suffix.lower() in suffixes and behavior_file.suffix.lower() not in suffixes
+    if told_apart and not _may_hold_spikes(path):
         raise UsageError(
             f"files: expected the one with spikes first and behaviour ({behavior_suffixes()}) "
             f"behind it, got {path.name} before {behavior_file.name}; "
             f"run: {shlex.join(['poyo-edge', 'convert', str(behavior_file), str(path)])}"
         )
+
+
+def _may_hold_spikes(path: Path) -> bool:
+    """Whether a table or arrays have the names of spikes; what cannot be read is left to readers."""
+    try:
+        if path.suffix.lower() == ".npz":
+            with np.load(path, allow_pickle=False) as file:
+                return "spike_times" in file.files
+        with path.open(encoding="utf-8-sig") as text:
+            return "unit" in text.readline(_LONGEST_HEAD).lower()
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return True
 
 
 def _reader(path: Path) -> Reader:
@@ -108,4 +126,4 @@ def _behavior(path: Path, time_column: str) -> list[Series]:
         got = path.suffix or "a name without an ending"
         refuse(path, "file", expected, got, "save it as one of these")
     read: BehaviorReader = named(where)
-    return read(path, time_column)
+    return read(path, times=time_column) if time_column else read(path)

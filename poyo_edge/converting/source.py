@@ -95,10 +95,10 @@ Reader = Callable[[Path], AbstractContextManager[Source]]
 It raises ``RecordingError`` for what is damaged or holds no spikes, in one sentence. A library of
 its own it imports when it is called: then that library is known to be installed.
 """
-BehaviorReader = Callable[[Path, str], list[Series]]
+BehaviorReader = Callable[..., list[Series]]
 """Reads at least one series from a file that holds no spikes, or raises ``RecordingError``.
 
-The words name what holds the times; "" leaves it to the reader."""
+Where somebody names what holds the times, it is called with ``times=`` too."""
 LATE_S = 0.1
 """Networks and buffers deliver spikes late by milliseconds; a clock that begins anew goes back by
 as much as was recorded."""

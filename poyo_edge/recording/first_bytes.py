@@ -20,8 +20,6 @@ _KINDS = (
 )
 _MUST_BE = {
     ".nwb": "an HDF5/NWB file",
-    ".h5": "an HDF5 file",
-    ".hdf5": "an HDF5 file",
     ".nev": "Blackrock's events (.nev)",
     ".mat": "a MATLAB file of version 5 or 7.3",
     ".npz": "arrays of numpy (.npz)",
@@ -67,7 +65,7 @@ def misnamed(path: Path) -> tuple[str, str] | None:
     found = kind_of_bytes(path)
     if found in expected or (suffix == ".mat" and found.startswith(("a MATLAB", "HDF5"))):
         return None
-    if (suffix in (".nwb", ".h5", ".hdf5") and found == "HDF5") or found.startswith("a MATLAB"):
+    if found.startswith("a MATLAB"):
         return None  # readers go by what is in these
     if suffix == ".nev" and _begins_a_nev(path):
         return None  # cut in its header, which its reader says

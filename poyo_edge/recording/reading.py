@@ -18,6 +18,7 @@ import numpy.typing as npt
 from poyo_edge.arrays import Float64, Int64
 from poyo_edge.errors import RecordingError
 from poyo_edge.recording.access import attribute, check_not_held, child, children, values
+from poyo_edge.recording.first_bytes import kind_of_bytes
 from poyo_edge.recording.other_files import convert_command, refuse_other
 from poyo_edge.recording.rules import (
     NOT_KEYS,
@@ -43,7 +44,8 @@ def reading(path: Path) -> Iterator[Any]:
         refuse(path, "file", "an HDF5 recording", got, "check the path")
     if not h5py.is_hdf5(path):
         do = "give the *.h5 file of the session"
-        refuse(path, "file", "an HDF5 recording", "a file of another format", do)
+        got = f"a file of another format ({kind_of_bytes(path)})"
+        refuse(path, "file", "an HDF5 recording", got, do)
     try:
         with h5py.File(path, "r") as file:
             yield file

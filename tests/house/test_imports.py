@@ -116,7 +116,7 @@ HOUSE = {
     "runtime.feeds.brand_node": Row("runtime.rig"),
     "runtime.rig": Row("artifact journal runtime runtime.backends runtime.feeds"),
     "runtime.checks": Row(
-        "artifact recording journal runtime runtime.backends runtime.backends.trt"
+        "files artifact recording journal runtime runtime.backends runtime.backends.trt", "h5py"
     ),
     "calibration": Row(f"{_FILES} calibration.fit runtime"),
     "calibration.fit": Row("files recording artifact runtime runtime.backends"),

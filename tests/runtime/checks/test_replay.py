@@ -77,18 +77,19 @@ def test_each_sample_is_decoded_from_the_window_before_it(rig: Rig, write: Write
     assert np.array_equal(result.decoded, by_hand(rig, recording, result.times))
 
 
-def test_another_unit_than_the_models_is_not_scored(
-    rig: Rig, write: Write, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_unit_than_the_models_is_not_scored(rig: Rig, write: Write) -> None:
     manifest = dataclasses.replace(
         rig.core.artifact.manifest, output=OutputScale(scale=(10.0,), unit="cm/s")
     )
-    monkeypatch.setattr(
-        rig.core, "artifact", dataclasses.replace(rig.core.artifact, manifest=manifest)
+    core = dataclasses.replace(
+        rig.core, artifact=dataclasses.replace(rig.core.artifact, manifest=manifest)
     )
+    for unit in ("cm/s", "AU"):
+        recording = write(behavior_units={"cursor.vel": unit})
+        assert replay(Decoder(core, rig.a), recording, "cursor.vel").statuses
     with pytest.raises(RecordingError, match=r"values in cm/s, .*, got mm/s; run: poyo-edge conv"):
-        replayed(rig, write(behavior_units={"cursor.vel": "mm/s"}))
-    assert replayed(rig, write(behavior_units={"cursor.vel": "cm/s"})).statuses
+        recording = write(behavior_units={"cursor.vel": "mm/s"})
+        replay(Decoder(core, rig.a), recording, "cursor.vel")
 
 
 def test_r2_is_per_dimension_over_all_samples_then_the_mean(rig: Rig, write: Write) -> None:
