@@ -85,7 +85,7 @@ def require_order(path: Path, behavior_file: Path | None) -> None:
 
 
 def _may_hold_spikes(path: Path) -> bool:
-    """Whether a table or arrays have the names of spikes; what cannot be read is left to readers."""
+    """Whether a table or arrays have the names of spikes; what is damaged is left to readers."""
     try:
         if path.suffix.lower() == ".npz":
             with np.load(path, allow_pickle=False) as file:
