@@ -7,9 +7,14 @@ import dataclasses
 import numpy as np
 import numpy.typing as npt
 
+from poyo_edge.arrays import Float64
 from poyo_edge.errors import UsageError
 from poyo_edge.records import JsonRecord, is_number, require_fields
 
+MOST_OFF = 3.0
+"""Times that a behaviour's spread may be away from the model's scale before somebody is told."""
+_ODD_DIMENSION = 10.0
+"""Likewise, of one dimension where the others are near."""
 _MOST_LATENTS = 65536
 _MOST = 1 << 16
 """Of any size of a model: some hundred times the largest published one."""
@@ -121,6 +126,47 @@ class OutputScale(JsonRecord):
                 raise UsageError(f"{name}: expected 1 or {dim_out} numbers, got {values.size}")
             out.append(np.broadcast_to(values, (dim_out,)).copy())
         return out[0], out[1]
+
+
+def spread_remarks(values: Float64, output: OutputScale) -> list[str]:
+    """What to say of behaviour (S, D), finite, whose spread is far from the model's scale."""
+    factor = factor_to_scale(values, output)
+    if factor is None:
+        return _odd_dimension(values, output)
+    sd = float(np.sqrt(np.square(values.std(0)).mean()))
+    scale = float(np.sqrt(np.square(output.scale).mean()))
+    unit = f" {output.unit}" if output.unit else ""
+    return [
+        f"the behaviour has a standard deviation of {sd:.3g}, {1 / factor:.2g} times the model's "
+        f"scale ({scale:.3g}{unit}): R² suffers where it is not in the unit that the model was "
+        f"trained on; convert it with --behavior-scale {factor:.3g}, which brings it to that scale"
+    ]
+
+
+def _odd_dimension(values: Float64, output: OutputScale) -> list[str]:
+    scale, _ = output.arrays(values.shape[1])
+    ratio = values.std(0) / np.abs(scale)
+    odd = np.flatnonzero((ratio > _ODD_DIMENSION) | (ratio < 1 / _ODD_DIMENSION))
+    if not len(odd):
+        return []
+    unit = f" ({output.unit})" if output.unit else ""
+    return [
+        f"dimension {odd[0]} of the behaviour has a standard deviation of "
+        f"{values[:, odd[0]].std():.3g}, {ratio[odd[0]]:.2g} times the model's scale: is it in "
+        f"the unit that the model was trained on{unit}?"
+    ]
+
+
+def factor_to_scale(values: Float64, output: OutputScale) -> float | None:
+    """By what to multiply behaviour (S, D) so that its spread is the model's scale.
+
+    None where the two are within ``MOST_OFF`` times of each other, or nothing moves.
+    """
+    scale, _ = output.arrays(values.shape[1])
+    ratio = float(np.sqrt(np.square(values.std(0) / scale).mean()))
+    if not ratio > 0 or 1 / MOST_OFF <= ratio <= MOST_OFF:
+        return None
+    return 1 / ratio
 
 
 POYO_1_3M = ModelSpec(

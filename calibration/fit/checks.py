@@ -6,8 +6,7 @@ import numpy as np
 
 from poyo_edge.calibration.fit.labels import Labels
 from poyo_edge.errors import UsageError
-from poyo_edge.recording.units import factor_to_scale, spread_remarks
-from poyo_edge.spec import OutputScale
+from poyo_edge.spec import OutputScale, factor_to_scale, spread_remarks
 
 _LEAST_STILL = 0.01
 _MOST_SILENT = 0.5

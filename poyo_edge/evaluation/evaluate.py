@@ -23,9 +23,9 @@ from poyo_edge.evaluation.baselines import BASELINES, Labelled
 from poyo_edge.evaluation.torch_decoder import TorchDecoder
 from poyo_edge.metrics import r2_per_dim
 from poyo_edge.recording.recording import within
-from poyo_edge.recording.units import dimension_remarks, require_unit, spread_remarks
+from poyo_edge.recording.units import dimension_remarks, require_unit
 from poyo_edge.runtime.core import Core
-from poyo_edge.spec import ModelSpec, OutputScale
+from poyo_edge.spec import ModelSpec, OutputScale, spread_remarks
 from poyo_edge.tokens import relative_times
 from poyo_edge.training.lazy import LazyRecording, unit_names
 

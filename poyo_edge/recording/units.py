@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 
-from poyo_edge.arrays import Float64
 from poyo_edge.recording.rules import refuse
 from poyo_edge.spec import OutputScale
 
@@ -35,10 +34,6 @@ _NAMES = {
 }
 _S = r"(?:s|sec|secs|second|seconds)"
 _RATE = re.compile(rf"(.+?)\s*(?:/\s*{_S}|\bper\s+{_S}|[\s*.·]+{_S}\s*(?:\^|\*\*)?-1)")
-MOST_OFF = 3.0
-"""Times that a behaviour's spread may be away from the model's scale before somebody is told."""
-_ODD_DIMENSION = 10.0
-"""Likewise, of one dimension where the others are near."""
 
 
 def dimension(unit: str) -> str:
@@ -115,44 +110,3 @@ def dimension_remarks(behavior: str, unit: str, output: OutputScale) -> list[str
     if not kind or not wanted or kind == wanted:
         return []
     return [f"{behavior} is in {unit}, a {kind}; the model decodes {output.unit}, a {wanted}"]
-
-
-def spread_remarks(values: Float64, output: OutputScale) -> list[str]:
-    """What to say of behaviour (S, D), finite, whose spread is far from the model's scale."""
-    factor = factor_to_scale(values, output)
-    if factor is None:
-        return _odd_dimension(values, output)
-    sd = float(np.sqrt(np.square(values.std(0)).mean()))
-    scale = float(np.sqrt(np.square(output.scale).mean()))
-    unit = f" {output.unit}" if output.unit else ""
-    return [
-        f"the behaviour has a standard deviation of {sd:.3g}, {1 / factor:.2g} times the model's "
-        f"scale ({scale:.3g}{unit}): R² suffers where it is not in the unit that the model was "
-        f"trained on; convert it with --behavior-scale {factor:.3g}, which brings it to that scale"
-    ]
-
-
-def _odd_dimension(values: Float64, output: OutputScale) -> list[str]:
-    scale, _ = output.arrays(values.shape[1])
-    ratio = values.std(0) / np.abs(scale)
-    odd = np.flatnonzero((ratio > _ODD_DIMENSION) | (ratio < 1 / _ODD_DIMENSION))
-    if not len(odd):
-        return []
-    unit = f" ({output.unit})" if output.unit else ""
-    return [
-        f"dimension {odd[0]} of the behaviour has a standard deviation of "
-        f"{values[:, odd[0]].std():.3g}, {ratio[odd[0]]:.2g} times the model's scale: is it in "
-        f"the unit that the model was trained on{unit}?"
-    ]
-
-
-def factor_to_scale(values: Float64, output: OutputScale) -> float | None:
-    """By what to multiply behaviour (S, D) so that its spread is the model's scale.
-
-    None where the two are within ``MOST_OFF`` times of each other, or nothing moves.
-    """
-    scale, _ = output.arrays(values.shape[1])
-    ratio = float(np.sqrt(np.square(values.std(0) / scale).mean()))
-    if not ratio > 0 or 1 / MOST_OFF <= ratio <= MOST_OFF:
-        return None
-    return 1 / ratio

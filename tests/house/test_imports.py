@@ -119,7 +119,7 @@ HOUSE = {
         "files artifact recording journal runtime runtime.backends runtime.backends.trt", "h5py"
     ),
     "calibration": Row(f"{_FILES} calibration.fit runtime"),
-    "calibration.fit": Row("files recording artifact runtime runtime.backends"),
+    "calibration.fit": Row("files artifact runtime runtime.backends"),
     "export.engines": Row(f"{_FILES} {_DEVICE} export.parity export.precision"),
     "doctor": Row("runtime.backends runtime.feeds converting checkpoint.layouts"),
     # on top

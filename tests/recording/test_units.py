@@ -12,13 +12,11 @@ from poyo_edge.recording.units import (
     dimension,
     dimension_remarks,
     factor_between,
-    factor_to_scale,
     require_unit,
     same_unit,
     scaled_unit,
-    spread_remarks,
 )
-from poyo_edge.spec import OutputScale
+from poyo_edge.spec import OutputScale, factor_to_scale, spread_remarks
 
 CM_S = OutputScale(scale=(10.0,), unit="cm/s")
 

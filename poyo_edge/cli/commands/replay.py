@@ -156,7 +156,8 @@ def _remarks(decoder: Any, recording: Any, behavior: str, split: str) -> list[st
 def _about_units(output: Any, recording: Any, behavior: str, split: str) -> list[str]:
     import numpy as np
 
-    from poyo_edge.recording.units import dimension_remarks, spread_remarks
+    from poyo_edge.recording.units import dimension_remarks
+    from poyo_edge.spec import spread_remarks
 
     unit = recording.behavior_units.get(behavior, "")
     remarks = dimension_remarks(behavior, unit, output)
