@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 from collections.abc import Callable, Mapping, Sequence
@@ -88,56 +89,34 @@ class Rig:
         """
         settings = settings or RigSettings()
         feed = open_feed(source) if isinstance(source, str) else source
-        decoder = Decoder.open(
-            artifact,
-            session=settings.session,
-            backend=settings.backend,
-            threads=settings.threads,
-            tick_rate_hz=feed.tick_rate_hz,
-            settings=DecoderSettings(health=_period_as_budget(settings.rate_hz)),
-            require_signature=settings.require_signature,
+        loop_settings = LoopSettings(
+            rate_hz=_host_rate_hz(settings, feed, source), settle_ms=settings.settle_ms
         )
+        decoder = _decoder(artifact, feed, settings)
         names = UnitNames(decoder.unit_ids, settings.units)
-        feed.unit_names = names.known
-        speed = feed.speed
-        rate_hz = settings.rate_hz * speed
-        if speed != 1.0 and not 1 <= rate_hz <= 1000:
-            raise UsageError(
-                f"{source}: expected a speed that gives 1 to 1000 windows per second, got "
-                f"{settings.rate_hz:g} Hz × {speed:g}; lower the speed or --rate"
-            )
-        loop_settings = LoopSettings(rate_hz=rate_hz, settle_ms=settings.settle_ms)
-        opened, dim_out = list[Sink](), decoder.artifact.manifest.spec.dim_out
-        feed.n_dims = dim_out
-        valid_for_ms = loop_settings.valid_for_ns / 1e6
-        try:
-            outlets = list[Outlet]()
-            for target in targets:
-                if isinstance(target, str):
-                    target = open_sink(target, dim_out, valid_for_ms=valid_for_ms)
-                    opened.append(target)
-                outlets.append(outlet(target))
+        feed.unit_names, feed.n_dims = names.known, decoder.artifact.manifest.spec.dim_out
+        with contextlib.ExitStack() as undo:
+            valid_for_ms = loop_settings.valid_for_ns / 1e6
+            outlets = [outlet(_sink(one, feed.n_dims, valid_for_ms, undo)) for one in targets]
             journal = None
             if settings.journal is not None:
                 journal = JournalWriter(settings.journal, _header(decoder, feed))
-        except BaseException:
-            for sink in opened:
-                sink.close()
-            raise
-        loop = DecodeLoop(
-            decoder,
-            DeviceClock(feed.tick_rate_hz * speed, bits=feed.bits),
-            [*outlets, *([on_value] if on_value is not None else [])],
-            settings=loop_settings,
-            realtime_settings=settings.realtime,
-            journal=journal,
-            on_spikes=on_spikes,
-            on_labels=on_labels,
-            unit_names=names,
-            source_ended=feed.finished.is_set,
-        )
-        for one in outlets:
-            one.on_failure = loop.sink_failed
+                undo.callback(journal.close)
+            loop = DecodeLoop(
+                decoder,
+                DeviceClock(feed.tick_rate_hz * feed.speed, bits=feed.bits),
+                [*outlets, *([on_value] if on_value is not None else [])],
+                settings=loop_settings,
+                realtime_settings=settings.realtime,
+                journal=journal,
+                on_spikes=on_spikes,
+                on_labels=on_labels,
+                unit_names=names,
+                source_ended=feed.finished.is_set,
+            )
+            for one in outlets:
+                one.on_failure = loop.sink_failed
+            undo.pop_all()
         return cls(decoder, feed, outlets, loop)
 
     def start(self) -> None:
@@ -186,8 +165,38 @@ class Rig:
         }
 
 
-def _period_as_budget(rate_hz: float) -> HealthSettings:
-    return HealthSettings(latency_budget_ms=1000 / rate_hz)
+def _host_rate_hz(settings: RigSettings, feed: Feed, source: str | Feed) -> float:
+    """Windows per second of this host; the settings' are per second of the source."""
+    rate_hz = settings.rate_hz * feed.speed
+    if feed.speed != 1.0 and not 1 <= rate_hz <= 1000:
+        raise UsageError(
+            f"{source}: expected a speed that gives 1 to 1000 windows per second, got "
+            f"{settings.rate_hz:g} Hz × {feed.speed:g}; lower the speed or --rate"
+        )
+    return rate_hz
+
+
+def _decoder(artifact: str | Path, feed: Feed, settings: RigSettings) -> Decoder:
+    return Decoder.open(
+        artifact,
+        session=settings.session,
+        backend=settings.backend,
+        threads=settings.threads,
+        tick_rate_hz=feed.tick_rate_hz,
+        settings=DecoderSettings(health=HealthSettings(latency_budget_ms=1000 / settings.rate_hz)),
+        require_signature=settings.require_signature,
+    )
+
+
+def _sink(
+    target: str | Sink, dim_out: int, valid_for_ms: float, undo: contextlib.ExitStack
+) -> Sink:
+    """The target itself, or what its address opens, which ``undo`` closes."""
+    if not isinstance(target, str):
+        return target
+    sink = open_sink(target, dim_out, valid_for_ms=valid_for_ms)
+    undo.callback(sink.close)
+    return sink
 
 
 def _header(decoder: Decoder, feed: Feed) -> JournalHeader:
