@@ -80,7 +80,7 @@ class LoopResult:
 
 
 class Sender(Protocol):
-    """What the file of a kind of sink opens; ``never_waits = True`` says that it cannot wait."""
+    """What the file of a kind of sink opens."""
 
     def __call__(self, value: LoopResult) -> None:
         """Send a value; whatever is raised is a value that was not sent."""
