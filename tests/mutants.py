@@ -200,6 +200,41 @@ MUTANTS = (
         'first, last = live.searchsorted([start, end], side="right")',
         "the half-open window",
     ),
+    Mutant(
+        "R25",
+        "runtime/intake.py",
+        "if isinstance(units, SessionRows) and units.table not in (None, self):",
+        "if False:",
+        "looking rows of another session up again",
+    ),
+    Mutant(
+        "R26",
+        "runtime/failsafe.py",
+        "if lost or self._too_long(float(now - last) * self._unit_s):",
+        "if False:",
+        "calling a silence that is too long a loss",
+    ),
+    Mutant(
+        "R27",
+        "runtime/feeds/shared_memory.py",
+        "    fcntl.flock(file, fcntl.LOCK_UN)\n    return False",
+        "    fcntl.flock(file, fcntl.LOCK_UN)\n    return True",
+        "noticing that the writer has died",
+    ),
+    Mutant(
+        "R29",
+        "runtime/rig/packets.py",
+        "            if now_ns() >= until:\n                break",
+        "            pass",
+        "ending in time for the next window",
+    ),
+    Mutant(
+        "R30",
+        "runtime/feeds/sockets.py",
+        "self.lost(dropped, host_ns=now)",
+        "pass",
+        "telling of what the kernel dropped",
+    ),
 )  # fmt: skip
 
 

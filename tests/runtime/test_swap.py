@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 import pytest
+from helpers.loops import reordered
 
 from poyo_edge.artifact import Session
 from poyo_edge.errors import SessionError, UsageError
@@ -67,16 +68,6 @@ def test_rows_follow_the_session_in_use(rig: Rig) -> None:
     decoder.swap_session(rig.b)
     assert decoder.rows(ids).tolist() == [0, -1, 6]
     assert decoder.unit_ids == rig.b.header.unit_ids
-
-
-def reordered(session: Session, order: list[int]) -> Session:
-    """The same units in another order."""
-    ids = tuple(session.header.unit_ids[row] for row in order)
-    return dataclasses.replace(
-        session,
-        header=dataclasses.replace(session.header, session_id="reordered", unit_ids=ids),
-        unit_embedding=session.unit_embedding[order],
-    )
 
 
 def test_rows_of_before_a_swap_are_looked_up_again(rig: Rig) -> None:

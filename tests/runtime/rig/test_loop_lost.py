@@ -7,20 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from helpers.journals import require_same_bits
-from helpers.loops import Bench, S, stream
+from helpers.loops import Bench, S, silent, stream
 
 from poyo_edge.journal import JournalHeader, JournalWriter
 from poyo_edge.runtime import Status
 
 if TYPE_CHECKING:
     from conftest import Rig
-
-
-def silent(bench: Bench, steps: range) -> None:
-    """Nothing comes."""
-    for step in steps:
-        bench.host.ns = 100 * S + step * S // 64
-        bench.loop.step()
 
 
 def test_a_feed_that_has_ended_is_lost_at_once(rig: Rig, tmp_path: Path) -> None:
