@@ -11,9 +11,10 @@ import pytest
 from helpers.arrays import written_again
 from helpers.commands import run, run_json, start
 
-from poyo_edge.cli.live import LiveView, first_reason
+from poyo_edge.cli.live import LiveView
 from poyo_edge.journal import Journal
 from poyo_edge.recording import Recording
+from poyo_edge.runtime.rig.ends import first_reason
 from poyo_edge.simulation.recordings import Simulation, simulate_recording
 
 

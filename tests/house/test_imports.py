@@ -114,7 +114,7 @@ HOUSE = {
         "artifact recording journal runtime", "falcon_challenge pycbsdk pylsl redis zmq"
     ),
     "runtime.feeds.brand_node": Row("runtime.rig"),
-    "runtime.rig": Row("artifact journal runtime runtime.backends runtime.feeds"),
+    "runtime.rig": Row("files artifact journal runtime runtime.backends runtime.feeds"),
     "runtime.checks": Row(
         "artifact recording journal runtime runtime.backends runtime.backends.trt"
     ),

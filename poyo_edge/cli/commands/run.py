@@ -5,11 +5,9 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import signal
 import threading
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,7 +37,7 @@ from poyo_edge.cli.text import (
     pairs,
     sink_line,
 )
-from poyo_edge.errors import CheckFailedError, PoyoEdgeError, UsageError
+from poyo_edge.errors import PoyoEdgeError, UsageError
 from poyo_edge.files.writing import require_folder
 from poyo_edge.runtime.feeds import FEEDS, SINKS
 
@@ -97,6 +95,7 @@ def run(
     """Decode a live feed until Ctrl-C, its own end, or a time."""
     from poyo_edge.cli.live import LiveView
     from poyo_edge.runtime.rig import Rig, RigSettings
+    from poyo_edge.runtime.rig.ends import require_decoded, until_asked
 
     console = Console(as_json=as_json, quiet=quiet)
     if save_session is not None:
@@ -129,7 +128,7 @@ def run(
         if calibrate:
             learner.open(artifact, rig, calibrate, save_session)
         title = f"{artifact.name}  {source} → {', '.join(target or ()) or 'nowhere'}"
-        with _until_asked() as stop, LiveView(title, quiet=quiet) as view, rig:
+        with until_asked() as stop, LiveView(title, quiet=quiet) as view, rig:
             console.step(
                 f"decoding session {rig.decoder.session_id} with {rig.decoder.backend} at "
                 f"{rate:g} Hz; Ctrl-C ends it"
@@ -142,7 +141,7 @@ def run(
     if record is not None:
         values |= _as_recording(record)
     console.result(values, run_text(values, artifact, program()))
-    _require_decoded(values)
+    require_decoded("run", values)
 
 
 class _Learner:
@@ -176,26 +175,6 @@ class _Learner:
         return {"calibration": None if self._calibration is None else self._calibration.to_json()}
 
 
-@contextmanager
-def _until_asked() -> Iterator[threading.Event]:
-    """An event that Ctrl-C, SIGTERM and a terminal that is closed set.
-
-    Behind nohup that is none. It comes more than once, so what is written in the end outlives it.
-    """
-    stop = threading.Event()
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        numbers.append(signal.SIGHUP)
-    before = {number: signal.signal(number, lambda *_: stop.set()) for number in numbers}
-    try:
-        yield stop
-    finally:
-        if stop.is_set() and signal.SIGHUP in before:
-            before[signal.SIGHUP] = signal.SIG_IGN
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def _watch(
     rig: Any, learner: _Learner, view: Any, stop: threading.Event, seconds: float | None
 ) -> None:
@@ -207,24 +186,6 @@ def _watch(
             return
         if rig.feed.finished.is_set() and not rig.loop.stats()["waiting_packets"]:
             return
-
-
-def _require_decoded(values: Values) -> None:
-    """A run that decoded nothing of what it was for is no success.
-
-    Raises:
-        CheckFailedError: no spike was used, or no window decoded.
-    """
-    from poyo_edge.cli.live import first_reason
-
-    used, windows = values["decoder"]["counters"]["accepted"], values["loop"]["decoded"]
-    if used and windows:
-        return
-    got = "no window was decoded" if used else "no spike was used"
-    nothing = f"{values['feed']['messages']} messages came; check the address and its options"
-    raise CheckFailedError(
-        f"run: expected spikes of the session's units, but {got}: {first_reason(values) or nothing}"
-    )
 
 
 def _unit_map(path: Path) -> dict[str, str]:
