@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import threading
+import types
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,18 @@ def test_a_good_fit_is_swapped_in_and_saved(tmp_path: Path) -> None:
     assert decoder.session_id != "before"
     assert Session.open(tmp_path / "a.session").header.session_id == decoder.session_id
     calibration.stop()
+    first = decoder.session
+    assert calibration._fit is not None
+    fitted = calibration._fit.result(0)
+    other = dataclasses.replace(fitted, session_embedding=-fitted.session_embedding)
+    calibration._in_use = first
+    calibration._ended(types.SimpleNamespace(result=lambda _: other))  # type: ignore[arg-type]
+    kept, newest = calibration.to_json()["fits"]
+    assert [Session.open(fit["saved"]).digest for fit in (kept, newest)] == [
+        first.digest, decoder.session.digest,
+    ], "a journal names both"  # fmt: skip
+    assert newest["saved"] == str(tmp_path / "a.session")
+    assert first.digest != decoder.session.digest
 
 
 def test_spikes_after_a_swap_are_kept_for_the_units_that_the_fit_began_with() -> None:

@@ -77,7 +77,7 @@ def run(
         typer.Option(min=5, help="Fit beside decoding after so many labelled seconds."),
     ] = None,
     save_session: Annotated[
-        Path | None, typer.Option(help="Where a session that was swapped in is saved.")
+        Path | None, typer.Option(help="Where the newest session that was swapped in is saved.")
     ] = None,
     require_signature: Annotated[
         Path | None, typer.Option(help="Refuse an artifact that this key (KEY.pub) did not sign.")
@@ -104,6 +104,11 @@ def run(
             raise UsageError("--save-session: expected --calibrate with it, got none")
     if record is not None:
         record = _journal_name(record, console)
+        if calibrate is not None and save_session is None:
+            console.step(
+                "sessions that are fitted are not kept, so this journal cannot be decoded again "
+                "after a swap; --save-session NAME.session keeps them"
+            )
     settings = RigSettings(
         session=session,
         units=None if units is None else _unit_map(units),
