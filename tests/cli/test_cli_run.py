@@ -78,8 +78,9 @@ def test_the_end_says_what_went_wrong_in_the_rig(
     units = [f"ch{i}" for i in range(12)]
     other = written_again(recording, tmp_path / "other.h5", unit_ids=units, behaviors={})
     words = ["--session", "tiny_a", "--from", f"file:{other}?speed=8", "--calibrate", "20"]
-    done = run("run", tiny, *words)
+    done = run("run", tiny, *words, "--record", tmp_path / "a.journal")
     assert done.returncode == 3, done.stderr
+    assert done.stderr.count("cannot be decoded again after a swap; --save-session NAME") == 1
     said = "expected units of the session, like 'tiny_a/unit_00', got 'ch"
     assert f"spikes of an unknown unit are left out: {said}" in done.stderr
     assert done.stderr.count("unknown unit") == 1
