@@ -43,8 +43,10 @@ import numpy as np
 import numpy.typing as npt
 
 from poyo_edge.errors import RecordingError, UsageError
+from poyo_edge.files.frames import FRAME, any_json, controlled_from, framed
+from poyo_edge.files.frames import STATUSES as STATUSES
+from poyo_edge.files.frames import Controlled as Controlled
 from poyo_edge.files.writing import require_folder
-from poyo_edge.frames import FRAME, STATUSES, Controlled, any_json, controlled_from, framed
 from poyo_edge.records import JsonRecord, require_fields
 
 _log = logging.getLogger(__name__)

@@ -20,7 +20,7 @@ ControlFile = Annotated[
     typer.Option(
         "--control-settings",
         rich_help_panel=_PANEL,
-        help="JSON as in docs/control.md; off without.",
+        help="JSON as in docs/control.md.",
     ),
 ]
 Gain = Annotated[

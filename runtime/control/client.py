@@ -43,14 +43,16 @@ def tell(
     peer, data = loopback_address(address, "address"), sent.message(token.strip())
     until = time.monotonic() + timeout_s
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as ours:
+        ours.connect(peer)  # what others send is no answer
+        ours.settimeout(_AGAIN_S)
         while time.monotonic() < until:
-            ours.sendto(data, peer)
-            ours.settimeout(_AGAIN_S)
             try:
-                found = json.loads(ours.recv(1 << 16))
-                return Answer.from_json(found)
+                ours.send(data)
+                return Answer.from_json(json.loads(ours.recv(1 << 16)))
             except (TimeoutError, ValueError):
                 continue
+            except ConnectionRefusedError:
+                time.sleep(_AGAIN_S)
     raise UsageError(
         f"{address}: expected a run that answers, got no answer within {timeout_s:g} s; start it "
         f"with --control {address}"

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import poyo_edge
 from poyo_edge.arrays import Rows
 from poyo_edge.artifact import Session
-from poyo_edge.frames import Controlled as Frame
+from poyo_edge.journal import Controlled as Frame
 from poyo_edge.journal import JournalWriter, Swap
 from poyo_edge.runtime.backends.machine import same_bits
 from poyo_edge.runtime.decoder import Decoder

@@ -40,8 +40,7 @@ class Row(NamedTuple):
 STANDARD = {*sys.stdlib_module_names, "tomllib"}
 """The standard library; Python 3.10 has no ``tomllib`` yet, and tomli instead."""
 GROUND = (
-    "errors tables metrics spec targets tokens trials filters figures records core_inputs arrays "
-    "frames"
+    "errors tables metrics spec targets tokens trials filters figures records core_inputs arrays"
 )
 _FILES = "files recording artifact"
 _DEVICE = "runtime runtime.backends runtime.backends.ov runtime.backends.trt"
@@ -60,7 +59,6 @@ HOUSE = {
     "trials": Row(),
     "filters": Row(),
     "figures": Row("", "matplotlib"),
-    "frames": Row(),
     "journal": Row("files"),
     "model": Row("", "torch"),
     "files": Row("", "safetensors"),
