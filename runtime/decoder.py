@@ -208,7 +208,7 @@ class Decoder:
             self._use(prepared)
 
     def prepare(self, session: str | Path | Session) -> OpenSession:
-        """All that a swap needs, so that ``swap_session`` of it takes no time; it raises that's."""
+        """What ``swap_session`` takes without any work left to do; raises what that raises."""
         if not isinstance(session, Session):
             session = self.artifact.session(session)
         opened_with = self._opened_with.unit_ids

@@ -8,6 +8,7 @@ Legend: D dimensions of the velocity.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -93,6 +94,8 @@ class Controller:
         Raises:
             UsageError: a target of another number of dimensions than the values.
         """
+        if not self.settings.active:  # it only says when a swap may be made
+            trial = dataclasses.replace(trial, target=None)
         before = self._task.trial
         if not self._task.note_trial(trial):
             return
@@ -114,7 +117,8 @@ class Controller:
         Raises:
             UsageError: of another number of dimensions, or not finite.
         """
-        self._task.note_cursor(tick, position)
+        if self.settings.active:
+            self._task.note_cursor(tick, position)
 
     def running(self, tick: int) -> Trial | None:
         """The trial that runs at a tick."""

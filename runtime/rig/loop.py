@@ -327,6 +327,7 @@ class DecodeLoop:
             self.journal.event(stream_lost=lost)
         self._was_lost = lost
         result = self._marked(self.decoder.decode(end, stream_lost=lost))
+        given, controlled = self.control.out(result)
         ready = self._host.now_ns()
         self.counters.decoded += 1
         self.counters.deadline_misses += ready > due_ns + self._period_ns
@@ -334,7 +335,6 @@ class DecodeLoop:
         if self._source.newest_ns > self._answered:
             self._latency.add(max(0, ready - self._source.newest_ns))
             self._answered = self._source.newest_ns
-        given, controlled = self.control.out(result)
         value = LoopResult(
             seq=self.counters.decoded + self._delivery.zeros,
             result=given,

@@ -235,6 +235,9 @@ def test_a_target_or_a_cursor_of_another_width_is_refused() -> None:
     for position in [(1.0,), (1.0, math.nan), "here", [[1.0, 2.0]]]:
         with pytest.raises(UsageError, match="cursor: expected 2 finite values"):
             controller.note_cursor(0, position)  # type: ignore[arg-type]
+    off = made()
+    off.note_trial(Trial(number=3, start=0, target=(1.0, 2.0, 3.0)))
+    assert off.running(1) is not None, "a swap waits for its end all the same"
 
 
 def test_reset_forgets_all_and_a_new_clock_what_has_ticks() -> None:

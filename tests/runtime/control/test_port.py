@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import re
 import shutil
 import socket
 import stat
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from helpers.paths import ROOT
 from helpers.waiting import wait_until
 
 from poyo_edge.errors import UsageError
@@ -70,6 +72,25 @@ def test_the_mac_is_what_the_page_says_of_it(port: ControlPort) -> None:
         words = ["openssl", "dgst", "-sha256", "-hmac", port.token]
         done = subprocess.run(words, input=text, capture_output=True, check=True)
         assert done.stdout.decode().split()[-1] == mac
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="the page's lines use it")
+def test_the_pages_lines_for_a_shell_are_heard(rig: Rig, tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "control.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```bash\n(exec 3.*?)```", page, flags=re.DOTALL)
+    decoder = rig.decoder()
+    commands = Commands(decoder, {"day_2": decoder.prepare(rig.b)})
+    opened = ControlPort("udp://127.0.0.1:0", commands, token_file=tmp_path / "run.token")
+    opened.start()
+    _, number = loopback_address(opened.address)
+    try:
+        lines = block.replace("/5100", f"/{number}")
+        done = subprocess.run(["bash", "-c", lines], cwd=tmp_path, capture_output=True, timeout=60)
+        answer = json.loads(done.stdout)
+    finally:
+        opened.stop()
+    assert (answer["ok"], answer["reason"]) == (True, "from the next value on")
+    assert decoder.session_id == "tiny_b"
 
 
 def test_numbers_ascend_and_what_was_recorded_cannot_be_played_again(port: ControlPort) -> None:
