@@ -123,7 +123,7 @@ class Commands:
             event = {"command_done": command.name, "session": command.argument, "seq": command.seq}
             if over:
                 self._decoder.swap_session(self._sessions[command.argument])
-                said = f"swapped after the end of trial {number}"
+                said = f"swapped: trial {number} runs no longer"
             else:
                 said = (
                     f"expected trial {number} to end within {LONGEST_WAIT_S:g} s, got no end; the "

@@ -16,7 +16,9 @@ from helpers.arrays import written_again
 from helpers.commands import run, start
 from helpers.waiting import wait_until
 
+from poyo_edge.cli.control import control_lines
 from poyo_edge.journal import Controlled, Journal
+from poyo_edge.runtime.control import ControlSettings
 from poyo_edge.simulation.recordings import Simulation, simulate_recording
 
 
@@ -174,3 +176,19 @@ def test_nobody_there_is_one_line(tmp_path: Path) -> None:
     done = run(*words)
     assert done.returncode == 2
     assert "expected a run that answers, got no answer within 0.3 s" in done.stderr
+
+
+def test_the_end_says_what_was_shaped_and_told() -> None:
+    off = {"control": None, "commands": {"accepted": {}, "refused": 0, "held": "", "newest": []}}
+    assert control_lines(off) == {}
+    settings = ControlSettings(gain=1.5, dwell_s=0.3, speed_cap=8.0)
+    shaped = {"settings": settings.to_json(), "clicks": 2, "first_refused": "cursor: expected 2"}
+    newest = [{"ok": False, "reason": "mac: expected another"}, {"ok": True, "reason": "done"}]
+    told = {"accepted": {"stop": 1}, "refused": 4, "held": "stopped", "newest": newest}
+    assert control_lines({"control": shaped, "commands": told}) == {
+        "control": "gain 1.5, speed_cap 8, dwell_s 0.3, 2 clicks",
+        "control left out": "cursor: expected 2",
+        "commands": "stop 1, refused 4",
+        "last refused": "mac: expected another",
+        "values are zero": "stopped",
+    }

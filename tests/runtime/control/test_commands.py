@@ -62,7 +62,7 @@ def test_a_swap_is_at_once_between_trials_and_waits_for_the_end_of_one(told: Tol
     assert (told.session, told.commands.to_json()["waiting"]) == ("tiny_a", None)
     done = told.newest()
     assert (done["command_done"], done["ok"]) == ("swap", True)
-    assert "after the end of trial 1" in done["reason"]
+    assert "trial 1 runs no longer" in done["reason"]
 
 
 def test_a_swap_is_made_when_the_next_trial_has_begun_already(told: Told) -> None:
