@@ -15,7 +15,8 @@ they do not know.
                {"swap": {...}}, see ``Swap``: from here on another session is in use
                {"unknown_unit": "ch7", "row": -2}: that row is a unit that no session has
                {"command": "mark", "text": "…", "seq": 3, "ok": true, "reason": "…", "from": "…"}:
-               what a loop was told, and {"command_done": "swap", …} when it is done later
+               what a loop was told, {"command_done": "swap", …} when it is done later, and
+               {"control": {...}}, the settings that CONTROLLED frames were made with
     5 START    JSON, behind the header: what it was decoded with, see ``Journal.start``
     6 NOTE     JSON {"flags": [...], "sync": ...} of the DECODED frame behind it
     9 CONTROLLED  what left instead of the value of the DECODED frame before it, see ``Controlled``

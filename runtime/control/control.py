@@ -66,6 +66,8 @@ class Control:
             ending: set when a command has stopped the loop and zero has left.
         """
         self._journal = journal
+        if journal is not None and self.controller.settings.active:
+            journal.event(control=self.controller.settings.to_json())
 
         def end_if_stopped() -> None:
             if self.commands.stopped:

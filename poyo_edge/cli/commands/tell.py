@@ -14,7 +14,7 @@ from poyo_edge.errors import CheckFailedError
 
 @command(DEVICE, example="poyo-edge tell udp://127.0.0.1:5100 swap day_2 --token-file run.token")
 def tell(
-    address: Annotated[str, typer.Argument(help="As in run --control, udp://127.0.0.1:PORT.")],
+    address: Annotated[str, typer.Argument(help="As the run printed it, udp://127.0.0.1:PORT.")],
     what: Annotated[
         str,
         typer.Argument(metavar="COMMAND", help="swap, revert, zero, pause, resume, mark or stop."),
@@ -23,7 +23,7 @@ def tell(
         str, typer.Argument(help="The session of a swap, or the text of a mark.")
     ] = "",
     token_file: Annotated[
-        Path | None, typer.Option(help="As in run --control-token-file; else it is asked for.")
+        Path | None, typer.Option(help="The file of the run's token; else it is asked for.")
     ] = None,
     now: Annotated[bool, typer.Option("--now", help="Swap in the middle of a trial, too.")] = False,
     timeout: Annotated[
@@ -31,7 +31,7 @@ def tell(
     ] = 2.0,
     as_json: Json = False,
 ) -> None:
-    """Swap, revert, zero, pause, resume, mark or stop a run that was started with --control."""
+    """Swap, revert, zero, pause, resume, mark or stop a run that takes commands."""
     from poyo_edge.runtime.control import tell as send
     from poyo_edge.runtime.control.client import read_token
 

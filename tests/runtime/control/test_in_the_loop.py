@@ -106,6 +106,7 @@ def test_what_leaves_is_controlled_and_the_journal_keeps_both(rig: Rig, tmp_path
     n = require_same_bits(tmp_path / "a.journal", rig.decoder(tick_rate_hz=rig.grid_hz))
     assert n == len(bench.out)
     entries = list(Journal(tmp_path / "a.journal").entries())
+    assert entries[0] == {"control": ControlSettings(gain=2.0, speed_cap=3.0).to_json()}
     left = [one for one in entries if isinstance(one, Controlled)]
     decoded = [one for one in entries if isinstance(one, Decoded)]
     assert [one.tick for one in left] == [one.tick for one in decoded]
