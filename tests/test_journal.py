@@ -231,6 +231,8 @@ FRAMES = {
     "a value cut short": (2, b""),
     "an unknown status": (2, struct.pack("<qqIIH6x", 0, 0, 77, 1, 0)),
     "fewer labels than said": (3, struct.pack("<IIHxx", 0, 1 << 31, 2)),
+    "a controlled value cut short": (9, b"ab"),
+    "an unknown reason to hold": (9, struct.pack("<qIffBBH", 0, 0, 1.0, 0.0, 0, 9, 0)),
     "an event that is no JSON": (4, b"{"),
     "an event that is no object": (4, b"[]"),
     "an event without an end": (4, b"[" * 200_000),

@@ -100,6 +100,8 @@ class LiveView:
             lines.append(f"first    {printable(reason)}")
         if (journal := stats.get("journal")) and journal["error"]:
             lines.append(f"journal  lost {journal['lost_frames']}: {printable(journal['error'])}")
+        if held := (stats.get("commands") or {}).get("held"):
+            lines.append(f"control  values are zero: {held}")
         if stats.get("calibration"):
             lines.append(_calibration_line(stats["calibration"]))
         lines += [f"value {i}  {row}" for i, row in enumerate(self._sparks())]

@@ -17,6 +17,7 @@ from poyo_edge.converting.clocks import together
 from poyo_edge.converting.source import NO_INTERVALS, Series, Source
 from poyo_edge.journal import (
     STATUSES,
+    Controlled,
     Decoded,
     Entry,
     Journal,
@@ -29,7 +30,8 @@ from poyo_edge.recording.rules import refuse
 
 Kind = TypeVar("Kind")
 DecodedAt = tuple[int, Decoded]
-"""The epoch that it belongs to, and a decoded value."""
+ControlledAt = tuple[int, Controlled]
+"""The epoch that it belongs to, and a decoded value or what left instead of it."""
 _APART_S = 2.0
 """Between two clocks of one journal: more than any window, so that none holds both."""
 
@@ -76,7 +78,7 @@ def _by_start(journal: Journal) -> tuple[list[list[Entry]], str]:
 def _source(journal: Journal, entries: list[Entry]) -> Source:
     path, notes = journal.path, list[str]()
     units = _Units(journal.header.unit_ids)
-    spikes, labels, decoded = _entries(journal, entries, units, notes)
+    spikes, labels, decoded, controlled = _entries(journal, entries, units, notes)
     rate, header = journal.header.tick_rate_hz, journal.header
     shifts, observed = _one_clock(_ticks_by_epoch(spikes, labels, decoded), rate)
     if len(shifts) > 1:
@@ -96,7 +98,7 @@ def _source(journal: Journal, entries: list[Entry]) -> Source:
         unit_ids=tuple(units.ids),
         spike_times=seconds[known][order],
         spike_units=rows[known][order].astype(np.int64),
-        series=tuple(_all_series(labels, decoded, header, shifts)),
+        series=tuple(_all_series(labels, decoded, controlled, header, shifts)),
         observed=observed,
         trials=NO_INTERVALS,
         notes=tuple(notes),
@@ -126,9 +128,10 @@ class _Units:
 
 def _entries(
     journal: Journal, entries: list[Entry], units: _Units, notes: list[str]
-) -> tuple[list[Spikes], list[Labels], list[DecodedAt]]:
-    """Spikes, labels and decoded values, and what was wrong with them as notes."""
+) -> tuple[list[Spikes], list[Labels], list[DecodedAt], list[ControlledAt]]:
+    """Spikes, labels, decoded and controlled values, and what was wrong with them as notes."""
     spikes, labels, decoded = list[Spikes](), list[Labels](), list[DecodedAt]()
+    controlled = list[ControlledAt]()
     for entry in entries:
         if isinstance(entry, Spikes) and len(entry.ticks):
             spikes.append(units.of(entry))
@@ -136,16 +139,21 @@ def _entries(
             units.swap(swap.unit_ids)
         elif isinstance(entry, Decoded):
             decoded.append((spikes[-1].epoch if spikes else 0, entry))
+        elif isinstance(entry, Controlled) and decoded and decoded[-1][1].tick == entry.tick:
+            controlled.append((decoded[-1][0], entry))
         elif isinstance(entry, Labels) and len(entry.ticks):
             labels.append(entry)
     decoded = _of_one_width(decoded, None, "values", notes, lambda one: one[1].value[None])
     width = len(decoded[0][1].value) if decoded else None
+    controlled = _of_one_width(
+        controlled, width, "controlled values", notes, lambda one: one[1].value[None]
+    )
     labels = _of_one_width(labels, width, "labels", notes, lambda one: one.values)
     if journal.bytes_left_out:
         notes.append(
             f"it was cut off: {journal.bytes_left_out} bytes of a last frame were left out"
         )
-    return spikes, labels, decoded
+    return spikes, labels, decoded, controlled
 
 
 def _ticks_by_epoch(
@@ -164,16 +172,21 @@ def _ticks_by_epoch(
 def _all_series(
     labels: list[Labels],
     decoded: list[DecodedAt],
+    controlled: list[ControlledAt],
     header: JournalHeader,
     shifts: dict[int, float],
 ) -> list[Series]:
-    """What was decoded, and the behaviour that came in."""
+    """What was decoded, what left instead of it, and the behaviour that came in."""
     rate, series = header.tick_rate_hz, list[Series]()
     if decoded:
         at = np.array([one.tick / rate + shifts[epoch] for epoch, one in decoded])
         values = np.stack([one.value for _, one in decoded])
         states = np.array([STATUSES.index(one.status) for _, one in decoded], np.int64)
         series += [_series("decoded.value", at, values), _series("decoded.status", at, states)]
+    if controlled:
+        at = np.array([one.tick / rate + shifts[epoch] for epoch, one in controlled])
+        values = np.stack([one.value for _, one in controlled])
+        series.append(_series("controlled.value", at, values))
     if labels:
         at = _joined([one.ticks / rate + shifts[one.epoch] for one in labels])
         values = np.concatenate([one.values for one in labels])

@@ -48,7 +48,7 @@ class Bench:
         self.clock = clock or DeviceClock(self.rate)
         arguments.setdefault("settings", LoopSettings(rate_hz=64))
         self.loop = DecodeLoop(
-            rig.decoder(tick_rate_hz=self.rate),
+            arguments.pop("decoder", None) or rig.decoder(tick_rate_hz=self.rate),
             self.clock,
             [self.out.append, *arguments.pop("sinks", ())],
             host=self.host,

@@ -114,7 +114,10 @@ HOUSE = {
         "artifact recording journal runtime", "falcon_challenge pycbsdk pylsl redis zmq"
     ),
     "runtime.feeds.brand_node": Row("runtime.rig"),
-    "runtime.rig": Row("files artifact journal runtime runtime.backends runtime.feeds"),
+    "runtime.control": Row("files journal runtime runtime.feeds"),
+    "runtime.rig": Row(
+        "files artifact journal runtime runtime.backends runtime.control runtime.feeds"
+    ),
     "runtime.checks": Row(
         "artifact recording journal runtime runtime.backends runtime.backends.trt"
     ),
@@ -126,8 +129,8 @@ HOUSE = {
     "inspecting": Row(f"{_FILES} checkpoint journal"),
     "cli": Row(
         f"{_FILES} journal converting simulation checkpoint.layouts training evaluation export "
-        "export.engines calibration runtime runtime.backends runtime.feeds runtime.rig "
-        "runtime.checks doctor inspecting",
+        "export.engines calibration runtime runtime.backends runtime.control runtime.feeds "
+        "runtime.rig runtime.checks doctor inspecting",
         "typer rich",
     ),
     "__main__": Row("cli"),
