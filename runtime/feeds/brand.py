@@ -291,6 +291,8 @@ class BrandSink:
         }
         if value.valid_for_ms is not None:
             fields["valid_for_ms"] = value.valid_for_ms
+        if value.trial is not None:
+            fields["trial"] = value.trial
         self._client.xadd(self.stream, fields, maxlen=_KEPT, approximate=True)
 
     def close(self) -> None:
