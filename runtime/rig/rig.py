@@ -209,7 +209,8 @@ class Rig:
 
     def _task_feeds(self) -> list[Feed]:
         """Feeds that bring trials and the cursor alone."""
-        return [*self.feed.beside, *([] if self.trials is None else [self.trials])]
+        second = [] if self.trials is None else [self.trials, *self.trials.beside]
+        return [*self.feed.beside, *second]
 
     def stats(self) -> dict[str, Any]:
         """Counters of feed, loop, clock, decoder, sinks and journal, as JSON values."""
@@ -236,7 +237,8 @@ def _task_feed(given: str | Feed | None, device: Feed) -> Feed | None:
             f"--trials: expected ticks of the device's counter, {device.tick_rate_hz:g} Hz, got "
             f"{feed.tick_rate_hz:g} Hz; leave ?rate= to --from"
         )
-    feed.tick_rate_hz, feed.own_clock = device.tick_rate_hz, False
+    for one in (feed, *feed.beside):
+        one.tick_rate_hz, one.own_clock = device.tick_rate_hz, False
     return feed
 
 
