@@ -51,6 +51,7 @@ from poyo_edge.runtime.backends.trt.engine_key import EngineKey
 from poyo_edge.runtime.backends.trt.engines import EngineRecord, EngineStore
 from poyo_edge.runtime.control.envelope import Command, Refused, read_message
 from poyo_edge.spec import ModelSpec
+from poyo_edge.trials import Trial, Trials
 
 ROOT = Path(__file__).parents[1]
 TINY = ROOT / "tests" / "data" / "tiny.poyo"
@@ -122,6 +123,8 @@ def recording(data: bytes) -> None:
     for key in opened.behaviors:
         with contextlib.suppress(RecordingError):
             opened.behavior(key)
+    with contextlib.suppress(RecordingError):
+        opened.trials()
 
 
 def journal(data: bytes) -> None:
@@ -212,7 +215,13 @@ def seeds(name: str) -> list[bytes]:
         mark, stop = Command(name="mark", argument="a word", seq=8), Command(name="stop", seq=9)
         return [one.message(_TOKEN) for one in (swap, mark, stop)]
     if name == "journal":
-        return [_SMALL_JOURNAL, _SMALL_JOURNAL[20:160], b"\1" + bytes(40), b"\x09" + bytes(40)]
+        return [
+            _SMALL_JOURNAL,
+            _SMALL_JOURNAL[20:160],
+            b"\1" + bytes(40),
+            _TRIAL,
+            b"\x09" + bytes(40),
+        ]
     return [_small_recording()] if name == "recording" else _small_checkpoints()
 
 
@@ -288,11 +297,15 @@ def _small_journal() -> bytes:
     writer.decoded(900, 0, "VALID", 2, np.array([0.5, 1.5]))
     writer.labels(0, np.array([5]), np.array([[1.0, 2.0]]))
     writer.event(clock="x")
+    writer.trial(0, Trial(number=1, start=5, end=9, target=(1.0, 2.0), success=True))
+    writer.cursor(0, np.array([5, 6]), np.array([[1.0, 2.0], [3.0, 4.0]]))
     writer.close()
     return path.read_bytes()
 
 
 _SMALL_JOURNAL = _small_journal()
+_TRIAL = b'\7{"epoch": 0, "trial": {"number": 1, "start": 5, "end": 9, "target": [1.0]}}'
+"""A kind, and what a frame of it holds."""
 
 
 def _small_recording() -> bytes:
@@ -301,6 +314,7 @@ def _small_recording() -> bytes:
         spike_times=[0.1, 0.2, 0.3], spike_units=[0, 1, 0],
         behaviors={"cursor.vel": ([0.1, 0.2], [[1.0, 2.0], [3.0, 4.0]])},
         domains={"train": [[0.0, 0.2]], "test": [[0.2, 0.3]]},
+        trials=Trials.of([0.0, 0.2], [0.1, 0.3], target=[[1, 2], [3, 4]], success=[True, False]),
     )  # fmt: skip
     return path.read_bytes()
 

@@ -16,7 +16,7 @@ from poyo_edge.artifact import Artifact, Session
 from poyo_edge.artifact.signing import require_signed
 from poyo_edge.errors import UsageError
 from poyo_edge.runtime.backends.keep_warm import keep_warm
-from poyo_edge.runtime.clock_units import ClockUnits
+from poyo_edge.runtime.clock.units import ClockUnits
 from poyo_edge.runtime.core import Core
 from poyo_edge.runtime.failsafe import STREAM_LOST, Failsafe, Status
 from poyo_edge.runtime.health import SLOW, HealthMonitor, LatencyBudget

@@ -7,7 +7,7 @@ from collections import deque
 
 from poyo_edge.artifact import Session
 from poyo_edge.errors import UsageError
-from poyo_edge.runtime.clock_units import ClockUnits
+from poyo_edge.runtime.clock.units import ClockUnits
 from poyo_edge.runtime.constants import SessionConstants
 from poyo_edge.runtime.core import Core
 from poyo_edge.runtime.failsafe import SilenceWatch

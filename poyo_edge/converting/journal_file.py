@@ -15,15 +15,18 @@ import numpy.typing as npt
 from poyo_edge.arrays import Float64
 from poyo_edge.converting.clocks import together
 from poyo_edge.converting.source import NO_INTERVALS, Series, Source
+from poyo_edge.converting.trial_table import with_table
 from poyo_edge.journal import (
     STATUSES,
     Controlled,
+    Cursor,
     Decoded,
     Entry,
     Journal,
     JournalHeader,
     Labels,
     Spikes,
+    TrialTold,
     swap_of,
 )
 from poyo_edge.recording.rules import refuse
@@ -32,6 +35,8 @@ Kind = TypeVar("Kind")
 DecodedAt = tuple[int, Decoded]
 ControlledAt = tuple[int, Controlled]
 """The epoch that it belongs to, and a decoded value or what left instead of it."""
+CURSOR, _ELSEWHERE = "cursor.pos", "cursor_shown.pos"
+"""Where the cursor's positions go."""
 _APART_S = 2.0
 """Between two clocks of one journal: more than any window, so that none holds both."""
 
@@ -79,8 +84,11 @@ def _source(journal: Journal, entries: list[Entry]) -> Source:
     path, notes = journal.path, list[str]()
     units = _Units(journal.header.unit_ids)
     spikes, labels, decoded, controlled = _entries(journal, entries, units, notes)
+    cursor = [one for one in entries if isinstance(one, Cursor) and len(one.ticks)]
+    cursor = _of_one_width(cursor, None, "positions", notes, lambda one: one.positions)
+    told = [one for one in entries if isinstance(one, TrialTold)]
     rate, header = journal.header.tick_rate_hz, journal.header
-    shifts, observed = _one_clock(_ticks_by_epoch(spikes, labels, decoded), rate)
+    shifts, observed = _one_clock(_ticks_by_epoch(spikes, labels, decoded, cursor), rate)
     if len(shifts) > 1:
         notes.append(
             f"the device's clock began anew {len(shifts) - 1} times; times go on {_APART_S:g} s "
@@ -90,7 +98,11 @@ def _source(journal: Journal, entries: list[Entry]) -> Source:
     rows = np.concatenate([np.empty(0, np.int32), *(one.rows for one in spikes)])
     known = (rows >= 0) & (rows < len(units.ids))
     order = np.argsort(seconds[known], kind="stable")
-    return Source(
+    series = _all_series(labels, decoded, controlled, header, shifts)
+    if cursor:
+        series.append(_shown(cursor, series, rate, shifts, notes))
+    columns = _trials(told, rate, shifts, notes)
+    source = Source(
         path=path,
         format="journal",
         session_id=header.session_id,
@@ -98,11 +110,12 @@ def _source(journal: Journal, entries: list[Entry]) -> Source:
         unit_ids=tuple(units.ids),
         spike_times=seconds[known][order],
         spike_units=rows[known][order].astype(np.int64),
-        series=tuple(_all_series(labels, decoded, controlled, header, shifts)),
+        series=tuple(series),
         observed=observed,
         trials=NO_INTERVALS,
         notes=tuple(notes),
     )
+    return with_table(source, columns)
 
 
 class _Units:
@@ -157,12 +170,13 @@ def _entries(
 
 
 def _ticks_by_epoch(
-    spikes: list[Spikes], labels: list[Labels], decoded: list[DecodedAt]
+    spikes: list[Spikes], labels: list[Labels], decoded: list[DecodedAt], cursor: list[Cursor]
 ) -> dict[int, npt.NDArray[np.int64]]:
     """All ticks of each epoch, in the order of epochs."""
     found: dict[int, list[npt.NDArray[np.int64]]] = {}
     pairs = [(one.epoch, one.ticks) for one in spikes]
     pairs += [(one.epoch, one.ticks) for one in labels]
+    pairs += [(one.epoch, one.ticks) for one in cursor]
     pairs += [(epoch, np.array([value.tick], np.int64)) for epoch, value in decoded]
     for epoch, ticks in pairs:
         found.setdefault(epoch, []).append(ticks)
@@ -193,6 +207,62 @@ def _all_series(
         by_time = np.argsort(at, kind="stable")
         series.append(_series(header.behavior or "labels.value", at[by_time], values[by_time]))
     return series
+
+
+def _shown(
+    cursor: list[Cursor],
+    others: list[Series],
+    rate: float,
+    shifts: dict[int, float],
+    notes: list[str],
+) -> Series:
+    """Where the cursor was; under another name where the labels of its group have other times."""
+    at = _joined([one.ticks / rate + shifts[one.epoch] for one in cursor])
+    values = np.concatenate([one.positions for one in cursor])
+    by_time = np.argsort(at, kind="stable")
+    times, key = at[by_time], CURSOR
+    group = [one.read()[0] for one in others if one.key.partition(".")[0] == "cursor"]
+    taken = any(one.key == CURSOR for one in others)
+    if taken or not all(np.array_equal(one, times) for one in group):
+        key = _ELSEWHERE
+        notes.append(f"the cursor's positions are {key}: labels of cursor have other times")
+    return _series(key, times, values[by_time])
+
+
+def _trials(
+    told: list[TrialTold], rate: float, shifts: dict[int, float], notes: list[str]
+) -> dict[str, npt.NDArray[np.generic]]:
+    """Columns of the trials, each as it was told last."""
+    newest = {(one.epoch, one.trial.number, one.trial.start): one for one in told}
+    known = [one for one in newest.values() if one.epoch in shifts]
+    if not known:
+        return {}
+    dims = Counter(len(one.trial.target) for one in known if one.trial.target is not None)
+    width = dims.most_common(1)[0][0] if dims else 0
+    if len(dims) > 1:
+        stray = dims.total() - dims[width]
+        notes.append(f"targets of {stray} trials do not have {width} coordinates: left out")
+    nan = (np.nan,) * width
+    trials = [one.trial for one in known]
+
+    def seconds(name: str) -> Float64:
+        ticks = [getattr(one, name) for one in trials]
+        return np.array(
+            [
+                np.nan if tick is None else tick / rate + shifts[one.epoch]
+                for tick, one in zip(ticks, known, strict=True)
+            ]
+        )
+
+    targets = [one.target if len(one.target or ()) == width else nan for one in trials]
+    columns: dict[str, npt.NDArray[np.generic]] = {
+        name: seconds(name) for name in ("start", "end", "go_time")
+    }
+    columns["target"] = np.array(targets, np.float64).reshape(len(trials), width)
+    columns["radius"] = np.array([one.radius or np.nan for one in trials])
+    columns["success"] = np.array([bool(one.success) for one in trials])
+    columns["judged"] = np.array([one.success is not None for one in trials])
+    return columns
 
 
 def _one_clock(

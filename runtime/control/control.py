@@ -108,6 +108,14 @@ class Control:
             self.refused_positions += 1
             self._say(str(error))
 
+    def note_positions(
+        self, ticks: npt.NDArray[np.int64], positions: npt.NDArray[np.float64]
+    ) -> None:
+        """The newest of some positions of the cursor: ticks (N,) and (N, D)."""
+        if len(ticks):
+            newest = int(ticks.argmax())
+            self.note_cursor(int(ticks[newest]), positions[newest])
+
     def look(self, tick: int) -> None:
         """It is ``tick`` on the device: do what has waited for it."""
         self.commands.look(self.controller.running(tick))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from poyo_edge.runtime.control.envelope import Answer
 from poyo_edge.runtime.control.port import ControlPort
 from poyo_edge.runtime.control.settings import ControlSettings
 from poyo_edge.runtime.decoder import Decoder
-from poyo_edge.runtime.feeds.feed import Feed
+from poyo_edge.runtime.feeds.feed import DEFAULT_HZ, Feed, OnlyTask
 from poyo_edge.runtime.feeds.opening import open_feed, open_sink
 from poyo_edge.runtime.feeds.values import LoopResult, Sink
 from poyo_edge.runtime.health import HealthSettings
@@ -32,9 +33,13 @@ from poyo_edge.runtime.rig.realtime import RealtimeSettings
 from poyo_edge.runtime.rig.settings import LoopSettings
 from poyo_edge.runtime.unit_names import UnitNames
 from poyo_edge.runtime.watchdog import Watchdog
+from poyo_edge.trials import Trial
 
 OnSpikes = Callable[[npt.NDArray[np.int64], npt.NDArray[np.int32]], None]
 OnLabels = Callable[[npt.NDArray[np.int64], npt.NDArray[np.float64]], None]
+OnCursor = OnLabels
+_TASK_BEGINS_NS = 2_000_000_000
+"""A feed of trials that cannot work ends the run so long after its start; decoding outlives it."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +55,8 @@ class RigSettings:
     threads: int = 1
     realtime: RealtimeSettings = dataclasses.field(default_factory=RealtimeSettings)
     journal: str | Path | None = None
+    trials: str | Feed | None = None
+    """A second address, or feed, that brings trials and the cursor alone."""
     require_signature: str | Path | None = None
     """A public key file: an artifact that it did not sign is refused."""
     control: ControlSettings | None = None
@@ -73,10 +80,12 @@ class Rig:
         outlets: Sequence[Outlet],
         loop: DecodeLoop,
         port: ControlPort | None = None,
+        trials: Feed | None = None,
     ) -> None:
-        self.decoder, self.feed, self.loop = decoder, feed, loop
+        self.decoder, self.feed, self.loop, self.trials = decoder, feed, loop, trials
         self.port = port
         """Where commands arrive, with its address and token; None without ``control_address``."""
+        self._started_ns = 0
         self._outlets = list(outlets)
         limit_s = loop.settings.hangs_after_s
         self.watchdog = Watchdog(lambda: loop.heartbeat_ns, limit_s=limit_s)
@@ -92,6 +101,8 @@ class Rig:
         on_value: Callable[[LoopResult], None] | None = None,
         on_spikes: OnSpikes | None = None,
         on_labels: OnLabels | None = None,
+        on_trial: Callable[[Trial], None] | None = None,
+        on_cursor: OnCursor | None = None,
     ) -> Rig:
         """Open everything and start nothing; what was opened is closed again if a part fails.
 
@@ -104,12 +115,15 @@ class Rig:
             on_value: called with each value in the loop's thread.
             on_spikes: called with ticks and rows that were pushed, in the loop's thread.
             on_labels: called with behaviour that the feed brings, in the loop's thread.
+            on_trial: called with what is known of a trial, in the loop's thread.
+            on_cursor: called with ticks and positions of the cursor, in the loop's thread.
 
         Raises:
             PoyoEdgeError: an address, the artifact, the session or the journal cannot be used.
         """
         settings = settings or RigSettings()
         feed = open_feed(source) if isinstance(source, str) else source
+        trials = _task_feed(settings.trials, feed)
         loop_settings = LoopSettings(
             rate_hz=_host_rate_hz(settings, feed, source), settle_ms=settings.settle_ms
         )
@@ -134,6 +148,9 @@ class Rig:
                 journal=journal,
                 on_spikes=on_spikes,
                 on_labels=on_labels,
+                on_trial=on_trial,
+                on_cursor=on_cursor,
+                on_task_problem=(trials or feed).note_problem,
                 unit_names=names,
                 source_ended=feed.finished.is_set,
                 control=control,
@@ -141,23 +158,28 @@ class Rig:
             for one in outlets:
                 one.on_failure = loop.sink_failed
             undo.pop_all()
-        return cls(decoder, feed, outlets, loop, port)
+        return cls(decoder, feed, outlets, loop, port, trials)
 
     def start(self) -> None:
-        """Start the loop, then the feed."""
+        """Start the loop, then the feeds."""
+        self._started_ns = time.monotonic_ns()
         if self.port is not None:
             self.port.start()
         self.loop.start()
         self.watchdog.start()
+        if self.trials is not None:
+            self.trials.start(OnlyTask(self.trials, self.loop))
         self.feed.start(self.loop)
 
     def stop(self) -> None:
-        """Stop the feed, then the loop; close sinks and journal. May be called again.
+        """Stop the feeds, then the loop; close sinks and journal. May be called again.
 
         Values that are on their way out are waited for, for a second at most. After a command to
         stop, a decode that hangs is waited for no longer either.
         """
         self.feed.stop()
+        if self.trials is not None:
+            self.trials.stop()
         self.watchdog.stop()
         self.loop.stop(CLOSE_S if self.stopped else None)
         if self.port is not None:
@@ -186,17 +208,28 @@ class Rig:
         """Raise what ended the feed or the loop, if anything did.
 
         Raises:
-            UsageError: the feed can never work.
+            UsageError: the feed can never work; or, in the first two seconds, that of trials.
         """
         if self.loop.error is not None:
             raise self.loop.error
         if self.feed.finished.is_set() and self.feed.last_failure:
             raise UsageError(f"the feed ended: {self.feed.last_failure}")
+        if time.monotonic_ns() - self._started_ns > _TASK_BEGINS_NS:
+            return
+        for one in self._task_feeds():
+            if one.finished.is_set() and one.last_failure:
+                raise UsageError(f"the feed of trials ended: {one.last_failure}")
+
+    def _task_feeds(self) -> list[Feed]:
+        """Feeds that bring trials and the cursor alone."""
+        second = [] if self.trials is None else [self.trials, *self.trials.beside]
+        return [*self.feed.beside, *second]
 
     def stats(self) -> dict[str, Any]:
         """Counters of feed, loop, clock, decoder, sinks and journal, as JSON values."""
         return {
             "feed": self.feed.to_json(),
+            "task_feeds": [one.to_json() for one in self._task_feeds()],
             **self.loop.stats(),
             "sinks": [one.to_json() for one in self._outlets],
             "watchdog": self.watchdog.to_json(),
@@ -266,6 +299,25 @@ def _ready(decoder: Decoder, settings: RigSettings) -> dict[str, OpenSession]:
             )
         found.setdefault(ready.session_id, ready)
     return found
+
+
+def _task_feed(given: str | Feed | None, device: Feed) -> Feed | None:
+    """The feed of trials: its ticks, where it has any, are those of the device.
+
+    Raises:
+        UsageError: it states a rate of its own.
+    """
+    if given is None:
+        return None
+    feed = open_feed(given, option="--trials") if isinstance(given, str) else given
+    if feed.tick_rate_hz not in (device.tick_rate_hz, DEFAULT_HZ):
+        raise UsageError(
+            f"--trials: expected ticks of the device's counter, {device.tick_rate_hz:g} Hz, got "
+            f"{feed.tick_rate_hz:g} Hz; leave ?rate= to --from"
+        )
+    for one in (feed, *feed.beside):
+        one.tick_rate_hz, one.own_clock = device.tick_rate_hz, False
+    return feed
 
 
 def _header(decoder: Decoder, feed: Feed) -> JournalHeader:

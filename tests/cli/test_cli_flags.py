@@ -74,6 +74,7 @@ FLAGS = {
         "--session",
         "--rate",
         "--settle-ms",
+        "--trials",
         "--units",
         "--record",
         "--calibrate",

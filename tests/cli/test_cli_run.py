@@ -7,6 +7,7 @@ import re
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers.arrays import written_again
 from helpers.commands import run, run_json, start
@@ -39,6 +40,47 @@ def test_a_file_streams_to_its_end_and_is_recorded(
     assert values["recording"] == str(tmp_path / "today.h5")
     made = Recording.open(tmp_path / "today.h5")
     assert len(made.spike_times) == len(Recording.open(recording).spike_times)
+
+
+def test_trials_and_cursor_of_a_run_end_in_its_recording(tiny: Path, tmp_path: Path) -> None:
+    simulation = Simulation(duration_s=10.0, n_units=12)
+    source = simulate_recording(
+        tmp_path / "sim.h5", session_id="tiny_a", seed=1, simulation=simulation
+    )
+    before = Recording.open(source)
+    trials, shown = before.trials(), before.behavior("cursor.pos")
+    assert trials is not None
+    names = {f"tiny_a/unit_{i:03d}": f"tiny_a/unit_{i:02d}" for i in range(12)}
+    (tmp_path / "units.json").write_text(json.dumps(names))
+    values = run_json(
+        "run", tiny, "--session", "tiny_a", "--units", tmp_path / "units.json",
+        "--from", f"file:{source}?speed=8&trials=1&cursor=cursor.pos",
+        "--record", tmp_path / "today.journal",
+    )  # fmt: skip
+    assert values["loop"]["bad_packets"] == 0  # type: ignore[index]
+    assert values["loop"]["trials"] >= 3 * len(trials) - 2  # type: ignore[index]
+    made = Recording.open(tmp_path / "today.h5")
+    after = made.trials()
+    assert after is not None
+    np.testing.assert_allclose(after.intervals, trials.intervals, atol=1e-8)
+    np.testing.assert_array_equal(after.target, trials.target)
+    assert after.success_rate == 1.0
+    again = made.behavior("cursor.pos")
+    np.testing.assert_allclose(again.times, shown.times, atol=1e-8)
+    np.testing.assert_array_equal(again.values, shown.values)
+    about = run_json("inspect", tmp_path / "today.journal")
+    assert about["trial_messages"] == values["loop"]["trials"]  # type: ignore[index]
+    assert run_json("inspect", tmp_path / "today.h5")["trials"] == after.to_json()
+
+
+def test_a_second_address_for_trials_is_refused_like_the_first(tiny: Path, recording: Path) -> None:
+    words = ["run", tiny, "--session", "tiny_a", "--from", f"file:{recording}?speed=8"]
+    done = run(*words, "--trials", "ftp://x")
+    assert done.returncode == 2
+    assert "--trials: expected an address like" in done.stderr
+    done = run(*words, "--trials", "udp://127.0.0.1:0")
+    assert done.returncode == 0, done.stderr
+    assert "messages 0" in done.stdout
 
 
 def test_a_run_that_is_started_again_goes_on_in_the_next_journal(

@@ -106,7 +106,8 @@ HOUSE = {
         "runtime runtime.backends export.parity", "onnx onnx_ir onnxruntime ml_dtypes"
     ),
     # device
-    "runtime": Row("files artifact runtime.backends"),
+    "runtime": Row("files artifact runtime.backends runtime.clock"),
+    "runtime.clock": Row(),
     "runtime.backends": Row("runtime.backends.ov runtime.backends.trt", "onnxruntime"),
     "runtime.backends.ov": Row("files runtime.backends", "openvino"),
     "runtime.backends.trt": Row("files runtime.backends"),
@@ -116,7 +117,8 @@ HOUSE = {
     "runtime.feeds.brand_node": Row("runtime.rig"),
     "runtime.control": Row("files journal runtime runtime.feeds"),
     "runtime.rig": Row(
-        "files artifact journal runtime runtime.backends runtime.control runtime.feeds"
+        "files artifact journal runtime runtime.backends runtime.clock runtime.control "
+        "runtime.feeds"
     ),
     "runtime.checks": Row(
         "artifact recording journal runtime runtime.backends runtime.backends.trt"

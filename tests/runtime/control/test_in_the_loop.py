@@ -33,7 +33,7 @@ from poyo_edge.trials import Trial
 if TYPE_CHECKING:
     from conftest import Rig
 
-KEYS = {"seq", "t", "tick", "epoch", "value", "status", "flags", "n_spikes", "host_ns",
+KEYS = {"trial", "seq", "t", "tick", "epoch", "value", "status", "flags", "n_spikes", "host_ns",
         "latency_us", "sync", "valid_for_ms"}  # fmt: skip
 
 

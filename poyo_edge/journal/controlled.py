@@ -1,4 +1,4 @@
-"""Frames of a journal: how one is laid out, and what one of kind CONTROLLED holds.
+"""Frames of kind CONTROLLED: what left instead of a decoded value.
 
 Legend: D dimensions.
 """
@@ -6,17 +6,12 @@ Legend: D dimensions.
 from __future__ import annotations
 
 import dataclasses
-import json
 import struct
-import zlib
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 STATUSES = ("VALID", "WARMUP", "DEGRADED", "HELD", "INVALID")
-FRAME = struct.Struct("<BxxxII")
-"""Kind, length and CRC-32 of what stands behind it."""
 _HEAD = struct.Struct("<qIffBBH")
 _HELD = ("", "zeroed", "paused", "stopped")
 
@@ -58,16 +53,3 @@ def controlled_from(payload: bytes) -> Controlled:
         tick=tick, status=STATUSES[status], value=value, ramp=ramp, assist=assist,
         click=bool(click), held=_HELD[held],
     )  # fmt: skip
-
-
-def framed(kind: int, payload: bytes) -> bytes:
-    """A frame of that kind."""
-    return FRAME.pack(kind, len(payload), zlib.crc32(payload)) + payload
-
-
-def any_json(values: dict[str, Any]) -> bytes:
-    """JSON of anything at all: what has none is written as its text."""
-    try:
-        return json.dumps(values, default=str).encode()
-    except (TypeError, ValueError, RecursionError):
-        return json.dumps({name: str(value) for name, value in values.items()}).encode()
