@@ -25,7 +25,7 @@ from poyo_edge.runtime.latency import LatencyHistogram
 from poyo_edge.runtime.open_session import OpenSession, Swaps
 from poyo_edge.runtime.result import DecoderSettings, Result, status_of
 from poyo_edge.runtime.ring import SpikeRing, Times
-from poyo_edge.runtime.session_check import WRONG_SESSION
+from poyo_edge.runtime.session_check import WRONG_SESSION, SessionCheck
 from poyo_edge.tokens import relative_times
 
 _log = logging.getLogger(__name__)
@@ -249,6 +249,11 @@ class Decoder:
     def session_id(self) -> str:
         """Id of the session in use."""
         return self._session.session_id
+
+    @property
+    def session_check(self) -> SessionCheck:
+        """Whether the session in use is that of what is heard."""
+        return self._session.check
 
     @property
     def unit_ids(self) -> tuple[str, ...]:

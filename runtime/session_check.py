@@ -31,7 +31,7 @@ VERIFYING, WRONG_SESSION, UNVERIFIED = "verifying", "wrong_session", "unverified
 """States, and flags: not told yet; not the units of the session; nothing to tell them by."""
 VERIFIED, OFF = "verified", "off"
 
-_MARGIN = 0.10
+_MARGIN = 0.08
 """How far below what is expected a right session may stay."""
 _CLEARLY = 0.4
 """Share of the way from there to 1 at which fewer seconds are enough."""
@@ -41,6 +41,9 @@ _STEADY_UNITS = 0.25
 """Share of units with an sd of at most their mean; with fewer (place cells) seconds say little."""
 _SPIKES_OWED = 5.0
 """A unit that should have fired so often should have been heard."""
+
+_MOST_SILENT = 0.15
+"""Largest share of these that may be silent and left out: some electrodes have failed."""
 
 _log = logging.getLogger(__name__)
 
@@ -64,7 +67,7 @@ class SessionCheck:
         window_s: float,
         settings: HealthSettings,
     ) -> None:
-        self._session_id, self._unit_ids = session_id, tuple(unit_ids)
+        self.session_id, self._unit_ids = session_id, tuple(unit_ids)
         self._group = settings.windows_per_part(window_s)
         self._part_s = self._group * window_s
         self._n_parts = settings.parts_to_hear(window_s)
@@ -121,7 +124,7 @@ class SessionCheck:
             self._since_s = now_s
         elif now_s - self._since_s > self._longest_s:
             self.reason = (
-                f"session {self._session_id!r}: expected {self._n_parts * self._part_s:g} s of "
+                f"session {self.session_id!r}: expected {self._n_parts * self._part_s:g} s of "
                 f"whole windows within {self._longest_s:g} s, got "
                 f"{len(self._heard) * self._part_s:g} s"
             )
@@ -162,7 +165,7 @@ class SessionCheck:
         """Why nothing can be told, in words; "" if nobody asked, None if it can."""
         if settings.verify_s is None:
             return ""
-        name = f"session {self._session_id!r}"
+        name = f"session {self.session_id!r}"
         if activity is None:
             return f"{name}: it does not say how its units fired; calibrate it again"
         steady = float((activity.rate_sd_hz <= activity.rate_hz).mean())
@@ -181,44 +184,46 @@ class SessionCheck:
             return
         rates = np.stack(self._heard)
         known = np.asarray(np.isfinite(rates).all(0))
-        pooled = self._best_half(rates[:, known], known)
-        found = _correlation(np.log1p(pooled), np.log1p(self._mean[known]))
-        limit = self._expected(known, n) - _MARGIN
+        pooled = np.where(known, self._best_half(rates, known), 0.0)
+        owed = known & (self._mean * _best_of(n) * self._part_s >= _SPIKES_OWED)
+        silent = owed & (pooled == 0)
+        few = int(silent.sum()) <= _MOST_SILENT * int(owed.sum())
+        telling = known & ~silent if few else known
+        found = _correlation(np.log1p(pooled[telling]), np.log1p(self._mean[telling]))
+        limit = self._expected(telling, n) - _MARGIN
         self._agreement, self._limit = found, limit
         enough = n >= self._n_parts
-        if found >= limit + _CLEARLY * (1 - limit) or (
-            enough and found >= limit and self.state != WRONG_SESSION
-        ):
+        fits = found >= limit and self.state != WRONG_SESSION
+        if found >= limit + _CLEARLY * (1 - limit) or (enough and fits):
             if self.state == WRONG_SESSION:
-                _log.warning("session %r fits what is heard now", self._session_id)
+                _log.warning("session %r fits what is heard now", self.session_id)
             self.state, self.reason = VERIFIED, ""
         elif enough:
-            self._refuse(pooled, known)
+            self._refuse(pooled, telling)
 
-    def _refuse(self, pooled: Float64, known: npt.NDArray[np.bool_]) -> None:
-        said = self.state == WRONG_SESSION
-        expected, rows = self._mean[known], np.flatnonzero(known)
-        worst = int(np.abs(np.log1p(pooled) - np.log1p(expected)).argmax())
+    def _refuse(self, pooled: Float64, telling: npt.NDArray[np.bool_]) -> None:
+        """Another session: (U,) rates heard, and which of them count."""
+        off = np.abs(np.log1p(pooled) - np.log1p(self._mean))
+        worst = int(np.where(telling, off, -1.0).argmax())
         self.reason = (
-            f"session {self._session_id!r} is not what is heard: expected unit "
-            f"{self._unit_ids[rows[worst]]!r} at {expected[worst]:.0f} spikes/s, got "
-            f"{pooled[worst]:.0f}; over all units, expected rates that agree by "
-            f"{self._limit:.2f} with its record, got {self._agreement:.2f}; check --session"
+            f"session {self.session_id!r} expects unit {self._unit_ids[worst]!r} at "
+            f"{self._mean[worst]:.0f} spikes/s, hears {pooled[worst]:.0f}; all rates agree with "
+            f"its record by {self._agreement:.2f}, expected at least {self._limit:.2f}; "
+            f"check --session"
         )
+        if self.state != WRONG_SESSION:
+            _log.error("not the session of what is heard: %s", self.reason)
         self.state = WRONG_SESSION
-        if not said:
-            _log.error("%s", self.reason)
 
     def _best_half(self, rates: Float64, known: npt.NDArray[np.bool_]) -> Float64:
         """(U,) mean over the half of the parts that agrees best."""
         log_mean = np.log1p(self._mean[known])
-        each = np.array([_correlation(np.log1p(part), log_mean) for part in rates])
-        n_best = len(rates) - len(rates) // 2
-        return np.asarray(rates[np.argsort(-each, kind="stable")[:n_best]].mean(0))
+        each = np.array([_correlation(np.log1p(part[known]), log_mean) for part in rates])
+        return np.asarray(rates[np.argsort(-each, kind="stable")[: _best_of(len(rates))]].mean(0))
 
     def _expected(self, known: npt.NDArray[np.bool_], n_heard: int) -> float:
         """The correlation that a right session reaches with the best half of so many parts."""
-        n_windows = (n_heard - n_heard // 2) * self._group
+        n_windows = _best_of(n_heard) * self._group
         signal = float(np.log1p(self._mean[known]).var())
         noise = float(self._spread[known].mean()) / math.sqrt(n_windows)
         return math.sqrt(signal / (signal + noise)) if signal > 0 else 0.0
@@ -236,6 +241,11 @@ class SessionCheck:
             return None
         fired = np.nansum(np.stack(heard), 0) > 0
         return round(float((fired & owed).sum() / owed.sum()), 4)
+
+
+def _best_of(n: int) -> int:
+    """How many of n parts are pooled."""
+    return n - n // 2
 
 
 def _correlation(a: Float64, b: Float64) -> float:

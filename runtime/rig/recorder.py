@@ -28,6 +28,7 @@ class Recorder:
         self._journal, self._decoder = journal, decoder
         self._unknown: dict[str, int] = {}
         self._units = decoder.units
+        self._check_said = ("", "")
         if journal is not None:
             decoder.take_swaps()
             session, core = decoder.session, decoder.artifact.manifest.core_hash
@@ -63,10 +64,21 @@ class Recorder:
         if self._journal is None:
             return
         self._swaps()
+        self._session_check()
         self._journal.decoded(
             tick, host_ns, result.status.value, result.n_spikes, result.value,
             flags=result.flags, sync=sync,
         )  # fmt: skip
+
+    def _session_check(self) -> None:
+        """Whether the session is that of what is heard, where that has changed."""
+        assert self._journal is not None
+        said = self._decoder.session_check
+        if (said.state, said.session_id) != self._check_said:
+            self._check_said = said.state, said.session_id
+            self._journal.event(session_check={
+                "session_id": said.session_id, "state": said.state, "reason": said.reason or None
+            })  # fmt: skip
 
     def _swaps(self) -> None:
         """Sessions that were in use from the last push or decode on, before what it gave."""
