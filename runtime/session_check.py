@@ -8,7 +8,8 @@ nothing. Seconds of artefacts are no evidence: of what was heard, the half that 
 A right session does not reach 1: rates of a second are noisy. What it should reach follows from the
 record alone, r = sqrt(V / (V + N)), with V the variance over units of log(1 + mean rate) and N the
 mean over units of (sd / (1 + mean rate))² / sqrt(n) for n windows; sqrt(n), not n, since windows
-that follow each other are alike. The margins below it were chosen on recordings: see the docs.
+that follow each other are alike, and the sd at most the mean, as artefacts made it more. The
+margins below were chosen on recordings: see "The session is checked first" in docs/reliability.md.
 
 Legend: U units.
 """
@@ -31,8 +32,8 @@ VERIFYING, WRONG_SESSION, UNVERIFIED = "verifying", "wrong_session", "unverified
 """States, and flags: not told yet; not the units of the session; nothing to tell them by."""
 VERIFIED, OFF = "verified", "off"
 
-_MARGIN = 0.08
-"""How far below what is expected a right session may stay."""
+_MARGIN, _OF_FEW = 0.08, 0.78
+"""A right session may stay so far below what is expected; of few units, by that / sqrt(U)."""
 _CLEARLY = 0.4
 """Share of the way from there to 1 at which fewer seconds are enough."""
 _CHANCE_SD = 2.0
@@ -89,6 +90,7 @@ class SessionCheck:
         self._limit: float | None = None
         self.reason = ""
         """Of being unverified or wrong, in words."""
+        self._margin = max(_MARGIN, _OF_FEW / math.sqrt(max(1, n_units)))
         self._beyond_telling = self._why_not(activity, settings)
         self.state = self._initial()
 
@@ -170,7 +172,7 @@ class SessionCheck:
             return f"{name}: it does not say how its units fired; calibrate it again"
         steady = float((activity.rate_sd_hz <= activity.rate_hz).mean())
         least = _CHANCE_SD / math.sqrt(len(self._unit_ids))
-        limit = self._expected(np.ones(len(self._mean), np.bool_), self._n_parts) - _MARGIN
+        limit = self._expected(np.ones(len(self._mean), np.bool_), self._n_parts) - self._margin
         if steady < _STEADY_UNITS or limit < least:
             return (
                 f"{name}: its {len(self._unit_ids)} units fire too unsteadily, or too much alike, "
@@ -190,7 +192,7 @@ class SessionCheck:
         few = int(silent.sum()) <= _MOST_SILENT * int(owed.sum())
         telling = known & ~silent if few else known
         found = _correlation(np.log1p(pooled[telling]), np.log1p(self._mean[telling]))
-        limit = self._expected(telling, n) - _MARGIN
+        limit = self._expected(telling, n) - self._margin
         self._agreement, self._limit = found, limit
         enough = n >= self._n_parts
         fits = found >= limit and self.state != WRONG_SESSION
@@ -207,9 +209,9 @@ class SessionCheck:
         worst = int(np.where(telling, off, -1.0).argmax())
         self.reason = (
             f"session {self.session_id!r} expects unit {self._unit_ids[worst]!r} at "
-            f"{self._mean[worst]:.0f} spikes/s, hears {pooled[worst]:.0f}; all rates agree with "
-            f"its record by {self._agreement:.2f}, expected at least {self._limit:.2f}; "
-            f"check --session"
+            f"{self._mean[worst]:.0f} spikes/s, hears {pooled[worst]:.0f}; the rates "
+            f"of all units correlate with its record by {self._agreement:.2f}, expected at least "
+            f"{self._limit:.2f}; check --session"
         )
         if self.state != WRONG_SESSION:
             _log.error("not the session of what is heard: %s", self.reason)
