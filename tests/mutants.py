@@ -200,6 +200,13 @@ MUTANTS = (
         'first, last = live.searchsorted([start, end], side="right")',
         "the half-open window",
     ),
+    Mutant(
+        "R28",
+        "runtime/session_check.py",
+        "self.state = WRONG_SESSION\n\n",
+        "self.state = VERIFIED\n\n",
+        "refusing what does not fit the record",
+    ),
 )  # fmt: skip
 
 
