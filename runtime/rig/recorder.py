@@ -15,6 +15,7 @@ from poyo_edge.runtime.backends.machine import same_bits
 from poyo_edge.runtime.decoder import Decoder
 from poyo_edge.runtime.intake import UnitTable
 from poyo_edge.runtime.result import Result
+from poyo_edge.runtime.session_check import VERIFIED, WRONG_SESSION
 
 _FIRST_UNKNOWN = -2
 _MOST_UNKNOWN = 4096
@@ -71,9 +72,11 @@ class Recorder:
         )  # fmt: skip
 
     def _session_check(self) -> None:
-        """Whether the session is that of what is heard, where that has changed."""
+        """The verdict on the session, when there is one; until then the flags of values say all."""
         assert self._journal is not None
         said = self._decoder.session_check
+        if said.state not in (VERIFIED, WRONG_SESSION):
+            return
         if (said.state, said.session_id) != self._check_said:
             self._check_said = said.state, said.session_id
             self._journal.event(session_check={
