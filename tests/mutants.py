@@ -222,6 +222,13 @@ MUTANTS = (
         "noticing that the writer has died",
     ),
     Mutant(
+        "R28",
+        "runtime/session_check.py",
+        "self.state = WRONG_SESSION\n\n",
+        "self.state = VERIFIED\n\n",
+        "refusing what does not fit the record",
+    ),
+    Mutant(
         "R29",
         "runtime/rig/packets.py",
         "            if now_ns() >= until:\n                break",

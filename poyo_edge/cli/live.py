@@ -98,6 +98,8 @@ class LiveView:
         lines += _sink_lines(stats)
         if reason := first_reason(stats):
             lines.append(f"first    {printable(reason)}")
+        if reason := stats["decoder"].get("health", {}).get("session_check", {}).get("reason"):
+            lines.append(f"session  {printable(reason)}")
         if (journal := stats.get("journal")) and journal["error"]:
             lines.append(f"journal  lost {journal['lost_frames']}: {printable(journal['error'])}")
         if held := (stats.get("commands") or {}).get("held"):

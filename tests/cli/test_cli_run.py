@@ -180,7 +180,10 @@ def test_the_live_view_shows_rates_latency_status_and_trace() -> None:
         "stalled": True,
         "feed": {"malformed": 2, "failures": 0},
         "clock": {"discontinuities": 0},
-        "decoder": {"counters": {"received": 7, "unknown_unit": 3, "late": 0, "future": 0}},
+        "decoder": {
+            "counters": {"received": 7, "unknown_unit": 3, "late": 0, "future": 0},
+            "health": {"session_check": {"reason": "session 'a' expects unit 'b' at 9 spikes/s"}},
+        },
         "calibration": {"labelled_s": 12.0, "fitting": True,
                         "fits": [{"swapped": True, "r2_heldout": 0.5}]},
     }  # fmt: skip
@@ -189,7 +192,8 @@ def test_the_live_view_shows_rates_latency_status_and_trace() -> None:
         view.update(stats, None)
     text = "\n".join(view.lines(stats, None))
     for words in (r"waiting for spikes\s+STALLED", "p50 1.00", "5 decoded, 1 skipped",
-                  "malformed 2, unknown_unit 3", "12 s, fitting, last fit swapped"):  # fmt: skip
+                  "malformed 2, unknown_unit 3", "12 s, fitting, last fit swapped",
+                  "session  session 'a' expects unit 'b' at 9 spikes/s"):  # fmt: skip
         assert re.search(words, text), words
     assert "first" not in text
     assert "sink" not in text

@@ -103,7 +103,7 @@ def test_integers_after_a_swap_to_other_units_are_refused_and_flagged(
     rig.run(decoder, times[times >= 1.0], known[rows[times >= 1.0]], [1.5])
     decoder.push([1.0, 1.25], rows[:2].tolist())
     result = decoder.decode(1.5)
-    assert (result.status, result.flags) == (Status.DEGRADED, ("stale_rows",))
+    assert (result.status, result.flags) == (Status.DEGRADED, ("stale_rows", "unverified"))
     counters = decoder.stats()["counters"]
     assert counters["stale_rows"] == counters["unknown_unit"] == 2
     assert len([one for one in caplog.messages if "rows(unit_ids)[integers]" in one]) == 1

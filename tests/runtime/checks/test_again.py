@@ -219,7 +219,7 @@ def test_a_journal_says_what_it_was_decoded_with(tmp_path: Path) -> None:
 def test_each_value_has_its_flags_and_its_sync(tmp_path: Path) -> None:
     path = recorded(tmp_path / "a.journal")
     values = [one for one in Journal(path).entries() if isinstance(one, Decoded)]
-    assert (values[0].flags, values[-1].flags) == (("warmup",), ())
+    assert (values[0].flags, values[-1].flags) == (("warmup", "unverified"), ("unverified",))
     assert [one.sync["frame"] for one in values[2:6]] in ([3, 3, 5, 5], [3, 5, 5, 7])
 
 
