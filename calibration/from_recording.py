@@ -49,10 +49,7 @@ def add_recording(
             got=series.values.shape[1],
             do="name the behaviour that the model was trained on",
         )
-    summary = SpikeSummary.of(recording.spike_times, recording.spike_units, len(recording.unit_ids))
-    doubts = [*summary.doubts(), *behavior_doubts(behavior, summary, series.times)]
-    # Labels without spikes before them are refused by the calibrator itself.
-    check_plausible(recording.path, doubts, (*recording.accepted, "overlap"))
+    _require_plausible(recording, behavior, series.times)
     finite = np.isfinite(series.values).all(1)
     left, added, left_out = np.inf if seconds is None else seconds, 0, 0
     for start, end in recording.intervals(split):
@@ -158,6 +155,7 @@ def add_intentions(
             got=shown.values.shape[1],
             do="name the cursor that the model moves",
         )
+    _require_plausible(recording, cursor, shown.times)
     parts = _first(recording.intervals(split), seconds)
     inside = np.zeros(len(trials), bool)
     samples, spikes = np.zeros(len(shown.times), bool), np.zeros(len(recording.spike_times), bool)
@@ -171,9 +169,15 @@ def add_intentions(
     made = intention_labels(chosen, shown.times[samples], shown.values[samples], settings)
     times, rows = recording.spike_times[spikes], recording.spike_units[spikes]
     made = with_lead(made, settings, times, rows, len(recording.unit_ids))
-    made = _within(made, parts)
-    calibrator.add_intentions(times, rows, made)
+    calibrator.add_intentions(times, rows, made, heard=parts)
     return made
+
+
+def _require_plausible(recording: Recording, series: str, times: Float64) -> None:
+    summary = SpikeSummary.of(recording.spike_times, recording.spike_units, len(recording.unit_ids))
+    doubts = [*summary.doubts(), *behavior_doubts(series, summary, times)]
+    # Labels without spikes before them are refused by the calibrator itself.
+    check_plausible(recording.path, doubts, (*recording.accepted, "overlap"))
 
 
 def _first(intervals: Float64, seconds: float | None) -> Float64:
@@ -184,11 +188,3 @@ def _first(intervals: Float64, seconds: float | None) -> Float64:
     left = np.maximum(seconds - (lengths.cumsum() - lengths), 0.0)
     cut = np.column_stack([intervals[:, 0], intervals[:, 0] + np.minimum(lengths, left)])
     return np.asarray(cut[left > 0])
-
-
-def _within(made: IntentionLabels, parts: Float64) -> IntentionLabels:
-    """Labels that still lie in the parts after they were moved."""
-    inside = np.zeros(len(made.times), bool)
-    for start, end in parts:
-        inside |= (made.times >= start) & (made.times < end)
-    return dataclasses.replace(made, labelled=made.labelled & inside)

@@ -80,7 +80,7 @@ def run(
         float | None,
         typer.Option(min=5, help="Fit beside decoding after so many labelled seconds."),
     ] = None,
-    labels: Annotated[str, labels_to("fit to, with --calibrate")] = "behavior",
+    labels: Annotated[str, labels_to("calibrate to")] = "behavior",
     save_session: Annotated[
         Path | None, typer.Option(help="Where a session that was swapped in is saved.")
     ] = None,
