@@ -26,14 +26,7 @@ from poyo_edge.calibration.fit.search import OnProgress, Search
 from poyo_edge.calibration.fit.start import first_guess, from_session, settings_from
 from poyo_edge.calibration.gate import learned_until
 from poyo_edge.calibration.intention import IntentionLabels, IntentionReport
-from poyo_edge.calibration.starts import (
-    FIRST_GUESS,
-    IN_USE,
-    START,
-    Judge,
-    Turns,
-    best_of,
-)
+from poyo_edge.calibration.starts import FIRST_GUESS, IN_USE, START, Judge, Turns, best_of
 from poyo_edge.errors import UsageError
 
 
