@@ -137,9 +137,9 @@ MUTANTS = (
     ),
     Mutant(
         "R15",
-        "calibration/gate.py",
-        "if not r2_heldout > 0:",
-        "if False:",
+        "calibration/refusing.py",
+        "elif not new.r2_heldout > 0:",
+        "elif False:",
         "refusing a fit worse than the mean",
     ),
     Mutant(

@@ -39,6 +39,8 @@ FLAGS = {
     },
     "calibrate": {
         "--behavior",
+        "--labels",
+        "--cursor",
         "--out",
         "--seconds",
         "--split",
@@ -78,6 +80,7 @@ FLAGS = {
         "--units",
         "--record",
         "--calibrate",
+        "--labels",
         "--save-session",
         "--require-signature",
         "--seconds",
