@@ -60,15 +60,15 @@ FORMATS: dict[str, Format] = {
     ),
     "csv": Format(
         help="a table of spikes with the columns time,unit",
-        load="poyo_edge.converting.arrays:open_csv",
+        load="poyo_edge.converting.readers.arrays:open_csv",
         suffixes=(".csv",),
-        behavior="poyo_edge.converting.arrays:csv_behavior",
+        behavior="poyo_edge.converting.readers.arrays:csv_behavior",
     ),
     "npz": Format(
         help="numpy's arrays of spikes and behaviour",
-        load="poyo_edge.converting.arrays:open_npz",
+        load="poyo_edge.converting.readers.arrays:open_npz",
         suffixes=(".npz",),
-        behavior="poyo_edge.converting.arrays:npz_behavior",
+        behavior="poyo_edge.converting.readers.arrays:npz_behavior",
     ),
     "Phy": Format(
         help="the folder that Kilosort and Phy leave of sorted data",

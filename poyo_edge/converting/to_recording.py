@@ -28,6 +28,7 @@ from poyo_edge.converting.splitting import (
     require_labelled,
     split_domains,
 )
+from poyo_edge.converting.trial_table import as_trials
 from poyo_edge.errors import RecordingError, UsageError
 from poyo_edge.files.writing import require_folder, safe_name
 from poyo_edge.recording import Recording, write_recording
@@ -39,6 +40,7 @@ from poyo_edge.recording.plausible import (
     overlap_notes,
 )
 from poyo_edge.recording.rules import check_ascending, check_spikes, refuse
+from poyo_edge.trials import Trials
 
 SHARES = (0.7, 0.1, 0.2)
 
@@ -189,6 +191,8 @@ def convert(
         asked=bool(options.behaviors),
         accepted="overlap" in accepted or spikes.n < LEAST_SPIKES,
     )
+    trials, said = as_trials(source)
+    notes += said
     with _naming(source.path, target):
         write_recording(
             target,
@@ -200,10 +204,10 @@ def convert(
             behaviors={name: (one.times, one.values) for name, one in behaviors.items()},
             behavior_units={name: one.unit for name, one in behaviors.items()},
             domains=domains,
-            trials=source.trials if len(source.trials) else None,
+            trials=trials,
             accepted=accepted,
         )
-    return _written(target, source, notes, left_out)
+    return _written(target, source, trials, notes, left_out)
 
 
 @contextlib.contextmanager
@@ -217,7 +221,11 @@ def _naming(path: Path, target: Path) -> Iterator[None]:
 
 
 def _written(
-    target: Path, source: Source, notes: list[str], left_out: list[LeftOut]
+    target: Path,
+    source: Source,
+    trials: Trials | None,
+    notes: list[str],
+    left_out: list[LeftOut],
 ) -> dict[str, Any]:
     recording = Recording.open(target)
     series = {key: recording.behavior(key, allow_nan=True) for key in recording.behaviors}
@@ -237,7 +245,8 @@ def _written(
         "behaviors": list(recording.behaviors),
         "behavior_units": recording.behavior_units,
         "behavior_dims": dims,
-        "n_trials": len(source.trials),
+        "n_trials": 0 if trials is None else len(trials),
+        "trials": None if trials is None else trials.to_json(),
         "splits_s": {
             name: round(float((one[:, 1] - one[:, 0]).sum()), 3)
             for name, one in recording.domains.items()
