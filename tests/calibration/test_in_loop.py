@@ -224,7 +224,7 @@ def test_the_loop_never_waits_for_a_fit_or_a_save(
     owners = {
         "labels": (LabelCollector, "labels"),
         "gradients": (calibration._calibrator._adapter, "gradients"),
-        "prepare": (decoder, "_prepare"),
+        "prepare": (decoder, "prepare"),
         "save": (Session, "save"),
     }
     owner, name = owners[where]

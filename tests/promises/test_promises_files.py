@@ -155,7 +155,7 @@ def test_R14_a_session_fits_only_the_core_it_was_made_for(rig: Rig, tmp_path: Pa
 
 def test_R15_a_fit_that_makes_things_worse_is_refused_with_its_reason(tmp_path: Path) -> None:
     given = lesson()
-    still, short = np.zeros_like(given.values), given.times < 5
+    still, short = np.zeros_like(given.values), given.times < 4
     shuffled = np.random.default_rng(0).permutation(given.values)
     cases: dict[str, tuple[Any, Any, str]] = {
         "too short": (given.times[short], given.values[short], "expected at least .* labelled s"),
