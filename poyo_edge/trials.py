@@ -94,7 +94,7 @@ class Trials:
         if self.target.ndim != 2 or len(self.target) != n:
             raise UsageError(f"trials: expected target ({n}, D), got {self.target.shape}")
         self._check_times()
-        wrong = ~np.isfinite(self.target).all(1) & ~np.isnan(self.target).all(1)
+        wrong = ~self.has_target & ~np.asarray(np.isnan(self.target).all(1))
         self._refuse(wrong, "a target of finite coordinates, or of NaN alone")
         self._refuse(self.radius <= 0, "a radius > 0, or NaN where it is not known")
 
@@ -104,7 +104,7 @@ class Trials:
     @property
     def has_target(self) -> Bool:
         """(K,) which trials have a target."""
-        return np.isfinite(self.target).all(1)
+        return np.asarray(np.isfinite(self.target).all(1))
 
     def _check_times(self) -> None:
         self._refuse(~(np.isfinite(self.start) & np.isfinite(self.end)), "finite start and end")

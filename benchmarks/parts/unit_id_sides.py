@@ -30,11 +30,11 @@ from poyo_edge.calibration.fit.start import first_guess
 from poyo_edge.calibration.from_recording import add_recording
 from poyo_edge.checkpoint import Checkpoint
 from poyo_edge.errors import CheckpointError, UsageError
+from poyo_edge.filters.wiener import BIN_S, BINS, bin_counts, fit_ridge
 from poyo_edge.metrics import r2_per_dim
 from poyo_edge.recording import Behavior, Recording
 from poyo_edge.runtime import Decoder
 from poyo_edge.runtime.checks.replay import replay
-from poyo_edge.wiener import BIN_S, BINS, bin_counts, fit_ridge
 
 TORCH_BRAIN, WIENER, OURS = "torch_brain", "wiener", "poyo-edge"
 BATCH = 32

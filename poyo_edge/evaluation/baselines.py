@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from poyo_edge.arrays import Float64
-from poyo_edge.wiener import BINS, SD_FLOOR, bin_counts, fit_ridge
+from poyo_edge.filters.wiener import BINS, SD_FLOOR, bin_counts, fit_ridge
 
 MOST_SAMPLES = 20_000
 """Samples that a baseline is fitted to; more are thinned evenly."""

@@ -21,9 +21,9 @@ from poyo_edge.journal import JournalWriter
 from poyo_edge.runtime.decoder import Decoder
 from poyo_edge.runtime.failsafe import Status
 from poyo_edge.runtime.feeds.values import LoopResult, Packet
-from poyo_edge.runtime.intake import SessionRows, are_plain_rows
 from poyo_edge.runtime.latency import LatencyHistogram
 from poyo_edge.runtime.result import Result
+from poyo_edge.runtime.rig.arrivals import Arrivals
 from poyo_edge.runtime.rig.device_clock import DeviceClock
 from poyo_edge.runtime.rig.losses import Losses
 from poyo_edge.runtime.rig.outlets import SinkFailures
@@ -41,15 +41,11 @@ from poyo_edge.runtime.unit_names import UnitNames
 from poyo_edge.runtime.worker import Worker
 
 _log = logging.getLogger(__name__)
-_LABELS_BACK_S = 600.0
-"""Labels may come when a trial or a block is over."""
 _SECOND = 1_000_000_000
 FLOOD = "flood"
 """Flag: more packets came than the loop could take, and some were dropped or still wait."""
 WRONG_RATE = "clock_rate"
 """Flag: the device's counter does not run at its stated rate."""
-_MOST_TICKS = 1 << 61
-"""Half of what a decoder takes: 73 years of nanoseconds, and the clock can go on for as long."""
 
 
 class DecodeLoop:
@@ -90,7 +86,6 @@ class DecodeLoop:
         if decoder.tick_rate_hz is None:
             raise UsageError("decoder: expected one opened with tick_rate_hz, got one in seconds")
         self._tick_rate = decoder.tick_rate_hz
-        self._dim_out = decoder.artifact.manifest.spec.dim_out
         self.decoder = decoder
         self.clock = clock
         self.settings = settings or LoopSettings()
@@ -103,11 +98,8 @@ class DecodeLoop:
         """What the operating system said to each real-time setting."""
         self.last: LoopResult | None = None
         self.error: BaseException | None = None
-        self._names = unit_names or UnitNames(decoder.unit_ids)
-        self._began_with, self._in_use = self._names.table, decoder.units
         self._sinks = list(sinks)
         self._realtime = realtime_settings or RealtimeSettings()
-        self._on_spikes, self._on_labels = on_spikes, on_labels
         self._was_lost = False
         self._source = SourceWatch(self.settings, self.counters, source_ended)
         self._host = host or MonotonicClock()
@@ -117,7 +109,6 @@ class DecodeLoop:
         self._window_ns = decoder.window_s * decoder.tick_rate_hz / clock.rate_hz * _SECOND
         self._next: int | None = None
         self._epoch = 0
-        self._sync: Any = None
         self._answered = 0
         self._latency, self._lag = LatencyHistogram(), LatencyHistogram()
         self._heartbeat = 0
@@ -125,6 +116,19 @@ class DecodeLoop:
         self._rate_was_wrong = False
         window = decoder.artifact.manifest.spec.window_s * self._tick_rate
         self._losses = Losses(window, journal)
+        self._arrivals = Arrivals(
+            decoder,
+            clock,
+            counters=self.counters,
+            names=unit_names or UnitNames(decoder.unit_ids),
+            source=self._source,
+            losses=self._losses,
+            journal=journal,
+            recorder=self._recorder,
+            placed=self._placed,
+            on_spikes=on_spikes,
+            on_labels=on_labels,
+        )
 
     def feed(
         self, ticks: npt.ArrayLike, units: npt.ArrayLike, *, host_ns: int | None = None,
@@ -193,7 +197,9 @@ class DecodeLoop:
 
     def step(self) -> int:
         """Use what has arrived and decode what is due; returns when to come again (host ns)."""
-        self._take_packets()
+        self._losses.look(self.counters.packets_dropped, self._host.now_ns(), self.clock)
+        for packet in self._waiting.take(self._host.now_ns):
+            self._arrivals.take(packet)
         now = self._host.now_ns()
         self._heartbeat = now
         self._source.look(now)
@@ -230,7 +236,7 @@ class DecodeLoop:
             "loop": self.counters.to_json(),
             "waiting_packets": len(self._waiting),
             "stalled": self._source.stalled,
-            "unknown_units": self._names.unknown,
+            "unknown_units": self._arrivals.unknown_units,
             "clock": self.clock.to_json(),
             "decoder": self.decoder.stats(),
             "in_to_out_ms": self._latency.summary_ms(),
@@ -256,71 +262,10 @@ class DecodeLoop:
             self.error = error
             _log.exception("the decode loop ended")
 
-    def _take_packets(self) -> None:
-        self._losses.look(self.counters.packets_dropped, self._host.now_ns(), self.clock)
-        for packet in self._waiting.take(self._host.now_ns):
-            if packet.lost or packet.problem:
-                self._losses.take(packet, self.clock)
-                continue
-            self.counters.packets += 1
-            if not _can_be_ticks(packet.ticks):
-                self.counters.bad_packets += 1
-            elif packet.labels is not None:
-                self._take_labels(packet, packet.labels)
-            elif packet.ticks.shape != packet.units.shape or packet.units.dtype.kind not in "iuUSO":
-                self.counters.bad_packets += 1
-            else:
-                self._take_spikes(packet)
-
-    def _take_spikes(self, packet: Packet) -> None:
-        self._source.note(packet.host_ns)
-        if packet.sync is not None:
-            self._sync = packet.sync
-        if not packet.ticks.size:
-            return
-        ticks = self.clock.place(packet.ticks, packet.host_ns)
-        if not len(ticks):
-            return
+    def _placed(self, host_ns: int) -> None:
+        """A packet is on the clock, which may have begun anew with it."""
         if self.clock.epoch != self._epoch and self._next is not None:
-            self._begin_epoch(self.clock.device_now(packet.host_ns))
-        try:
-            rows = self._rows(packet.units)
-            self.decoder.push(ticks, rows)
-        except UsageError:
-            self.counters.bad_packets += 1
-            return
-        self._losses.unknown(self._names.unknown)
-        self._recorder.spikes(packet.host_ns, self.clock.epoch, ticks, rows, packet.units)
-        if self._on_spikes is not None:
-            self._on_spikes(ticks, rows)
-
-    def _rows(self, units: npt.NDArray[Any]) -> SessionRows:
-        """Rows (N,) of the session in use; it may have been swapped since the last packet."""
-        in_use = self.decoder.units
-        if in_use is not self._in_use:
-            self._in_use, self._names = in_use, self._names.of(in_use.unit_ids)
-        if units.dtype.kind not in "iu":
-            return self._names.rows(units)
-        if are_plain_rows(units):
-            units = self._began_with.own(self._began_with.as_rows(units))
-        return in_use.own(in_use.as_rows(units))
-
-    def _take_labels(self, packet: Packet, values: npt.NDArray[np.float64]) -> None:
-        if values.shape != (len(packet.ticks), self._dim_out) or not len(values):
-            self.counters.bad_packets += 1
-            return
-        ticks = self.clock.unwrapped(packet.ticks)
-        if not self.clock.covers(ticks, packet.host_ns, back_s=_LABELS_BACK_S):
-            self.counters.bad_packets += 1
-            return
-        if self.journal is not None:
-            self.journal.labels(self.clock.epoch, ticks, values)
-        if self._on_labels is not None:
-            try:
-                self._on_labels(ticks, values)
-            except UsageError as error:
-                self.counters.label_failures += 1
-                _log.warning("labelled data was refused: %s", error)
+            self._begin_epoch(self.clock.device_now(host_ns))
 
     def _begin_epoch(self, device_now: int) -> None:
         if self._next is not None:
@@ -355,7 +300,7 @@ class DecodeLoop:
             result=result,
             t_s=end / self._tick_rate,
             epoch=self._epoch,
-            sync=self._sync,
+            sync=self._arrivals.sync,
             host_ns=ready,
             newest_in_ns=self._source.newest_ns,
             valid_until_ns=ready + self.settings.valid_for_ns,
@@ -365,7 +310,7 @@ class DecodeLoop:
                 sink(self.last)
             except Exception as error:  # A dead peer must not stop the decoder.
                 self.sink_failed(sink, error)
-        self._recorder.decoded(end, ready, result, self._sync)
+        self._recorder.decoded(end, ready, result, self._arrivals.sync)
 
     def _marked(self, result: Result) -> Result:
         """The result, not VALID where it lacks data or the clock contradicts its stated rate."""
@@ -387,11 +332,3 @@ class DecodeLoop:
                     "rate, or spikes land in the wrong windows", self.clock.rate_hz, seen,
                 )  # fmt: skip
         return seen is not None
-
-
-def _can_be_ticks(ticks: npt.NDArray[Any]) -> bool:
-    """Whether a packet's times (N,) are integers that a clock can go on from."""
-    if ticks.ndim != 1 or not ticks.size:
-        return ticks.ndim == 1
-    whole = ticks.dtype.kind in "iu"
-    return whole and int(ticks.min()) >= -_MOST_TICKS and int(ticks.max()) <= _MOST_TICKS

@@ -36,10 +36,10 @@ class TestClock:
 class Bench:
     """A loop at 64 Hz whose device sends one packet each 1/64 s, on the rig's grid of ticks."""
 
-    def __init__(self, rig: Rig, **arguments: Any) -> None:
+    def __init__(self, rig: Rig, clock: DeviceClock | None = None, **arguments: Any) -> None:
         self.rig, self.host, self.out = rig, TestClock(), list[LoopResult]()
         self.rate = rig.grid_hz
-        self.clock = DeviceClock(self.rate)
+        self.clock = clock or DeviceClock(self.rate)
         arguments.setdefault("settings", LoopSettings(rate_hz=64))
         self.loop = DecodeLoop(
             rig.decoder(tick_rate_hz=self.rate),

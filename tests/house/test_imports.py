@@ -40,7 +40,7 @@ class Row(NamedTuple):
 STANDARD = {*sys.stdlib_module_names, "tomllib"}
 """The standard library; Python 3.10 has no ``tomllib`` yet, and tomli instead."""
 GROUND = (
-    "errors tables metrics spec targets tokens trials wiener figures records core_inputs arrays"
+    "errors tables metrics spec targets tokens trials filters figures records core_inputs arrays"
 )
 _FILES = "files recording artifact"
 _DEVICE = "runtime runtime.backends runtime.backends.ov runtime.backends.trt"
@@ -57,7 +57,7 @@ HOUSE = {
     "targets": Row(),
     "tokens": Row(),
     "trials": Row(),
-    "wiener": Row(),
+    "filters": Row(),
     "figures": Row("", "matplotlib"),
     "journal": Row("files"),
     "model": Row("", "torch"),
@@ -243,7 +243,7 @@ def test_the_table_allows_nothing_that_nobody_needs() -> None:
         ("runtime/core.py", "from poyo_edge.converting import open_source"),
         ("poyo_edge/training/run.py", "from poyo_edge.runtime import Decoder"),
         ("poyo_edge/training/run.py", "from poyo_edge.calibration import Calibrator"),
-        ("poyo_edge/wiener.py", "from poyo_edge.training import train"),
+        ("poyo_edge/filters/wiener.py", "from poyo_edge.training import train"),
         ("poyo_edge/doctor/examine.py", "from poyo_edge.cli import main"),
         ("runtime/core.py", "from poyo_edge.calibration import Calibrator"),
         ("runtime/core.py", "def f():\n    from poyo_edge.export.parity import core"),

@@ -18,11 +18,11 @@ from helpers.training.tiny_run import TINY  # noqa: E402
 from poyo_edge.arrays import Float64  # noqa: E402
 from poyo_edge.evaluation.baselines import BASELINES, Labelled  # noqa: E402
 from poyo_edge.evaluation.evaluate import _acausal, _window_starts  # noqa: E402
+from poyo_edge.filters.wiener import bin_counts  # noqa: E402
 from poyo_edge.metrics import r2_per_dim  # noqa: E402
 from poyo_edge.recording import Recording  # noqa: E402
 from poyo_edge.simulation.recordings import Simulation, simulate_study  # noqa: E402
 from poyo_edge.training.lazy import LazyRecording  # noqa: E402
-from poyo_edge.wiener import bin_counts  # noqa: E402
 
 SPLIT = np.array([[1.0, 4.3], [6.0, 6.5], [8.0, 9.0], [11.0, 13.5]])
 

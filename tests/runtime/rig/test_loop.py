@@ -46,8 +46,7 @@ def test_values_equal_a_batch_decode_of_their_window(rig: Rig) -> None:
 def test_a_rate_that_was_stated_wrongly_is_flagged(
     rig: Rig, stated: float, caplog: pytest.LogCaptureFixture
 ) -> None:
-    bench = Bench(rig)
-    bench.loop.clock = DeviceClock(bench.rate * stated)
+    bench = Bench(rig, DeviceClock(rig.grid_hz * stated))
     bench.run(*stream(rig, 13.0), range(1, 13 * 64))
     flagged = ["clock_rate" in one.result.flags for one in bench.out]
     assert any(flagged) == (stated != 1.0)
@@ -221,8 +220,8 @@ def test_labels_reach_the_listener_and_a_refusal_is_counted(rig: Rig) -> None:
 
 def test_labels_follow_a_counter_that_wraps(rig: Rig) -> None:
     heard: list[int] = []
-    bench = Bench(rig, on_labels=lambda ticks, _: heard.extend(ticks.tolist()))
-    bench.loop.clock = DeviceClock(bench.rate, bits=8)
+    clock = DeviceClock(rig.grid_hz, bits=8)
+    bench = Bench(rig, clock, on_labels=lambda ticks, _: heard.extend(ticks.tolist()))
     for tick in (100, 200, 300, 400):
         bench.loop.feed([tick % 256], [0])
         bench.loop.feed_labels([tick % 256], [[1.0, 2.0]])

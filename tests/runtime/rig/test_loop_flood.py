@@ -25,7 +25,7 @@ def flooded(rig: Rig) -> Bench:
     def on_spikes(*_: Any) -> None:
         bench.host.ns += COST
 
-    bench.loop._on_spikes = on_spikes
+    bench.loop._arrivals._on_spikes = on_spikes
     return bench
 
 
@@ -86,7 +86,7 @@ def test_dropped_packets_are_flagged_for_a_window(rig: Rig) -> None:
 def test_labels_outlast_a_flood(rig: Rig) -> None:
     heard: list[int] = []
     bench = flooded(rig)
-    bench.loop._on_labels = lambda ticks, _: heard.extend(ticks.tolist())
+    bench.loop._arrivals._on_labels = lambda ticks, _: heard.extend(ticks.tolist())
     hear(bench, range(1, 65), 8)
     for step in range(65, 129):
         bench.loop.feed_labels([step * 64 - 64], [[1.0, 2.0]], host_ns=100 * S + step * PERIOD)

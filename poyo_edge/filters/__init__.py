@@ -1,0 +1,1 @@
+"""Linear decoders of the field, for comparison: fitted on the same labels as a session."""
