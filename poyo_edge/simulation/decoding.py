@@ -17,7 +17,8 @@ import numpy as np
 
 from poyo_edge.arrays import Float64, Int64, Rows
 from poyo_edge.errors import UsageError
-from poyo_edge.kalman import VelocityKalman, fit_kalman_with_lag
+from poyo_edge.filters.kalman import VelocityKalman, fit_kalman_with_lag
+from poyo_edge.filters.wiener import BIN_S, BINS, bin_counts, fit_ridge
 from poyo_edge.runtime.decoder import Decoder
 from poyo_edge.runtime.feeds.values import LoopResult
 from poyo_edge.runtime.rig.device_clock import DeviceClock
@@ -25,7 +26,6 @@ from poyo_edge.runtime.rig.loop import DecodeLoop
 from poyo_edge.runtime.rig.settings import LoopSettings
 from poyo_edge.simulation.array import TICK_HZ
 from poyo_edge.simulation.observing import Labelled
-from poyo_edge.wiener import BIN_S, BINS, bin_counts, fit_ridge
 
 _SECOND = 1_000_000_000
 _STARTS_NS = 100 * _SECOND

@@ -16,10 +16,10 @@ import numpy as np
 
 from poyo_edge.arrays import Bool, Float64
 from poyo_edge.errors import RecordingError
+from poyo_edge.filters.wiener import bin_counts
 from poyo_edge.recording import Recording
 from poyo_edge.simulation.array import ArraySettings, SimulatedArray
 from poyo_edge.simulation.tuning import Tuning
-from poyo_edge.wiener import bin_counts
 
 BIN_S = 0.05
 LEADS_S = np.arange(0.0, 0.201, 0.025)

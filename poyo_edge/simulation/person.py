@@ -7,6 +7,10 @@ function of the speed (``f_vel``). Noise of aiming is autoregressive and grows w
 is intended; the noise of the decoder is that of the array and the decoder themselves, which stand
 in this loop in place of the noise model of the paper.
 
+The default person is fixed: delay, forward model and aiming noise as a first study of this project
+had them, the push and the size of the noise chosen so that its table comes out again (docs). Every
+decoder is compared with this one person.
+
 Legend: D dimensions, K knots.
 """
 
@@ -28,16 +32,17 @@ class PersonSettings:
     """A person. Distances in cm, speeds in cm/s."""
 
     vision_s: float = 0.1
-    """Visual feedback is so late (100 ms: shorter than the 200 ms of Willett's simulator)."""
+    """Visual feedback is so late."""
     known_share: float = 0.8
     """Share of the commands under way that the forward model knows; 1 is a perfect one."""
     command_s: float = 0.15
-    """How long the person believes that commands take to become movement, as their own arm's do."""
-    push: Knots = ((0.0, 0.0), (1.2, 7.0), (4.0, 17.0), (7.0, 20.0))
+    """How long the person believes that commands take to become movement, as their own arm's do;
+    of added latency and of a decoder's smoothing they know nothing."""
+    push: Knots = ((0.0, 0.0), (6.0, 20.0))
     """``f_targ``: distance → speed; the last one holds beyond."""
     damping: Knots = ((0.0, 0.0), (20.0, 0.0))
-    """``f_vel``: speed → speed that is taken off."""
-    aim_sd: float = 0.15
+    """``f_vel``: speed → speed that is taken off; none by default."""
+    aim_sd: float = 0.3
     """Sd of the aiming noise in each dimension, as a share of the intended speed."""
     imagine_sd: float = 0.0
     """The same while the person only imagines a movement that is shown."""

@@ -47,6 +47,28 @@ class Condition:
         """Name → value."""
         return dataclasses.asdict(self)
 
+    def require_possible(self, task: TaskSettings) -> None:
+        """Refuse what no cursor or task can be set with.
+
+        Raises:
+            UsageError: with the value.
+        """
+        self.cursor(task)
+        self.task(task)
+
+    def cursor(self, task: TaskSettings) -> CursorSettings:
+        """What happens to values on their way."""
+        return CursorSettings(
+            latency_ms=self.latency_ms,
+            smoothing_ms=self.smoothing_ms,
+            gain=self.gain,
+            workspace_cm=task.workspace_cm,
+        )
+
+    def task(self, task: TaskSettings) -> TaskSettings:
+        """The task, with targets of this size."""
+        return dataclasses.replace(task, radius_cm=self.radius_cm)
+
 
 def conditions(
     latencies_ms: Sequence[float],
@@ -196,18 +218,12 @@ def _controlled(
     n_trials: int,
     seed: int,
 ) -> Run:
-    cursor = CursorSettings(
-        latency_ms=condition.latency_ms,
-        smoothing_ms=condition.smoothing_ms,
-        gain=condition.gain,
-        workspace_cm=task.workspace_cm,
-    )
     loop = ClosedLoop(
         array,
         decoding,
-        task=dataclasses.replace(task, radius_cm=condition.radius_cm),
+        task=condition.task(task),
         person=person,
-        cursor=cursor,
+        cursor=condition.cursor(task),
         seed=seed,
     )
     return loop.run(n_trials=n_trials)
