@@ -152,8 +152,9 @@ class ClosedLoop:
             self._tell(tick)
         target, number = self.task.target, self.task.n_ended
         if self.task.look(t, cursor):
-            success = bool(self.task.trials().success[-1]) if self._on_trial else False
-            self._tell(tick, ended=(number, target, success))
+            if not self.task.taken:
+                self.cursor.position = target.copy()
+            self._tell(tick, ended=(number, target, self.task.taken))
             self._tell(tick)
         return self.task.target
 
