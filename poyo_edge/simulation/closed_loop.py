@@ -132,8 +132,9 @@ class ClosedLoop:
         return kept.run(self, before)
 
     def _step(self, kept: _Kept) -> None:
-        t, tick, cursor = self.now_s, self.array.tick, self.cursor.position
-        target = self._look(t, tick, cursor)
+        t, tick = self.now_s, self.array.tick
+        target = self._look(t, tick, self.cursor.position)
+        cursor = self.cursor.position
         intended = self.person.intend(cursor, target)
         velocity = self.cursor.move(self._value)
         if self._on_cursor is not None:

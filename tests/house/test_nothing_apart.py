@@ -68,9 +68,7 @@ def test_every_command_stands_in_the_readme() -> None:
     page = (ROOT / "README.md").read_text(encoding="utf-8")
     table = set(re.findall(r"`poyo-edge ([a-z-]+)", page.partition("## Commands")[2]))
     commands = {
-        one.callback.__name__.replace("_", "-")
-        for one in app.registered_commands
-        if one.callback
+        one.callback.__name__.replace("_", "-") for one in app.registered_commands if one.callback
     }
     assert len(commands) >= len(COMMANDS)
     missing, gone = sorted(commands - table), sorted(table - commands)

@@ -85,7 +85,7 @@ def test_listeners_hear_of_trials_and_of_the_cursor() -> None:
 
 def test_a_cursor_that_missed_its_target_is_put_on_it() -> None:
     run = perfect(3, control=lambda value: 0.0 * value)
-    begins = np.searchsorted(run.times, run.trials.start[1:] + 0.01)
+    begins = np.searchsorted(run.times, run.trials.start[1:] - 0.01)
     np.testing.assert_array_equal(run.position[begins], run.trials.target[:-1])
     np.testing.assert_allclose(run.trials.end - run.trials.start, 5.0)
 
@@ -120,10 +120,11 @@ def test_the_forward_model_knows_what_is_under_way() -> None:
 
 
 def test_damping_takes_off_speed() -> None:
-    braked = PersonSettings(aim_sd=0.0, damping=((0.0, 0.0), (20.0, 10.0)))
-    plain = PersonSettings(aim_sd=0.0)
-    fast, slow = (np.abs(perfect(4, person=one).intended[80:100]).max() for one in (plain, braked))
-    assert slow < 0.8 * fast
+    """By half of the speed that the person knows of: u = 20 - u / 2."""
+    person = Person(PersonSettings(aim_sd=0.0, known_share=1.0, damping=((0.0, 0.0), (20.0, 10.0))))
+    for _ in range(40):
+        command = person.intend(np.zeros(2), np.array([100.0, 0.0]))
+    np.testing.assert_allclose(command, [20 / 1.5, 0.0], rtol=1e-3)
 
 
 def test_a_latency_of_a_part_of_a_step_lies_between_whole_ones() -> None:
