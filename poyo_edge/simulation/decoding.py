@@ -126,9 +126,10 @@ class LoopDecoding:
         self.host.ns = now
         self.loop.feed(ticks, self._rows[rows], host_ns=now)
         again = self.loop.step()
-        # One way alone cannot show a clock's offset: the loop may wait for a fraction of a step.
+        # One way alone cannot show a clock's offset: the loop waits until a little after the step,
+        # and as any sleep this one ends when the time is past, here by a tick.
         if self.last is None or self.last.result.t < end:
-            self.host.ns = max(now, again)
+            self.host.ns = max(now, again) + _SECOND // TICK_HZ
             self.loop.step()
         return self._silence if self.last is None else self.last.result.value
 
