@@ -35,7 +35,7 @@ def test_a_person_reaches_all_targets_with_a_perfect_decoder() -> None:
 
 def test_latency_and_a_wrong_gain_lower_throughput() -> None:
     bits = {
-        name: float(measure(perfect(cursor=CursorSettings(**cursor)), 0.3).bits_per_s.mean())  # type: ignore[arg-type]
+        name: float(measure(perfect(cursor=CursorSettings(**cursor)), 0.3).bits_per_s.mean())
         for name, cursor in {
             "plain": {},
             "late": {"latency_ms": 100.0},
@@ -77,7 +77,7 @@ def test_listeners_hear_of_trials_and_of_the_cursor() -> None:
     ended = [one for one in told if one.end is not None]
     np.testing.assert_allclose([one.start / TICK_HZ for one in ended], run.trials.start)
     np.testing.assert_allclose([(one.end or 0) / TICK_HZ for one in ended], run.trials.end)
-    np.testing.assert_allclose([one.target for one in ended], run.trials.target)
+    np.testing.assert_allclose([one.target or () for one in ended], run.trials.target)
     assert [one.success for one in ended] == run.trials.success.tolist()
     np.testing.assert_array_equal(np.concatenate([p for _, p in shown]), run.position)
     np.testing.assert_allclose([t[0] / TICK_HZ for t, _ in shown], run.times)

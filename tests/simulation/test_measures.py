@@ -17,7 +17,7 @@ def straight_run(*, success: bool = True, detour: float = 0.0) -> Run:
 
     With a detour the way goes up by as much and down again in the first half second.
     """
-    times = np.arange(66) * PERIOD
+    times = np.arange(66, dtype=np.float64) * PERIOD
     x = np.minimum(5.0 * times, 5.0)
     y = np.interp(times, [0.0, 0.25, 0.5], [0.0, detour, 0.0])
     position = np.stack([x, y], axis=1)
