@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from poyo_edge.arrays import Float64
 from poyo_edge.errors import UsageError
 from poyo_edge.simulation.tasks import KINDS, Kind, Targets, Task, TaskSettings
 
 
-def shown(kind: Kind, n: int, seed: int = 0) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+def shown(kind: Kind, n: int, seed: int = 0) -> Float64:
     targets = Targets(TaskSettings(kind=kind), seed)
     return np.array([targets.next() for _ in range(n)])
 
@@ -20,7 +21,7 @@ def test_center_out_goes_to_each_target_once_in_a_block_and_back() -> None:
     out = targets[0::2]
     np.testing.assert_allclose(np.hypot(*out.T), 7.0)
     for block in (out[:8], out[8:]):
-        angles = np.round(np.rad2deg(np.arctan2(*block.T[::-1]))) % 360
+        angles = np.round(np.rad2deg(np.arctan2(block[:, 1], block[:, 0]))) % 360
         assert sorted(angles.tolist()) == [0, 45, 90, 135, 180, 225, 270, 315]
     assert not np.array_equal(out[:8], out[8:])
 
