@@ -224,7 +224,7 @@ def draw_paths(path: str | Path, paths: Mapping[str, Sequence[Any]], *, title: s
     figure, axes = plt.subplots(
         1,
         len(paths),
-        figsize=(0.5 + 3.6 * len(paths), 4.2),
+        figsize=(0.5 + 3.6 * len(paths), 4.6),
         squeeze=False,
         sharex=True,
         sharey=True,
@@ -269,9 +269,9 @@ def draw_throughput(path: str | Path, rows: Sequence[Mapping[str, Any]], *, titl
             axis.fill_between(latency, low, high, color=color, alpha=0.15, lw=0)
         axis.set_title(f"radius {radius:g} cm", loc="left", fontsize=10)
         axis.set_xlabel("added latency (ms)")
-        axis.set_ylim(bottom=0)
         axis.grid(axis="y", lw=0.4, alpha=0.5)
         axis.spines[["top", "right"]].set_visible(False)
+    axes[0, 0].set_ylim(bottom=0)  # of all, once all are drawn
     axes[0, 0].set_ylabel("bit/s")
     axes[0, -1].legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, fontsize=9)
     _save(plt, figure, path, title)

@@ -127,7 +127,7 @@ def _trial(run: Run, k: int, hold_s: float) -> tuple[float, float, float, float,
     moved = max(held - start, run.period_s)
     return (
         end - start,
-        held - times[touched[0]],
+        max(0.0, held - times[touched[0]]),
         float(crow / length) if length > 0 else np.nan,
         bits(float(distance[0]), float(trials.radius[k])) / moved,
         angle,

@@ -23,6 +23,7 @@ DEVICE_MODULES = (
     "poyo_edge.calibration",
     "poyo_edge.artifact",
     "poyo_edge.recording",
+    "poyo_edge.simulation.calibrating",
     "poyo_edge.export.engines.build",  # engines are built on devices
     "poyo_edge.export.engines.engine_build",
 )
