@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from poyo_edge.arrays import Float64
 from poyo_edge.calibration.calibrator import Calibrator
+from poyo_edge.calibration.intention import IntentionLabels, IntentionSettings, intention_labels
+from poyo_edge.calibration.lead import with_lead
 from poyo_edge.errors import RecordingError, UsageError
 from poyo_edge.recording import Recording
 from poyo_edge.recording.plausible import SpikeSummary, behavior_doubts, check_plausible
@@ -41,10 +44,7 @@ def add_recording(
             got=series.values.shape[1],
             do="name the behaviour that the model was trained on",
         )
-    summary = SpikeSummary.of(recording.spike_times, recording.spike_units, len(recording.unit_ids))
-    doubts = [*summary.doubts(), *behavior_doubts(behavior, summary, series.times)]
-    # Labels without spikes before them are refused by the calibrator itself.
-    check_plausible(recording.path, doubts, (*recording.accepted, "overlap"))
+    _require_plausible(recording, behavior, series.times)
     finite = np.isfinite(series.values).all(1)
     left, added, left_out = np.inf if seconds is None else seconds, 0, 0
     for start, end in recording.intervals(split):
@@ -73,3 +73,83 @@ def add_recording(
             do="choose another split or behaviour",
         )
     return left_out
+
+
+def add_intentions(
+    calibrator: Calibrator,
+    recording: Recording,
+    cursor: str,
+    settings: IntentionSettings,
+    *,
+    split: str = "train",
+    seconds: float | None = None,
+) -> IntentionLabels:
+    """Add labels of intention of the first ``seconds`` of a split; None takes all of it.
+
+    Nothing outside of the split is used: no trial that is not whole in it, no spike outside.
+
+    Args:
+        calibrator: takes them.
+        recording: with trials and a cursor.
+        cursor: the shown positions, such as "cursor.pos".
+        settings: which labels.
+        split: name of a split.
+        seconds: see above.
+
+    Raises:
+        RecordingError: no such cursor or split, or no trials.
+        UsageError: see ``intention_labels`` and ``Calibrator.add``.
+    """
+    if seconds is not None and not seconds > 0:
+        raise UsageError(f"seconds: expected a number > 0, got {seconds!r}")
+    trials = recording.trials()
+    if trials is None or not len(trials):
+        raise RecordingError(
+            recording.path,
+            "trials",
+            expected="trials with targets, which labels of intention need",
+            got="none",
+            do="convert or record the session with its trials",
+        )
+    shown = recording.behavior(cursor, allow_nan=True)
+    if shown.values.shape[1] != calibrator.dim_out:
+        raise RecordingError(
+            recording.path,
+            cursor,
+            expected=f"{calibrator.dim_out} dimensions, as the model decodes",
+            got=shown.values.shape[1],
+            do="name the cursor that the model moves",
+        )
+    _require_plausible(recording, cursor, shown.times)
+    parts = _first(recording.intervals(split), seconds)
+    inside = np.zeros(len(trials), bool)
+    samples, spikes = np.zeros(len(shown.times), bool), np.zeros(len(recording.spike_times), bool)
+    for start, end in parts:
+        inside |= (trials.start >= start) & (trials.end <= end)
+        samples |= (shown.times >= start) & (shown.times < end)
+        spikes |= (recording.spike_times >= start) & (recording.spike_times < end)
+    samples &= np.isfinite(shown.values).all(1)
+    made = intention_labels(
+        trials.rows(inside), shown.times[samples], shown.values[samples], settings
+    )
+    times, rows = recording.spike_times[spikes], recording.spike_units[spikes]
+    made = with_lead(made, settings, times, rows, len(recording.unit_ids))
+    calibrator.add_intentions(times, rows, made, heard=parts)
+    return made
+
+
+def _require_plausible(recording: Recording, series: str, times: Float64) -> None:
+    summary = SpikeSummary.of(recording.spike_times, recording.spike_units, len(recording.unit_ids))
+    doubts = [*summary.doubts(), *behavior_doubts(series, summary, times)]
+    # Labels without spikes before them are refused by the calibrator itself.
+    check_plausible(recording.path, doubts, (*recording.accepted, "overlap"))
+
+
+def _first(intervals: Float64, seconds: float | None) -> Float64:
+    """Intervals (K, 2), cut after so many seconds of them."""
+    if seconds is None:
+        return intervals
+    lengths = np.diff(intervals, axis=1)[:, 0]
+    left = np.maximum(seconds - (lengths.cumsum() - lengths), 0.0)
+    cut = np.column_stack([intervals[:, 0], intervals[:, 0] + np.minimum(lengths, left)])
+    return np.asarray(cut[left > 0])

@@ -28,19 +28,19 @@ FEEDS = {
         load="poyo_edge.runtime.feeds.sockets:open_tcp_feed",
     ),
     "file": AddressRow(
-        address="file:RECORDING.h5?split=test&speed=1&labels=cursor.vel",
+        address="file:RECORDING.h5?split=test&speed=1&labels=cursor.vel&trials=1&cursor=cursor.pos",
         help="a recording",
         load="poyo_edge.runtime.feeds.recording_feed:open_feed",
     ),
     "lsl": AddressRow(
-        address="lsl://STREAM?source_id=ID",
+        address="lsl://STREAM?source_id=ID&trials=NAME&cursor=NAME",
         help="Lab Streaming Layer",
         load="poyo_edge.runtime.feeds.lsl:open_feed",
         extra="lsl",
         package="pylsl",
     ),
     "redis": AddressRow(
-        address="redis://HOST:PORT/STREAM?bin_ms=1&dtype=int16",
+        address="redis://HOST:PORT/STREAM?bin_ms=1&dtype=int16&trials=STREAM&cursor=STREAM",
         help="BRAND (Redis)",
         load="poyo_edge.runtime.feeds.brand:open_feed",
         extra="redis",
@@ -98,19 +98,24 @@ SINKS = {
         address="shm:NAME",
         help="shared memory of this machine",
         load="poyo_edge.runtime.feeds.shared_memory:open_sink",
+        never_waits=True,
     ),
 }
 """Scheme → where values go."""
 
 
-def open_feed(address: str) -> Feed:
+def open_feed(address: str, *, option: str = "--from") -> Feed:
     """The feed of an address like ``udp://127.0.0.1:5000``; it is not started yet.
+
+    Args:
+        address: where spikes, or trials and the cursor, come from.
+        option: of the command line, for messages.
 
     Raises:
         UsageError: no such kind of feed, or a part of the address that cannot be.
         MissingExtraError: its library is not installed.
     """
-    where = Address.parse("--from", address, FEEDS)
+    where = Address.parse(option, address, FEEDS)
     feed: Feed = _opened(FEEDS[where.scheme], where)
     return feed
 
@@ -129,8 +134,9 @@ def open_sink(address: str, dim_out: int, *, valid_for_ms: float | None = None) 
     """
     parsed = Address.parse("--to", address, SINKS)
     where = dataclasses.replace(parsed, valid_for_ms=valid_for_ms)
-    made: Sender = _opened(SINKS[where.scheme], where, dim_out)
-    return Sink(address, made, made.close, never_waits=getattr(made, "never_waits", False))
+    row = SINKS[where.scheme]
+    made: Sender = _opened(row, where, dim_out)
+    return Sink(address, made, made.close, never_waits=row.never_waits)
 
 
 def _opened(row: AddressRow, address: Address, *more: Any) -> Any:

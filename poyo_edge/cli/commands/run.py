@@ -5,17 +5,26 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import signal
 import threading
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from poyo_edge.cli.console import Console, program
+from poyo_edge.cli.control import (
+    AlsoSessions,
+    ControlAddress,
+    ControlFile,
+    Gain,
+    SmoothingMs,
+    SpeedCap,
+    TokenFile,
+    control_lines,
+    control_settings,
+)
 from poyo_edge.cli.shared import (
     DEVICE,
     ArtifactPath,
@@ -29,17 +38,19 @@ from poyo_edge.cli.shared import (
     SessionName,
     Threads,
     command,
+    labels_to,
     realtime_settings,
 )
 from poyo_edge.cli.text import (
     Values,
+    control_text,
     granted_text,
     health_line,
     latency_table,
     pairs,
     sink_line,
 )
-from poyo_edge.errors import CheckFailedError, PoyoEdgeError, UsageError
+from poyo_edge.errors import PoyoEdgeError, UsageError
 from poyo_edge.files.writing import require_folder
 from poyo_edge.runtime.feeds import FEEDS, SINKS
 
@@ -62,6 +73,10 @@ def run(
     target: Annotated[
         list[str] | None, typer.Option("--to", help=f"{_schemes(SINKS)}; may be repeated.")
     ] = None,
+    trials: Annotated[
+        str | None,
+        typer.Option(help="A second address, as of --from, for trials and the cursor alone."),
+    ] = None,
     session: SessionName = None,
     rate: Annotated[float, typer.Option(min=1, max=1000, help="Values per second.")] = 50.0,
     settle_ms: Annotated[
@@ -78,13 +93,21 @@ def run(
         float | None,
         typer.Option(min=5, help="Fit beside decoding after so many labelled seconds."),
     ] = None,
+    labels: Annotated[str, labels_to("calibrate to")] = "behavior",
     save_session: Annotated[
-        Path | None, typer.Option(help="Where a session that was swapped in is saved.")
+        Path | None, typer.Option(help="Where the newest session that was swapped in is saved.")
     ] = None,
     require_signature: Annotated[
         Path | None, typer.Option(help="Refuse an artifact that this key (KEY.pub) did not sign.")
     ] = None,
     seconds: Annotated[float | None, typer.Option(min=0.1, help="End after so long.")] = None,
+    control_file: ControlFile = None,
+    gain: Gain = None,
+    smoothing: SmoothingMs = None,
+    speed_cap: SpeedCap = None,
+    control: ControlAddress = None,
+    control_token_file: TokenFile = None,
+    also_session: AlsoSessions = None,
     cpu: Cpus = None,
     priority: Priority = None,
     lock_memory: LockMemory = False,
@@ -97,14 +120,23 @@ def run(
     """Decode a live feed until Ctrl-C, its own end, or a time."""
     from poyo_edge.cli.live import LiveView
     from poyo_edge.runtime.rig import Rig, RigSettings
+    from poyo_edge.runtime.rig.ends import require_decoded, until_asked
 
     console = Console(as_json=as_json, quiet=quiet)
     if save_session is not None:
         require_folder(save_session)
         if calibrate is None:
             raise UsageError("--save-session: expected --calibrate with it, got none")
+    if labels != "behavior" and calibrate is None:
+        raise UsageError("--labels: expected --calibrate with it, got none")
+    learner = _Learner(labels)
     if record is not None:
         record = _journal_name(record, console)
+        if calibrate is not None and save_session is None:
+            console.step(
+                "sessions that are fitted are not kept, so this journal cannot be decoded again "
+                "after a swap; --save-session NAME.session keeps them"
+            )
     settings = RigSettings(
         session=session,
         units=None if units is None else _unit_map(units),
@@ -113,27 +145,26 @@ def run(
         backend=backend,
         threads=threads,
         journal=record,
+        trials=trials,
         require_signature=require_signature,
         realtime=realtime_settings(cpu, priority, lock_memory, gc_off),
+        control=control_settings(control_file, gain, smoothing, speed_cap),
+        also_sessions=_sessions_to_swap(control, also_session, control_token_file),
+        control_address=control,
+        control_token_file=control_token_file,
     )
-    learner = _Learner()
-    rig = Rig.open(
-        artifact,
-        source,
-        target or (),
-        settings,
-        on_spikes=learner.on_spikes if calibrate else None,
-        on_labels=learner.on_labels if calibrate else None,
-    )
+    callbacks = learner.callbacks() if calibrate else {}
+    rig = Rig.open(artifact, source, target or (), settings, **callbacks)
     try:
         if calibrate:
             learner.open(artifact, rig, calibrate, save_session)
         title = f"{artifact.name}  {source} → {', '.join(target or ()) or 'nowhere'}"
-        with _until_asked() as stop, LiveView(title, quiet=quiet) as view, rig:
+        with until_asked() as stop, LiveView(title, quiet=quiet) as view, rig:
             console.step(
                 f"decoding session {rig.decoder.session_id} with {rig.decoder.backend} at "
                 f"{rate:g} Hz; Ctrl-C ends it"
             )
+            _say_port(rig, console, control_token_file)
             _watch(rig, learner, view, stop, seconds)
     finally:
         rig.stop()
@@ -142,14 +173,48 @@ def run(
     if record is not None:
         values |= _as_recording(record)
     console.result(values, run_text(values, artifact, program()))
-    _require_decoded(values)
+    require_decoded("run", values)
+
+
+def _sessions_to_swap(
+    control: str | None, also: list[str] | None, token_file: Path | None
+) -> tuple[str, ...]:
+    for option, given in (("--also-session", also), ("--control-token-file", token_file)):
+        if given and control is None:
+            raise UsageError(f"{option}: expected --control with it, got none")
+    return tuple(also or ())
+
+
+def _say_port(rig: Any, console: Console, token_file: Path | None) -> None:
+    """Where commands arrive, and the token: it is told though nothing else may be."""
+    if rig.port is None:
+        return
+    if token_file is not None:
+        token = f"the token is in {token_file}"
+    else:
+        token = f"its token is {rig.port.token}"
+        console = Console(as_json=console.as_json)
+    console.step(f"commands arrive at {rig.port.address}; {token}")
 
 
 class _Learner:
     """Calibration beside the loop, or nothing; the rig is opened before it."""
 
-    def __init__(self) -> None:
+    def __init__(self, labels: str) -> None:
+        from poyo_edge.calibration.intention import settings_for
+
         self._calibration: Any = None
+        self._intention = settings_for(labels)
+
+    def callbacks(self) -> dict[str, Any]:
+        """What ``Rig.open`` is to call: behaviour, or trials and cursor."""
+        if self._intention is None:
+            return {"on_spikes": self.on_spikes, "on_labels": self.on_labels}
+        return {
+            "on_spikes": self.on_spikes,
+            "on_trial": self.on_trial,
+            "on_cursor": self.on_cursor,
+        }
 
     def open(self, artifact: Path, rig: Any, after_s: float, save_to: Path | None) -> None:
         from poyo_edge.calibration.in_loop import LoopCalibration
@@ -160,6 +225,7 @@ class _Learner:
             after_s=after_s,
             save_to=save_to,
             epoch=lambda: rig.loop.clock.epoch,
+            intention=self._intention,
         )
 
     def on_spikes(self, ticks: Any, rows: Any) -> None:
@@ -167,6 +233,12 @@ class _Learner:
 
     def on_labels(self, ticks: Any, values: Any) -> None:
         self._calibration.on_labels(ticks, values)
+
+    def on_trial(self, trial: Any) -> None:
+        self._calibration.on_trial(trial)
+
+    def on_cursor(self, ticks: Any, positions: Any) -> None:
+        self._calibration.on_cursor(ticks, positions)
 
     def stop(self) -> None:
         if self._calibration is not None:
@@ -176,55 +248,19 @@ class _Learner:
         return {"calibration": None if self._calibration is None else self._calibration.to_json()}
 
 
-@contextmanager
-def _until_asked() -> Iterator[threading.Event]:
-    """An event that Ctrl-C, SIGTERM and a terminal that is closed set.
-
-    Behind nohup that is none. It comes more than once, so what is written in the end outlives it.
-    """
-    stop = threading.Event()
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        numbers.append(signal.SIGHUP)
-    before = {number: signal.signal(number, lambda *_: stop.set()) for number in numbers}
-    try:
-        yield stop
-    finally:
-        if stop.is_set() and signal.SIGHUP in before:
-            before[signal.SIGHUP] = signal.SIG_IGN
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def _watch(
     rig: Any, learner: _Learner, view: Any, stop: threading.Event, seconds: float | None
 ) -> None:
     end = None if seconds is None else time.monotonic() + seconds
     while not stop.wait(_LOOK_EACH_S):
+        if rig.stopped:
+            return
         rig.require_alive()
         view.update({**rig.stats(), **learner.to_json()}, rig.loop.last)
         if end is not None and time.monotonic() >= end:
             return
         if rig.feed.finished.is_set() and not rig.loop.stats()["waiting_packets"]:
             return
-
-
-def _require_decoded(values: Values) -> None:
-    """A run that decoded nothing of what it was for is no success.
-
-    Raises:
-        CheckFailedError: no spike was used, or no window decoded.
-    """
-    from poyo_edge.cli.live import first_reason
-
-    used, windows = values["decoder"]["counters"]["accepted"], values["loop"]["decoded"]
-    if used and windows:
-        return
-    got = "no window was decoded" if used else "no spike was used"
-    nothing = f"{values['feed']['messages']} messages came; check the address and its options"
-    raise CheckFailedError(
-        f"run: expected spikes of the session's units, but {got}: {first_reason(values) or nothing}"
-    )
 
 
 def _unit_map(path: Path) -> dict[str, str]:
@@ -288,6 +324,11 @@ def run_text(values: Values, artifact: Path, program: str) -> str:
     }
     lines |= {said.replace("_", " "): feed[said] for said in _SENTENCES if feed[said]}
     lines["health"] = health_line(values["decoder"]["health"])
+    if loop["trials"] or loop["cursor"]:
+        lines["task"] = f"{loop['trials']} messages of trials, {loop['cursor']} positions"
+    for i, one in enumerate(values["task_feeds"]):
+        said = one["first_problem"] or one["last_failure"]
+        lines[f"feed of trials {i + 1}"] = said or f"messages {one['messages']}"
     if feed.get("receive_buffer_bytes"):
         lines["receive buffer"] = f"{feed['receive_buffer_bytes']} bytes granted"
     if granted:
@@ -297,6 +338,7 @@ def run_text(values: Values, artifact: Path, program: str) -> str:
     for i, sink in enumerate(values["sinks"]):
         if said := sink_line(sink):
             lines[f"sink {i + 1}"] = said
+    lines |= control_lines(values)
     if values["unknown_units"]:
         lines["unknown units"] = values["unknown_units"]
     lost = {name: loop[name] for name in ("packets_dropped", "bad_packets") if loop[name]}
@@ -311,6 +353,9 @@ def run_text(values: Values, artifact: Path, program: str) -> str:
     for i, fit in enumerate((values["calibration"] or {}).get("fits", [])):
         said = "swapped in" if fit["swapped"] else f"refused: {fit['reason']}"
         lines[f"fit {i + 1}"] = f"held-out R² {fit.get('r2_heldout', float('nan')):.3f}, {said}"
+        control = fit.get("control") or {}
+        if control.get("angular_error_deg") is not None:
+            lines[f"fit {i + 1}, control"] = control_text(control)
     end = ""
     if values["journal"]:
         lines["journal"] = f"{values['journal']['path']}, {values['journal']['bytes']} bytes"
