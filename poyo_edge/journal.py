@@ -14,8 +14,11 @@ they do not know.
                {"clock": "discontinuity", "epoch": 1}: the decoder was reset
                {"swap": {...}}, see ``Swap``: from here on another session is in use
                {"unknown_unit": "ch7", "row": -2}: that row is a unit that no session has
+               {"command": "mark", "text": "…", "seq": 3, "ok": true, "reason": "…", "from": "…"}:
+               what a loop was told, and {"command_done": "swap", …} when it is done later
     5 START    JSON, behind the header: what it was decoded with, see ``Journal.start``
     6 NOTE     JSON {"flags": [...], "sync": ...} of the DECODED frame behind it
+    9 CONTROLLED  what left instead of the value of the DECODED frame before it, see ``Controlled``
 
 0.1.0 wrote kinds 0 to 4 and of the events the first; its reader opens what has the others too.
 
@@ -41,19 +44,18 @@ import numpy.typing as npt
 
 from poyo_edge.errors import RecordingError, UsageError
 from poyo_edge.files.writing import require_folder
+from poyo_edge.frames import FRAME, STATUSES, Controlled, any_json, controlled_from, framed
 from poyo_edge.records import JsonRecord, require_fields
 
 _log = logging.getLogger(__name__)
 MAGIC = b"POYOJRN1"
-HEADER, SPIKES, DECODED, LABELS, EVENT, START, NOTE = 0, 1, 2, 3, 4, 5, 6
-_FRAME = struct.Struct("<BxxxII")
+HEADER, SPIKES, DECODED, LABELS, EVENT, START, NOTE, CONTROLLED = 0, 1, 2, 3, 4, 5, 6, 9
 _SPIKES = struct.Struct("<qII")
 _DECODED = struct.Struct("<qqIIH6x")
 _LABELS = struct.Struct("<IHxx")
 _MOST_BYTES = 1 << 26
 _FLUSH_S = 1.0
 _MOST_HZ = 1e12
-STATUSES = ("VALID", "WARMUP", "DEGRADED", "HELD", "INVALID")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +127,7 @@ class Swap(JsonRecord):
         require_fields(self)
 
 
-Entry = Spikes | Decoded | Labels | dict[str, Any]
+Entry = Spikes | Decoded | Labels | Controlled | dict[str, Any]
 
 
 class JournalWriter:
@@ -150,7 +152,7 @@ class JournalWriter:
         self.lost_frames = 0
         self.n_bytes = 0
         self._closed = threading.Event()
-        self._append(MAGIC + _framed(HEADER, json.dumps(header.to_json()).encode()))
+        self._append(MAGIC + framed(HEADER, json.dumps(header.to_json()).encode()))
         self._flusher = threading.Thread(target=self._flush, name="poyo-edge-journal", daemon=True)
         self._flusher.start()
 
@@ -164,11 +166,11 @@ class JournalWriter:
         """Append a chunk of spikes, ticks (N,) and rows (N,)."""
         head = _SPIKES.pack(host_ns, epoch, len(ticks))
         body = np.asarray(ticks, "<i8").tobytes() + np.asarray(rows, "<i4").tobytes()
-        self._append(_framed(SPIKES, head + body))
+        self._append(framed(SPIKES, head + body))
 
     def start(self, **values: Any) -> None:
         """Append what is decoded with, once, before anything else."""
-        self._append(_framed(START, _json(values)))
+        self._append(framed(START, any_json(values)))
 
     def decoded(
         self,
@@ -183,10 +185,14 @@ class JournalWriter:
     ) -> None:
         """Append a decoded value (D,), its flags, and the ``sync`` that it went out with."""
         head = _DECODED.pack(tick, host_ns, STATUSES.index(status), n_spikes, len(value))
-        frame = _framed(DECODED, head + np.asarray(value, "<f8").tobytes())
+        frame = framed(DECODED, head + np.asarray(value, "<f8").tobytes())
         if flags or sync is not None:
-            frame = _framed(NOTE, _json({"flags": list(flags), "sync": sync})) + frame
+            frame = framed(NOTE, any_json({"flags": list(flags), "sync": sync})) + frame
         self._append(frame)
+
+    def controlled(self, value: Controlled) -> None:
+        """Append what left instead of the value that was decoded last."""
+        self._append(framed(CONTROLLED, value.payload()))
 
     def labels(
         self, epoch: int, ticks: npt.NDArray[np.int64], values: npt.NDArray[np.float64]
@@ -194,11 +200,11 @@ class JournalWriter:
         """Append behaviour, ticks (N,) and values (N, D)."""
         head = struct.pack("<I", epoch) + _LABELS.pack(len(ticks), values.shape[1])
         body = np.asarray(ticks, "<i8").tobytes() + np.asarray(values, "<f8").tobytes()
-        self._append(_framed(LABELS, head + body))
+        self._append(framed(LABELS, head + body))
 
     def event(self, **values: Any) -> None:
         """Append a note, for example that the clock was reset."""
-        self._append(_framed(EVENT, _json(values)))
+        self._append(framed(EVENT, any_json(values)))
 
     def close(self) -> None:
         """Flush and close; may be called again."""
@@ -314,11 +320,11 @@ class Journal:
         while True:
             start = file.tell()
             self.bytes_left_out = size - start
-            head = file.read(_FRAME.size)
+            head = file.read(FRAME.size)
             self.appended = head.startswith(MAGIC)
-            if len(head) < _FRAME.size:
+            if len(head) < FRAME.size:
                 return
-            kind, length, checksum = _FRAME.unpack(head)
+            kind, length, checksum = FRAME.unpack(head)
             payload = file.read(length) if length <= _MOST_BYTES else b""
             if len(payload) != length or zlib.crc32(payload) != checksum:
                 self.damaged = length > _MOST_BYTES or len(payload) == length
@@ -343,14 +349,6 @@ def swap_of(entry: Entry) -> Swap | None:
     return Swap.from_json(entry["swap"])
 
 
-def _json(values: dict[str, Any]) -> bytes:
-    """JSON of anything at all: what has none is written as its text."""
-    try:
-        return json.dumps(values, default=str).encode()
-    except (TypeError, ValueError, RecursionError):
-        return json.dumps({name: str(value) for name, value in values.items()}).encode()
-
-
 def _start(kind: int, payload: bytes) -> dict[str, Any] | None:
     """What a START frame says; None for every other frame."""
     try:
@@ -365,10 +363,6 @@ def _note(payload: bytes) -> dict[str, Any]:
     if not isinstance(found, dict) or not isinstance(found.get("flags"), list):
         raise ValueError("a note without flags")
     return {"flags": tuple(map(str, found["flags"])), "sync": found.get("sync")}
-
-
-def _framed(kind: int, payload: bytes) -> bytes:
-    return _FRAME.pack(kind, len(payload), zlib.crc32(payload)) + payload
 
 
 def _entry(kind: int, payload: bytes) -> Entry | None:
@@ -389,6 +383,8 @@ def _entry(kind: int, payload: bytes) -> Entry | None:
         ticks = np.frombuffer(payload, "<i8", n, 4 + _LABELS.size)
         values = np.frombuffer(payload, "<f8", n * dims, 4 + _LABELS.size + 8 * n)
         return Labels(epoch=epoch, ticks=ticks, values=values.reshape(n, dims))
+    if kind == CONTROLLED:
+        return controlled_from(payload)
     if kind == EVENT:
         event = json.loads(payload)
         if not isinstance(event, dict):

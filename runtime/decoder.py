@@ -65,7 +65,7 @@ class Decoder:
         self._lock = threading.Lock()
         self._decode_lock = threading.Lock()
         self._opened_with = session.header
-        self._session = self._prepare(session)
+        self._session = self.prepare(session)
         self._previous: OpenSession | None = None
         self._swaps = Swaps()
 
@@ -193,7 +193,7 @@ class Decoder:
         """
         return self._session.units.rows(unit_ids)
 
-    def swap_session(self, session: str | Path | Session) -> None:
+    def swap_session(self, session: str | Path | Session | OpenSession) -> None:
         """Decode with another session from the next window on.
 
         All preparation happens before the swap; a session that cannot be used leaves the current
@@ -202,12 +202,17 @@ class Decoder:
         Raises:
             SessionError, UsageError: the session cannot be used with this core.
         """
-        if not isinstance(session, Session):
-            session = self.artifact.session(session)
-        prepared = self._prepare(session)
+        prepared = session if isinstance(session, OpenSession) else self.prepare(session)
         with self._lock:
             self._previous = self._session
             self._use(prepared)
+
+    def prepare(self, session: str | Path | Session) -> OpenSession:
+        """All that a swap needs, so that ``swap_session`` of it takes no time; it raises that's."""
+        if not isinstance(session, Session):
+            session = self.artifact.session(session)
+        opened_with = self._opened_with.unit_ids
+        return OpenSession.prepare(self._core, session, opened_with, self._settings, self._clock)
 
     def revert(self) -> None:
         """Go back to the session before the last ``swap_session``, from the next window on.
@@ -307,11 +312,6 @@ class Decoder:
     def latency(self) -> LatencyHistogram:
         """The histogram behind ``stats()["latency_ms"]``."""
         return self._latency
-
-    def _prepare(self, session: Session) -> OpenSession:
-        return OpenSession.prepare(
-            self._core, session, self._opened_with.unit_ids, self._settings, self._clock
-        )
 
     def _use(self, session: OpenSession) -> None:
         """Exchange the session; the lock is held."""

@@ -40,7 +40,7 @@ class Result:
     flags: tuple[str, ...]
     """Why the status is what it is: warmup, silent, stream_lost, gap, over_budget, overflow,
     clock_reset, backend, fallback, drift, coverage, output_range, slow, stale_rows, delayed;
-    from a loop also clock_rate, loss, skipped, flood."""
+    from a loop also clock_rate, loss, skipped, flood, and zeroed, paused, stopped by a command."""
     t: float | int
     """End of the window, in the unit that ``decode`` was called with."""
     n_spikes: int
@@ -48,3 +48,31 @@ class Result:
     t_last_spike: float | int | None
     latency_ns: int
     session_id: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Controlled:
+    """What became of a value between decoder and cursor (``runtime.control``)."""
+
+    decoded: npt.NDArray[np.float64]
+    """(dim_out,) the decoder's own value."""
+    status: Status
+    """Of the decoder's own value."""
+    ramp: float
+    """Share of the speed that a slow start lets through; 1 once it is over."""
+    assist: float
+    """Share of the automatic command in it."""
+    click: bool
+    """The cursor has been held within the target for long enough just now."""
+    held: str
+    """``zeroed``, ``paused`` or ``stopped`` where a command made it zero, else ""."""
+
+    def to_json(self) -> dict[str, object]:
+        """State as JSON values, without the decoder's own value."""
+        return {
+            "status": self.status.value,
+            "ramp": self.ramp,
+            "assist": self.assist,
+            "click": self.click,
+            "held": self.held,
+        }

@@ -19,6 +19,7 @@ COMMANDS = (
     "poyo_edge.cli.commands.bench",
     "poyo_edge.cli.commands.calibrate",
     "poyo_edge.cli.commands.run",
+    "poyo_edge.cli.commands.tell",
     "poyo_edge.cli.commands.replay",
     "poyo_edge.cli.commands.verify",
     "poyo_edge.cli.commands.build",

@@ -15,8 +15,8 @@ import numpy.typing as npt
 from poyo_edge.arrays import Float64
 from poyo_edge.converting.clocks import together
 from poyo_edge.converting.source import NO_INTERVALS, Series, Source
+from poyo_edge.frames import STATUSES
 from poyo_edge.journal import (
-    STATUSES,
     Decoded,
     Entry,
     Journal,

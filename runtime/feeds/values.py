@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from poyo_edge.runtime.result import Result
+from poyo_edge.runtime.result import Controlled, Result
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -55,6 +55,8 @@ class LoopResult:
     """When the newest packet of spikes arrived."""
     valid_until_ns: int = 0
     """``time.monotonic_ns`` from which on it is too old to act on; 0 where nobody says."""
+    control: Controlled | None = None
+    """What stood between decoder and ``result``, which is to be acted on; None where nothing."""
 
     @property
     def valid_for_ms(self) -> float | None:
@@ -63,6 +65,7 @@ class LoopResult:
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values, for feeds that carry text."""
+        control = self.control
         return {
             "seq": self.seq,
             "t": self.t_s,
@@ -76,7 +79,9 @@ class LoopResult:
             "latency_us": round((self.host_ns - self.newest_in_ns) / 1e3, 1),
             "sync": self.sync,
             "valid_for_ms": self.valid_for_ms,
-        }
+            **({} if control is None else
+               {"decoded": control.decoded.tolist(), "control": control.to_json()}),
+        }  # fmt: skip
 
 
 class Sender(Protocol):

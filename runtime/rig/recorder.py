@@ -10,11 +10,12 @@ import numpy.typing as npt
 import poyo_edge
 from poyo_edge.arrays import Rows
 from poyo_edge.artifact import Session
+from poyo_edge.frames import Controlled as Frame
 from poyo_edge.journal import JournalWriter, Swap
 from poyo_edge.runtime.backends.machine import same_bits
 from poyo_edge.runtime.decoder import Decoder
 from poyo_edge.runtime.intake import UnitTable
-from poyo_edge.runtime.result import Result
+from poyo_edge.runtime.result import Controlled, Result
 
 _FIRST_UNKNOWN = -2
 _MOST_UNKNOWN = 4096
@@ -67,6 +68,16 @@ class Recorder:
             tick, host_ns, result.status.value, result.n_spikes, result.value,
             flags=result.flags, sync=sync,
         )  # fmt: skip
+
+    def controlled(self, tick: int, given: Result, of: Controlled) -> None:
+        """What left instead of the value that was decoded at the tick."""
+        if self._journal is not None:
+            self._journal.controlled(
+                Frame(
+                    tick=tick, status=given.status.value, value=given.value, ramp=of.ramp,
+                    assist=of.assist, click=of.click, held=of.held,
+                )
+            )  # fmt: skip
 
     def _swaps(self) -> None:
         """Sessions that were in use from the last push or decode on, before what it gave."""

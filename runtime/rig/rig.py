@@ -13,15 +13,20 @@ import numpy.typing as npt
 
 from poyo_edge.errors import UsageError
 from poyo_edge.journal import JournalHeader, JournalWriter
+from poyo_edge.runtime.control.control import Control
+from poyo_edge.runtime.control.envelope import Answer
+from poyo_edge.runtime.control.port import ControlPort
+from poyo_edge.runtime.control.settings import ControlSettings
 from poyo_edge.runtime.decoder import Decoder
 from poyo_edge.runtime.feeds.feed import Feed
 from poyo_edge.runtime.feeds.opening import open_feed, open_sink
 from poyo_edge.runtime.feeds.values import LoopResult, Sink
 from poyo_edge.runtime.health import HealthSettings
+from poyo_edge.runtime.open_session import OpenSession
 from poyo_edge.runtime.result import DecoderSettings
 from poyo_edge.runtime.rig.device_clock import DeviceClock
 from poyo_edge.runtime.rig.loop import DecodeLoop
-from poyo_edge.runtime.rig.outlets import Outlet, close_all, outlet
+from poyo_edge.runtime.rig.outlets import CLOSE_S, Outlet, close_all, outlet
 from poyo_edge.runtime.rig.realtime import RealtimeSettings
 from poyo_edge.runtime.rig.settings import LoopSettings
 from poyo_edge.runtime.unit_names import UnitNames
@@ -46,15 +51,31 @@ class RigSettings:
     journal: str | Path | None = None
     require_signature: str | Path | None = None
     """A public key file: an artifact that it did not sign is refused."""
+    control: ControlSettings | None = None
+    """What stands between decoder and cursor; None is nothing."""
+    also_sessions: tuple[str | Path, ...] = ()
+    """Sessions that a command may swap in, beside the first: loaded and made ready before the
+    run."""
+    control_address: str | None = None
+    """``udp://127.0.0.1:PORT``: where signed commands arrive."""
+    control_token_file: str | Path | None = None
+    """Where the token of that port is written, for this user alone."""
 
 
 class Rig:
     """Opened by ``Rig.open``; use it with ``with`` or call ``stop``."""
 
     def __init__(
-        self, decoder: Decoder, feed: Feed, outlets: Sequence[Outlet], loop: DecodeLoop
+        self,
+        decoder: Decoder,
+        feed: Feed,
+        outlets: Sequence[Outlet],
+        loop: DecodeLoop,
+        port: ControlPort | None = None,
     ) -> None:
         self.decoder, self.feed, self.loop = decoder, feed, loop
+        self.port = port
+        """Where commands arrive, with its address and token; None without ``control_address``."""
         self._outlets = list(outlets)
         limit_s = loop.settings.hangs_after_s
         self.watchdog = Watchdog(lambda: loop.heartbeat_ns, limit_s=limit_s)
@@ -110,7 +131,14 @@ class Rig:
         opened, dim_out = list[Sink](), decoder.artifact.manifest.spec.dim_out
         feed.n_dims = dim_out
         valid_for_ms = loop_settings.valid_for_ns / 1e6
+        control = Control(decoder, settings.control, _ready(decoder, settings))
+        port = None
         try:
+            if settings.control_address is not None:
+                port = ControlPort(
+                    settings.control_address, control.commands,
+                    token_file=settings.control_token_file,
+                )  # fmt: skip
             outlets = list[Outlet]()
             for target in targets:
                 if isinstance(target, str):
@@ -123,6 +151,8 @@ class Rig:
         except BaseException:
             for sink in opened:
                 sink.close()
+            if port is not None:
+                port.stop()
             raise
         loop = DecodeLoop(
             decoder,
@@ -135,13 +165,16 @@ class Rig:
             on_labels=on_labels,
             unit_names=names,
             source_ended=feed.finished.is_set,
+            control=control,
         )
         for one in outlets:
             one.on_failure = loop.sink_failed
-        return cls(decoder, feed, outlets, loop)
+        return cls(decoder, feed, outlets, loop, port)
 
     def start(self) -> None:
         """Start the loop, then the feed."""
+        if self.port is not None:
+            self.port.start()
         self.loop.start()
         self.watchdog.start()
         self.feed.start(self.loop)
@@ -149,11 +182,14 @@ class Rig:
     def stop(self) -> None:
         """Stop the feed, then the loop; close sinks and journal. May be called again.
 
-        Values that are on their way out are waited for, for a second at most.
+        Values that are on their way out are waited for, for a second at most. After a command to
+        stop, a decode that hangs is waited for no longer either.
         """
         self.feed.stop()
         self.watchdog.stop()
-        self.loop.stop()
+        self.loop.stop(CLOSE_S if self.stopped else None)
+        if self.port is not None:
+            self.port.stop()
         close_all(self._outlets)
         if self.loop.journal is not None:
             self.loop.journal.close()
@@ -164,6 +200,15 @@ class Rig:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a command has stopped it; whoever opened it is to call ``stop``."""
+        return self.loop.control.commands.stopped
+
+    def command(self, name: str, argument: str = "", *, now: bool = False) -> Answer:
+        """``DecodeLoop.command``."""
+        return self.loop.command(name, argument, now=now)
 
     def require_alive(self) -> None:
         """Raise what ended the feed or the loop, if anything did.
@@ -183,7 +228,25 @@ class Rig:
             **self.loop.stats(),
             "sinks": [one.to_json() for one in self._outlets],
             "watchdog": self.watchdog.to_json(),
+            "control_port": None if self.port is None else self.port.to_json(),
         }
+
+
+def _ready(decoder: Decoder, settings: RigSettings) -> dict[str, OpenSession]:
+    """Name → session that a command may swap in; the first is one of them."""
+    if settings.control_token_file is not None and settings.control_address is None:
+        raise UsageError("control_token_file: expected control_address with it, got none")
+    found = dict[str, OpenSession]()
+    for one in (decoder.session, *settings.also_sessions):
+        ready = decoder.prepare(one)
+        known = found.get(ready.session_id)
+        if known is not None and known.session.digest != ready.session.digest:
+            raise UsageError(
+                f"also_sessions: expected names that differ, got {ready.session_id!r} twice, of "
+                f"different contents; a command names a session by it"
+            )
+        found.setdefault(ready.session_id, ready)
+    return found
 
 
 def _period_as_budget(rate_hz: float) -> HealthSettings:

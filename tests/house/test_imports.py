@@ -40,7 +40,8 @@ class Row(NamedTuple):
 STANDARD = {*sys.stdlib_module_names, "tomllib"}
 """The standard library; Python 3.10 has no ``tomllib`` yet, and tomli instead."""
 GROUND = (
-    "errors tables metrics spec targets tokens trials filters figures records core_inputs arrays"
+    "errors tables metrics spec targets tokens trials filters figures records core_inputs arrays "
+    "frames"
 )
 _FILES = "files recording artifact"
 _DEVICE = "runtime runtime.backends runtime.backends.ov runtime.backends.trt"
@@ -59,6 +60,7 @@ HOUSE = {
     "trials": Row(),
     "filters": Row(),
     "figures": Row("", "matplotlib"),
+    "frames": Row(),
     "journal": Row("files"),
     "model": Row("", "torch"),
     "files": Row("", "safetensors"),
@@ -114,7 +116,8 @@ HOUSE = {
         "artifact recording journal runtime", "falcon_challenge pycbsdk pylsl redis zmq"
     ),
     "runtime.feeds.brand_node": Row("runtime.rig"),
-    "runtime.rig": Row("artifact journal runtime runtime.backends runtime.feeds"),
+    "runtime.control": Row("files journal runtime runtime.feeds"),
+    "runtime.rig": Row("artifact journal runtime runtime.backends runtime.control runtime.feeds"),
     "runtime.checks": Row(
         "artifact recording journal runtime runtime.backends runtime.backends.trt"
     ),
@@ -126,8 +129,8 @@ HOUSE = {
     "inspecting": Row(f"{_FILES} checkpoint journal"),
     "cli": Row(
         f"{_FILES} journal converting simulation checkpoint.layouts training evaluation export "
-        "export.engines calibration runtime runtime.backends runtime.feeds runtime.rig "
-        "runtime.checks doctor inspecting",
+        "export.engines calibration runtime runtime.backends runtime.control runtime.feeds "
+        "runtime.rig runtime.checks doctor inspecting",
         "typer rich",
     ),
     "__main__": Row("cli"),

@@ -16,6 +16,17 @@ from typing import Annotated, Any
 import typer
 
 from poyo_edge.cli.console import Console, program
+from poyo_edge.cli.control import (
+    AlsoSessions,
+    ControlAddress,
+    ControlFile,
+    Gain,
+    SmoothingMs,
+    SpeedCap,
+    TokenFile,
+    control_lines,
+    control_settings,
+)
 from poyo_edge.cli.shared import (
     DEVICE,
     ArtifactPath,
@@ -85,6 +96,13 @@ def run(
         Path | None, typer.Option(help="Refuse an artifact that this key (KEY.pub) did not sign.")
     ] = None,
     seconds: Annotated[float | None, typer.Option(min=0.1, help="End after so long.")] = None,
+    control_file: ControlFile = None,
+    gain: Gain = None,
+    smoothing: SmoothingMs = None,
+    speed_cap: SpeedCap = None,
+    control: ControlAddress = None,
+    control_token_file: TokenFile = None,
+    also_session: AlsoSessions = None,
     cpu: Cpus = None,
     priority: Priority = None,
     lock_memory: LockMemory = False,
@@ -115,6 +133,10 @@ def run(
         journal=record,
         require_signature=require_signature,
         realtime=realtime_settings(cpu, priority, lock_memory, gc_off),
+        control=control_settings(control_file, gain, smoothing, speed_cap),
+        also_sessions=_sessions_to_swap(control, also_session, control_token_file),
+        control_address=control,
+        control_token_file=control_token_file,
     )
     learner = _Learner()
     rig = Rig.open(
@@ -134,6 +156,7 @@ def run(
                 f"decoding session {rig.decoder.session_id} with {rig.decoder.backend} at "
                 f"{rate:g} Hz; Ctrl-C ends it"
             )
+            _say_port(rig, console, control_token_file)
             _watch(rig, learner, view, stop, seconds)
     finally:
         rig.stop()
@@ -143,6 +166,27 @@ def run(
         values |= _as_recording(record)
     console.result(values, run_text(values, artifact, program()))
     _require_decoded(values)
+
+
+def _sessions_to_swap(
+    control: str | None, also: list[str] | None, token_file: Path | None
+) -> tuple[str, ...]:
+    for option, given in (("--also-session", also), ("--control-token-file", token_file)):
+        if given and control is None:
+            raise UsageError(f"{option}: expected --control with it, got none")
+    return tuple(also or ())
+
+
+def _say_port(rig: Any, console: Console, token_file: Path | None) -> None:
+    """Where commands arrive, and the token: it is told though nothing else may be."""
+    if rig.port is None:
+        return
+    if token_file is not None:
+        token = f"the token is in {token_file}"
+    else:
+        token = f"its token is {rig.port.token}"
+        console = Console(as_json=console.as_json)
+    console.step(f"commands arrive at {rig.port.address}; {token}")
 
 
 class _Learner:
@@ -201,6 +245,8 @@ def _watch(
 ) -> None:
     end = None if seconds is None else time.monotonic() + seconds
     while not stop.wait(_LOOK_EACH_S):
+        if rig.stopped:
+            return
         rig.require_alive()
         view.update({**rig.stats(), **learner.to_json()}, rig.loop.last)
         if end is not None and time.monotonic() >= end:
@@ -297,6 +343,7 @@ def run_text(values: Values, artifact: Path, program: str) -> str:
     for i, sink in enumerate(values["sinks"]):
         if said := sink_line(sink):
             lines[f"sink {i + 1}"] = said
+    lines |= control_lines(values)
     if values["unknown_units"]:
         lines["unknown units"] = values["unknown_units"]
     lost = {name: loop[name] for name in ("packets_dropped", "bad_packets") if loop[name]}
