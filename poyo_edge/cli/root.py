@@ -18,6 +18,7 @@ from poyo_edge.errors import UsageError
 COMMANDS = (
     "poyo_edge.cli.commands.bench",
     "poyo_edge.cli.commands.calibrate",
+    "poyo_edge.cli.commands.tune",
     "poyo_edge.cli.commands.run",
     "poyo_edge.cli.commands.tell",
     "poyo_edge.cli.commands.replay",
