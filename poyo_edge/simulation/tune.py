@@ -1,9 +1,11 @@
 """Gain, lead, smoothing and speed scaling chosen by simulation, as Willett et al. 2019 choose them.
 
 The simulated person controls a cursor through the decoder itself, from an array that fires with the
-noise of a session, and one setting after the other is moved as long as throughput gains from it.
-Every candidate has the same targets, aiming and spikes up to what its cursor does, so differences
-are of pairs of trials, and a setting leaves its default only for a difference beyond chance.
+noise of a session. Settings depend on each other (a decoder that shrinks slow movements wants an
+exponent below 1 and another gain with it), so combinations are drawn over the whole range and the
+better ones go on to more trials, as in successive halving (Jamieson and Talwalkar 2016). All
+have the same targets, aiming and spikes up to what their cursor does. The chosen one stands only if
+it is better than what the search began with beyond chance, in trials that did not choose it.
 
 Legend: K trials.
 """
@@ -29,19 +31,22 @@ from poyo_edge.simulation.person import PersonSettings
 from poyo_edge.simulation.tasks import TaskSettings
 from poyo_edge.trials import Trial
 
-CANDIDATES: Mapping[str, tuple[float, ...]] = {
-    "gain": (0.55, 0.65, 0.75, 0.87, 1.0, 1.15, 1.3, 1.5),
-    "lead_ms": (0.0, 30.0, 60.0, 100.0),
-    "smoothing_ms": (0.0, 20.0, 40.0, 80.0),
-    "speed_exponent": (0.7, 0.85, 1.0, 1.2, 1.4),
+RANGES: Mapping[str, tuple[float, float]] = {
+    "gain": (0.6, 1.7),
+    "lead_ms": (0.0, 100.0),
+    "smoothing_ms": (0.0, 60.0),
+    "speed_exponent": (0.55, 1.3),
 }
-"""Setting → what is tried of it, ascending; the search goes from the present one to its
-neighbours."""
+"""Setting → what it is drawn from; gain and exponent evenly in their logarithm."""
 REFERENCE_CM_S = 10.0
 """The speed that a speed exponent leaves as it is."""
-_ROUNDS = 3
+_N_DRAWN = 31
+_ROUNDS = ((0.25, 10), (0.5, 4), (1.0, 1))
+"""Share of the trials that each candidate gets, and how many go on."""
+_NONE_SHARE = 1 / 3
+"""Of the candidates have no lead, and of them no smoothing: simpler is often better."""
 _STANDARD_ERRORS = 1.0
-"""A candidate is taken when its throughput is higher by so many of the paired difference."""
+"""The chosen one is better when its throughput is higher by so many of the paired difference."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +58,7 @@ class TuneSettings:
     radii_cm: tuple[float, ...] = (1.2, 0.8)
     """Targets of these sizes count alike."""
     n_trials: int = 40
-    """For each candidate and radius."""
+    """For each radius, of those that come to the last round; a quarter of it in the first."""
     seed: int = 1_000
     """Of spikes, aiming and targets: another one than those that are judged by later."""
 
@@ -73,15 +78,16 @@ class Tried:
     settings: ControlSettings
     bits_per_s: float
     success: float
-    taken: bool
+    n_trials: int
+    """Of all sizes together."""
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
         return {
-            **{name: getattr(self.settings, name) for name in CANDIDATES},
+            **{name: getattr(self.settings, name) for name in RANGES},
             "bits_per_s": round(self.bits_per_s, 4),
             "success": round(self.success, 4),
-            "taken": self.taken,
+            "n_trials": self.n_trials,
         }
 
 
@@ -91,9 +97,9 @@ class Tuned:
 
     settings: ControlSettings
     bits_per_s: float
-    """Of the chosen settings, on the trials that chose them: a little too good."""
+    """Of the chosen settings, in trials that did not choose them."""
     bits_per_s_before: float
-    """Of the settings that the search began with."""
+    """Of the settings that the search began with, in the same trials."""
     tried: tuple[Tried, ...]
 
 
@@ -142,18 +148,21 @@ def tune(
     """
     settings, task = settings or TuneSettings(), task or TaskSettings()
     search = _Search(array, decoding, settings, task, person, on_progress)
-    best = begin or ControlSettings()
-    before = search.bits(best)
-    for _ in range(_ROUNDS):
-        found = best
-        for name in CANDIDATES:
-            found = search.along(found, name)
-        if found == best:
-            break
-        best = found
+    begin = begin or ControlSettings()
+    left = [begin, *_drawn(begin, np.random.default_rng(settings.seed))]
+    for number, (share, go_on) in enumerate(_ROUNDS):
+        n_trials = max(4, round(share * settings.n_trials))
+        for candidate in left:
+            search.run(candidate, n_trials, number)
+        left = sorted(left, key=search.mean, reverse=True)[:go_on]
+    (chosen,) = left
+    n_trials, last = settings.n_trials, len(_ROUNDS)
+    before = search.run(begin, n_trials, last)
+    after = before if chosen == begin else search.run(chosen, n_trials, last)
+    better = chosen != begin and _gains(after, before)
     return Tuned(
-        settings=best,
-        bits_per_s=float(search.bits(best).mean()),
+        settings=chosen if better else begin,
+        bits_per_s=float((after if better else before).mean()),
         bits_per_s_before=float(before.mean()),
         tried=tuple(search.tried),
     )
@@ -174,48 +183,35 @@ class _Search:
         self._array, self._decoding = array, decoding
         self._settings, self._task, self._person = settings, task, person
         self._report = on_progress or (lambda tried: None)
-        self._known = dict[ControlSettings, tuple[Float64, float]]()
+        self._known = dict[ControlSettings, list[Float64]]()
         self.tried = list[Tried]()
 
-    def bits(self, control: ControlSettings) -> Float64:
-        """(K,) bit/s of the trials."""
-        if control not in self._known:
-            self._known[control] = self._run(control)
-        return self._known[control][0]
+    def mean(self, control: ControlSettings) -> float:
+        """bit/s in all trials so far."""
+        return float(np.concatenate(self._known[control]).mean())
 
-    def along(self, best: ControlSettings, name: str) -> ControlSettings:
-        """Move one setting up or down as long as throughput gains from it."""
-        values = CANDIDATES[name]
-        at = int(np.abs(np.array(values) - getattr(best, name)).argmin())
-        for step in (1, -1):
-            moved = False
-            while 0 <= at + step < len(values):
-                candidate = _with(best, name, values[at + step])
-                new = candidate not in self._known
-                taken = _gains(self.bits(candidate), self.bits(best))
-                if new:
-                    self._note(candidate, taken)
-                if not taken:
-                    break
-                best, at, moved = candidate, at + step, True
-            if moved:
-                break
-        return best
-
-    def _note(self, candidate: ControlSettings, taken: bool) -> None:
-        bits, success = self._known[candidate]
+    def run(self, control: ControlSettings, n_trials: int, number: int) -> Float64:
+        """Throughput (K,) of so many more trials for each size; a round has its own targets."""
+        found = [
+            self._controlled(control, radius, n_trials, number)
+            for radius in self._settings.radii_cm
+        ]
+        bits = np.concatenate([one[0] for one in found])
+        self._known.setdefault(control, []).append(bits)
         self.tried.append(
-            Tried(settings=candidate, bits_per_s=float(bits.mean()), success=success, taken=taken)
+            Tried(
+                settings=control,
+                bits_per_s=float(bits.mean()),
+                success=float(np.mean([one[1] for one in found])),
+                n_trials=len(bits),
+            )
         )
         self._report(self.tried[-1])
+        return bits
 
-    def _run(self, control: ControlSettings) -> tuple[Float64, float]:
-        """Throughput (K,) of the trials, and the share that succeeded."""
-        found = [self._controlled(control, radius) for radius in self._settings.radii_cm]
-        bits = np.concatenate([one[0] for one in found])
-        return bits, float(np.mean([one[1] for one in found]))
-
-    def _controlled(self, control: ControlSettings, radius: float) -> tuple[Float64, float]:
+    def _controlled(
+        self, control: ControlSettings, radius: float, n_trials: int, number: int
+    ) -> tuple[Float64, float]:
         steering = Steering(control, period_s=self._array.period_s)
         task = dataclasses.replace(self._task, radius_cm=radius)
         loop = ClosedLoop(
@@ -227,20 +223,35 @@ class _Search:
                 latency_ms=self._settings.latency_ms, workspace_cm=task.workspace_cm
             ),
             control=steering,
-            seed=self._settings.seed,
+            seed=self._settings.seed + number,
             on_trial=steering.on_trial,
             on_cursor=steering.on_cursor,
         )
-        found = measure(loop.run(n_trials=self._settings.n_trials), task.hold_s)
+        found = measure(loop.run(n_trials=n_trials), task.hold_s)
         return found.bits_per_s, float(found.success.mean())
 
 
-def _with(control: ControlSettings, name: str, value: float) -> ControlSettings:
-    changed: dict[str, Any] = {name: value}
-    if name == "speed_exponent":
-        reference = control.speed_reference or REFERENCE_CM_S
-        changed["speed_reference"] = None if value == 1 else reference
-    return dataclasses.replace(control, **changed)
+def _drawn(begin: ControlSettings, rng: np.random.Generator) -> list[ControlSettings]:
+    """Settings from all over ``RANGES``, evenly: each has its own part of every range."""
+    shares = np.stack(
+        [(rng.permutation(_N_DRAWN) + rng.random(_N_DRAWN)) / _N_DRAWN for _ in RANGES], axis=1
+    )
+    found = []
+    for row in shares.tolist():
+        values: dict[str, Any] = {
+            name: _value(name, share) for name, share in zip(RANGES, row, strict=True)
+        }
+        found.append(dataclasses.replace(begin, **values, speed_reference=REFERENCE_CM_S))
+    return found
+
+
+def _value(name: str, share: float) -> float:
+    """What lies at a share of a setting's range, rounded to what a person would write."""
+    low, high = RANGES[name]
+    if name.endswith("_ms"):
+        share = max(0.0, share - _NONE_SHARE) / (1 - _NONE_SHARE)
+        return float(5 * round((low + share * (high - low)) / 5))
+    return round(float(low * (high / low) ** share), 2)
 
 
 def _gains(candidate: Sequence[float] | Float64, best: Sequence[float] | Float64) -> bool:

@@ -52,7 +52,7 @@ def tune(
         typer.Option(help="Radius of targets in cm; may be repeated; default 1.2, 0.8."),
     ] = None,
     distance: Annotated[float, typer.Option(help="Of targets from the middle, in cm.")] = 7.0,
-    trials: Annotated[int, typer.Option(help="For each candidate and radius.")] = 40,
+    trials: Annotated[int, typer.Option(help="For each radius, of the best candidates.")] = 40,
     seed: Annotated[int, seed_of("Of spikes, person and targets.")] = 1000,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Write the settings there, for run.")
@@ -112,11 +112,11 @@ def tune_text(values: Values) -> str:
     """What was tried, what was chosen, and what to type next."""
     names = ("gain", "lead_ms", "smoothing_ms", "speed_exponent")
     rows = [
-        [*(f"{one[name]:g}" for name in names), f"{one['bits_per_s']:.2f}",
-         f"{100 * one['success']:.0f}", "taken" if one["taken"] else ""]
-        for one in values["tried"]
-    ]  # fmt: skip
-    head = ["gain", "lead ms", "smoothing ms", "speed exponent", "bit/s", "success %", ""]
+        [*(f"{one[name]:g}" for name in names), str(one["n_trials"]), f"{one['bits_per_s']:.2f}",
+         f"{100 * one['success']:.0f}"]
+        for one in sorted(values["tried"], key=lambda one: (-one["n_trials"], -one["bits_per_s"]))
+    ][:_SHOWN]  # fmt: skip
+    head = ["gain", "lead ms", "smoothing ms", "speed exponent", "trials", "bit/s", "success %"]
     table = markdown(head, rows)
     chosen = {name.replace("_", " "): f"{values['control'][name]:g}" for name in names}
     chosen["throughput"] = (
@@ -158,9 +158,8 @@ def _array(
 
 def _said(tried: Tried) -> str:
     settings = tried.settings
-    taken = ", taken" if tried.taken else ""
     return (
         f"gain {settings.gain:g}, lead {settings.lead_ms:g} ms, smoothing "
         f"{settings.smoothing_ms:g} ms, exponent {settings.speed_exponent:g}: "
-        f"{tried.bits_per_s:.2f} bit/s{taken}"
+        f"{tried.bits_per_s:.2f} bit/s in {tried.n_trials} trials"
     )
