@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from poyo_edge.simulation.array import SimulatedArray
     from poyo_edge.simulation.tune import Tried
 
+_SHOWN = 8
+"""Candidates that the table has."""
+
 
 @command(
     DEVICE, example="poyo-edge tune demo/demo.poyo --session demo/sim_04.session -o control.json"
