@@ -18,6 +18,7 @@ from poyo_edge.files.streams import guard_streams
 COMMANDS = (
     "poyo_edge.cli.commands.bench",
     "poyo_edge.cli.commands.calibrate",
+    "poyo_edge.cli.commands.tune",
     "poyo_edge.cli.commands.run",
     "poyo_edge.cli.commands.tell",
     "poyo_edge.cli.commands.replay",

@@ -16,6 +16,7 @@ import numpy as np
 
 from poyo_edge.arrays import Bool, Float64
 from poyo_edge.errors import UsageError
+from poyo_edge.runtime.control import ControlSettings
 from poyo_edge.simulation.array import SimulatedArray
 from poyo_edge.simulation.closed_loop import ClosedLoop, Run
 from poyo_edge.simulation.cursor import CursorSettings
@@ -24,6 +25,7 @@ from poyo_edge.simulation.measures import Measures, interval, joined, mean_of, m
 from poyo_edge.simulation.person import PersonSettings
 from poyo_edge.simulation.step_test import StepResponse, step_test
 from poyo_edge.simulation.tasks import TaskSettings
+from poyo_edge.simulation.tune import Steering, TuneSettings, tune
 
 OURS = "poyo"
 SHOWN_TRIALS = 16
@@ -114,6 +116,8 @@ class Study:
     """Decoder → one for each seed."""
     paths: Mapping[str, Sequence[Path]]
     """Decoder → trials of the first seed under the first condition."""
+    control: Sequence[Mapping[str, Any]] = ()
+    """What each decoder was tuned to, for each seed and latency; empty where none was tuned."""
 
     def to_json(self) -> dict[str, Any]:
         """``conditions``, ``against`` and ``step``, as JSON values."""
@@ -125,6 +129,7 @@ class Study:
             ],
             "against": self._against(),
             "step": {name: _mean_step(found) for name, found in self.steps.items()},
+            "control": list(self.control),
         }  # fmt: skip
 
     def _against(self) -> list[dict[str, Any]]:
@@ -158,6 +163,7 @@ def run_study(
     person: PersonSettings | None = None,
     n_trials: int = 64,
     seeds: Sequence[int] = (0,),
+    tuned: TuneSettings | None = None,
     on_progress: Callable[[int, int, str], None] | None = None,
 ) -> Study:
     """Let each decoder control a cursor under each condition, for each seed.
@@ -169,19 +175,22 @@ def run_study(
         person: who controls.
         n_trials: for each decoder, condition and seed.
         seeds: of arrays, spikes, aiming and targets.
+        tuned: tune each decoder for each latency, with its seed after the last of ``seeds``; None
+            leaves values as they are.
         on_progress: called with runs done, runs in all (0 while unknown), and a note.
     """
     task, report = task or TaskSettings(), on_progress or (lambda done, total, note: None)
     parts = dict[tuple[str, Condition], list[Measures]]()
     steps, paths = dict[str, list[StepResponse]](), dict[str, list[Path]]()
-    done = 0
+    done, tuning = 0, _Tuning(tuned, task, person, max(seeds, default=0))
     for seed in seeds:
         array, decoders = subject(seed)
         total = len(seeds) * len(decoders) * len(tried)
         for decoding in decoders:
             steps.setdefault(decoding.name, []).append(step_test(array, decoding, seed=seed))
         for condition, decoding in itertools.product(tried, decoders):
-            run = _controlled(array, decoding, condition, task, person, n_trials, seed)
+            control = tuning.steering(array, decoding, condition, seed)
+            run = _controlled(array, decoding, condition, task, person, n_trials, seed, control)
             found = measure(run, task.hold_s)
             parts.setdefault((decoding.name, condition), []).append(found)
             if condition is tried[0] and seed == seeds[0]:
@@ -190,8 +199,48 @@ def run_study(
             bits = mean_of(found.bits_per_s)
             report(done, total, f"{decoding.name}, +{condition.latency_ms:g} ms: {bits:.2f} bit/s")
     return Study(
-        measures={key: joined(found) for key, found in parts.items()}, steps=steps, paths=paths
+        measures={key: joined(found) for key, found in parts.items()},
+        steps=steps,
+        paths=paths,
+        control=tuning.told,
     )
+
+
+class _Tuning:
+    """Tunes each decoder once for each seed and latency."""
+
+    def __init__(
+        self,
+        settings: TuneSettings | None,
+        task: TaskSettings,
+        person: PersonSettings | None,
+        last_seed: int,
+    ) -> None:
+        self._settings, self._task, self._person = settings, task, person
+        self._after = last_seed + 1
+        self._known = dict[tuple[str, int, float], ControlSettings]()
+        self.told = list[dict[str, Any]]()
+
+    def steering(
+        self, array: SimulatedArray, decoding: Decoding, condition: Condition, seed: int
+    ) -> Steering | None:
+        """What stands between decoder and cursor; None where nothing is tuned."""
+        if self._settings is None:
+            return None
+        key = (decoding.name, seed, condition.latency_ms)
+        if key not in self._known:
+            settings = dataclasses.replace(
+                self._settings,
+                latency_ms=condition.latency_ms,
+                seed=self._settings.seed + self._after + seed,
+            )
+            found = tune(array, decoding, settings, task=self._task, person=self._person)
+            self._known[key] = found.settings
+            self.told.append(
+                {"decoder": decoding.name, "seed": seed, "latency_ms": condition.latency_ms,
+                 **found.settings.to_json()}
+            )  # fmt: skip
+        return Steering(self._known[key], period_s=array.period_s)
 
 
 def paths_of(run: Run) -> list[Path]:
@@ -218,6 +267,7 @@ def _controlled(
     person: PersonSettings | None,
     n_trials: int,
     seed: int,
+    control: Steering | None,
 ) -> Run:
     loop = ClosedLoop(
         array,
@@ -225,7 +275,10 @@ def _controlled(
         task=condition.task(task),
         person=person,
         cursor=condition.cursor(task),
+        control=control,
         seed=seed,
+        on_trial=None if control is None else control.on_trial,
+        on_cursor=None if control is None else control.on_cursor,
     )
     return loop.run(n_trials=n_trials)
 

@@ -1,7 +1,7 @@
 """From a decoded velocity to the one that a cursor is moved with.
 
-The order: bias, error attenuation, gain, smoothing, speed scaling and deadband, assist, speed cap,
-slow start.
+The order: bias, error attenuation, gain, lead, smoothing, speed scaling and deadband, assist, speed
+cap, slow start.
 
 Legend: D dimensions of the velocity.
 """
@@ -19,7 +19,7 @@ from poyo_edge.errors import UsageError
 from poyo_edge.runtime.control.bias import Bias
 from poyo_edge.runtime.control.guidance import Dwell, Fading, assisted, attenuated
 from poyo_edge.runtime.control.settings import ControlSettings
-from poyo_edge.runtime.control.shaping import Smoothing, at_most, bounded, scaled, speed_of
+from poyo_edge.runtime.control.shaping import Lead, Smoothing, at_most, bounded, scaled, speed_of
 from poyo_edge.runtime.control.task import Task
 from poyo_edge.runtime.failsafe import Status
 from poyo_edge.trials import Trial
@@ -60,6 +60,7 @@ class Controller:
         """Forget all that was heard and learned, as if it were new."""
         settings = self.settings
         self._zero: Float64 = np.zeros(self.n_dims)
+        self._lead = Lead(settings.lead_ms / 1e3)
         self._smoothing = Smoothing(settings.smoothing_ms / 1e3)
         self._bias = Bias(self.n_dims, settings.bias, settings.bias_n)
         self._fading, self._dwell = Fading(settings), Dwell(settings.dwell_s)
@@ -76,6 +77,7 @@ class Controller:
 
     def rest(self) -> None:
         """The cursor stands, whatever is decoded; it starts slowly from here."""
+        self._lead.reset()
         self._smoothing.reset()
         self._dwell.forget()
         self._out: Float64 = self._zero
@@ -156,7 +158,7 @@ class Controller:
             return None
         return {
             "settings": self.settings.to_json(),
-            "latency_ms": self.settings.smoothing_ms,
+            "latency_ms": self.settings.smoothing_ms - self.settings.lead_ms,
             "bias": self._bias.value.tolist(),
             "bias_known": self._bias.known,
             "assist": self._fading.share,
@@ -192,7 +194,8 @@ class Controller:
         to_target = self._to_target(trial, tick)
         if to_target is not None:
             velocity = attenuated(velocity, to_target, settings.attenuation)
-        velocity = self._smoothing(bounded(velocity * settings.gain), dt)
+        velocity = self._lead(bounded(velocity * settings.gain), dt)
+        velocity = self._smoothing(bounded(velocity), dt)
         velocity = scaled(velocity, settings)
         if to_target is not None and trial is not None and settings.assist_speed is not None:
             told = trial.go_time is None or tick >= trial.go_time

@@ -16,6 +16,7 @@ _MOST_BYTES = 1 << 16
 _NUMBERS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "gain": (lambda x: 0 <= x <= 100, "0 to 100"),
     "smoothing_ms": (lambda x: 0 <= x <= 2000, "0 to 2000 ms"),
+    "lead_ms": (lambda x: 0 <= x <= 500, "0 to 500 ms"),
     "deadband": (lambda x: 0 <= x <= 1e12, "a speed >= 0"),
     "speed_cap": (lambda x: 0 < x <= 1e12, "a speed > 0"),
     "speed_exponent": (lambda x: 0.2 <= x <= 5, "0.2 to 5"),
@@ -45,6 +46,10 @@ class ControlSettings(JsonRecord):
     smoothing_ms: float = 0.0
     """First-order smoothing, named by the latency that it adds: its group delay for slow
     movements, whatever the rate of values. A step is at 63 % after about as long."""
+    lead_ms: float = 0.0
+    """First-order lead before the smoothing: the velocity goes on for so long as it changes now,
+    with the change itself smoothed over ``shaping.LEAD_S``. It makes good what a decoder or a
+    network is late, and its noise grows."""
     deadband: float = 0.0
     """This much is taken off the speed; slower values are zero."""
     speed_cap: float | None = None
@@ -107,8 +112,9 @@ class ControlSettings(JsonRecord):
     @property
     def shapes(self) -> bool:
         """Whether a velocity is changed by itself, without trials."""
-        plain = (self.gain, self.smoothing_ms, self.deadband, self.speed_cap, self.speed_exponent)
-        return plain != (1.0, 0.0, 0.0, None, 1.0) or self.slow_start_s > 0
+        plain = (self.gain, self.smoothing_ms, self.lead_ms, self.deadband, self.speed_cap,
+                 self.speed_exponent)  # fmt: skip
+        return plain != (1.0, 0.0, 0.0, 0.0, None, 1.0) or self.slow_start_s > 0
 
     @property
     def guides(self) -> bool:

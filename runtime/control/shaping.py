@@ -14,6 +14,8 @@ from poyo_edge.runtime.control.settings import ControlSettings
 
 MOST_SPEED = 1e100
 """Faster ones are cut to it, so that nothing that follows is infinite."""
+LEAD_S = 0.04
+"""Changes that are led by are smoothed over so long."""
 _LAST_BITS = 8
 
 
@@ -62,6 +64,29 @@ class Smoothing:
         last = np.zeros_like(velocity) if self._last is None else self._last
         self._last = last + (velocity - last) * (dt / (self._lag + dt))
         return self._last
+
+
+class Lead:
+    """First order: ``y = x + lead * d`` with ``d`` the change of ``x`` in a second, smoothed."""
+
+    def __init__(self, lead_s: float) -> None:
+        self._lead = lead_s
+        self._change = Smoothing(LEAD_S)
+        self._last: Float64 | None = None
+
+    def reset(self) -> None:
+        """The velocity does not change."""
+        self._change.reset()
+        self._last = None
+
+    def __call__(self, velocity: Float64, dt: float) -> Float64:
+        """The next one (D,), ``dt`` seconds after the last."""
+        if not self._lead:
+            return velocity
+        last, self._last = self._last, velocity
+        if last is None or not dt:
+            return velocity
+        return velocity + self._lead * self._change((velocity - last) / dt, dt)
 
 
 def scaled(velocity: Float64, settings: ControlSettings) -> Float64:

@@ -64,6 +64,12 @@ def closed_loop(
     gain: Annotated[
         list[float] | None, typer.Option(help="Factor of values; may be repeated; default 1.")
     ] = None,
+    tuned: Annotated[
+        bool,
+        typer.Option(
+            "--tune", help="Tune each decoder for each latency first, as poyo-edge tune does."
+        ),
+    ] = False,
     task: Annotated[str, typer.Option(help="center-out, random or grid.")] = "center-out",
     distance: Annotated[float, typer.Option(help="Of targets from the middle, in cm.")] = 7.0,
     hold: Annotated[float, typer.Option(help="Seconds that a target is held.")] = 0.3,
@@ -88,6 +94,7 @@ def closed_loop(
     from poyo_edge.simulation.observing import ObservationSettings
     from poyo_edge.simulation.study import conditions, run_study
     from poyo_edge.simulation.tasks import TaskSettings
+    from poyo_edge.simulation.tune import TuneSettings
 
     console = Console(as_json=as_json, quiet=quiet)
     if session is not None and recording is None:
@@ -122,6 +129,7 @@ def closed_loop(
         task=settings,
         n_trials=trials,
         seeds=range(seed, seed + seeds),
+        tuned=TuneSettings(radii_cm=tuple(radius or _RADII_CM)) if tuned else None,
         on_progress=console.progress,
     )
     values = {
