@@ -100,8 +100,7 @@ class Decoder:
         Raises:
             SignatureError: the artifact was not signed with that key, or was changed since.
             ArtifactError, SessionError: a file is damaged or does not fit.
-            UsageError: an argument makes no sense.
-            MissingExtraError, BackendError: the backend cannot be used.
+            UsageError, MissingExtraError, BackendError: as an argument or backend cannot be used.
         """
         opened = Artifact.open(artifact)
         if require_signature is not None:
@@ -318,6 +317,10 @@ class Decoder:
         status = "degraded" if flags else "ok" if found["judged"] else "unknown"
         names = {"status": status, "session_id": session.session_id}
         return {**names, **found, "flags": flags, "session_check": check}
+
+    def excuse_drift(self, excused: bool) -> None:
+        """Rates may differ from the session's record: control is known to be as it was."""
+        self._session.health.drift_excused = excused
 
     @property
     def latency(self) -> LatencyHistogram:

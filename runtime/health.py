@@ -109,6 +109,8 @@ class HealthMonitor:
         self.settings = settings
         self.flags: tuple[str, ...] = ()
         """Of the last look: drift, coverage, output_range."""
+        self.drift_excused = False
+        """Whether control is known to be as good as ever, whatever the rates: no flag of drift."""
         self._unit_ids, self._activity, self._window_s = tuple(unit_ids), activity, window_s
         self._n_horizon = max(1, round(settings.horizon_s / window_s))
         n_parts, in_part = settings.parts_to_hear(window_s), settings.windows_per_part(window_s)
@@ -215,13 +217,15 @@ class HealthMonitor:
             else {unit: round(float(one), 3) for unit, one in zip(self._unit_ids, z, strict=True)},
             "coverage": None if coverage is None else round(coverage, 4),
             "outside_share": None if self._activity is None else round(self._outside, 4),
+            "drift_excused": self.drift_excused,
             "flags": list(self.flags),
         }
 
     def _found(self) -> list[str]:
         settings, found = self.settings, list[str]()
         share = self._drifted_share(self._drifted(self.rate_z()))
-        if share is not None and share > settings.most_drifted:
+        drifted = share is not None and share > settings.most_drifted
+        if drifted and not self.drift_excused:
             found.append(DRIFT)
         if self._strangers():
             found.append(COVERAGE)

@@ -97,7 +97,7 @@ class ArraySettings:
 
 class SimulatedArray:
     """An array that fires from intentions, step by step. Made by ``draw``, or by
-    ``fitting.array_from_recording``.
+    ``fitted.from_recording``.
 
     Args:
         tuning: of its units.

@@ -12,6 +12,7 @@ Legend: S samples of a trial, D dimensions of the workspace.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 from collections import deque
 from collections.abc import Sequence
@@ -21,9 +22,11 @@ import numpy as np
 
 from poyo_edge.arrays import Float64, Int64
 from poyo_edge.errors import UsageError
+from poyo_edge.journal import JournalWriter
 from poyo_edge.metrics import angular_error, fitts_bits
 from poyo_edge.trials import Trial
 
+_log = logging.getLogger(__name__)
 CONTROL = "control"
 """Flag: the cursor no longer goes where it is wanted, though values may look as ever."""
 OK, DEGRADED, UNKNOWN = "ok", "degraded", "unknown"
@@ -130,11 +133,19 @@ class OutcomeMonitor:
     Args:
         tick_rate_hz: ticks per second of all times.
         settings: from when on control is worse.
+        journal: where a verdict is recorded when it changes.
     """
 
-    def __init__(self, tick_rate_hz: float, settings: OutcomeSettings | None = None) -> None:
+    def __init__(
+        self,
+        tick_rate_hz: float,
+        settings: OutcomeSettings | None = None,
+        *,
+        journal: JournalWriter | None = None,
+    ) -> None:
         self.settings = settings or OutcomeSettings()
-        self._rate = tick_rate_hz
+        self._rate, self._journal = tick_rate_hz, journal
+        self._session_id: str | None = None
         self._trial: Trial | None = None
         self._cursor = deque[tuple[int, tuple[float, ...]]](maxlen=_MOST_SAMPLES)
         self._values = deque[tuple[int, tuple[float, ...]]](maxlen=_MOST_SAMPLES)
@@ -146,9 +157,14 @@ class OutcomeMonitor:
         """Begin with a new reference, as after a swap of the session."""
         self._reference: Block | None = None
         self._last = deque[TrialOutcome](maxlen=self.settings.block_trials)
-        self._since_reference = 0
         self._judged_at: int | None = None
         self.verdict, self.reason = UNKNOWN, ""
+
+    def new_clock(self) -> None:
+        """Ticks begin anew: what was heard is forgotten, what was found of control is not."""
+        self._trial, self._judged_at = None, None
+        self._cursor.clear()
+        self._values.clear()
 
     def note_trial(self, trial: Trial) -> None:
         """Take a message about a trial; one that has ended is judged with what was heard of it.
@@ -175,8 +191,11 @@ class OutcomeMonitor:
             (int(tick), tuple(one)) for tick, one in zip(ticks, positions.tolist(), strict=True)
         )
 
-    def note_value(self, tick: int, value: Float64) -> None:
-        """Take what moves the cursor from ``tick`` on, (D,)."""
+    def note_value(self, tick: int, value: Float64, session_id: str = "") -> None:
+        """Take what moves the cursor from ``tick`` on, (D,); another session begins anew."""
+        if self._session_id not in (None, session_id):
+            self.restart()
+        self._session_id = session_id
         self._values.append((tick, tuple(value.tolist())))
         self._forget(tick)
 
@@ -221,8 +240,17 @@ class OutcomeMonitor:
             reason = self._no_control(block)
         else:
             reason = self._no_control(block) or self._fallen(block, self._reference)
+        before = self.verdict
         self.verdict, self.reason = (DEGRADED, reason) if reason else (OK, "")
         self._judged_at = end
+        if self.verdict != before:
+            self._say()
+
+    def _say(self) -> None:
+        if self._journal is not None:
+            self._journal.event(outcome=self.to_json())
+        if self.verdict == DEGRADED:
+            _log.warning("control is not what it was: %s", self.reason)
 
     def _outcome(self, trial: Trial, end: int) -> TrialOutcome:
         assert trial.target is not None

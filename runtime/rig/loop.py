@@ -20,6 +20,7 @@ from poyo_edge.errors import UsageError
 from poyo_edge.journal import JournalWriter
 from poyo_edge.runtime.control.control import Control
 from poyo_edge.runtime.control.envelope import Answer
+from poyo_edge.runtime.control.outcome import CONTROL, OutcomeMonitor
 from poyo_edge.runtime.decoder import Decoder
 from poyo_edge.runtime.failsafe import Status
 from poyo_edge.runtime.feeds.values import LoopResult
@@ -136,12 +137,14 @@ class DecodeLoop(Inbox):
         self._rate_was_wrong = False
         window = decoder.artifact.manifest.spec.window_s * self._tick_rate
         self._losses = Losses(window, journal)
+        self.outcome = OutcomeMonitor(self._tick_rate, journal=journal)
+        """What became of the trials that were told."""
         self._task = Task(
             clock,
             counters=self.counters,
             journal=journal,
-            on_trial=told_to(self.control.note_trial, on_trial),
-            on_cursor=told_to(self.control.note_positions, on_cursor),
+            on_trial=told_to(self.control.note_trial, self.outcome.note_trial, on_trial),
+            on_cursor=told_to(self.control.note_positions, self.outcome.note_cursor, on_cursor),
             on_problem=on_task_problem,
         )
         self._arrivals = Arrivals(
@@ -248,6 +251,7 @@ class DecodeLoop(Inbox):
             "in_to_out_ms": self._latency.summary_ms(),
             "late_ms": self._lag.summary_ms(),
             **self.control.to_json(),
+            "outcome": self.outcome.to_json(),
             "realtime": self.granted,
             "journal": None if journal is None else {
                 "path": str(journal.path),
@@ -279,6 +283,7 @@ class DecodeLoop(Inbox):
             self.decoder.reset()
             self._losses.reset()
             self.control.controller.new_clock()
+            self.outcome.new_clock()
             if self.journal is not None:
                 self.journal.event(clock="discontinuity", epoch=self.clock.epoch)
         self._epoch = self.clock.epoch
@@ -295,8 +300,10 @@ class DecodeLoop(Inbox):
         if lost != self._was_lost and self.journal is not None:
             self.journal.event(stream_lost=lost)
         self._was_lost = lost
+        self.decoder.excuse_drift(self.outcome.holds(end))
         result = self._marked(self.decoder.decode(end, stream_lost=lost))
         given, controlled = self.control.out(result)
+        self.outcome.note_value(end, given.value, result.session_id)
         ready = self._host.now_ns()
         self.counters.decoded += 1
         self.counters.deadline_misses += ready > due_ns + self._period_ns
@@ -326,6 +333,7 @@ class DecodeLoop(Inbox):
         more = self._losses.flags(result.t)
         more += (FLOOD,) * self._waiting.lack(self._host.now_ns(), self._window_ns)
         more += (WRONG_RATE,) * self._runs_at_another_rate()
+        more += (CONTROL,) * self.outcome.worse(int(result.t))
         if not more:
             return result
         status = Status.DEGRADED if result.status is Status.VALID else result.status

@@ -10,7 +10,7 @@ import pytest
 from poyo_edge.errors import RecordingError
 from poyo_edge.recording import Recording, write_recording
 from poyo_edge.simulation.array import ArraySettings, SimulatedArray
-from poyo_edge.simulation.fitting import array_from_recording, describe
+from poyo_edge.simulation.fitted.from_recording import array_from_recording, describe
 from poyo_edge.simulation.observing import ObservationSettings, observe
 from poyo_edge.simulation.person import Person
 from poyo_edge.simulation.tasks import TaskSettings

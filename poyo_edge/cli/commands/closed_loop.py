@@ -166,7 +166,7 @@ def _subject(console: Console, calibration: Any, recording: Path | None, behavio
     """The array and its decoders by seed: fitted to the recording, or drawn."""
     from poyo_edge.simulation.array import SimulatedArray
     from poyo_edge.simulation.calibrating import calibrated
-    from poyo_edge.simulation.fitting import array_from_recording, describe
+    from poyo_edge.simulation.fitted.from_recording import array_from_recording, describe
 
     fitted = None
     if recording is not None:

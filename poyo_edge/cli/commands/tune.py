@@ -141,12 +141,12 @@ def _array(
     console: Console, decoder: Decoder, recording: Path | None, behavior: str
 ) -> SimulatedArray:
     if recording is None:
-        from poyo_edge.simulation.from_session import array_from_session
+        from poyo_edge.simulation.fitted.from_session import array_from_session
 
         console.step("making an array from the session's record")
         return array_from_session(decoder)
     from poyo_edge.recording.confined import open_confined
-    from poyo_edge.simulation.fitting import array_from_recording
+    from poyo_edge.simulation.fitted.from_recording import array_from_recording
 
     source = open_confined(recording)
     wanted = behavior or decoder.artifact.manifest.behavior

@@ -125,7 +125,7 @@ def test_zero_and_resume_take_effect_with_the_next_value(rig: Rig, tmp_path: Pat
     bench.run(times, rows, range(120, 130))
     for one in bench.out[-10:]:
         assert one.result.value.tolist() == [0.0, 0.0]
-        assert (one.result.status, one.result.flags) == (Status.HELD, ("zeroed",))
+        assert (one.result.status, one.result.flags) == (Status.HELD, ("unverified", "zeroed"))
         assert one.control is not None
         assert (one.control.status, one.control.held) == (Status.VALID, "zeroed")
     bench.loop.command("resume")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,7 +30,7 @@ class Task:
 
     def __init__(self, monitor: OutcomeMonitor, seed: int = 0) -> None:
         self.monitor, self.rng = monitor, np.random.default_rng(seed)
-        self.tick, self.numbers = 0, itertools.count(1)
+        self.tick, self.numbers, self.session = 0, itertools.count(1), "a"
 
     def trial(
         self, *, turn_deg: float = 0.0, speed: float = 10.0, fail: float = 0.0,
@@ -37,11 +39,11 @@ class Task:
         """One trial of 7 cm."""
         angle = self.rng.uniform(0, 2 * np.pi)
         goal = 7.0 * np.array([np.cos(angle), np.sin(angle)])
-        about = {
-            "number": next(self.numbers), "start": self.tick, "go_time": self.tick,
-            "target": tuple(goal.tolist()) if target else None, "radius": radius,
-        }  # fmt: skip
-        self.monitor.note_trial(Trial(**about))
+        begun = Trial(
+            number=next(self.numbers), start=self.tick, go_time=self.tick,
+            target=tuple(goal.tolist()) if target else None, radius=radius,
+        )  # fmt: skip
+        self.monitor.note_trial(begun)
         here = np.zeros(2)
         turn = np.radians(turn_deg) + self.rng.normal(0, 0.25)
         rotate = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
@@ -50,17 +52,17 @@ class Task:
             self.monitor.note_cursor(np.array([self.tick]), here[None])
             way = (goal - here) / np.linalg.norm(goal - here)
             velocity = rotate @ way * speed + self.rng.normal(0, 1, 2)
-            self.monitor.note_value(self.tick, velocity)
+            self.monitor.note_value(self.tick, velocity, self.session)
             here = here + velocity * STEP / RATE
             self.tick += STEP
         success = bool(self.rng.uniform() >= fail)
-        self.monitor.note_trial(Trial(**about, end=self.tick, success=success))
+        self.monitor.note_trial(dataclasses.replace(begun, end=self.tick, success=success))
         self.tick += 200
 
-    def block(self, n: int = 16, **how: float) -> str:
+    def block(self, n: int = 16, **how: Any) -> str:
         """Several trials; the verdict after them."""
         for _ in range(n):
-            self.trial(**how)  # type: ignore[arg-type]
+            self.trial(**how)
         return self.monitor.verdict
 
 
@@ -142,19 +144,19 @@ def test_an_end_that_is_told_twice_counts_once(task: Task) -> None:
 
 def test_memory_stays_bounded(task: Task) -> None:
     for tick in range(0, 400_000, 5):
-        task.monitor.note_value(tick, np.ones(2))
+        task.monitor.note_value(tick, np.ones(2), "a")
         task.monitor.note_cursor(np.array([tick]), np.ones((1, 2)))
     assert len(task.monitor._values) <= 12_000 and len(task.monitor._cursor) <= 12_000
 
 
 def test_figures_of_one_trial_by_hand() -> None:
     monitor = OutcomeMonitor(RATE, OutcomeSettings(block_trials=4))
-    about = {"number": 1, "start": 0, "go_time": 0, "target": (8.0, 0.0), "radius": 1.0}
-    monitor.note_trial(Trial(**about))  # type: ignore[arg-type]
+    begun = Trial(number=1, start=0, go_time=0, target=(8.0, 0.0), radius=1.0)
+    monitor.note_trial(begun)
     for tick in range(0, 1000, 20):
         monitor.note_cursor(np.array([tick]), np.array([[tick / 200, 0.0]]))
-        monitor.note_value(tick, np.array([3.0, 3.0]))
-    monitor.note_trial(Trial(**about, end=2000, success=True))  # type: ignore[arg-type]
+        monitor.note_value(tick, np.array([3.0, 3.0]), "a")
+    monitor.note_trial(dataclasses.replace(begun, end=2000, success=True))
     block = monitor.to_json()["block"]
     assert block["time_s"] == 2.0
     assert block["angle_deg"] == pytest.approx(45, abs=1e-3)
@@ -179,3 +181,18 @@ def test_a_block_of_what_nobody_knows() -> None:
 def test_settings_that_mean_nothing_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(UsageError, match=next(iter(wrong))):
         OutcomeSettings(**wrong)  # type: ignore[arg-type]
+
+
+def test_another_session_begins_a_new_reference(task: Task) -> None:
+    task.monitor.note_value(0, np.ones(2), "a")
+    task.block()
+    assert task.monitor.verdict == OK
+    task.monitor.note_value(task.tick, np.ones(2), "b")
+    assert (task.monitor.verdict, task.monitor.to_json()["reference"]) == (UNKNOWN, None)
+
+
+def test_a_new_clock_keeps_the_reference_and_no_verdict_in_force(task: Task) -> None:
+    task.block()
+    task.monitor.new_clock()
+    assert not task.monitor.holds(0)
+    assert task.monitor.to_json()["reference"] is not None

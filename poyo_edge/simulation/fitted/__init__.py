@@ -1,0 +1,1 @@
+"""Simulated arrays that fire as given ones do."""
