@@ -25,7 +25,7 @@ from poyo_edge.runtime.rig.loop import DecodeLoop
 from poyo_edge.runtime.rig.settings import LoopSettings
 from poyo_edge.simulation.array import TICK_HZ
 from poyo_edge.simulation.observing import Labelled
-from poyo_edge.wiener import BIN_S, BINS, bin_counts, fit_ridge
+from poyo_edge.filters.wiener import BIN_S, BINS, bin_counts, fit_ridge
 
 _SECOND = 1_000_000_000
 _STARTS_NS = 100 * _SECOND
@@ -135,7 +135,7 @@ class LoopDecoding:
 
 
 class WienerDecoding:
-    """The Wiener filter of ``poyo_edge.wiener`` on a stream: ten bins of 50 ms before each value."""
+    """The Wiener filter of ``poyo_edge.filters.wiener`` on a stream: ten bins of 50 ms before each value."""
 
     name = "wiener"
 
