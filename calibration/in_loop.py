@@ -15,9 +15,9 @@ from poyo_edge.artifact import Session
 from poyo_edge.calibration.background import BackgroundFit
 from poyo_edge.calibration.calibrator import Calibrator
 from poyo_edge.calibration.fit.fitting import FitSettings
+from poyo_edge.calibration.following import Followed, swap_for
 from poyo_edge.errors import UsageError
 from poyo_edge.runtime.decoder import Decoder
-from poyo_edge.runtime.intake import UnitTable
 
 _log = logging.getLogger(__name__)
 _PIECE_S = 1.0
@@ -65,12 +65,11 @@ class LoopCalibration:
         self.labelled_s = 0.0
         self.history: list[dict[str, Any]] = []
         """What became of each fit: R², seconds, and whether it was swapped in."""
-        self._decoder, self._epoch_of = decoder, epoch
+        self._decoder, self._followed = decoder, Followed(decoder, epoch)
         self._rate = decoder.tick_rate_hz
         self._calibrator = Calibrator.open(artifact, decoder.unit_ids, settings=settings)
         self._name, self._begun = self._calibrator.session_id, 0
         self._in_use: Session = decoder.session
-        self._units = self._followed = decoder.units
         self._fit: BackgroundFit | None = None
         self._lock = threading.Lock()
         self._settled = threading.Event()
@@ -86,7 +85,7 @@ class LoopCalibration:
         Rows that know their session are looked up by their ids, should it have been swapped.
         """
         self._follow()
-        self._spikes.append((ticks, self._units.as_rows(rows)))
+        self._spikes.append((ticks, self._followed.as_rows(rows)))
         newest = int(ticks.max())
         self._newest = newest if self._newest is None else max(self._newest, newest)
         if not self._labels:
@@ -139,23 +138,13 @@ class LoopCalibration:
 
     def _follow(self) -> None:
         """Begin anew where the labels so far mean nothing any more."""
-        if self._epoch_of() != self._epoch or self._other_units():
+        if self._followed.changed():
             self._begin()
 
-    def _other_units(self) -> bool:
-        """Whether the session in use has other units, in whatever order."""
-        if self._decoder.units is self._followed:
-            return False
-        self._followed = self._decoder.units
-        return {*self._followed.unit_ids} != {*self._units.unit_ids}
-
     def _begin(self) -> None:
-        self._epoch = self._epoch_of()
         self._begun += 1
         name = self._name if self._begun == 1 else f"{self._name}-{self._begun}"
-        self._followed = self._decoder.units
-        self._units = UnitTable(self._followed.unit_ids)
-        self._calibrator = self._calibrator.anew(self._units.unit_ids, name)
+        self._calibrator = self._calibrator.anew(self._followed.begin(), name)
         self._spikes, self._labels, self._newest = [], [], None
         self._labelled_to = -np.inf
         self.labelled_s, self._next_s = 0.0, self.after_s
@@ -196,14 +185,7 @@ class LoopCalibration:
                 "wall_s": round(session.quality.wall_s, 2),
                 "r2_in_use": _rounded(session.quality.r2_in_use),
             }
-            session.require_good()
-            if self._decoder.session is not self._in_use:
-                raise UsageError(
-                    f"session {session.header.session_id!r}: expected the session that it was "
-                    f"compared with, {self._in_use.header.session_id!r}, to be in use still, got "
-                    f"{self._decoder.session_id!r}; the session in use stays"
-                )
-            session.swap_into(self._decoder)
+            swap_for(session, self._decoder, self._in_use)
             entry["swapped"] = True
             if self.save_to is not None:
                 session.save(self.save_to)

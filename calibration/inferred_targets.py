@@ -3,13 +3,13 @@
 A hidden Markov model as in Wilson et al., "Long-term unsupervised recalibration of cursor BCIs"
 (bioRxiv 2023.02.03.527022, PRI-T). States are places on a grid. At each step the decoded velocity
 points to the target with a von Mises distributed error, whose concentration grows with the distance
-by a logistic weight: on the target, a direction says nothing. Where they have a click, a slow
-cursor is seen here: slow near the target, seldom far from it. The target stays with high
-probability, and less when the cursor is on it: what has been reached is left. Every other place is
-as likely to come next, so a step costs O(places), not their square.
+by a logistic weight: on the target, a direction says nothing. Three things are ours. The
+concentration grows with the speed too. In place of a click there is a slow cursor: often on the
+target, seldom far from it. And a target is left sooner when the cursor is on it, since what has
+been reached is left. Every place is as likely to come next, so a step costs O(places), not their
+square.
 
 Viterbi's algorithm gives the sequence of targets, the forward-backward algorithm how sure each is.
-What was decoded is used, but a target is found from the whole way, mostly from where it ended.
 
 Legend: N samples, T steps, S places of the grid, B distance bins, K targets; two dimensions.
 """
@@ -17,6 +17,7 @@ Legend: N samples, T steps, S places of the grid, B distance bins, K targets; tw
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import numpy as np
 
@@ -25,8 +26,7 @@ from poyo_edge.errors import UsageError
 from poyo_edge.records import JsonRecord
 from poyo_edge.trials import Trials
 
-_BINS, _SPEEDS = 40, 8
-_CONCENTRATIONS = np.geomspace(0.25, 32, 22)
+_BINS = 40
 _LONGEST_GAP_S = 0.5
 """Between two samples; what follows a longer one is inferred apart."""
 _LEAST_STEPS = 10
@@ -44,14 +44,13 @@ class InferenceSettings(JsonRecord):
     """Upper corner."""
     step_s: float = 0.1
     """Samples are averaged over so long."""
-    concentration: float | None = None
-    """Of the direction far from the target (κ); None fits it."""
+    concentration: float = 3.0
+    """Of a fast movement's direction far from the target (κ). The likeliest value is far too high,
+    since a target that was inferred agrees with what it was inferred from."""
     turn: float = 0.06
     """Distance at which a direction has half of its concentration."""
     reach: float = 0.06
     """Nearer than this the cursor is on the target."""
-    independent_s: float = 0.4
-    """Errors of the direction last so long: steps within it count as one together."""
     slow: float = 0.25
     """A step is slow below this share of the fast steps' speed (their 90th percentile)."""
     slow_near: float = 0.6
@@ -74,7 +73,7 @@ class InferenceSettings(JsonRecord):
                 raise UsageError(f"low, high: expected low < high, got {self.low} and {self.high}")
         if not 0.02 <= self.step_s <= 0.5:
             raise UsageError(f"step_s: expected 0.02 to 0.5 s, got {self.step_s!r}")
-        if self.concentration is not None and not 0 < self.concentration <= 100:
+        if not 0 < self.concentration <= 100:
             raise UsageError(f"concentration: expected 0 to 100, got {self.concentration!r}")
         for name in ("turn", "reach", "slow", "slow_near", "slow_far"):
             if not 0 < getattr(self, name) < 1:
@@ -112,8 +111,6 @@ class InferredTargets:
     direction says where the target was."""
     radius: float
     """Of what counts as on the target, in the unit of the cursor."""
-    concentration: float
-    """κ of the direction far from the target, as given or fitted."""
 
     def __len__(self) -> int:
         return len(self.start)
@@ -172,9 +169,7 @@ def infer_targets(
     speeds = np.concatenate([_norm(v) for _, _, v in stretches])
     fast = max(float(np.percentile(speeds, 90)), 1e-9)
     seen = [_Seen(grid, settings, fast, *steps) for steps in stretches]
-    concentration = settings.concentration or _fitted(seen, grid, settings)
-    found = [_inferred(one, grid, settings, concentration) for one in seen]
-    return _joined(found, grid, concentration)
+    return _joined([_inferred(one, grid, settings) for one in seen], grid)
 
 
 class _Grid:
@@ -235,18 +230,15 @@ class _Seen:
         """(T, S) cosine between what was decoded and the way to each place."""
 
 
-def _emission(
-    seen: _Seen, grid: _Grid, settings: InferenceSettings, concentration: float
-) -> Float64:
+def _emission(seen: _Seen, grid: _Grid, settings: InferenceSettings) -> Float64:
     """(T, S) log probability of what was seen, for a target at each place."""
-    kappa = concentration * np.outer(seen.speed, grid.weight())
+    kappa = settings.concentration * np.outer(seen.speed, grid.weight())
     p_slow = settings.slow_far + (settings.slow_near - settings.slow_far) * grid.near()
     moving = np.log1p(-p_slow) - np.log(np.i0(kappa))
     # A slow step has no direction to speak of.
     kappa[seen.slow], moving[seen.slow] = 0.0, np.log(p_slow)
     step = np.arange(len(kappa))[:, None]
-    told = kappa[step, seen.bin] * seen.cos + moving[step, seen.bin]
-    return np.asarray(told * min(1.0, settings.step_s / settings.independent_s))
+    return np.asarray(kappa[step, seen.bin] * seen.cos + moving[step, seen.bin])
 
 
 def _leaving(grid: _Grid, settings: InferenceSettings) -> Float64:
@@ -297,33 +289,8 @@ def _viterbi(log_emission: Float64, leaving: Float64) -> Int64:
     return path
 
 
-def _fitted(seen: list[_Seen], grid: _Grid, settings: InferenceSettings) -> float:
-    """κ by expectation maximisation: posteriors of targets, then the best κ for them."""
-    leaving, weight = _leaving(grid, settings), grid.weight()
-    edges = np.linspace(0, 1, _SPEEDS + 1)
-    kappas = np.multiply.outer(_CONCENTRATIONS, np.outer((edges[1:] + edges[:-1]) / 2, weight))
-    kappas = kappas.reshape(len(_CONCENTRATIONS), -1)
-    level = np.log(np.i0(kappas))
-    kappa = 3.0
-    for _ in range(3):
-        count, cosine = np.zeros(_SPEEDS * _BINS), np.zeros(_SPEEDS * _BINS)
-        for one in seen:
-            p = _posterior(_emission(one, grid, settings, kappa), leaving[one.bin])
-            p[one.slow] = 0
-            speed = np.minimum((one.speed * _SPEEDS).astype(np.int64), _SPEEDS - 1)
-            cell = (speed[:, None] * _BINS + one.bin).ravel()
-            count += np.bincount(cell, p.ravel(), len(count))
-            cosine += np.bincount(cell, (p * one.cos).ravel(), len(count))
-        before, kappa = kappa, float(_CONCENTRATIONS[(kappas @ cosine - level @ count).argmax()])
-        if kappa == before:
-            break
-    return kappa
-
-
-def _inferred(
-    seen: _Seen, grid: _Grid, settings: InferenceSettings, concentration: float
-) -> InferredTargets:
-    log_emission = _emission(seen, grid, settings, concentration)
+def _inferred(seen: _Seen, grid: _Grid, settings: InferenceSettings) -> InferredTargets:
+    log_emission = _emission(seen, grid, settings)
     leaving = _leaving(grid, settings)[seen.bin]
     posterior = _posterior(log_emission, leaving)
     path = _viterbi(log_emission, leaving)
@@ -352,18 +319,17 @@ def _inferred(
         confidence=np.add.reduceat(sure, first) / (last - first),
         reached=reached,
         radius=grid.reach,
-        concentration=concentration,
     )
 
 
-def _joined(found: list[InferredTargets], grid: _Grid, concentration: float) -> InferredTargets:
+def _joined(found: list[InferredTargets], grid: _Grid) -> InferredTargets:
     names = [f.name for f in dataclasses.fields(InferredTargets)]
     whole = {
         name: np.concatenate([getattr(one, name) for one in found])
         for name in names
-        if name not in ("radius", "concentration")
+        if name != "radius"
     }
-    return InferredTargets(**whole, radius=grid.reach, concentration=concentration)
+    return InferredTargets(**whole, radius=grid.reach)
 
 
 def _checked(
@@ -385,7 +351,7 @@ def _checked(
 def _stretches(times: Float64) -> list[tuple[int, int]]:
     cuts = np.flatnonzero(np.diff(times) > _LONGEST_GAP_S) + 1
     bounds = [0, *cuts.tolist(), len(times)]
-    return list(zip(bounds[:-1], bounds[1:], strict=True))
+    return list(itertools.pairwise(bounds))
 
 
 def _steps(
