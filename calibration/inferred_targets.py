@@ -10,6 +10,7 @@ been reached is left. Every place is as likely to come next, so a step costs O(p
 square.
 
 Viterbi's algorithm gives the sequence of targets, the forward-backward algorithm how sure each is.
+Where the cursor came to rest on a target, the target is taken to be there.
 
 Legend: N samples, T steps, S places of the grid, B distance bins, K targets; two dimensions.
 """
@@ -181,7 +182,7 @@ class _Grid:
         side = float(np.ptp(corners, axis=0).max())
         if not side > 0:
             raise UsageError("targets: expected a cursor that moves, got one that stands still")
-        axes = [np.linspace(*corners[:, i], settings.n_places) for i in range(2)]
+        axes = [np.linspace(a, b, settings.n_places) for a, b in corners.T.tolist()]
         self.places = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 2)
         """(S, 2)."""
         spacing = float(np.ptp(corners, axis=0).max()) / (settings.n_places - 1)
@@ -297,6 +298,7 @@ def _inferred(seen: _Seen, grid: _Grid, settings: InferenceSettings) -> Inferred
     first = np.flatnonzero(np.diff(path, prepend=-1))
     last = np.append(first[1:], len(path))
     half = settings.step_s / 2
+    edges = seen.times - half
     targets, places = np.empty((len(first), 2)), np.empty((len(path), 2))
     sure, reached = np.empty(len(path)), np.zeros(len(first), np.bool_)
     for k, (a, b) in enumerate(zip(first, last, strict=True)):
@@ -307,14 +309,18 @@ def _inferred(seen: _Seen, grid: _Grid, settings: InferenceSettings) -> Inferred
         sure[a:b] = mass.sum(1)
         ended = slice(max(a, b - 3), b)
         close = _norm(seen.cursor[ended] - at) <= grid.reach
-        reached[k] = bool((close & seen.slow[ended]).any())
+        rested = close & seen.slow[ended]
+        reached[k] = bool(rested.any())
+        if reached[k]:
+            rest = seen.cursor[ended][rested].mean(0)
+            targets[k] = places[a:b] = np.clip(rest, grid.places[0], grid.places[-1])
     return InferredTargets(
         times=seen.times,
         cursor=seen.cursor,
         place=places,
         sure=sure,
-        start=seen.times[first] - half,
-        end=seen.times[last - 1] + half,
+        start=edges[first],
+        end=np.append(edges[first[1:]], seen.times[-1] + half),
         target=targets,
         confidence=np.add.reduceat(sure, first) / (last - first),
         reached=reached,

@@ -1,0 +1,386 @@
+"""Recalibration while a person uses the cursor freely: no trial, no label, no pause.
+
+What was heard, shown and decoded is kept for some minutes. Now and then the targets of that time
+are inferred (``inferred_targets``), become labels (``inferred_labels``), and a session is fitted to
+them in the background, beginning with the one in use. One that passes the rule of
+``inferred_labels.judge`` is offered, and a person or program takes or rejects it; or it is taken at
+once where that was chosen. All others leave the session in use where it is, with the reason.
+
+Legend: N samples or spikes; two dimensions.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from poyo_edge.arrays import Float64, Int64, Rows
+from poyo_edge.artifact import Artifact, Session
+from poyo_edge.calibration.background import BackgroundFit
+from poyo_edge.calibration.calibrated import CalibratedSession
+from poyo_edge.calibration.calibrator import Calibrator
+from poyo_edge.calibration.fit.adapter import Adapter
+from poyo_edge.calibration.fit.fitting import FitSettings
+from poyo_edge.calibration.fit.labels import LabelCollector
+from poyo_edge.calibration.fit.prior import Prior
+from poyo_edge.calibration.fit.search import OnProgress
+from poyo_edge.calibration.following import Followed, swap_for
+from poyo_edge.calibration.inferred_labels import InferredLabels, Verdict, judge, labels_from
+from poyo_edge.calibration.inferred_targets import InferenceSettings, infer_targets
+from poyo_edge.errors import CheckFailedError, PoyoEdgeError, UsageError
+from poyo_edge.records import JsonRecord
+from poyo_edge.runtime.decoder import Decoder
+from poyo_edge.runtime.failsafe import Status
+from poyo_edge.runtime.feeds.values import LoopResult
+
+_log = logging.getLogger(__name__)
+Mode = Literal["offer", "take"]
+MODES: tuple[str, ...] = get_args(Mode)
+_STALE_S = 0.25
+"""A cursor that was told longer ago is not known; values further apart have a hole between."""
+_MOST_JUDGED = 400
+_MOST_SPIKES = 20_000_000
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class FreeUseSettings(JsonRecord):
+    """When and how to recalibrate."""
+
+    mode: Mode = "offer"
+    """What becomes of a session that passes: "offer" waits for ``take``, "take" does not."""
+    after_s: float = 180.0
+    """Seconds of use between fits; only those with a VALID value and a cursor count."""
+    most_s: float = 600.0
+    """What is older is forgotten."""
+    least_confidence: float = 0.7
+    """Of targets that are used."""
+    max_seconds: float = 120.0
+    """Wall time of one fit."""
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise UsageError(f"mode: expected one of {list(MODES)}, got {self.mode!r}")
+        if not 30 <= self.after_s <= self.most_s <= 3600:
+            raise UsageError(
+                f"after_s, most_s: expected 30 <= after_s <= most_s <= 3600 s, got "
+                f"{self.after_s!r} and {self.most_s!r}"
+            )
+        if not 0 < self.least_confidence < 1:
+            raise UsageError(
+                f"least_confidence: expected between 0 and 1, got {self.least_confidence!r}"
+            )
+        if not self.max_seconds > 0:
+            raise UsageError(f"max_seconds: expected seconds > 0, got {self.max_seconds!r}")
+
+
+class FreeUseCalibration:
+    """Give ``on_spikes``, ``on_cursor`` and ``on_value`` to a ``DecodeLoop``.
+
+    The cursor has to come from the task: it alone knows walls, assist and what was shown. While
+    none comes nothing is inferred, and ``to_json`` says so. The model is opened once, here; what
+    the loop calls opens nothing and waits for no fit.
+
+    Args:
+        artifact: the folder ``NAME.poyo``, of a decoder of two dimensions.
+        decoder: what the loop decodes with, opened with ``tick_rate_hz``.
+        settings: when and how.
+        inference: what is believed about targets.
+        fit: how to fit.
+        save_to: where sessions that were taken are saved.
+        epoch: number of the device's clock; when it goes up, what was kept is forgotten.
+        on_event: told of each fit, offer and taking as JSON values, from other threads than the
+            loop's.
+    """
+
+    def __init__(
+        self,
+        artifact: str | Path,
+        decoder: Decoder,
+        *,
+        settings: FreeUseSettings | None = None,
+        inference: InferenceSettings | None = None,
+        fit: FitSettings | None = None,
+        save_to: str | Path | None = None,
+        epoch: Callable[[], int] = lambda: 0,
+        on_event: Callable[[dict[str, Any]], None] = lambda _: None,
+    ) -> None:
+        if decoder.tick_rate_hz is None:
+            raise UsageError("decoder: expected one opened with tick_rate_hz, got one in seconds")
+        self._adapter = Adapter(Artifact.open(artifact))
+        if self._adapter.spec.dim_out != 2:
+            raise UsageError(
+                f"{artifact}: expected a decoder of two dimensions, whose targets can be inferred, "
+                f"got {self._adapter.spec.dim_out}"
+            )
+        self.settings, self.save_to = settings or FreeUseSettings(), save_to
+        self.history: list[dict[str, Any]] = []
+        """What became of each fit."""
+        self._prior = Prior.open(self._adapter.artifact)
+        self._inference, self._fit_settings = inference or InferenceSettings(), fit
+        self._decoder, self._rate = decoder, decoder.tick_rate_hz
+        self._followed, self._on_event = Followed(decoder, epoch), on_event
+        self._lock = threading.Lock()
+        self._fit: BackgroundFit | None = None
+        self._settled = threading.Event()
+        self._offered: tuple[CalibratedSession, Session] | None = None
+        self._rounds = 0
+        self._begin()
+
+    def on_spikes(self, ticks: Int64, rows: Rows) -> None:
+        """Keep spikes that were pushed: ticks (N,) and rows (N,), which may know their session."""
+        self._follow()
+        self._kept.spikes.append((ticks, self._followed.as_rows(rows)))
+        self._kept.n_spikes += len(ticks)
+
+    def on_cursor(self, ticks: Int64, positions: Float64) -> None:
+        """Keep where the cursor was: ticks (N,) and positions (N, 2).
+
+        Raises:
+            UsageError: a cursor of another number of dimensions.
+        """
+        if positions.ndim != 2 or positions.shape[1] != 2:
+            raise UsageError(f"cursor: expected positions (N, 2), got {positions.shape}")
+        self._follow()
+        finite = np.isfinite(positions).all(1)
+        self._kept.cursor.append((ticks[finite], positions[finite]))
+        if finite.any():
+            self._kept.cursor_tick = max(self._kept.cursor_tick, int(ticks[finite].max()))
+
+    def on_value(self, value: LoopResult) -> None:
+        """Keep a decoded value that somebody may act on; begin a fit when there is enough."""
+        self._follow()
+        kept, tick = self._kept, int(value.result.t)
+        fresh = tick - kept.cursor_tick <= _STALE_S * self._rate
+        if value.result.status is not Status.VALID or not fresh:
+            return
+        kept.values.append((tick, value.result.value))
+        gap = (tick - kept.value_tick) / self._rate
+        kept.value_tick = tick
+        if 0 < gap <= _STALE_S:
+            kept.used_s += gap
+        kept.forget(tick - int(self.settings.most_s * self._rate))
+        if kept.used_s >= kept.next_s and not self.fitting:
+            kept.next_s = kept.used_s + self.settings.after_s
+            self._settled.clear()
+            part, in_use = kept.copy(), self._decoder.session
+            self._fit = BackgroundFit(
+                lambda stop, note: self._fitted(part, in_use, stop, note),
+                lambda done: self._ended(done, in_use),
+            )
+
+    @property
+    def fitting(self) -> bool:
+        """Whether a fit runs."""
+        return self._fit is not None and not self._settled.is_set()
+
+    @property
+    def offered(self) -> CalibratedSession | None:
+        """A session that passed and waits for ``take`` or ``reject``."""
+        offer = self._offered
+        return None if offer is None else offer[0]
+
+    def take(self) -> str:
+        """Decode with the offered session from the next window on; its id.
+
+        Raises:
+            UsageError: nothing is offered, or another session is in use than it was compared with.
+        """
+        with self._lock:
+            offer, self._offered = self._offered, None
+        if offer is None:
+            raise UsageError("take: expected a session on offer, got none; wait for one")
+        session, in_use = offer
+        swap_for(session, self._decoder, in_use)
+        self._kept.stale = True
+        entry: dict[str, Any] = {"taken": session.header.session_id}
+        if self.save_to is not None:
+            try:
+                session.save(self.save_to)
+                entry["saved"] = str(self.save_to)
+            except (PoyoEdgeError, OSError) as problem:  # It decodes all the same.
+                entry["not_saved"] = str(problem)
+                _log.warning("a session that was taken was not saved: %s", problem)
+        self._note(entry)
+        return session.header.session_id
+
+    def reject(self) -> str:
+        """Forget the offered session; its id.
+
+        Raises:
+            UsageError: nothing is offered.
+        """
+        with self._lock:
+            offer, self._offered = self._offered, None
+        if offer is None:
+            raise UsageError("reject: expected a session on offer, got none")
+        self._note({"rejected": offer[0].header.session_id})
+        return offer[0].header.session_id
+
+    def stop(self) -> None:
+        """End a fit that runs with the best so far, and wait for it."""
+        if self._fit is not None:
+            self._fit.stop()
+            self._settled.wait()
+
+    def to_json(self) -> dict[str, Any]:
+        """Seconds of use so far, what is on offer, and what became of each fit."""
+        offered = self.offered
+        with self._lock:
+            return {
+                "mode": self.settings.mode,
+                "used_s": round(self._kept.used_s, 2),
+                "cursor": self._kept.cursor_tick >= 0,
+                "fitting": self.fitting,
+                "offered": None if offered is None else offered.header.session_id,
+                "history": [dict(entry) for entry in self.history],
+            }
+
+    def _follow(self) -> None:
+        """Begin anew where what was kept means nothing, or came through another session."""
+        if self._followed.changed() or self._kept.stale:
+            self._begin()
+
+    def _begin(self) -> None:
+        self._followed.begin()
+        self._kept = _Kept(next_s=self.settings.after_s)
+
+    def _fitted(
+        self, kept: _Kept, in_use: Session, stop: threading.Event, note: OnProgress
+    ) -> CalibratedSession:
+        """In the fit's thread: infer, fit, judge; refused with the reason."""
+        times, cursor, decoded = kept.used(self._rate)
+        inferred = infer_targets(times, cursor, decoded, settings=self._inference)
+        labels = labels_from(
+            inferred, times, cursor, decoded, least_confidence=self.settings.least_confidence
+        )
+        self._rounds += 1
+        name = f"{in_use.header.session_id.partition('+free-use')[0]}+free-use-{self._rounds}"
+        calibrator = Calibrator(
+            self._adapter, in_use.header.unit_ids, session_id=name, settings=self._fit_settings,
+            prior=self._prior,
+        )  # fmt: skip
+        spikes = kept.heard(self._rate)
+        calibrator.add(*spikes, *labels.of(~labels.held_out))
+        session = calibrator.fit(
+            max_seconds=self.settings.max_seconds, start=in_use, stop=stop, on_progress=note
+        )
+        verdict = self._judged(session, in_use, spikes, labels)
+        self._last: dict[str, Any] = {
+            "session": name,
+            "targets": labels.targets,
+            "lead_s": labels.lead_s,
+            "labelled_s": round(session.quality.labelled_s, 2),
+            "wall_s": round(session.quality.wall_s, 2),
+            **verdict.to_json(),
+        }
+        session.require_good()
+        if verdict.reason:
+            raise CheckFailedError(f"session {name!r}: {verdict.reason}")
+        return session
+
+    def _judged(
+        self,
+        new: Session,
+        in_use: Session,
+        spikes: tuple[Float64, Rows],
+        labels: InferredLabels,
+    ) -> Verdict:
+        """Both on held-out labels; no window of which reaches into what was learned."""
+        collector = LabelCollector(in_use.header.unit_ids, 2, self._adapter.window_s)
+        times, values = labels.of(labels.held_out)
+        later = times >= labels.times[~labels.held_out][-1] + self._adapter.window_s
+        collector.add(*spikes, times[later], values[later])
+        held = collector.labels()
+        some = np.arange(0, len(held.times), max(1, -(-len(held.times) // _MOST_JUDGED)))
+        decoded = [
+            self._adapter.predict(held, some, one.unit_embedding, one.session_embedding)
+            for one in (new, in_use)
+        ]
+        return judge(
+            held.values[some], *decoded, targets=labels.targets_held_out,
+            period_s=held.seconds / max(1, len(some)),
+        )  # fmt: skip
+
+    def _ended(self, fit: BackgroundFit, in_use: Session) -> None:
+        """In the fit's thread: offer or take what is good, and note the reason of what is not."""
+        entry, self._last = getattr(self, "_last", {}), {}
+        try:
+            session = fit.result(0)
+            with self._lock:
+                self._offered = (session, in_use)
+            self._note({**entry, "passed": True})
+            if self.settings.mode == "take":
+                self.take()
+        except Exception as error:  # The decoder goes on with the session in use.
+            entry.setdefault("passed", False)
+            entry["reason"] = str(error)
+            self._note(entry)
+            _log.warning("a recalibrated session was not taken: %s", error)
+        self._settled.set()
+
+    def _note(self, entry: dict[str, Any]) -> None:
+        with self._lock:
+            self.history.append(entry)
+        self._on_event(dict(entry))
+
+
+class _Kept:
+    """What the loop brought, the newest minutes of it."""
+
+    def __init__(self, next_s: float) -> None:
+        self.spikes: deque[tuple[Int64, Rows]] = deque()
+        self.cursor: deque[tuple[Int64, Float64]] = deque()
+        self.values: deque[tuple[int, Float64]] = deque()
+        self.n_spikes = 0
+        self.cursor_tick, self.value_tick = -(1 << 62), -(1 << 62)
+        self.used_s, self.next_s = 0.0, next_s
+        self.stale = False
+        """Set when another session was taken: what came through the one before is done with."""
+
+    def copy(self) -> _Kept:
+        """What is there now; at once."""
+        other = _Kept(self.next_s)
+        other.spikes, other.cursor, other.values = (
+            self.spikes.copy(), self.cursor.copy(), self.values.copy(),
+        )  # fmt: skip
+        return other
+
+    def forget(self, before: int) -> None:
+        """What is older than a tick, or more than fits."""
+        while self.values and self.values[0][0] < before:
+            self.values.popleft()
+        while self.cursor and (not len(self.cursor[0][0]) or self.cursor[0][0].max() < before):
+            self.cursor.popleft()
+        while self.spikes and (
+            not len(self.spikes[0][0])
+            or self.spikes[0][0].max() < before
+            or self.n_spikes > _MOST_SPIKES
+        ):
+            self.n_spikes -= len(self.spikes.popleft()[0])
+
+    def heard(self, rate: float) -> tuple[Float64, Rows]:
+        """All spikes: seconds (N,) and rows (N,)."""
+        ticks, rows = zip(*self.spikes, strict=True)
+        return np.concatenate(ticks) / rate, np.concatenate(rows)
+
+    def used(self, rate: float) -> tuple[Float64, Float64, Float64]:
+        """Times (N,), cursor (N, 2) and decoded values (N, 2), where both are known."""
+        ticks = np.concatenate([ticks for ticks, _ in self.cursor])
+        places = np.concatenate([places for _, places in self.cursor])
+        at, first = np.unique(ticks, return_index=True)
+        places = places[first]
+        values = dict(self.values)
+        told = np.array(sorted(values), np.int64)
+        decoded = np.stack([values[tick] for tick in told.tolist()]).astype(np.float64)
+        after = np.clip(np.searchsorted(at, told), 1, max(1, len(at) - 1))
+        near = (told >= at[0]) & (told <= at[-1] + _STALE_S * rate)
+        near &= at[np.minimum(after, len(at) - 1)] - at[after - 1] <= _STALE_S * rate
+        cursor = np.stack([np.interp(told, at, places[:, i]) for i in range(2)], axis=1)
+        return told[near] / rate, cursor[near], decoded[near]
