@@ -13,6 +13,7 @@ from poyo_edge.arrays import Float64
 from poyo_edge.errors import MissingExtraError
 
 _TRUE, _DECODED = "#8a8f98", "#c2410c"
+_FAILED = "#2563eb"
 _LINE_STYLES = ("-", "--", "-.", ":", (0, (1, 4)))
 
 
@@ -209,6 +210,71 @@ def draw_scaling(path: str | Path, cells: Sequence[Mapping[str, Any]]) -> None:
             axis.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, fontsize=8)
     axes[0].set_ylabel("causal R² of held-out sessions")
     _save(plt, figure, path, "held-out sessions after calibration")
+
+
+def draw_paths(path: str | Path, paths: Mapping[str, Sequence[Any]], *, title: str) -> None:
+    """Ways of a cursor to its targets, a panel for each decoder.
+
+    Args:
+        path: the PNG to write.
+        paths: decoder → trials (``poyo_edge.simulation.study.Path``).
+        title: above the picture.
+    """
+    plt = _pyplot("drawing paths of the cursor")
+    figure, axes = plt.subplots(
+        1,
+        len(paths),
+        figsize=(0.5 + 3.6 * len(paths), 4.2),
+        squeeze=False,
+        sharex=True,
+        sharey=True,
+    )
+    for axis, (name, trials) in zip(axes[0], paths.items(), strict=True):
+        for one in trials:
+            axis.add_patch(plt.Circle(one.target, one.radius, fill=False, color=_TRUE, lw=0.8))
+            color = _DECODED if one.success else _FAILED
+            axis.plot(*one.position.T, color=color, lw=1, alpha=0.8)
+        axis.set_title(name, loc="left", fontsize=10)
+        axis.set_aspect("equal")
+        axis.set_xlabel("cm")
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0, 0].set_ylabel("cm")
+    _save(plt, figure, path, title)
+
+
+def draw_throughput(path: str | Path, rows: Sequence[Mapping[str, Any]], *, title: str) -> None:
+    """Throughput against added latency, a panel for each radius and a line for each decoder.
+
+    Args:
+        path: the PNG to write.
+        rows: ``conditions`` of what ``poyo-edge closed-loop --json`` prints; those of the first
+            smoothing and gain are drawn.
+        title: above the picture.
+    """
+    plt = _pyplot("drawing throughput")
+    first = {key: rows[0][key] for key in ("smoothing_ms", "gain")}
+    rows = [row for row in rows if all(row[key] == first[key] for key in first)]
+    radii = list(dict.fromkeys(row["radius_cm"] for row in rows))
+    names = list(dict.fromkeys(row["decoder"] for row in rows))
+    figure, axes = plt.subplots(
+        1, len(radii), figsize=(1.5 + 3.8 * len(radii), 3.8), squeeze=False, sharey=True
+    )
+    for axis, radius in zip(axes[0], radii, strict=True):
+        for name, (color, marker) in zip(names, _marks(), strict=False):
+            own = [row for row in rows if (row["decoder"], row["radius_cm"]) == (name, radius)]
+            own.sort(key=lambda row: float(row["latency_ms"]))
+            latency, bits = ([row[key] for row in own] for key in ("latency_ms", "bits_per_s"))
+            low, high = zip(*(row["bits_per_s_95"] for row in own), strict=True)
+            axis.plot(latency, bits, color=color, marker=marker, ms=6, lw=1.4, label=name)
+            axis.fill_between(latency, low, high, color=color, alpha=0.15, lw=0)
+        axis.set_title(f"radius {radius:g} cm", loc="left", fontsize=10)
+        axis.set_xlabel("added latency (ms)")
+        axis.set_ylim(bottom=0)
+        axis.grid(axis="y", lw=0.4, alpha=0.5)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0, 0].set_ylabel("bit/s")
+    axes[0, -1].legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, fontsize=9)
+    _save(plt, figure, path, title)
 
 
 def draw_shares(

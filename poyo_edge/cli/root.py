@@ -30,6 +30,7 @@ COMMANDS = (
     "poyo_edge.cli.commands.simulate",
     "poyo_edge.cli.commands.evaluate",
     "poyo_edge.cli.commands.scaling",
+    "poyo_edge.cli.commands.closed_loop",
     "poyo_edge.cli.commands.inspect",
     "poyo_edge.cli.commands.doctor",
 )

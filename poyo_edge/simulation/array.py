@@ -3,11 +3,11 @@
 A recording knows the movement that follows, and a unit with lead L fires at t for the velocity at
 t + L. In a closed loop nobody knows what will follow, so the same array fires from intentions: an
 intention formed at t is of the movement at t + ``delay_s``, and a unit with lead L follows it after
-``delay_s - L``. ``delay_s`` is at least the longest lead. So spikes and movement stand to each
-other as in recordings, and a decoder of movement gives an intention ``delay_s`` after it was formed:
-labels of intention have to be moved by that much, as on a rig.
+``delay_s - L``. ``delay_s`` is the longest lead. So spikes and movement stand to each other as in
+recordings, and a decoder of movement gives an intention ``delay_s`` after it was formed: labels of
+intention have to be moved by that much, as on a rig.
 
-Spikes are Poisson with refractoriness; rates share fluctuations (noise correlations) by a few latent
+Spikes are Poisson with refractoriness. Rates share fluctuations (noise correlations) by a few
 factors that multiply them (Goris, Movshon and Simoncelli 2014), each an autoregressive process.
 
 Legend: U units, D dimensions, F factors, N spikes.
@@ -67,7 +67,7 @@ class ArraySettings:
     """What a simulated array is made of. The tuning is that of ``poyo-edge simulate``."""
 
     n_units: int = 60
-    ranges: TuningRanges = TuningRanges()
+    ranges: TuningRanges = dataclasses.field(default_factory=TuningRanges)
     shape: Shape = "rectified"
     n_factors: int = 0
     """Latent factors that rates share."""
@@ -76,7 +76,7 @@ class ArraySettings:
     shared_s: float = 0.1
     """Time constant of the factors."""
     refractory_s: float = 0.002
-    drift: Drift = Drift()
+    drift: Drift = dataclasses.field(default_factory=Drift)
 
     def __post_init__(self) -> None:
         if self.n_units < 1 or self.n_factors < 0:
@@ -210,10 +210,7 @@ class SimulatedArray:
         self.tuning.scale[rng.random(n) < -np.expm1(np.log1p(-drift.lost) * hours)] = 0.0
         other = np.flatnonzero(rng.random(n) < -np.expm1(np.log1p(-drift.exchanged) * hours))
         if len(other):
-            settings = self.settings
-            new = Tuning.draw(len(other), settings.ranges, rng, self.tuning.shape)
-            new.lead = np.minimum(new.lead, self.delay_s)
-            self.tuning.exchange(other, new)
+            self.tuning.exchange(other, self.tuning.like(rng.integers(n, size=len(other)), rng))
             self._note_delays()
 
     def _note_delays(self) -> None:

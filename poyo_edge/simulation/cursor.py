@@ -1,4 +1,4 @@
-"""From a decoded velocity to a cursor: control, gain, smoothing, added latency, the workspace's edge.
+"""From a decoded velocity to a cursor: control, gain, smoothing, added latency, and an edge.
 
 Legend: D dimensions.
 """
@@ -33,9 +33,7 @@ class CursorSettings:
     def __post_init__(self) -> None:
         for name, unit in (("latency_ms", "ms"), ("smoothing_ms", "ms")):
             if not 0 <= getattr(self, name) <= 5000:
-                raise UsageError(
-                    f"{name}: expected 0 to 5000 {unit}, got {getattr(self, name)!r}"
-                )
+                raise UsageError(f"{name}: expected 0 to 5000 {unit}, got {getattr(self, name)!r}")
         if not 0 < self.gain <= 100:
             raise UsageError(f"gain: expected above 0 up to 100, got {self.gain!r}")
         if not 0 < self.workspace_cm < np.inf:
@@ -64,7 +62,9 @@ class Cursor:
         self.position = np.zeros(n_dims)
         """(D,) cm."""
         self._control, self._period_s = control, period_s
-        self._kept = np.exp(-period_s * 1e3 / settings.smoothing_ms) if settings.smoothing_ms else 0.0
+        self._kept = (
+            np.exp(-period_s * 1e3 / settings.smoothing_ms) if settings.smoothing_ms else 0.0
+        )
         self._smooth = np.zeros(n_dims)
         steps = settings.latency_ms / 1e3 / period_s
         self._whole = int(np.floor(steps + 1e-9))

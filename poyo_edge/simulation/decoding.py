@@ -1,8 +1,8 @@
 """Decoders as a closed loop sees them: the spikes of a step in, the velocity at its end out.
 
 POYO runs as on a rig: the ``DecodeLoop`` of ``poyo-edge run`` takes packets, places them on the
-device's clock and calls the ``Decoder``; only the host's clock is simulated, so that it runs as fast
-as it can. Wiener and Kalman filter get the same spikes at the same ticks.
+device's clock and calls the ``Decoder``; only the host's clock is simulated, so that it runs as
+fast as it can. Wiener and Kalman filter get the same spikes at the same ticks.
 
 Legend: N spikes, U units, D dimensions, F features.
 """
@@ -17,7 +17,8 @@ import numpy as np
 
 from poyo_edge.arrays import Float64, Int64, Rows
 from poyo_edge.errors import UsageError
-from poyo_edge.kalman import VelocityKalman, fit_kalman
+from poyo_edge.filters.kalman import VelocityKalman, fit_kalman_with_lag
+from poyo_edge.filters.wiener import BIN_S, BINS, bin_counts, fit_ridge
 from poyo_edge.runtime.decoder import Decoder
 from poyo_edge.runtime.feeds.values import LoopResult
 from poyo_edge.runtime.rig.device_clock import DeviceClock
@@ -25,10 +26,11 @@ from poyo_edge.runtime.rig.loop import DecodeLoop
 from poyo_edge.runtime.rig.settings import LoopSettings
 from poyo_edge.simulation.array import TICK_HZ
 from poyo_edge.simulation.observing import Labelled
-from poyo_edge.filters.wiener import BIN_S, BINS, bin_counts, fit_ridge
 
 _SECOND = 1_000_000_000
 _STARTS_NS = 100 * _SECOND
+_LAG_S = 0.1
+"""The longest lag of a Kalman filter that is tried."""
 
 
 class Decoding(Protocol):
@@ -135,7 +137,7 @@ class LoopDecoding:
 
 
 class WienerDecoding:
-    """The Wiener filter of ``poyo_edge.filters.wiener`` on a stream: ten bins of 50 ms before each value."""
+    """The Wiener filter on a stream: ten bins of 50 ms before each value."""
 
     name = "wiener"
 
@@ -170,7 +172,7 @@ class WienerDecoding:
 
 
 class KalmanDecoding:
-    """The velocity Kalman filter of ``poyo_edge.kalman``, a bin for each step."""
+    """The velocity Kalman filter, a bin for each step."""
 
     name = "kalman"
 
@@ -180,14 +182,19 @@ class KalmanDecoding:
 
     @classmethod
     def fitted(cls, labelled: Labelled) -> KalmanDecoding:
-        """Fitted to labelled data whose samples are one step apart."""
+        """Fitted to labelled data whose samples are one step apart.
+
+        Its lag is chosen by what it decodes of the last fifth, as Wu et al. 2006 choose theirs: a
+        bin tells most of the movement that comes some steps after it, which the Wiener filter's
+        weights find by themselves.
+        """
         period = float(np.median(np.diff(labelled.times)))
         counts = bin_counts(
             labelled.spike_times, labelled.spike_rows, labelled.n_units, labelled.times,
             before=1, bin_s=period,
-        )[:, :, 0]  # fmt: skip
+        )[:, :, 0].astype(np.float64)  # fmt: skip
         follows = np.diff(labelled.times) < 1.5 * period
-        return cls(fit_kalman(counts.astype(np.float64), labelled.values, follows))
+        return cls(fit_kalman_with_lag(counts, labelled.values, follows, most=_LAG_S / period))
 
     def restart(self) -> None:
         """At rest."""

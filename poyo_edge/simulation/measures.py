@@ -4,8 +4,8 @@
 - time: from the target's appearance to the end of the hold, of successful trials.
 - movement time: the same without the hold. Dial-in time: from the first touch of the target to the
   begin of the hold that counted (Willett et al. 2019).
-- path efficiency: the way from start to end as the crow flies, over the way of the cursor
-  (Simeral et al. 2011), up to the begin of the hold.
+- path efficiency: from the cursor's start to its end as the crow flies, over the way it went, of
+  the whole trial with its hold (Simeral et al. 2011).
 - throughput: ``log2(1 + D / W)`` bits over the movement time (ISO 9241-411, the Shannon form of
   MacKenzie 1992), with D from the cursor's start to the target's centre and W its width, twice the
   radius; a failed trial has 0. The mean over trials.
@@ -47,7 +47,7 @@ class Measures:
         """Means, as JSON values; None where no trial has one."""
         values: dict[str, Any] = {"n_trials": len(self.success)}
         for field in dataclasses.fields(self):
-            mean = _mean(np.asarray(getattr(self, field.name), np.float64))
+            mean = mean_of(np.asarray(getattr(self, field.name), np.float64))
             values[field.name] = None if np.isnan(mean) else round(float(mean), 4)
         return values
 
@@ -104,7 +104,7 @@ def intended_at(run: Run, times: Float64) -> Float64:
 def interval(values: Float64, rng: np.random.Generator) -> tuple[float, float]:
     """95 % interval of the mean of values (K,), NaN left out, by drawing trials anew."""
     drawn = values[rng.integers(len(values), size=(_DRAWS, len(values)))]
-    means = [_mean(one) for one in drawn]
+    means = [mean_of(one) for one in drawn]
     low, high = np.nanpercentile(means, [2.5, 97.5])
     return float(low), float(high)
 
@@ -122,9 +122,8 @@ def _trial(run: Run, k: int, hold_s: float) -> tuple[float, float, float, float,
     if not trials.success[k]:
         return np.nan, np.nan, np.nan, 0.0, angle
     held = end - hold_s
-    until = path[: int(np.searchsorted(times, held + slack))]
-    length = np.sqrt((np.diff(until, axis=0) ** 2).sum(1)).sum()
-    crow = np.sqrt(((until[-1] - until[0]) ** 2).sum())
+    length = np.sqrt((np.diff(path, axis=0) ** 2).sum(1)).sum()
+    crow = np.sqrt(((path[-1] - path[0]) ** 2).sum())
     moved = max(held - start, run.period_s)
     return (
         end - start,
@@ -146,6 +145,7 @@ def _angle(velocity: Float64, way: Float64, until: int) -> float:
     return float(np.rad2deg(np.arccos(np.clip(cosine, -1, 1))).mean())
 
 
-def _mean(values: Float64) -> float:
+def mean_of(values: Float64) -> float:
+    """Mean of the values that are no NaN; NaN without any."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if len(known) else np.nan

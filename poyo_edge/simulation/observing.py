@@ -106,11 +106,11 @@ def observe(
 ) -> Block:
     """Show a cursor that moves by itself, and record what the array fires meanwhile.
 
-    The person intends what is shown, with their own noise of aiming.
+    The person imagines what is shown, at the same time: they know where it goes.
 
     Args:
         array: fires; it goes on from where it is.
-        person: aims.
+        person: imagines.
         task: whose targets the cursor goes to.
         settings: how it moves.
         seed: of targets, reaches and pauses.
@@ -122,7 +122,7 @@ def observe(
     ticks, rows = [], []
     for k in range(n_steps):
         # The intention of a step is that of its middle.
-        fired, by = array.step(person.noisy((velocity[k] + velocity[k + 1]) / 2))
+        fired, by = array.step(person.imagine((velocity[k] + velocity[k + 1]) / 2))
         ticks.append(fired)
         rows.append(by.astype(np.int64))
     since = start / TICK_HZ
@@ -130,7 +130,7 @@ def observe(
         unit_ids=array.unit_ids,
         spike_times=as_seconds(np.concatenate(ticks)),
         spike_rows=np.concatenate(rows),
-        times=since + np.arange(n_steps) * array.period_s,
+        times=since + np.arange(n_steps, dtype=np.float64) * array.period_s,
         position=position[:-1],
         velocity=velocity[:-1],
         trials=dataclasses.replace(
@@ -150,7 +150,7 @@ def _shown(
     """Position and velocity (n_steps + 1, 2) of the cursor, and the reaches that ended."""
     rng = np.random.default_rng(seed)
     targets = Targets(task, rng.integers(1 << 62, size=2).tolist())
-    times = np.arange(n_steps + 1) * period_s
+    times = np.arange(n_steps + 1, dtype=np.float64) * period_s
     position, velocity = np.zeros((n_steps + 1, 2)), np.zeros((n_steps + 1, 2))
     here, t = np.zeros(2), 0.0
     ended, goes = [], []

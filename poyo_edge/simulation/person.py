@@ -7,6 +7,10 @@ function of the speed (``f_vel``). Noise of aiming is autoregressive and grows w
 is intended; the noise of the decoder is that of the array and the decoder themselves, which stand
 in this loop in place of the noise model of the paper.
 
+The default person is fixed: delay, forward model and aiming noise as a first study of this project
+had them, the push and the size of the noise chosen so that its table comes out again (docs). Every
+decoder is compared with this one person.
+
 Legend: D dimensions, K knots.
 """
 
@@ -28,22 +32,25 @@ class PersonSettings:
     """A person. Distances in cm, speeds in cm/s."""
 
     vision_s: float = 0.1
-    """Visual feedback is so late (100 ms: shorter than the 200 ms of Willett's simulator)."""
+    """Visual feedback is so late."""
     known_share: float = 0.8
     """Share of the commands under way that the forward model knows; 1 is a perfect one."""
     command_s: float = 0.15
-    """How long the person believes that commands take to become movement, as their own arm's do."""
-    push: Knots = ((0.0, 0.0), (1.2, 7.0), (4.0, 17.0), (7.0, 20.0))
+    """How long the person believes that commands take to become movement, as their own arm's do;
+    of added latency and of a decoder's smoothing they know nothing."""
+    push: Knots = ((0.0, 0.0), (6.0, 20.0))
     """``f_targ``: distance → speed; the last one holds beyond."""
     damping: Knots = ((0.0, 0.0), (20.0, 0.0))
-    """``f_vel``: speed → speed that is taken off."""
-    aim_sd: float = 0.15
+    """``f_vel``: speed → speed that is taken off; none by default."""
+    aim_sd: float = 0.3
     """Sd of the aiming noise in each dimension, as a share of the intended speed."""
+    imagine_sd: float = 0.0
+    """The same while the person only imagines a movement that is shown."""
     aim_s: float = 0.2
     """Time constant of the aiming noise."""
 
     def __post_init__(self) -> None:
-        for name in ("vision_s", "command_s", "aim_sd"):
+        for name in ("vision_s", "command_s", "aim_sd", "imagine_sd"):
             if not 0 <= getattr(self, name) <= 2:
                 raise UsageError(f"{name}: expected 0 to 2, got {getattr(self, name)!r}")
         if not 0 <= self.known_share <= 1:
@@ -99,23 +106,27 @@ class Person:
             self._late.fill(cursor)
             self._began = True
         seen, before = self._late.push(cursor)
-        shown = self._late_target.push(np.full(len(cursor), np.nan) if target is None else target)[0]
+        nothing = np.full(len(cursor), np.nan)
+        shown, _ = self._late_target.push(nothing if target is None else target)
         wanted = np.zeros(len(cursor))
         if np.isfinite(shown).all():
             known = self.settings.known_share
             here = seen + known * (self._weights @ self._commands)
             moving = (1 - known) * (seen - before) / self._period_s + known * self._commands[0]
             wanted = self._policy(shown - here, moving)
-        command = self.noisy(wanted)
+        command = self._noisy(wanted, self.settings.aim_sd)
         self._commands[1:] = self._commands[:-1]
         self._commands[0] = command
         return command
 
-    def noisy(self, wanted: Float64) -> Float64:
-        """A velocity (D,) as it is aimed: with noise in proportion to its speed."""
+    def imagine(self, shown: Float64) -> Float64:
+        """A velocity (D,) in cm/s that is shown, as the person imagines it."""
+        return self._noisy(shown, self.settings.imagine_sd)
+
+    def _noisy(self, wanted: Float64, share: float) -> Float64:
         noise = self._rng.normal(size=len(wanted))
         self._aim = self._kept * self._aim + np.sqrt(1 - self._kept**2) * noise
-        return np.asarray(wanted + self.settings.aim_sd * _norm(wanted) * self._aim)
+        return np.asarray(wanted + share * _norm(wanted) * self._aim)
 
     def _policy(self, way: Float64, moving: Float64) -> Float64:
         """Push along the way (D,) in cm, less damping along the movement (D,) in cm/s."""
@@ -148,7 +159,9 @@ class _Late:
 
     def _at(self, steps: int) -> Float64:
         newer, older = self._past[steps], self._past[steps + 1]
-        return newer if not self._part else (1 - self._part) * newer + self._part * older
+        if not self._part:
+            return np.asarray(newer)
+        return np.asarray((1 - self._part) * newer + self._part * older)
 
 
 def _part_of_steps(steps: float) -> Float64:

@@ -52,8 +52,7 @@ class TaskSettings:
                 raise UsageError(f"{name}: expected a number > 0, got {getattr(self, name)!r}")
         if not 0 <= self.hold_s < self.timeout_s:
             raise UsageError(
-                f"hold_s: expected 0 up to the timeout of {self.timeout_s:g} s, got "
-                f"{self.hold_s!r}"
+                f"hold_s: expected 0 up to the timeout of {self.timeout_s:g} s, got {self.hold_s!r}"
             )
         if self.distance_cm > self.workspace_cm:
             raise UsageError(

@@ -130,6 +130,20 @@ class Tuning:
         x, y = self.weights[:, 0].copy(), self.weights[:, 1].copy()
         self.weights[:, 0], self.weights[:, 1] = cos * x - sin * y, sin * x + cos * y
 
+    def like(self, rows: Int64, rng: np.random.Generator) -> Tuning:
+        """Other units (K,), as fit to this array as those in ``rows``: turned anywhere."""
+        others = Tuning(
+            base=self.base[rows],
+            weights=self.weights[rows],
+            speed_weight=self.speed_weight[rows],
+            lead=self.lead[rows],
+            scale=np.ones(len(rows)),
+            typical_cm_s=self.typical_cm_s,
+            shape=self.shape,
+        )
+        others.turn(rng.uniform(0.0, 2 * np.pi, len(rows)))
+        return others
+
     def exchange(self, rows: Int64, others: Tuning) -> None:
         """Other units take the place of those in ``rows`` (K,); ``others`` are K units."""
         for name in ("base", "weights", "speed_weight", "lead", "scale"):

@@ -1,9 +1,9 @@
-"""The velocity Kalman filter, beside the Wiener filter the decoder that most cursors were driven by.
+"""The velocity Kalman filter, a baseline of the field beside the Wiener filter.
 
-State: the velocity. ``v[k] = A v[k-1] + w``, ``z[k] = C v[k] + c + q`` with w ~ N(0, W), q ~ N(0, Q)
-and z the spikes of each unit in the bin that ends at k; all matrices by least squares from labelled
-data (Wu, Gao, Bienenstock, Donoghue and Black 2006, Neural Comput 18:80; velocity alone as in Kim et
-al. 2008, J Neural Eng 5:455).
+State: the velocity. ``v[k] = A v[k-1] + w`` and ``z[k] = C v[k] + c + q``, with w ~ N(0, W),
+q ~ N(0, Q) and z the spikes of each unit in the bin that ends at k; all matrices by least squares
+from labelled data (Wu, Gao, Bienenstock, Donoghue and Black 2006, Neural Comput 18:80; velocity
+alone as in Kim et al. 2008, J Neural Eng 5:455).
 
 Legend: S samples, U units, D dimensions of the velocity.
 """
@@ -19,6 +19,8 @@ from poyo_edge.errors import UsageError
 
 _LEAST_VARIANCE = 1e-3
 """Of a unit's count in a bin: one that was silent says nothing, and must not divide by zero."""
+_LEARNED = 0.8
+"""Share of the samples that a filter learns from while its lag is chosen; the rest judges it."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -62,9 +64,11 @@ class RunningKalman:
         ahead = fitted.transition @ self._velocity
         spread = fitted.transition @ self._covariance @ fitted.transition.T
         spread = spread + fitted.transition_noise
-        self._covariance = np.linalg.inv(np.linalg.inv(spread) + self._information)
+        self._covariance = np.asarray(
+            np.linalg.inv(np.linalg.inv(spread) + self._information), np.float64
+        )
         surprise = self._gained @ counts - self._level - self._information @ ahead
-        self._velocity = ahead + self._covariance @ surprise
+        self._velocity = np.asarray(ahead + self._covariance @ surprise, np.float64)
         return self._velocity
 
 
@@ -98,9 +102,41 @@ def fit_kalman(counts: Float64, velocity: Float64, follows: Bool | None = None) 
     residual = counts - design @ found
     noise = residual.T @ residual / n_samples
     return VelocityKalman(
-        transition=transition,
+        transition=np.asarray(transition, np.float64),
         transition_noise=moved.T @ moved / len(moved),
-        observation=found[:-1].T,
+        observation=np.asarray(found[:-1].T, np.float64),
         level=found[-1],
         observation_noise=noise + _LEAST_VARIANCE * np.eye(n_units),
     )
+
+
+def fit_kalman_with_lag(
+    counts: Float64, velocity: Float64, follows: Bool | None = None, *, most: float
+) -> VelocityKalman:
+    """Fit a filter whose bins are paired with later velocities; by how much, held-out data says.
+
+    A running filter then gives, after a bin, the velocity that comes so many samples later.
+
+    Args:
+        counts, velocity, follows: as of ``fit_kalman``.
+        most: samples of lag that are tried at the most.
+    """
+    n_learned = round(_LEARNED * len(counts))
+    pairs = np.ones(len(counts) - 1, np.bool_) if follows is None else follows
+
+    def lagged(lag: int) -> tuple[Float64, Float64, Bool]:
+        """Counts and the velocities ``lag`` samples later; pairs over a gap stay few."""
+        n = len(counts) - lag
+        return counts[:n], velocity[lag:], pairs[lag:]
+
+    def held_out_error(lag: int) -> float:
+        z, v, follow = lagged(lag)
+        fitted = fit_kalman(z[:n_learned], v[:n_learned], follow[: n_learned - 1])
+        running = fitted.begin()
+        decoded = np.array([running.step(one) for one in z[n_learned:]])
+        truth = v[n_learned:]
+        return float(((truth - decoded) ** 2).sum() / ((truth - truth.mean(0)) ** 2).sum())
+
+    lags = range(int(most) + 1)
+    best = lags[int(np.argmin([held_out_error(lag) for lag in lags]))]
+    return fit_kalman(*lagged(best))

@@ -1,0 +1,128 @@
+"""Decoders that are calibrated on one observation block, with the same labels each."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from poyo_edge.artifact import Artifact, Session
+from poyo_edge.calibration import CalibratedSession, Calibrator
+from poyo_edge.errors import ArtifactError
+from poyo_edge.runtime.decoder import Decoder
+from poyo_edge.simulation.array import TICK_HZ, SimulatedArray
+from poyo_edge.simulation.decoding import Decoding, KalmanDecoding, LoopDecoding, WienerDecoding
+from poyo_edge.simulation.observing import Labelled, ObservationSettings, observe
+from poyo_edge.simulation.person import Person, PersonSettings
+from poyo_edge.simulation.tasks import TaskSettings
+
+N_DIMS = 2
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """How decoders are calibrated."""
+
+    artifact: Path
+    session: Session | str | Path | None = None
+    """Of the array's units; None fits one to the observation block."""
+    observation: ObservationSettings = dataclasses.field(default_factory=ObservationSettings)
+    person: PersonSettings = dataclasses.field(default_factory=PersonSettings)
+    task: TaskSettings = dataclasses.field(default_factory=TaskSettings)
+    """Its workspace and distance are those that the shown cursor moves in."""
+    backend: str = "auto"
+    threads: int = 1
+
+
+def calibrated(
+    array: SimulatedArray,
+    calibration: Calibration,
+    *,
+    seed: int,
+    on_progress: Callable[[int, int, str], None] | None = None,
+) -> list[Decoding]:
+    """POYO, Wiener filter and Kalman filter for an array.
+
+    The array begins anew and a person observes a cursor on the way to random targets. Labels are
+    the velocities that were shown, moved by the array's own lead (``array.delay_s``), for all.
+
+    Args:
+        array: what they decode.
+        calibration: how.
+        seed: of the block and of the fit.
+        on_progress: called with steps done, steps in all and a note while POYO's session is fitted.
+
+    Raises:
+        ArtifactError: the model does not decode two dimensions, or cannot be calibrated.
+        CheckFailedError: the session that was fitted is too bad to be used.
+        UsageError: a session that is not of the array's units.
+    """
+    require_plane(calibration.artifact)
+    labelled = observed(array, calibration, seed=seed)
+    session = calibration.session
+    if session is None:
+        session = fitted_session(array.unit_ids, labelled, calibration, seed, on_progress)
+    decoder = Decoder.open(
+        calibration.artifact, session=session, backend=calibration.backend,
+        threads=calibration.threads, tick_rate_hz=TICK_HZ,
+    )  # fmt: skip
+    rate_hz = 1.0 / array.period_s
+    return [
+        LoopDecoding(decoder, array.unit_ids, rate_hz=rate_hz),
+        WienerDecoding.fitted(labelled),
+        KalmanDecoding.fitted(labelled),
+    ]
+
+
+def observed(array: SimulatedArray, calibration: Calibration, *, seed: int) -> Labelled:
+    """Labels of an observation block of random targets, from the array begun anew."""
+    array.restart([seed, 6])
+    person = Person(calibration.person, seed=[seed, 7], period_s=array.period_s)
+    task = dataclasses.replace(calibration.task, kind="random")
+    block = observe(array, person, task, calibration.observation, seed=[seed, 8])
+    window_s = Artifact.open(calibration.artifact).manifest.spec.window_seconds
+    return block.labelled(block.velocity, lead_s=array.delay_s, begins_s=window_s)
+
+
+def fitted_session(
+    unit_ids: Sequence[str],
+    labelled: Labelled,
+    calibration: Calibration,
+    seed: int,
+    on_progress: Callable[[int, int, str], None] | None = None,
+) -> CalibratedSession:
+    """A session fitted on this machine, as ``poyo-edge calibrate`` fits one.
+
+    Raises:
+        CheckFailedError: it is too bad to be used.
+    """
+    report = on_progress or (lambda done, total, note: None)
+    calibrator = Calibrator.open(
+        calibration.artifact, unit_ids, session_id="observed", threads=calibration.threads
+    )
+    calibrator.add(labelled.spike_times, labelled.spike_rows, labelled.times, labelled.values)
+    session = calibrator.fit(
+        seed=seed,
+        max_seconds=math.inf,
+        on_progress=lambda p: report(p.done, p.total, f"held-out R² {p.r2:.3f}"),
+    )
+    session.require_good()
+    return session
+
+
+def require_plane(artifact: Path) -> None:
+    """Refuse a model whose values cannot move a cursor in a plane.
+
+    Raises:
+        ArtifactError: with the number of dimensions that it decodes.
+    """
+    dim_out = Artifact.open(artifact).manifest.spec.dim_out
+    if dim_out != N_DIMS:
+        raise ArtifactError(
+            artifact,
+            "dim_out",
+            expected=f"a model that decodes a velocity of {N_DIMS} dimensions",
+            got=f"{dim_out}",
+            do="take the artifact of a model of cursor velocity",
+        )
