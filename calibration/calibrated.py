@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from poyo_edge.artifact import Session
+from poyo_edge.calibration.control import Control
 from poyo_edge.calibration.fit.judging import Point
-from poyo_edge.calibration.gate import Compared, refusal
+from poyo_edge.calibration.gate import Compared
+from poyo_edge.calibration.intention import IntentionReport
+from poyo_edge.calibration.refusing import Candidate, refusal
 from poyo_edge.errors import CheckFailedError
 from poyo_edge.files.writing import atomic_path
 from poyo_edge.runtime.decoder import Decoder
@@ -39,6 +42,14 @@ class Quality:
     notes: tuple[str, ...]
     compared: Compared | None = None
     """Beside the session in use; None when there was none."""
+    control: Control | None = None
+    """What it is like to control with, on the same samples as ``r2_heldout``."""
+    label_speed: float = 0.0
+    """That a tenth of the held-out labels reach, behaviour units."""
+    labels: tuple[IntentionReport, ...] = ()
+    """How labels of intention were made; none for measured behaviour."""
+    started: str = "first guess"
+    """Where the fit that was taken began: "first guess", "start" or "session in use"."""
 
     def to_json(self) -> dict[str, Any]:
         """All figures as JSON values."""
@@ -55,6 +66,9 @@ class Quality:
             "silent_units": list(self.silent_units),
             "notes": list(self.notes),
             "compared": None if self.compared is None else self.compared.to_json(),
+            "control": None if self.control is None else self.control.to_json(),
+            "label_speed": round(self.label_speed, 4),
+            "labels": [one.to_json() for one in self.labels],
         }
 
 
@@ -67,19 +81,12 @@ class CalibratedSession(Session):
     """Time of the last label that it was fitted to, on the calibrator's clock."""
 
     def require_good(self) -> None:
-        """Refuse a session that does not pass the gate (``calibration.gate``).
+        """Refuse a session that does not pass the gate (``calibration.refusing``).
 
         Raises:
             CheckFailedError: with the figures.
         """
-        quality = self.quality
-        reason = refusal(
-            self.header.session_id,
-            quality.r2_heldout,
-            quality.r2_per_dim,
-            quality.labelled_s,
-            quality.compared,
-        )
+        reason = refusal(candidate(self.header.session_id, self.quality))
         if reason is not None:
             raise CheckFailedError(reason)
 
@@ -110,3 +117,17 @@ class CalibratedSession(Session):
         if not force:
             self.require_good()
         decoder.swap_session(self)
+
+
+def candidate(session_id: str, quality: Quality) -> Candidate:
+    """What the gate looks at."""
+    return Candidate(
+        session_id=session_id,
+        r2_heldout=quality.r2_heldout,
+        r2_per_dim=quality.r2_per_dim,
+        labelled_s=quality.labelled_s,
+        control=quality.control,
+        label_speed=quality.label_speed,
+        of_intention=bool(quality.labels),
+        compared=quality.compared,
+    )

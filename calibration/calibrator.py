@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import math
 import threading
@@ -11,20 +12,27 @@ from pathlib import Path
 
 import numpy.typing as npt
 
-from poyo_edge.artifact import Artifact, Session, SessionHeader, activity_of
+from poyo_edge.artifact import Artifact, LabelsMade, Session, SessionHeader, activity_of
 from poyo_edge.calibration.background import BackgroundFit
 from poyo_edge.calibration.calibrated import CalibratedSession, Quality
 from poyo_edge.calibration.examining import Examination, UnitPart, alike, unit_parts
 from poyo_edge.calibration.fit.adapter import Adapter
 from poyo_edge.calibration.fit.checks import remarks, require_usable
 from poyo_edge.calibration.fit.fitting import FitSettings
-from poyo_edge.calibration.fit.judging import Point
-from poyo_edge.calibration.fit.labels import LabelCollector
+from poyo_edge.calibration.fit.labels import LabelCollector, Labels
 from poyo_edge.calibration.fit.prior import Prior
-from poyo_edge.calibration.fit.resuming import ResumeFile
-from poyo_edge.calibration.fit.search import ALL_STEPS, PAST_BEST, OnProgress, Search
+from poyo_edge.calibration.fit.search import OnProgress, Search
 from poyo_edge.calibration.fit.start import first_guess, from_session
-from poyo_edge.calibration.gate import Compared, compare, learned_until
+from poyo_edge.calibration.gate import learned_until
+from poyo_edge.calibration.intention import IntentionLabels, IntentionReport
+from poyo_edge.calibration.starts import (
+    FIRST_GUESS,
+    IN_USE,
+    START,
+    Judge,
+    Turns,
+    best_of,
+)
 from poyo_edge.errors import UsageError
 
 
@@ -54,6 +62,7 @@ class Calibrator:
         self._collector = LabelCollector(unit_ids, spec.dim_out, spec.window_seconds)
         self._lock = threading.Lock()
         self._last: Search | None = None
+        self._reports: tuple[IntentionReport, ...] = ()
 
     @classmethod
     def open(
@@ -138,6 +147,23 @@ class Calibrator:
         with self._lock:
             self._collector.add(spike_times, spike_units, behavior_times, behavior)
 
+    def add_intentions(
+        self, spike_times: npt.ArrayLike, spike_units: npt.ArrayLike, labels: IntentionLabels
+    ) -> None:
+        """Hand over labels of intention (``lead.with_lead``); the gate then judges by its rules.
+
+        Args:
+            spike_times, spike_units: see ``add``.
+            labels: those of them that are labelled count.
+
+        Raises:
+            UsageError: see ``add``.
+        """
+        of = labels.labelled
+        with self._lock:
+            self._collector.add(spike_times, spike_units, labels.times[of], labels.values[of])
+            self._reports = (*self._reports, labels.report)
+
     def fit(
         self,
         *,
@@ -161,7 +187,8 @@ class Calibrator:
             start: begin with this session (a ``Session``, a file or an id) where unit ids agree.
             in_use: judge this session too; a new one that is worse is refused later on. One that
                 was fitted to part of these labels is judged on later ones, and stays while there
-                are too few of them (``calibration.gate``).
+                are too few of them (``calibration.gate``). Without ``start`` a second fit begins
+                with it, where time allows, and the better one by the gate is taken.
             stop: set it to end early with the best so far; so does Ctrl-C in the main thread.
             on_progress: called after each step.
             resume_file: keep the state here after each judgement, and begin with what is there
@@ -172,41 +199,54 @@ class Calibrator:
             UsageError: labels that no decoder can be fitted to, or no time.
             CheckFailedError: the loss became NaN or infinite.
         """
-        started = time.monotonic()
+        began = time.monotonic()
         if not max_seconds > 0:
             raise UsageError(f"max_seconds: expected seconds > 0, got {max_seconds!r}")
         start, in_use = self._own("start", start), self._own("in_use", in_use)
         with self._lock:  # only to look: who adds never waits while labels are put in order
-            collected = self._collector.so_far()
+            collected, reports = self._collector.so_far(), self._reports
         labels, unknown = collected.labels(), collected.unknown_spikes
         output = self._artifact.manifest.output
-        require_usable(labels, self._adapter.window_s, self.settings.n_blocks, output)
+        require_usable(labels, self._adapter.window_s, self.settings.n_folds, output)
         notes = remarks(labels, output, unknown)
-        guess = first_guess(self._artifact, self._prior, self.unit_ids)
-        if start is not None:
-            guess = from_session(self.unit_ids, start, guess)
-        search = Search(self._adapter, self._prior, labels, self.settings, guess, seed)
-        kept = None
-        if resume_file is not None:
-            kept = ResumeFile(resume_file, search, self._artifact.manifest.core_hash)
-            if kept.load():
-                notes.append(f"went on from step {search.moments[-1].point.step} of an earlier run")
-        search.run(
-            max_seconds - (time.monotonic() - started),
-            stop or threading.Event(),
-            on_progress or (lambda _: None),
-            on_judged=kept.save if kept is not None else (lambda: None),
+        notes += [one.note for one in reports if one.note]
+        judge = Judge(
+            session_id=self.session_id,
+            adapter=self._adapter,
+            unit_ids=self.unit_ids,
+            in_use=in_use,
+            learned_until=None if in_use is None else self._learned_until(in_use, labels),
+            reports=reports,
+            notes=tuple(notes),
+            began=began,
         )
-        if kept is not None and search.stopped in (PAST_BEST, ALL_STEPS):
-            kept.remove()
-        self._last = search
-        compared = None if in_use is None else self._compared(in_use, search)
-        if compared is not None and compared.note:
-            notes.append(compared.note)
-        if start is not None and _fitted_here(start, self.session_id):
-            notes.append("the start was fitted to this session: R² counts what it had learned")
-        quality = _quality(search, self.unit_ids, compared, notes, time.monotonic() - started)
-        return self._session(search, quality)
+        guess = first_guess(self._artifact, self._prior, self.unit_ids)
+        begins = {FIRST_GUESS: guess}
+        if start is not None:
+            begins = {START: from_session(self.unit_ids, start, guess)}
+        elif in_use is not None and not {*in_use.header.unit_ids}.isdisjoint(self.unit_ids):
+            begins[IN_USE] = from_session(self.unit_ids, in_use, guess)
+        searches = {
+            name: Search(self._adapter, self._prior, labels, self.settings, begin, seed)
+            for name, begin in begins.items()
+        }
+        turns = Turns(
+            deadline=began + max_seconds,
+            stop=stop or threading.Event(),
+            on_progress=on_progress or (lambda _: None),
+            steps=sum(search.steps * len(search.fits) for search in searches.values()),
+        )
+        other = start or in_use
+        taken = best_of(
+            searches,
+            judge,
+            turns,
+            knows=other is not None and _fitted_here(other, self.session_id),
+            resume_file=resume_file,
+        )
+        self._last = taken.search
+        wall_s = time.monotonic() - began
+        return self._session(taken.search, dataclasses.replace(taken.quality, wall_s=wall_s))
 
     def start(
         self,
@@ -297,6 +337,7 @@ class Calibrator:
             steps=quality.steps,
             r2_heldout=round(quality.r2_heldout, 6),
             created=_now(),
+            labels=tuple(_made(report) for report in quality.labels),
         )
         return CalibratedSession(
             header=header,
@@ -327,36 +368,18 @@ class Calibrator:
             return session
         return self._artifact.session(session)
 
-    def _compared(self, in_use: Session, search: Search) -> Compared:
-        """The session in use beside the new one; the gate says on which samples."""
+    def _learned_until(self, in_use: Session, labels: Labels) -> float | None:
         known = in_use.learned_until if isinstance(in_use, CalibratedSession) else None
-        until = learned_until(in_use, self.session_id, search.labels, known)
-        return compare(self._adapter, search, self.unit_ids, in_use, until)
+        return learned_until(in_use, self.session_id, labels, known)
 
 
-def _quality(
-    search: Search,
-    unit_ids: Sequence[str],
-    compared: Compared | None,
-    notes: list[str],
-    wall_s: float,
-) -> Quality:
-    judged, point = search.chosen.judged, search.chosen.point
-    low, high = judged.interval()
-    return Quality(
-        r2_heldout=point.r2,
-        r2_per_dim=point.r2_per_dim,
-        r2_interval=tuple(zip(low.tolist(), high.tolist(), strict=True)),
-        n_judged=len(judged.truth),
-        r2_in_use=None if compared is None else compared.r2_in_use,
-        labelled_s=search.labels.seconds,
-        steps=point.step,
-        wall_s=wall_s,
-        stopped=search.stopped,
-        curve=tuple(search.curve),
-        silent_units=tuple(unit_ids[i] for i in search.labels.silent()),
-        notes=(*notes, *_weak_points(point)),
-        compared=compared,
+def _made(report: IntentionReport) -> LabelsMade:
+    return LabelsMade(
+        kind=f"intention:{report.kind}",
+        lead_s=report.lead_s,
+        reaction_s=report.reaction_s,
+        speed=round(report.speed, 4),
+        labelled_s=report.labelled_s,
     )
 
 
@@ -364,17 +387,6 @@ def _fitted_here(session: Session, session_id: str) -> bool:
     """Whether an earlier calibration of the same recording session made it."""
     header = session.header
     return header.method == "calibration" and header.session_id == session_id
-
-
-def _weak_points(point: Point) -> list[str]:
-    """What a user should know before trusting the figures."""
-    found = []
-    if point.step == 0:
-        found.append("nothing was learned: this is the first guess; give it more time")
-    still = [i for i, r2 in enumerate(point.r2_per_dim) if r2 <= 0]
-    if still:
-        found.append(f"dimension {still[0]} is decoded no better than by holding its mean")
-    return found
 
 
 def _now() -> str:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
+from poyo_edge.arrays import Float64
 from poyo_edge.calibration.calibrator import Calibrator
+from poyo_edge.calibration.intention import IntentionLabels, IntentionSettings, intention_labels
+from poyo_edge.calibration.lead import with_lead
 from poyo_edge.errors import RecordingError, UsageError
 from poyo_edge.recording import Recording
+from poyo_edge.recording.access import child, values
 from poyo_edge.recording.plausible import SpikeSummary, behavior_doubts, check_plausible
+from poyo_edge.recording.reading import reading
+from poyo_edge.trials import Trials
 
 
 def add_recording(
@@ -73,3 +81,114 @@ def add_recording(
             do="choose another split or behaviour",
         )
     return left_out
+
+
+def trials_of(recording: Recording) -> Trials | None:
+    """Trials of a recording; None where it has none.
+
+    Raises:
+        UsageError: they overlap, or end before they begin.
+        RecordingError: their arrays do not fit each other.
+    """
+    with reading(recording.path) as file:
+        group = child(recording.path, file, "trials")
+        if group is None:
+            return None
+        names = ("start", "end", "go_time", "target", "success", "radius")
+        found = {
+            name: values(recording.path, data).astype(np.float64)
+            for name in names
+            if (data := child(recording.path, group, name)) is not None
+        }
+    n = len(found["start"])
+    unknown = np.full(n, np.nan)
+    target = found.get("target", unknown)
+    return Trials(
+        start=found["start"],
+        end=found["end"],
+        go_time=found.get("go_time", unknown),
+        target=target.reshape(n, -1),
+        success=found.get("success", np.zeros(n)) == 1,
+        radius=found.get("radius", unknown),
+    )
+
+
+def add_intentions(
+    calibrator: Calibrator,
+    recording: Recording,
+    cursor: str,
+    settings: IntentionSettings,
+    *,
+    split: str = "train",
+    seconds: float | None = None,
+) -> IntentionLabels:
+    """Add labels of intention of the first ``seconds`` of a split; None takes all of it.
+
+    Nothing outside of the split is used: no trial that is not whole in it, no spike outside.
+
+    Args:
+        calibrator: takes them.
+        recording: with trials and a cursor.
+        cursor: the shown positions, such as "cursor.pos".
+        settings: which labels.
+        split: name of a split.
+        seconds: see above.
+
+    Raises:
+        RecordingError: no such cursor or split, or no trials.
+        UsageError: see ``intention_labels`` and ``Calibrator.add``.
+    """
+    if seconds is not None and not seconds > 0:
+        raise UsageError(f"seconds: expected a number > 0, got {seconds!r}")
+    trials = trials_of(recording)
+    if trials is None or not len(trials):
+        raise RecordingError(
+            recording.path,
+            "trials",
+            expected="trials with targets, which labels of intention need",
+            got="none",
+            do="convert or record the session with its trials",
+        )
+    shown = recording.behavior(cursor, allow_nan=True)
+    if shown.values.shape[1] != calibrator.dim_out:
+        raise RecordingError(
+            recording.path,
+            cursor,
+            expected=f"{calibrator.dim_out} dimensions, as the model decodes",
+            got=shown.values.shape[1],
+            do="name the cursor that the model moves",
+        )
+    parts = _first(recording.intervals(split), seconds)
+    inside = np.zeros(len(trials), bool)
+    samples, spikes = np.zeros(len(shown.times), bool), np.zeros(len(recording.spike_times), bool)
+    for start, end in parts:
+        inside |= (trials.start >= start) & (trials.end <= end)
+        samples |= (shown.times >= start) & (shown.times < end)
+        spikes |= (recording.spike_times >= start) & (recording.spike_times < end)
+    samples &= np.isfinite(shown.values).all(1)
+    fields = [field.name for field in dataclasses.fields(Trials)]
+    chosen = Trials(**{name: getattr(trials, name)[inside] for name in fields})
+    made = intention_labels(chosen, shown.times[samples], shown.values[samples], settings)
+    times, rows = recording.spike_times[spikes], recording.spike_units[spikes]
+    made = with_lead(made, settings, times, rows, len(recording.unit_ids))
+    made = _within(made, parts)
+    calibrator.add_intentions(times, rows, made)
+    return made
+
+
+def _first(intervals: Float64, seconds: float | None) -> Float64:
+    """Intervals (K, 2), cut after so many seconds of them."""
+    if seconds is None:
+        return intervals
+    lengths = np.diff(intervals, axis=1)[:, 0]
+    left = np.maximum(seconds - (lengths.cumsum() - lengths), 0.0)
+    cut = np.column_stack([intervals[:, 0], intervals[:, 0] + np.minimum(lengths, left)])
+    return np.asarray(cut[left > 0])
+
+
+def _within(made: IntentionLabels, parts: Float64) -> IntentionLabels:
+    """Labels that still lie in the parts after they were moved."""
+    inside = np.zeros(len(made.times), bool)
+    for start, end in parts:
+        inside |= (made.times >= start) & (made.times < end)
+    return dataclasses.replace(made, labelled=made.labelled & inside)

@@ -1,29 +1,38 @@
 """The gate before the session in use: what a new one is compared with, on which samples, and why.
 
-A new session passes when it decodes held-out blocks better than holding the mean, and no worse
-than the session in use decodes the same samples. A session in use that was fitted to part of these
-labels knows the held-out blocks: it is judged on labels that came later, and stays while there are
-too few of them.
+Labels of behaviour: a new session passes when it decodes held-out blocks better than holding the
+mean, and no worse than the session in use decodes the same samples. Labels of intention are noisy
+by nature, and the best decoder of them to control with need not have the best R²: a new session
+passes when it decodes the direction (angular error), and no worse than the session in use.
 
-Legend: S judged samples, O outputs.
+With either, a new session must not be slower to control with than the session in use (gain on
+movements and on held commands, on the same spikes), nor restless, and labels that are turned or
+late against all that the session in use decodes are refused, since labels alone cannot say so.
+
+A session in use that was fitted to part of these labels knows the held-out blocks: it is judged on
+labels that came later, and stays while there are too few of them.
+
+Legend: S judged samples, O outputs, W held commands.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from poyo_edge.arrays import Bool, Float64
 from poyo_edge.artifact import Session
+from poyo_edge.calibration.control import Control, Relation, control_of, relation
 from poyo_edge.calibration.fit.adapter import Adapter
 from poyo_edge.calibration.fit.judging import Judged
 from poyo_edge.calibration.fit.labels import Labels
 from poyo_edge.calibration.fit.search import Search
+from poyo_edge.calibration.held import held_steps
 from poyo_edge.records import JsonRecord
 
-_LATER_S, _LATER_BLOCKS = 5.0, 2
+LATER_S, LATER_BLOCKS = 5.0, 2
 """Fewer held-out seconds or blocks of later labels say nothing."""
 _SAME_LABELS = "the session in use was fitted to this session too: it is not compared"
 _OTHER_UNITS = "the session in use has none of these units: it is no rival"
@@ -42,6 +51,11 @@ class Compared(JsonRecord):
     """Held-out seconds of such labels, enough or not; None where all labels count."""
     note: str = ""
     """What was odd, in words; "" for nothing."""
+    control: Control | None = None
+    """Of the new session, on the samples that were compared."""
+    control_in_use: Control | None = None
+    relation: Relation | None = None
+    """How the labels stand to what the session in use decodes."""
 
     @property
     def undecided(self) -> bool:
@@ -78,21 +92,51 @@ def compare(
             return Compared(r2=None, r2_in_use=None, later_only=True, later_s=later_s,
                             note=_SAME_LABELS)  # fmt: skip
     units = in_use.unit_embedding[[row[unit_ids[i]] for i in shared]]
-    labels = search.labels.of_units(np.array(shared))
+    heard = np.array(shared)
+    labels = search.labels.of_units(heard)
 
     def predict(fold: int) -> Float64:
         samples = search.fits[fold].judged()
         return adapter.predict(labels, samples, units, in_use.session_embedding)
 
-    theirs = search.judge(predict)
+    def hold(_: int, windows: Labels) -> Float64:
+        every = np.arange(len(windows.times))
+        return adapter.predict(windows.of_units(heard), every, units, in_use.session_embedding)
+
+    ours, theirs = search.chosen.judged, search.judge(predict)
+    rows = slice(None) if later is None else later
+    times, held = _judged_times(search)[rows], _held(search, hold, later)
     return Compared(
-        r2=_r2(search.chosen.judged, later),
+        r2=_r2(ours, later),
         r2_in_use=_r2(theirs, later),
+        control=control_in(adapter, search, later),
+        control_in_use=control_of(theirs.truth[rows], theirs.decoded[rows], held),
+        relation=relation(
+            times, theirs.decoded[rows], labels.times, labels.values, 2 * labels.period
+        ),
         later_only=later is not None,
         later_s=later_s,
         note="" if later is None else f"the session in use was fitted to part of these labels: "
         f"both are judged on {later_s:.0f} s of later ones",
     )  # fmt: skip
+
+
+def control_in(adapter: Adapter, search: Search, later: Bool | None = None) -> Control:
+    """What the chosen moment of a search is like to control with, on its held-out blocks.
+
+    Args:
+        adapter: the model.
+        search: with at least one moment.
+        later: (S,) which judged samples count; None takes all.
+    """
+    judged, tables = search.chosen.judged, search.chosen.tables
+    rows = slice(None) if later is None else later
+
+    def hold(fold: int, windows: Labels) -> Float64:
+        every = np.arange(len(windows.times))
+        return adapter.predict(windows, every, tables[fold].units, tables[fold].session)
+
+    return control_of(judged.truth[rows], judged.decoded[rows], _held(search, hold, later))
 
 
 def learned_until(
@@ -114,55 +158,39 @@ def learned_until(
     return float(times[-1]) if len(times) else None
 
 
-def refusal(
-    session_id: str,
-    r2_heldout: float,
-    r2_per_dim: Sequence[float],
-    labelled_s: float,
-    compared: Compared | None,
-) -> str | None:
-    """Why a new session is not taken, in words; None when it passes."""
-    dims = ", ".join(f"{r2:.3f}" for r2 in r2_per_dim)
-    got = f"got {r2_heldout:.3f} (per dimension {dims}) on held-out blocks of "
-    got += f"{labelled_s:.0f} labelled s"
-    more = "check that labels and spikes are of the same time and in the same order, give "
-    more += "more labelled data, or force it (force=True, --force)"
-    if not r2_heldout > 0:
-        return (
-            f"session {session_id!r}: expected an R² above 0, which holding the mean has, {got}; "
-            f"the session was not taken: {more}"
-        )
-    if compared is None:
-        return None
-    if compared.undecided:
-        return (
-            f"session {session_id!r}: expected at least {_LATER_S:g} s in {_LATER_BLOCKS} held-out "
-            f"blocks later than the labels that the session in use was fitted to, got "
-            f"{compared.later_s:g} s; the session in use stays: give more labelled data, or force "
-            f"it (force=True, --force)"
-        )
-    if compared.r2_in_use is None:
-        return None
-    if compared.later_only:
-        got = f"got {compared.r2:.3f} on {compared.later_s:.0f} s of labels that neither learned"
-    if compared.r2 is None or not compared.r2 >= compared.r2_in_use:
-        return (
-            f"session {session_id!r}: expected an R² of at least {compared.r2_in_use:.3f}, which "
-            f"the session in use has on the same samples, {got}; the session in use stays: {more}"
-        )
-    return None
+def _held(
+    search: Search, decode: Callable[[int, Labels], Float64], later: Bool | None
+) -> tuple[Float64, Float64] | None:
+    """Held commands (W, O) of all folds, and what ``decode`` makes of a fold's windows (W, O)."""
+    commands, decoded, first = [], [], 0
+    for fold, fit in enumerate(search.fits[:-1]):
+        samples = fit.judged()
+        counts = slice(first, first + len(samples))
+        first += len(samples)
+        if later is not None:
+            samples = samples[later[counts]]
+        steps = held_steps(search.labels, samples, search.window_s, seed=fold)
+        if steps is not None:
+            commands.append(steps.values)
+            decoded.append(decode(fold, steps))
+    return (np.concatenate(commands), np.concatenate(decoded)) if commands else None
+
+
+def _judged_times(search: Search) -> Float64:
+    """(S,) seconds of the judged samples of all folds."""
+    samples = np.concatenate([fit.judged() for fit in search.fits[:-1]])
+    return np.asarray(search.labels.times[samples])
 
 
 def _later(search: Search, since: float) -> Bool:
     """(S,) judged samples whose window begins at ``since`` minus a window or later."""
-    samples = np.concatenate([fit.judged() for fit in search.fits[:-1]])
-    return np.asarray(search.labels.times[samples] >= since)
+    return np.asarray(_judged_times(search) >= since)
 
 
 def _enough(judged: Judged, later: Bool, later_s: float) -> bool:
     blocks = len(np.unique(judged.block[later]))
     moves = bool(later.any()) and bool((np.ptp(judged.truth[later], axis=0) > 0).all())
-    return later_s >= _LATER_S and blocks >= _LATER_BLOCKS and moves
+    return later_s >= LATER_S and blocks >= LATER_BLOCKS and moves
 
 
 def _r2(judged: Judged, rows: Bool | None) -> float:

@@ -1,4 +1,7 @@
-"""Calibrate while decoding: labelled trials of a feed are collected, fitted beside, swapped in."""
+"""Calibrate while decoding: labelled trials of a feed are collected, fitted beside, swapped in.
+
+Labels are the behaviour that the feed brings, or intentions that are made of its trials and cursor.
+"""
 
 from __future__ import annotations
 
@@ -13,21 +16,32 @@ import numpy.typing as npt
 
 from poyo_edge.artifact import Session
 from poyo_edge.calibration.background import BackgroundFit
+from poyo_edge.calibration.calibrated import CalibratedSession
 from poyo_edge.calibration.calibrator import Calibrator
+from poyo_edge.calibration.control import Control
 from poyo_edge.calibration.fit.fitting import FitSettings
+from poyo_edge.calibration.fit.search import OnProgress
 from poyo_edge.calibration.following import Followed, swap_for
+from poyo_edge.calibration.intention import IntentionSettings
+from poyo_edge.calibration.lead import with_lead
+from poyo_edge.calibration.task_log import TaskLog
 from poyo_edge.errors import UsageError
 from poyo_edge.runtime.decoder import Decoder
+from poyo_edge.trials import Trial
 
 _log = logging.getLogger(__name__)
 _PIECE_S = 1.0
 _LONGEST_HOLE_S = 0.25
 """Between two labels; a longer one is a pause, which is not labelled time."""
 _MOST_LABELLED_S = 1800.0
+_MOST_KEPT_S = 3600.0
+"""Spikes that may be labelled later, when their trial is known."""
 
 
 class LoopCalibration:
     """Give ``on_spikes`` and ``on_labels`` to a ``DecodeLoop``; fits start by themselves.
+
+    With ``intention`` give ``on_spikes``, ``on_trial`` and ``on_cursor`` instead.
 
     Each fit is compared with the session in use (``calibration.gate``). One that passes is swapped
     in between two windows and, with ``save_to``, saved; one that does not leaves the session in
@@ -44,6 +58,7 @@ class LoopCalibration:
         epoch: number of the device's clock; when it goes up, the labels so far are forgotten. So
             they are when the decoder gets a session of other units.
         settings: how to fit.
+        intention: make labels of intention from trials and cursor; None takes measured behaviour.
     """
 
     def __init__(
@@ -56,6 +71,7 @@ class LoopCalibration:
         max_seconds: float = 120.0,
         epoch: Callable[[], int] = lambda: 0,
         settings: FitSettings | None = None,
+        intention: IntentionSettings | None = None,
     ) -> None:
         if not after_s >= 5:
             raise UsageError(f"after_s: expected at least 5 labelled seconds, got {after_s!r}")
@@ -64,7 +80,8 @@ class LoopCalibration:
         self.after_s, self.save_to, self.max_seconds = after_s, save_to, max_seconds
         self.labelled_s = 0.0
         self.history: list[dict[str, Any]] = []
-        """What became of each fit: R², seconds, and whether it was swapped in."""
+        """What became of each fit: R², seconds, control, and whether it was swapped in."""
+        self._intention = intention
         self._decoder, self._followed = decoder, Followed(decoder, epoch)
         self._rate = decoder.tick_rate_hz
         self._calibrator = Calibrator.open(artifact, decoder.unit_ids, settings=settings)
@@ -88,8 +105,10 @@ class LoopCalibration:
         self._spikes.append((ticks, self._followed.as_rows(rows)))
         newest = int(ticks.max())
         self._newest = newest if self._newest is None else max(self._newest, newest)
-        if not self._labels:
-            self._forget_old_spikes()
+        if self._task is not None:
+            self._forget_old_spikes(_MOST_KEPT_S)
+        elif not self._labels:
+            self._forget_old_spikes(2 * self._decoder.window_s)
 
     def on_labels(self, ticks: npt.NDArray[np.int64], values: npt.NDArray[np.float64]) -> None:
         """Keep behaviour, ticks (N,) and values (N, D); begin a fit when there is enough.
@@ -97,6 +116,8 @@ class LoopCalibration:
         Raises:
             UsageError: labels of another number of dimensions, or that do not fit the spikes.
         """
+        if self._intention is not None:
+            raise UsageError("labels: expected trials and cursor of a task, got behaviour")
         self._follow()
         if values.shape[1] != self._calibrator.dim_out:
             raise UsageError(
@@ -108,13 +129,71 @@ class LoopCalibration:
         span = (int(ticks[-1]) - int(self._labels[0][0][0])) / self._rate
         if span >= _PIECE_S:
             self._hand_over()
-        if self.labelled_s >= self._next_s and not self.fitting:
-            self._next_s = self.labelled_s + self.after_s
-            self._settled.clear()
-            self._in_use = self._decoder.session
+        self._begin_fit()
+
+    def on_trial(self, trial: Trial) -> None:
+        """Keep what is known of a trial by now; begin a fit when enough of them have ended."""
+        self._follow()
+        if self._task is None:
+            raise UsageError("trials: expected labels of intention to be asked for, got none")
+        if self._task.labelled_s < _MOST_LABELLED_S and self._task.on_trial(trial):
+            self.labelled_s = self._task.labelled_s
+            self._begin_fit()
+
+    def on_cursor(self, ticks: npt.NDArray[np.int64], positions: npt.NDArray[np.float64]) -> None:
+        """Keep where the cursor was shown, ticks (N,) and positions (N, D).
+
+        Raises:
+            UsageError: positions of another number of dimensions.
+        """
+        self._follow()
+        if self._task is None:
+            raise UsageError("cursor: expected labels of intention to be asked for, got none")
+        if positions.shape[1:] != (self._calibrator.dim_out,):
+            raise UsageError(
+                f"cursor: expected {self._calibrator.dim_out} coordinates, as the model decodes, "
+                f"got an array of shape {positions.shape}"
+            )
+        self._task.on_cursor(ticks, positions)
+
+    def _begin_fit(self) -> None:
+        if self.labelled_s < self._next_s or self.fitting:
+            return
+        self._next_s = self.labelled_s + self.after_s
+        self._settled.clear()
+        self._in_use = self._decoder.session
+        if self._task is None:
             self._fit = self._calibrator.start(
                 max_seconds=self.max_seconds, in_use=self._in_use, on_done=self._ended
             )
+            return
+        self._fit = BackgroundFit(self._to_intentions(self._task.so_far()), self._ended)
+
+    def _to_intentions(
+        self, task: TaskLog
+    ) -> Callable[[threading.Event, OnProgress], CalibratedSession]:
+        """A fit to the labels that a task gives, with the spikes so far.
+
+        They are made in its thread. Each fit makes all labels anew, since with more of them the
+        neural lead is found better.
+        """
+        spikes, units, rate = list(self._spikes), self._units.unit_ids, self._rate
+        calibrator, in_use = self._calibrator.anew(units, self._calibrator.session_id), self._in_use
+
+        def fit(stop: threading.Event, note: OnProgress) -> CalibratedSession:
+            made = task.labels()
+            ticks = np.concatenate([np.empty(0, np.int64), *(one for one, _ in spikes)])
+            rows = np.concatenate([np.empty(0, np.int32), *(one for _, one in spikes)])
+            order = ticks.argsort(kind="stable")
+            ticks, rows = ticks[order], rows[order]
+            rows, seconds = rows[rows >= 0], ticks[rows >= 0] / rate
+            made = with_lead(made, task.settings, seconds, rows, len(units))
+            calibrator.add_intentions(seconds, rows, made)
+            return calibrator.fit(
+                max_seconds=self.max_seconds, in_use=in_use, stop=stop, on_progress=note
+            )
+
+        return fit
 
     @property
     def fitting(self) -> bool:
@@ -147,12 +226,13 @@ class LoopCalibration:
         self._calibrator = self._calibrator.anew(self._followed.begin(), name)
         self._spikes, self._labels, self._newest = [], [], None
         self._labelled_to = -np.inf
+        self._task = None if self._intention is None else TaskLog(self._intention, self._rate)
         self.labelled_s, self._next_s = 0.0, self.after_s
 
-    def _forget_old_spikes(self) -> None:
-        """Before a trial only the last window counts."""
+    def _forget_old_spikes(self, seconds: float) -> None:
+        """Before a trial only the last windows count."""
         assert self._newest is not None
-        earliest = self._newest - 2 * self._decoder.window_s * self._rate
+        earliest = self._newest - seconds * self._rate
         while self._spikes and int(self._spikes[0][0].max()) < earliest:
             del self._spikes[0]
 
@@ -184,6 +264,8 @@ class LoopCalibration:
                 "labelled_s": round(session.quality.labelled_s, 2),
                 "wall_s": round(session.quality.wall_s, 2),
                 "r2_in_use": _rounded(session.quality.r2_in_use),
+                "control": _as_json(session.quality.control),
+                "labels": [one.to_json() for one in session.quality.labels],
             }
             swap_for(session, self._decoder, self._in_use)
             entry["swapped"] = True
@@ -196,6 +278,10 @@ class LoopCalibration:
         with self._lock:
             self.history.append(entry)
         self._settled.set()
+
+
+def _as_json(control: Control | None) -> dict[str, Any] | None:
+    return None if control is None else control.to_json()
 
 
 def _rounded(r2: float | None) -> float | None:

@@ -54,7 +54,8 @@ class FitSettings:
     """Stop after this many judgements without a better one."""
     n_folds: int = 3
     n_blocks: int = 6
-    """Blocks of labelled time that are dealt to the folds."""
+    """Blocks of labelled time that are dealt to the folds; fewer, one for each fold at least,
+    where they would be shorter than two windows."""
     most_judged: int = 200
     """Held-out samples judged in each fold while fitting."""
 
@@ -81,6 +82,10 @@ class FitSettings:
             return self.steps
         steps = _STEPS * (seconds / _SECONDS) ** _GROWTH
         return int(min(max(steps, _FEWEST_STEPS), _MOST_STEPS))
+
+    def blocks_for(self, seconds: float, window_s: float) -> int:
+        """Blocks for so many labelled seconds."""
+        return max(self.n_folds, min(self.n_blocks, int(seconds / (2 * window_s))))
 
 
 @dataclasses.dataclass(slots=True, kw_only=True, eq=False)

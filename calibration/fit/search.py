@@ -76,7 +76,8 @@ class Search:
             UsageError: too few labels to cut.
         """
         window_s = adapter.window_s
-        cut = folds(labels, window_s, n_folds=settings.n_folds, n_blocks=settings.n_blocks)
+        n_blocks = settings.blocks_for(labels.seconds, window_s)
+        cut = folds(labels, window_s, n_folds=settings.n_folds, n_blocks=n_blocks)
         cut = [
             dataclasses.replace(fold, train=fold.train[: max(1, int(share * len(fold.train)))])
             for fold in cut
@@ -84,6 +85,7 @@ class Search:
         self.learned_s = labels.period * float(np.mean([len(fold.train) for fold in cut]))
         """Labelled seconds that a fold learns from."""
         self.labels = labels
+        self.window_s = window_s
         self.settings = settings
         self.start = start
         self.seed = seed

@@ -16,7 +16,7 @@ from poyo_edge.artifact.artifact import (
     read_manifest,
 )
 from poyo_edge.artifact.golden import Golden, GoldenGradients
-from poyo_edge.artifact.session import Session, SessionHeader, read_header
+from poyo_edge.artifact.session import LabelsMade, Session, SessionHeader, read_header
 
 __all__ = [
     "ADAPT",
@@ -32,6 +32,7 @@ __all__ = [
     "FileRecord",
     "Golden",
     "GoldenGradients",
+    "LabelsMade",
     "Manifest",
     "Session",
     "SessionHeader",

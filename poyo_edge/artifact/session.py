@@ -2,7 +2,8 @@
 
 A ``.session`` file is a safetensors file with two tensors, ``unit_embedding`` (U, D) and
 ``session_embedding`` (D,), and a JSON header. It belongs to one core, named by its hash. From
-schema version 2 on it may also hold the activity during calibration (``activity.py``).
+schema version 2 on it may also hold the activity during calibration (``activity.py``), from 3 on
+how labels of intention were made.
 """
 
 from __future__ import annotations
@@ -23,14 +24,31 @@ from poyo_edge.files.writing import sha256_bytes, write_bytes
 from poyo_edge.records import FieldError, JsonRecord, in_words, too_long
 
 SCHEMA = "poyo-edge/session"
-SCHEMA_VERSION = 2
-_PLAIN = 1
-"""The version of a session without activity: readers of that version open it."""
+SCHEMA_VERSION = 3
+_PLAIN, _ACTIVE = 1, 2
+"""The versions of a session without activity, and of one with activity and without ``labels``:
+readers of these versions open them."""
 _HEADER_KEY = "poyo_edge"
 _MAX_BYTES = 256 << 20
 _MOST = 1e15
 """No number in a header is larger."""
+_ACTIVITY = "rate_hz"
+"""A tensor that every activity has."""
 _IDS = "unique unit ids, at least one"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class LabelsMade(JsonRecord):
+    """How labels were made that no sensor measured (``calibration.intention``)."""
+
+    kind: str
+    """Such as "intention:proportional"."""
+    lead_s: float
+    """How much later than the shown cursor they count."""
+    reaction_s: float
+    speed: float
+    """Where "proportional" saturates, and that of "constant", behaviour units."""
+    labelled_s: float
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +70,16 @@ class SessionHeader(JsonRecord):
     schema: str = SCHEMA
     schema_version: int = _PLAIN
     """Of the file; ``Session.to_bytes`` writes the one that it needs."""
+    labels: tuple[LabelsMade, ...] = ()
+    """How its labels were made; none for measured behaviour, and in files before version 3."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as JSON values; ``labels`` only where there are some, as older readers know
+        no such key and older checksums do not count it."""
+        values = JsonRecord.to_json(self)
+        if not self.labels:
+            del values["labels"]
+        return values
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -101,7 +129,9 @@ class Session:
         write_bytes(path, self.to_bytes())
 
     def _own_header(self) -> SessionHeader:
-        version = _PLAIN if self.activity is None else SCHEMA_VERSION
+        version = _PLAIN if self.activity is None else _ACTIVE
+        if self.header.labels:
+            version = SCHEMA_VERSION
         return dataclasses.replace(self.header, schema_version=version)
 
     def _arrays(self) -> dict[str, npt.NDArray[np.float32]]:
@@ -159,7 +189,7 @@ class Session:
             )
         shape = (len(header.unit_ids), dim)
         activity = None
-        if header.schema_version != _PLAIN:
+        if header.schema_version == _ACTIVE or _ACTIVITY in arrays:
             activity = activity_from(arrays, len(header.unit_ids), path, SessionError)
         session = cls(
             header=header,
@@ -207,7 +237,7 @@ def _header(path: str | Path, metadata: dict[str, str]) -> SessionHeader:
         raise SessionError(
             path,
             "schema_version",
-            expected=f"{_PLAIN} or {SCHEMA_VERSION}",
+            expected=f"{_PLAIN} to {SCHEMA_VERSION}",
             got=version,
             do="update poyo-edge, or make the session again with this version",
         )

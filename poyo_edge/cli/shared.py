@@ -70,6 +70,14 @@ def behavior_to(do: str, *, whose: str = "artifact") -> Any:
     return typer.Option(help=f"Behaviour to {do}, as GROUP.KEY; default the {whose}'s.")
 
 
+def labels_to(do: str) -> Any:
+    """``--labels``: measured behaviour, or what a person intended."""
+    return typer.Option(
+        help=f"Labels to {do}: behavior, or intention:observation, :proportional, :constant or "
+        f":refit, from trials and the shown cursor."
+    )
+
+
 def split_to(do: str, *, of: str = "recording") -> Any:
     """``--split``: the part of a recording that a command works on."""
     return typer.Option(help=f"Split of the {of} to {do}.")

@@ -51,6 +51,57 @@ def r2_text(values: Values) -> str:
     return f"{values['r2']:.4f}  (per dimension {dims})"
 
 
+def lead_text(report: Values) -> str:
+    """How labels of intention were made, from their report."""
+    text = f"labels of intention ({report['kind']}) from {report['trials_used']} trials, moved by "
+    text += f"{report['lead_s'] * 1e3:+.0f} ms"
+    if report["spike_lag_s"] is not None:
+        text += f" (spikes {report['spike_lag_s'] * 1e3:+.0f} ms from the shown cursor)"
+    if report["trials_left_out"]:
+        text += f"; {report['trials_left_out']} trials left out, the first because "
+        text += report["first_reason"]
+    return text
+
+
+def control_text(control: Values) -> str:
+    """Angular error and gains in a line."""
+    words = [f"angular error {control['angular_error_deg']:.1f}°"]
+    for key, name in (("gain", "gain"), ("held_gain", "held for 1 s")):
+        if control[key] is not None:
+            words.append(f"{name} {control[key]:.2f}")
+    return ", ".join(words)
+
+
+def control_lines(values: Values) -> dict[str, str]:
+    """What a session is like to control with, beside the session in use."""
+    control, lines = values["control"], dict[str, str]()
+    compared = values["compared"] or {}
+    in_use, relation = compared.get("control_in_use") or {}, compared.get("relation")
+    names = {
+        "angular_error_deg": ("angular error", ".1f", "°"),
+        "gain": ("gain on movements", ".2f", ""),
+        "held_gain": ("gain, held for 1 s", ".2f", ""),
+        "bias_at_rest": ("bias at rest", ".3g", ""),
+        "noise_at_rest": ("noise at rest", ".3g", ""),
+    }
+    for key, (name, form, unit) in names.items():
+        if control is None or control[key] is None:
+            continue
+        lines[name] = f"{control[key]:{form}}{unit}"
+        if in_use.get(key) is not None:
+            lines[name] += f", session in use {in_use[key]:{form}}{unit}"
+    if relation is not None:
+        lines["labels beside it"] = (
+            f"turned by {relation['turned_deg']:.0f}°, {relation['lag_s']:+.2f} s, correlation "
+            f"{relation['correlation']:.2f}"
+        )
+    if compared:
+        lines["began with"] = values["started"]
+    for report in values["labels"]:
+        lines["labels made"] = lead_text(report)
+    return lines
+
+
 def sink_line(sink: Values) -> str:
     """What became of values that one sink did not get; "" if it got all, at once."""
     words = []

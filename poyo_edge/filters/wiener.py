@@ -53,15 +53,27 @@ def fit_ridge(x: Float64, y: Float64) -> tuple[Float64, Float64, float]:
         x: (S, F) features of consecutive samples.
         y: (S, O).
     """
+    errors = _heldout_errors(x, y)
+    chosen = int(errors.argmin())
+    weights, bias = _ridge_path(x, y)[chosen]
+    return weights, bias, float(RIDGES[chosen])
+
+
+def heldout_r2(x: Float64, y: Float64) -> float:
+    """Share of the variance of y (S, O) that x (S, F) explain in held-out blocks, at one ridge."""
+    total = float(((y - y.mean(0)) ** 2).sum())
+    return 1.0 - float(_heldout_errors(x, y).min()) / total if total > 0 else 0.0
+
+
+def _heldout_errors(x: Float64, y: Float64) -> Float64:
+    """Summed squared errors of held-out blocks for each of ``RIDGES``."""
     errors = np.zeros(len(RIDGES))
     for block in np.array_split(np.arange(len(x)), FOLDS):
         # Samples beside the block share bins with it.
         apart = np.r_[: max(0, block[0] - BINS), block[-1] + 1 + BINS : len(x)]
         for i, (weights, bias) in enumerate(_ridge_path(x[apart], y[apart])):
             errors[i] += ((y[block] - x[block] @ weights - bias) ** 2).sum()
-    chosen = int(errors.argmin())
-    weights, bias = _ridge_path(x, y)[chosen]
-    return weights, bias, float(RIDGES[chosen])
+    return errors
 
 
 def _ridge_path(x: Float64, y: Float64) -> list[tuple[Float64, Float64]]:

@@ -142,8 +142,8 @@ def test_a_flipped_bit_anywhere_is_refused_or_changes_nothing(
 
 HEADERS: dict[str, tuple[Change, str]] = {
     "newer": (
-        lambda header: header.update(schema_version=3),
-        "schema_version: expected 1 or 2, got 3; "
+        lambda header: header.update(schema_version=4),
+        "schema_version: expected 1 to 3, got 4; "
         "update poyo-edge, or make the session again with this version",
     ),
     "another schema": (

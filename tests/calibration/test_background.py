@@ -174,10 +174,10 @@ def test_an_error_is_handed_to_who_asks(caplog: pytest.LogCaptureFixture) -> Non
         seen.append(fit)
         called.set()
 
-    calibrator = lesson(duration_s=5.0).calibrator(QUICK)
+    calibrator = lesson(duration_s=3.0).calibrator(QUICK)
     fit = calibrator.start(on_done=on_done)
     for _ in range(2):
-        with pytest.raises(UsageError, match=r"^labels: expected at least 8 labelled s"):
+        with pytest.raises(UsageError, match=r"^labels: expected at least 4 labelled s"):
             fit.result(PATIENCE_S)
     assert fit.done
     assert called.wait(PATIENCE_S)

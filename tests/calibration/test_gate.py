@@ -12,7 +12,8 @@ from helpers.calibrating.teacher import adapter as model
 
 from poyo_edge.artifact import Session
 from poyo_edge.calibration import CalibratedSession, Calibrator
-from poyo_edge.calibration.gate import Compared, refusal
+from poyo_edge.calibration.gate import Compared
+from poyo_edge.calibration.refusing import Candidate, refusal
 from poyo_edge.errors import CheckFailedError
 from poyo_edge.metrics import r2_per_dim
 
@@ -123,7 +124,10 @@ def test_a_file_of_this_session_says_how_many_labelled_seconds_it_learned(tmp_pa
 def test_the_gate_passes_what_is_no_worse_and_says_why_not(
     r2: float, compared: Compared | None, said: str | None
 ) -> None:
-    reason = refusal("day", r2, (r2,), 60.0, compared)
+    new = Candidate(
+        session_id="day", r2_heldout=r2, r2_per_dim=(r2,), labelled_s=60.0, compared=compared
+    )
+    reason = refusal(new)
     assert (reason is None) == (said is None)
     assert said is None or said in str(reason)
 

@@ -7,7 +7,7 @@ import math
 import resource
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -20,17 +20,20 @@ from poyo_edge.cli.shared import (
     Threads,
     behavior_to,
     command,
+    labels_to,
     recording_with,
     require_drawing,
     seed_of,
     split_to,
 )
-from poyo_edge.cli.text import Values, pairs, table
+from poyo_edge.cli.text import Values, control_lines, lead_text, pairs, table
 from poyo_edge.errors import CheckFailedError, UsageError
 from poyo_edge.files.writing import require_folder, safe_name, write_bytes
 
 if TYPE_CHECKING:
-    from poyo_edge.calibration import CalibratedSession
+    from poyo_edge.calibration import CalibratedSession, Calibrator
+    from poyo_edge.calibration.intention import IntentionSettings
+    from poyo_edge.recording import Recording
 
 CALIBRATION_JSON, CALIBRATION_PNG = "calibration.json", "calibration.png"
 _FAR = 2.0
@@ -45,6 +48,11 @@ def calibrate(
     artifact: ArtifactPath,
     recording: Annotated[Path, recording_with("Spikes and behaviour")],
     behavior: Annotated[str, behavior_to("learn")] = "",
+    labels: Annotated[str, labels_to("learn from")] = "behavior",
+    cursor: Annotated[
+        str,
+        typer.Option(help="Shown positions for labels of intention; default pos beside behavior."),
+    ] = "",
     out: Annotated[
         Path | None,
         typer.Option(
@@ -78,10 +86,13 @@ def calibrate(
     """Fit a new session on this machine, without torch."""
     from poyo_edge.artifact import Artifact
     from poyo_edge.calibration.calibrator import Calibrator
-    from poyo_edge.calibration.from_recording import add_recording
+    from poyo_edge.calibration.intention import settings_for
     from poyo_edge.recording.confined import open_confined
 
     console = Console(as_json=as_json, quiet=quiet)
+    intention = settings_for(labels)
+    if cursor and intention is None:
+        raise UsageError("--cursor: expected --labels intention:KIND with it, got none")
     source = open_confined(recording)
     target = out or Path(f"{safe_name(source.session_id)}.session")
     require_folder(target)
@@ -99,12 +110,13 @@ def calibrate(
             f"behavior: expected one of {list(source.behaviors)}, got none, and the artifact does "
             f"not say what it decodes; name it with --behavior"
         )
-    left_out = add_recording(calibrator, source, wanted, split=split, seconds=seconds)
-    if left_out:
-        console.step(f"{left_out} samples of {wanted} are NaN and were left out")
+    shown = cursor or f"{wanted.partition('.')[0]}.pos"
+    given = _Given(behavior=wanted, split=split, seconds=seconds, cursor=shown)
+    left_out = _add(calibrator, source, given, intention, console)
     console.step(
         f"fitting {len(source.unit_ids)} units to {calibrator.labelled_s:.1f} labelled s of "
-        f"{wanted} in the {split} split; Ctrl-C ends it with the best so far"
+        f"{labels if intention else wanted} in the {split} split; Ctrl-C ends it with the best so "
+        f"far"
     )
     session = calibrator.fit(
         max_seconds=math.inf if max_wall is None else max_wall,
@@ -130,6 +142,39 @@ def calibrate(
     console.result(values, calibrate_text(values, artifact, recording, program()))
     if refused:
         raise refused
+
+
+class _Given(NamedTuple):
+    """What of a recording is learned from."""
+
+    behavior: str
+    split: str
+    seconds: float | None
+    cursor: str
+    """Shown positions, for labels of intention."""
+
+
+def _add(
+    calibrator: Calibrator,
+    source: Recording,
+    given: _Given,
+    intention: IntentionSettings | None,
+    console: Console,
+) -> int:
+    """Hand the labels over; how many samples are left out because they are NaN."""
+    from poyo_edge.calibration.from_recording import add_intentions, add_recording
+
+    split, seconds = given.split, given.seconds
+    if intention is not None:
+        made = add_intentions(
+            calibrator, source, given.cursor, intention, split=split, seconds=seconds
+        )
+        console.step(lead_text(made.report.to_json()))
+        return 0
+    left_out = add_recording(calibrator, source, given.behavior, split=split, seconds=seconds)
+    if left_out:
+        console.step(f"{left_out} samples of {given.behavior} are NaN and were left out")
+    return left_out
 
 
 def _saved(session: CalibratedSession, target: Path, force: bool) -> CheckFailedError | None:
@@ -184,6 +229,7 @@ def calibrate_text(values: Values, artifact: Path, recording: Path, program: str
     }
     if values["r2_in_use"] is not None:
         lines["session in use"] = f"R² {values['r2_in_use']:.4f} on the same samples"
+    lines |= control_lines(values)
     if silent:
         lines["silent units"] = f"{len(silent)}: {', '.join(silent[:6])}" + " …" * (len(silent) > 6)
     for unit, other, alike in values.get("alike", ())[:6]:

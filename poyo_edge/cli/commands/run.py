@@ -29,10 +29,12 @@ from poyo_edge.cli.shared import (
     SessionName,
     Threads,
     command,
+    labels_to,
     realtime_settings,
 )
 from poyo_edge.cli.text import (
     Values,
+    control_text,
     granted_text,
     health_line,
     latency_table,
@@ -78,6 +80,7 @@ def run(
         float | None,
         typer.Option(min=5, help="Fit beside decoding after so many labelled seconds."),
     ] = None,
+    labels: Annotated[str, labels_to("fit to, with --calibrate")] = "behavior",
     save_session: Annotated[
         Path | None, typer.Option(help="Where a session that was swapped in is saved.")
     ] = None,
@@ -103,6 +106,9 @@ def run(
         require_folder(save_session)
         if calibrate is None:
             raise UsageError("--save-session: expected --calibrate with it, got none")
+    if labels != "behavior" and calibrate is None:
+        raise UsageError("--labels: expected --calibrate with it, got none")
+    learner = _Learner(labels)
     if record is not None:
         record = _journal_name(record, console)
     settings = RigSettings(
@@ -116,15 +122,8 @@ def run(
         require_signature=require_signature,
         realtime=realtime_settings(cpu, priority, lock_memory, gc_off),
     )
-    learner = _Learner()
-    rig = Rig.open(
-        artifact,
-        source,
-        target or (),
-        settings,
-        on_spikes=learner.on_spikes if calibrate else None,
-        on_labels=learner.on_labels if calibrate else None,
-    )
+    callbacks = learner.callbacks() if calibrate else {}
+    rig = Rig.open(artifact, source, target or (), settings, **callbacks)
     try:
         if calibrate:
             learner.open(artifact, rig, calibrate, save_session)
@@ -148,8 +147,21 @@ def run(
 class _Learner:
     """Calibration beside the loop, or nothing; the rig is opened before it."""
 
-    def __init__(self) -> None:
+    def __init__(self, labels: str) -> None:
+        from poyo_edge.calibration.intention import settings_for
+
         self._calibration: Any = None
+        self._intention = settings_for(labels)
+
+    def callbacks(self) -> dict[str, Any]:
+        """What ``Rig.open`` is to call: behaviour, or trials and cursor."""
+        if self._intention is None:
+            return {"on_spikes": self.on_spikes, "on_labels": self.on_labels}
+        return {
+            "on_spikes": self.on_spikes,
+            "on_trial": self.on_trial,
+            "on_cursor": self.on_cursor,
+        }
 
     def open(self, artifact: Path, rig: Any, after_s: float, save_to: Path | None) -> None:
         from poyo_edge.calibration.in_loop import LoopCalibration
@@ -160,6 +172,7 @@ class _Learner:
             after_s=after_s,
             save_to=save_to,
             epoch=lambda: rig.loop.clock.epoch,
+            intention=self._intention,
         )
 
     def on_spikes(self, ticks: Any, rows: Any) -> None:
@@ -167,6 +180,12 @@ class _Learner:
 
     def on_labels(self, ticks: Any, values: Any) -> None:
         self._calibration.on_labels(ticks, values)
+
+    def on_trial(self, trial: Any) -> None:
+        self._calibration.on_trial(trial)
+
+    def on_cursor(self, ticks: Any, positions: Any) -> None:
+        self._calibration.on_cursor(ticks, positions)
 
     def stop(self) -> None:
         if self._calibration is not None:
@@ -311,6 +330,9 @@ def run_text(values: Values, artifact: Path, program: str) -> str:
     for i, fit in enumerate((values["calibration"] or {}).get("fits", [])):
         said = "swapped in" if fit["swapped"] else f"refused: {fit['reason']}"
         lines[f"fit {i + 1}"] = f"held-out R² {fit.get('r2_heldout', float('nan')):.3f}, {said}"
+        control = fit.get("control") or {}
+        if control.get("angular_error_deg") is not None:
+            lines[f"fit {i + 1}, control"] = control_text(control)
     end = ""
     if values["journal"]:
         lines["journal"] = f"{values['journal']['path']}, {values['journal']['bytes']} bytes"

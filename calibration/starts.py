@@ -1,0 +1,201 @@
+"""Where a fit begins, and which of two that began elsewhere is taken.
+
+A fit may begin with the first guess (``fit.start``) or with the session in use. Neither is always
+better: what was learned yesterday is a good start where the array is the same, and a bad one where
+it is not. Both are fitted where time allows, and the better one by the gate is taken.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from poyo_edge.artifact import Session
+from poyo_edge.calibration.calibrated import Quality, candidate
+from poyo_edge.calibration.control import top_speed
+from poyo_edge.calibration.fit.adapter import Adapter
+from poyo_edge.calibration.fit.judging import Point
+from poyo_edge.calibration.fit.resuming import ResumeFile
+from poyo_edge.calibration.fit.search import ALL_STEPS, PAST_BEST, OnProgress, Progress, Search
+from poyo_edge.calibration.gate import Compared, compare, control_in
+from poyo_edge.calibration.intention import IntentionReport
+from poyo_edge.calibration.refusing import refusal
+
+FIRST_GUESS, START, IN_USE = "first guess", "start", "session in use"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Fitted:
+    """A search that has ended, and what it is worth."""
+
+    search: Search
+    quality: Quality
+
+    @property
+    def ended(self) -> bool:
+        """Whether it ended by itself."""
+        return self.search.stopped in (PAST_BEST, ALL_STEPS)
+
+    @property
+    def undecided(self) -> bool:
+        """Whether too few labels say which is better, this or the session in use."""
+        return self.quality.compared is not None and self.quality.compared.undecided
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Judge:
+    """Says what a search is worth, beside the session in use."""
+
+    session_id: str
+    adapter: Adapter
+    unit_ids: Sequence[str]
+    in_use: Session | None
+    learned_until: float | None
+    """See ``gate.compare``."""
+    reports: tuple[IntentionReport, ...]
+    notes: tuple[str, ...]
+    began: float
+    """Of the fit, ``time.monotonic``."""
+
+    def fitted(self, search: Search, started: str, notes: Sequence[str]) -> Fitted:
+        """The search with its quality."""
+        compared = None
+        if self.in_use is not None:
+            compared = compare(self.adapter, search, self.unit_ids, self.in_use, self.learned_until)
+        quality = self._quality(search, compared, (*self.notes, *notes), started)
+        return Fitted(search=search, quality=quality)
+
+    def _quality(
+        self, search: Search, compared: Compared | None, notes: Sequence[str], started: str
+    ) -> Quality:
+        judged, point = search.chosen.judged, search.chosen.point
+        low, high = judged.interval()
+        noted = [compared.note] if compared is not None and compared.note else []
+        return Quality(
+            r2_heldout=point.r2,
+            r2_per_dim=point.r2_per_dim,
+            r2_interval=tuple(zip(low.tolist(), high.tolist(), strict=True)),
+            n_judged=len(judged.truth),
+            r2_in_use=None if compared is None else compared.r2_in_use,
+            labelled_s=search.labels.seconds,
+            steps=point.step,
+            wall_s=time.monotonic() - self.began,
+            stopped=search.stopped,
+            curve=tuple(search.curve),
+            silent_units=tuple(self.unit_ids[i] for i in search.labels.silent()),
+            notes=(*noted, *notes, *_weak_points(point)),
+            compared=compared,
+            control=control_in(self.adapter, search),
+            label_speed=top_speed(judged.truth),
+            labels=self.reports,
+            started=started,
+        )
+
+
+@dataclasses.dataclass(slots=True, kw_only=True, eq=False)
+class Turns:
+    """Searches one after the other, as far as the time goes."""
+
+    deadline: float
+    stop: threading.Event
+    on_progress: OnProgress
+    steps: int
+    """Of all searches together."""
+    done: int = 0
+    """Of those before."""
+
+    def run(self, search: Search, on_judged: Callable[[], None] = lambda: None) -> float:
+        """Run one; the seconds that it took."""
+        began = time.monotonic()
+        search.run(self.deadline - began, self.stop, self._note, on_judged=on_judged)
+        self.done += sum(fit.steps for fit in search.fits)
+        return time.monotonic() - began
+
+    def allow(self, seconds: float) -> bool:
+        """Whether there is so much time."""
+        return not self.stop.is_set() and time.monotonic() + seconds <= self.deadline
+
+    def _note(self, progress: Progress) -> None:
+        self.on_progress(Progress(done=self.done + progress.done, total=self.steps, r2=progress.r2))
+
+
+def best_of(
+    searches: Mapping[str, Search],
+    judge: Judge,
+    turns: Turns,
+    *,
+    knows: bool,
+    resume_file: str | Path | None,
+) -> Fitted:
+    """The better one of searches, which are run as far as the time goes.
+
+    Args:
+        searches: by where they begin, two at most.
+        judge: says what they are worth.
+        turns: what time there is.
+        knows: whether the session that one begins with was fitted to this session's labels.
+        resume_file: see ``Calibrator.fit``; the second search has a file of its own beside it.
+    """
+    best, took_s, files = None, 0.0, list[ResumeFile]()
+    for name, search in searches.items():
+        # A start that has learned all labels that would judge it cannot be judged.
+        if best is not None and (best.undecided or not turns.allow(took_s)):
+            break
+        notes, kept = list[str](), None
+        if resume_file is not None:
+            path = Path(resume_file)
+            path = path if best is None else path.with_name(f"{path.name}.in_use")
+            kept = ResumeFile(path, search, judge.adapter.artifact.manifest.core_hash)
+            files.append(kept)
+            if kept.load():
+                notes.append(f"went on from step {search.moments[-1].point.step} of an earlier run")
+        took_s = turns.run(search, kept.save if kept is not None else lambda: None)
+        if knows and name != FIRST_GUESS:
+            notes.append("the start was fitted to this session: R² counts what it had learned")
+        found = judge.fitted(search, name, notes)
+        best = found if best is None else better(judge.session_id, best, found)
+        if not found.ended:
+            assert best is not None
+            return best
+    for file in files:
+        file.remove()
+    assert best is not None
+    return best
+
+
+def better(session_id: str, first: Fitted, second: Fitted) -> Fitted:
+    """The one that the gate takes; of two that it takes or refuses, the more accurate one.
+
+    Accurate is a small angular error for labels of intention, a high R² for behaviour, on the
+    samples that the session in use is judged on.
+    """
+    ranks = []
+    for one in (first, second):
+        passes = refusal(candidate(session_id, one.quality)) is None
+        ranks.append((passes, _accuracy(one.quality)))
+    return second if ranks[1] > ranks[0] else first
+
+
+def _accuracy(quality: Quality) -> float:
+    compared = quality.compared
+    control, r2 = quality.control, quality.r2_heldout
+    if compared is not None and compared.r2 is not None:
+        control, r2 = compared.control, compared.r2
+    if quality.labels and control is not None and control.angular_error_deg is not None:
+        return -control.angular_error_deg
+    return r2 if math.isfinite(r2) else -math.inf
+
+
+def _weak_points(point: Point) -> list[str]:
+    """What a user should know before trusting the figures."""
+    found = []
+    if point.step == 0:
+        found.append("nothing was learned: this is the first guess; give it more time")
+    still = [i for i, r2 in enumerate(point.r2_per_dim) if r2 <= 0]
+    if still:
+        found.append(f"dimension {still[0]} is decoded no better than by holding its mean")
+    return found
