@@ -7,9 +7,18 @@ from typing import Any
 
 from poyo_edge.artifact import SESSIONS, Artifact, Session
 from poyo_edge.artifact.artifact import MANIFEST
-from poyo_edge.errors import FileProblemError, MissingExtraError
+from poyo_edge.errors import FileProblemError, MissingExtraError, RecordingError
 from poyo_edge.files.magic import HDF5_MAGIC
-from poyo_edge.journal import Decoded, Journal, Labels, Spikes, is_journal
+from poyo_edge.journal import (
+    Cursor,
+    Decoded,
+    Journal,
+    Labels,
+    Spikes,
+    TrialTold,
+    is_journal,
+)
+from poyo_edge.recording import Recording
 from poyo_edge.recording.confined import open_confined
 from poyo_edge.recording.other_files import refuse_other
 
@@ -98,12 +107,30 @@ def _recording(path: Path) -> dict[str, Any]:
         "last_spike_s": last,
         "splits_s": splits,
         "behaviors": list(recording.behaviors),
+        **_trials(recording),
     }
+
+
+def _trials(recording: Recording) -> dict[str, Any]:
+    """What is known of the trials, or why they cannot be used."""
+    try:
+        trials = recording.trials()
+    except RecordingError as error:
+        said = f"expected {error.expected}, got {error.got}; {error.do}"
+        return {"trials": None, "notes": [f"its trials cannot be used: {error.field}: {said}"]}
+    return {"trials": None if trials is None else trials.to_json()}
 
 
 def _journal(path: Path) -> dict[str, Any]:
     journal = Journal(path)
-    kinds = {Spikes: "spike_chunks", Decoded: "values", Labels: "label_chunks", dict: "events"}
+    kinds: dict[type, str] = {
+        Spikes: "spike_chunks",
+        Decoded: "values",
+        Labels: "label_chunks",
+        dict: "events",
+        TrialTold: "trial_messages",
+        Cursor: "cursor_chunks",
+    }
     counts = dict.fromkeys(kinds.values(), 0)
     for entry in journal.entries():
         counts[kinds[type(entry)]] += 1

@@ -103,7 +103,7 @@ def test_a_full_disk_keeps_what_was_written_and_is_counted(
             return real(file, data[:taken])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("poyo_edge.journal.os.write", full)
+    monkeypatch.setattr("poyo_edge.journal.writing.os.write", full)
     for _ in range(3):
         writer.spikes(0, 0, np.array([2]), np.array([0], np.int32))
     monkeypatch.undo()
@@ -146,7 +146,7 @@ def test_a_file_that_is_taken_away_is_noticed_at_a_flush_and_said_once(
     change: Callable[[Path], None],
     said: str,
 ) -> None:
-    monkeypatch.setattr("poyo_edge.journal._FLUSH_S", 0.01)
+    monkeypatch.setattr("poyo_edge.journal.writing._FLUSH_S", 0.01)
     writer = JournalWriter(tmp_path / "a.journal", HEADER)
     writer.spikes(0, 0, np.array([1]), np.array([0], np.int32))
     assert writer.error is None

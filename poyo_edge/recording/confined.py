@@ -74,3 +74,5 @@ def read_all(path: str) -> None:
     for key in recording.behaviors:
         with contextlib.suppress(RecordingError):  # of use only to those who ask for it
             recording.behavior(key, allow_nan=True)
+    with contextlib.suppress(RecordingError):
+        recording.trials()

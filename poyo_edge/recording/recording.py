@@ -1,8 +1,9 @@
 """Recordings: spikes and behaviour of one session, in the HDF5 layout of torch_brain.
 
 Groups: ``spikes/{timestamps,unit_index}``, ``units/id``, behaviour as ``GROUP/{timestamps,KEY}``,
-``NAME_domain/{start,end}`` and ``session`` with the attribute ``id``. Files are read and written
-with h5py alone. Times are float64 seconds on the clock of the recording.
+``NAME_domain/{start,end}``, ``trials/{start,end,go_time,target,success,radius}`` where there are
+trials, and ``session`` with the attribute ``id``. Files are read and written with h5py alone. Times
+are float64 seconds on the clock of the recording.
 
 Legend: M spikes, U units, S behaviour samples, D behaviour dimensions, K intervals.
 """
@@ -32,7 +33,9 @@ from poyo_edge.recording.reading import (
     sample_times,
 )
 from poyo_edge.recording.rules import check_ascending, refuse
+from poyo_edge.recording.trials import read_trials
 from poyo_edge.recording.writing import write_recording
+from poyo_edge.trials import Trials
 
 __all__ = ["Behavior", "Recording", "write_recording"]
 
@@ -100,6 +103,15 @@ class Recording:
                 or not finite.
         """
         return read_behavior(self.path, key, self.behaviors, allow_nan=allow_nan)
+
+    def trials(self) -> Trials | None:
+        """Read the trials; None where the recording has none.
+
+        Raises:
+            RecordingError: they overlap, end before they begin, have a go_time outside, or targets
+                of another width than ``cursor.pos``.
+        """
+        return read_trials(self.path)
 
     def intervals(self, split: str) -> Float64:
         """(K, 2) float64 seconds: start and end of the intervals of a split, like "train".

@@ -22,7 +22,9 @@ from poyo_edge.recording.rules import (
     checked_unit_ids,
     refuse,
 )
+from poyo_edge.recording.trials import GROUP, checked_trials, trial_arrays
 from poyo_edge.records import is_text
+from poyo_edge.trials import Trials
 
 _MOST_S = 10_000_000
 """A third of a year: the index has an entry for each second."""
@@ -38,7 +40,7 @@ def write_recording(
     spike_units: npt.ArrayLike,
     behaviors: Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]],
     domains: Mapping[str, npt.ArrayLike],
-    trials: npt.ArrayLike | None = None,
+    trials: Trials | npt.ArrayLike | None = None,
     accepted: Sequence[str] = (),
 ) -> Path:
     """Write a recording that poyo-edge and torch_brain open, whole or not at all.
@@ -56,7 +58,7 @@ def write_recording(
             or (S, D) numbers. Keys of one group share their times.
         domains: split → (K, 2) float64 seconds. Without "all", the domain of the recording
             spans everything that is written.
-        trials: (J, 2) float64 seconds, start and end of each trial.
+        trials: what is known of each trial; or (J, 2) float64 seconds, start and end alone.
         accepted: names of ``plausible.DOUBTS`` that somebody looked into.
 
     Raises:
@@ -70,7 +72,7 @@ def write_recording(
     check_spikes(path, times, units, len(ids))
     groups = _grouped_behaviors(path, behaviors)
     intervals = {k: checked_intervals(path, k, np.asarray(v)) for k, v in domains.items()}
-    rows = None if trials is None else checked_intervals(path, "trials", np.asarray(trials))
+    told = None if trials is None else trial_arrays(checked_trials(path, trials))
     series_times = [times, *(group["timestamps"] for group in groups.values())]
     whole = intervals.pop("all", None)
     if whole is None:
@@ -82,10 +84,8 @@ def write_recording(
     names = {"session": session_id, "subject": subject_id}
     series = {"spikes": {"timestamps": times, "unit_index": units.astype(np.int64)}, **groups}
     intervals = {f"{split}_domain": value for split, value in intervals.items()}
-    if rows is not None:
-        intervals["trials"] = rows
     intervals["domain"] = whole
-    write_bytes(path, _image(path, names, ids, series, intervals, ",".join(accepted)))
+    write_bytes(path, _image(path, names, ids, series, intervals, told, ",".join(accepted)))
     return path
 
 
@@ -95,6 +95,7 @@ def _image(
     unit_ids: Sequence[str],
     series: Mapping[str, dict[str, npt.NDArray[Any]]],
     intervals: Mapping[str, Float64],
+    trials: Mapping[str, npt.NDArray[Any]] | None,
     accepted: str,
 ) -> bytes:
     """The file's bytes. It is made in memory: HDF5 crashes the program when the disk is full."""
@@ -110,6 +111,8 @@ def _image(
             _write_series(file.create_group(name), arrays, intervals["domain"])
         for name, value in intervals.items():
             _write_intervals(file.create_group(name), value)
+        if trials is not None:
+            _write_trials(file.create_group(GROUP), trials)
         file.flush()
         return bytes(file.id.get_file_image())
 
@@ -170,6 +173,13 @@ def _write_intervals(group: Any, intervals: Float64) -> None:
     group.create_dataset("start", data=intervals[:, 0])
     group.create_dataset("end", data=intervals[:, 1])
     _write_attributes(group, "Interval", ["start", "end"])
+
+
+def _write_trials(group: Any, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    for key, value in arrays.items():
+        group.create_dataset(key, data=value)
+    times = [name for name in ("start", "end", "go_time") if name in arrays]
+    _write_attributes(group, "Interval", times)
 
 
 def _write_attributes(group: Any, kind: str, timekeys: Sequence[str]) -> None:

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from poyo_edge.arrays import Float64, Int64
 from poyo_edge.errors import UsageError
 from poyo_edge.recording import write_recording
+from poyo_edge.trials import Trials
 
 Range = tuple[float, float]
 
@@ -113,7 +114,7 @@ def simulate_recording(
 
 def _write_session(path: Path, session_id: str, seed: list[int], simulation: Simulation) -> Path:
     rng = np.random.default_rng(seed)
-    position, velocity = _reaches(simulation, rng)
+    position, velocity, trials = _reaches(simulation, rng)
     rates = _Tuning.draw(simulation, rng).rates(velocity, simulation.typical_cm_s)
     spike_times, spike_units = _spikes(rates, rng)
     n_samples = int(simulation.duration_s * simulation.behavior_hz)
@@ -131,6 +132,7 @@ def _write_session(path: Path, session_id: str, seed: list[int], simulation: Sim
             "cursor.vel": (times, _sampled(times, grid, velocity)),
         },
         domains=_domains(simulation),
+        trials=trials,
     )
 
 
@@ -146,10 +148,14 @@ def _domains(simulation: Simulation) -> dict[str, list[Range]]:
     }
 
 
-def _reaches(simulation: Simulation, rng: np.random.Generator) -> tuple[Float64, Float64]:
-    """Position (G, 2) in cm and velocity (G, 2) in cm/s, from one random target to the next."""
+def _reaches(simulation: Simulation, rng: np.random.Generator) -> tuple[Float64, Float64, Trials]:
+    """Position (G, 2) in cm and velocity (G, 2) in cm/s, from one random target to the next.
+
+    Each reach that ends in time is a trial; it begins as the movement does, and is a success.
+    """
     n_grid = round(simulation.duration_s * GRID_HZ)
     positions, velocities, length = [], [], 0
+    edges, targets = list[tuple[float, float]](), list[Float64]()
     here = np.zeros(2)
     while length < n_grid:
         target = rng.uniform(-simulation.workspace_cm, simulation.workspace_cm, 2)
@@ -158,9 +164,20 @@ def _reaches(simulation: Simulation, rng: np.random.Generator) -> tuple[Float64,
         path, speed = _minimum_jerk(n_reach)
         positions += [here + path * (target - here), np.repeat(target[None], n_pause, axis=0)]
         velocities += [speed * (target - here), np.zeros((n_pause, 2))]
+        if length + n_reach <= n_grid:
+            edges.append((length / GRID_HZ, (length + n_reach) / GRID_HZ))
+            targets.append(target)
         length += n_reach + n_pause
         here = target
-    return np.concatenate(positions)[:n_grid], np.concatenate(velocities)[:n_grid]
+    start, end = np.array(edges).reshape(-1, 2).T
+    trials = Trials.of(
+        start,
+        end,
+        go_time=start,
+        target=np.array(targets).reshape(-1, 2),
+        success=np.ones(len(start), np.bool_),
+    )
+    return np.concatenate(positions)[:n_grid], np.concatenate(velocities)[:n_grid], trials
 
 
 def _minimum_jerk(n_points: int) -> tuple[Float64, Float64]:

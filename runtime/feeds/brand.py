@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from poyo_edge.errors import UsageError
 from poyo_edge.runtime.feeds.feed import POLL_S, Feed, Receiver
+from poyo_edge.runtime.feeds.task.redis_streams import RedisTask
 from poyo_edge.runtime.feeds.values import LoopResult
 from poyo_edge.runtime.feeds.wire.address import Address
 from poyo_edge.runtime.feeds.wire.entries import Entries
@@ -30,6 +31,7 @@ from poyo_edge.runtime.feeds.wire.parsing import (
     first_no_count,
     spread_counts,
 )
+from poyo_edge.runtime.feeds.wire.redis_client import connect, import_redis
 
 CROSSINGS_MS, COUNTS_MS = 1.0, 20.0
 DTYPES = {"int8": 1, "uint8": 1, "int16": 2, "uint16": 2, "int32": 4, "int64": 8, "float32": 4,
@@ -56,26 +58,6 @@ class Bin(NamedTuple):
     channels: npt.NDArray[np.int64]
     """(N,) numbers from 0."""
     sync: Any
-
-
-def import_redis() -> Any:
-    """redis.
-
-    Raises:
-        ImportError: it is not installed.
-    """
-    import redis
-    import redis.backoff
-    import redis.retry
-
-    return redis
-
-
-def connect(connection: Mapping[str, Any], *, timeout_s: float) -> Any:
-    """A client that never waits to try again by itself: the loop must not, and the feed does."""
-    redis = import_redis()
-    retry = redis.retry.Retry(redis.backoff.NoBackoff(), 0)
-    return redis.Redis(**connection, socket_timeout=timeout_s, retry=retry)
 
 
 def parse_bin(fields: Mapping[bytes, bytes], bin_ms: float | None = None) -> Bin | None:
@@ -183,6 +165,8 @@ class BrandFeed(Feed):
         stream: name of the input stream.
         bin_ms: length of a bin if it is not BRAND's usual one.
         dtype: of the counts if it is not BRAND's usual one.
+        trials: name of a stream of trials; "" for none.
+        cursor: name of a stream of the cursor; "" for none.
 
     Raises:
         UsageError: no such dtype.
@@ -194,6 +178,9 @@ class BrandFeed(Feed):
         stream: str,
         bin_ms: float | None = None,
         dtype: str = "",
+        *,
+        trials: str = "",
+        cursor: str = "",
     ) -> None:
         super().__init__(1e9)
         if dtype and dtype not in DTYPES:
@@ -203,6 +190,8 @@ class BrandFeed(Feed):
         self.dtype = dtype
         self._names: npt.NDArray[np.str_] = np.empty(0, np.str_)
         self._entries = Entries(stream)
+        if trials or cursor:
+            self.beside = (RedisTask(connection, trials, cursor),)
 
     def read(self, receiver: Receiver, stop: threading.Event) -> None:
         """Connect and receive; after a break it goes on behind the last entry read.
@@ -291,6 +280,8 @@ class BrandSink:
         }
         if value.valid_for_ms is not None:
             fields["valid_for_ms"] = value.valid_for_ms
+        if value.trial is not None:
+            fields["trial"] = value.trial
         self._client.xadd(self.stream, fields, maxlen=_KEPT, approximate=True)
 
     def close(self) -> None:
@@ -298,10 +289,16 @@ class BrandSink:
         self._client.close()
 
 
-def open_feed(address: Address) -> BrandFeed:
-    """``redis://HOST:PORT/STREAM?bin_ms=1&dtype=int16``."""
+def open_feed(address: Address) -> Feed:
+    """``redis://HOST:PORT/STREAM?bin_ms=1&dtype=int16&trials=STREAM&cursor=STREAM``; without the
+    first STREAM, trials or cursor alone."""
     bin_ms = address.number("bin_ms", 0.0) or None
-    return BrandFeed(*_stream(address), bin_ms, address.option("dtype"))
+    trials, cursor = address.option("trials"), address.option("cursor")
+    if (trials or cursor) and not address.url.path.strip("/"):
+        host, port = address.host_port()
+        return RedisTask({"host": host, "port": port}, trials, cursor)
+    where = _stream(address)
+    return BrandFeed(*where, bin_ms, address.option("dtype"), trials=trials, cursor=cursor)
 
 
 def open_sink(address: Address, _: int) -> BrandSink:

@@ -13,9 +13,13 @@ import numpy.typing as npt
 
 from poyo_edge.errors import PoyoEdgeError, UsageError
 from poyo_edge.runtime.feeds.wire.pace import Pace
+from poyo_edge.runtime.feeds.wire.task import CursorAt
 from poyo_edge.runtime.worker import Worker
+from poyo_edge.trials import Trial, TrialUpdate
 
 _log = logging.getLogger(__name__)
+DEFAULT_HZ = 1e9
+"""Of a counter whose rate nobody states: nanoseconds."""
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.05, 1.0
 POLL_S = 0.05
 """A read that waits longer than this comes back, to look whether it should stop."""
@@ -47,6 +51,19 @@ class Listener(Protocol):
         """What the feed could not use, said once."""
 
 
+@runtime_checkable
+class TaskReceiver(Protocol):
+    """A receiver that also takes trials and the cursor, as a ``DecodeLoop`` does."""
+
+    def feed_trial(self, trial: Trial | TrialUpdate, *, host_ns: int | None = None) -> None:
+        """Take what is said of a trial."""
+
+    def feed_cursor(
+        self, ticks: npt.ArrayLike | None, positions: npt.ArrayLike, *, host_ns: int | None = None
+    ) -> None:
+        """Take where the cursor was: ticks (N,), or None for now, and positions (N, D)."""
+
+
 @dataclasses.dataclass(slots=True)
 class FeedCounters:
     """What came in since the start."""
@@ -69,6 +86,35 @@ class FeedCounters:
         return dataclasses.asdict(self)
 
 
+class OnlyTask:
+    """A receiver that passes on trials and the cursor alone: another feed brings the spikes.
+
+    Args:
+        feed: what hands over; told of what else it brings.
+        receiver: where trials and the cursor go.
+    """
+
+    def __init__(self, feed: Feed, receiver: TaskReceiver) -> None:
+        self._feed = feed
+        self.feed_trial, self.feed_cursor = receiver.feed_trial, receiver.feed_cursor
+
+    def feed(
+        self, ticks: npt.ArrayLike, units: npt.ArrayLike, *, host_ns: int | None = None,
+        sync: Any = None,
+    ) -> None:  # fmt: skip
+        """Drop spikes."""
+        self._other("spikes", "name their feed with --from")
+
+    def feed_labels(
+        self, ticks: npt.ArrayLike, values: npt.ArrayLike, *, host_ns: int | None = None
+    ) -> None:
+        """Drop behaviour."""
+        self._other("behaviour", "send it with the spikes, to --from")
+
+    def _other(self, what: str, do: str) -> None:
+        self._feed.malformed(f"--trials: expected trials and the cursor alone, got {what}; {do}")
+
+
 class Feed(abc.ABC):
     """Reads one source in a thread of its own.
 
@@ -84,13 +130,17 @@ class Feed(abc.ABC):
         first_ignored: the first that was well-formed and nothing for a decoder; "" if none was.
         details: what else is worth knowing, such as the receive buffer that was granted.
         unit_names: what the decoder knows units as; a rig says it before the start.
+        beside: feeds of the same address that bring trials and the cursor; they start and stop with
+            this one.
+        own_clock: whether its stamps are ticks of the device; False where another feed brings the
+            device's spikes.
         n_dims: how many values a label has; a rig says it before the start, None takes any.
         finished: set when the source has ended by itself (a file) or, with a
             ``last_failure``, can never be read.
     """
 
     def __init__(
-        self, tick_rate_hz: float = 1e9, bits: int | None = None, *, speed: float = 1.0
+        self, tick_rate_hz: float = DEFAULT_HZ, bits: int | None = None, *, speed: float = 1.0
     ) -> None:
         self.tick_rate_hz = tick_rate_hz
         self.bits = bits
@@ -100,6 +150,8 @@ class Feed(abc.ABC):
         self.details: dict[str, int] = {}
         self.unit_names: Collection[str] = ()
         self.n_dims: int | None = None
+        self.beside: tuple[Feed, ...] = ()
+        self.own_clock = True
         self.finished = threading.Event()
         self._worker = Worker(self._run, "feed")
         self._receiver: Receiver | None = None
@@ -119,10 +171,14 @@ class Feed(abc.ABC):
         """Begin to read; returns at once."""
         if not self._worker.started:
             self.finished.clear()
+        for one in self.beside:
+            one.start(receiver)
         self._worker.start(receiver)
 
     def stop(self) -> None:
         """Stop reading and let the source go; may be called again."""
+        for one in self.beside:
+            one.stop()
         self._worker.stop()
 
     def to_json(self) -> dict[str, Any]:
@@ -156,6 +212,19 @@ class Feed(abc.ABC):
         if said := self.other_width(values):
             self.note_problem(said)
         receiver.feed_labels(ticks, values, host_ns=host_ns)
+
+    def hand_over_task(
+        self, receiver: Receiver, trial: TrialUpdate | None, cursor: CursorAt | None, *,
+        host_ns: int,
+    ) -> None:  # fmt: skip
+        """Give a trial or the cursor to the receiver."""
+        if not isinstance(receiver, TaskReceiver):
+            self.ignored("expected spikes, got messages about a task, which nobody takes here")
+            return
+        if trial is not None:
+            receiver.feed_trial(trial, host_ns=host_ns)
+        if cursor is not None:
+            receiver.feed_cursor(cursor.ticks, cursor.positions, host_ns=host_ns)
 
     def other_width(self, values: npt.NDArray[Any]) -> str:
         """What is wrong with labels (N, D) that the decoder's values cannot be compared with."""

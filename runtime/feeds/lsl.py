@@ -14,38 +14,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from poyo_edge.errors import MissingExtraError
 from poyo_edge.journal import STATUSES
 from poyo_edge.runtime.feeds.feed import POLL_S, Feed, Receiver
+from poyo_edge.runtime.feeds.task.lsl_streams import task_feeds
 from poyo_edge.runtime.feeds.values import LoopResult
 from poyo_edge.runtime.feeds.wire.address import Address
+from poyo_edge.runtime.feeds.wire.lsl_inlet import LATEST_S, NS, Inlet, described, import_pylsl
 from poyo_edge.runtime.feeds.wire.parsing import shown
 
-_CORRECT_EACH_S = 5.0
-_NS = 1_000_000_000
-_MOST = 4096
 _CHANNELS = 2
 """Of a stream of spikes: channel and unit."""
-_MANY, _OTHERS_S = 1 << 10, 0.3
-"""So long streams of the same name may take to answer after the first."""
-_SILENT_S = 2.0
-"""After so long without a sample, other outlets of the name are looked for."""
-_LATEST_S = 1e9
-"""LSL's clock counts from the start of a machine; later ones count from 1970."""
-
-
-def import_pylsl() -> Any:
-    """pylsl.
-
-    Raises:
-        ImportError: it is not installed.
-        MissingExtraError: it is, without the library behind it.
-    """
-    try:
-        import pylsl
-    except (RuntimeError, OSError) as error:
-        raise MissingExtraError("pylsl with liblsl", "lsl", f"an LSL feed ({error})") from None
-    return pylsl
 
 
 def names_of(samples: Any) -> npt.NDArray[np.str_] | None:
@@ -75,8 +53,6 @@ class LslFeed(Feed):
         super().__init__(1e9)
         self._pylsl = import_pylsl()
         self.name, self.source_id = name, source_id
-        self.correction_s = 0.0
-        """What LSL adds to the sender's stamps."""
 
     def read(self, receiver: Receiver, stop: threading.Event) -> None:
         """Find the stream and receive.
@@ -86,66 +62,33 @@ class LslFeed(Feed):
             UsageError: several do, or it is no stream of spikes.
             pylsl.LostError: the stream is gone.
         """
-        lsl = self._pylsl
-        info = self._found()
-        inlet, others = lsl.StreamInlet(info, max_buflen=10, recover=False), None
+        inlet = Inlet(self.name, self.source_id, self._unlike, self.refused)
         try:
-            inlet.open_stream(timeout=2.0)
+            inlet.open()
             self.counters.connections += 1
-            corrected, heard = -np.inf, time.monotonic()
             while not stop.is_set():
-                if time.monotonic() - corrected > _CORRECT_EACH_S:
-                    self.correction_s = float(inlet.time_correction(timeout=2.0))
-                    corrected = time.monotonic()
-                sample, stamp = inlet.pull_sample(timeout=POLL_S)
-                if sample is None:
-                    silent = time.monotonic() - heard > _SILENT_S
-                    if silent and others is None:
-                        others = lsl.ContinuousResolver("name", self.name)
-                    if silent and others is not None:
-                        self._require_the_same(info, others.results())
-                    continue
-                heard = time.monotonic()
-                more, stamps = inlet.pull_chunk(timeout=0.0, max_samples=_MOST)
-                self._take([sample, *more], [stamp, *stamps], receiver, time.monotonic_ns())
+                samples, stamps = inlet.pull(POLL_S)
+                if samples:
+                    seconds = np.asarray(stamps, np.float64) + inlet.correction_s
+                    self._take(samples, seconds, receiver, time.monotonic_ns())
         finally:
-            inlet.close_stream()
+            inlet.close()
 
-    def _require_the_same(self, info: Any, answers: Any) -> None:
-        """Break off where only another outlet of the name answers: this one hangs, or is gone."""
-        uids = [one.uid() for one in answers if self.source_id in ("", one.source_id())]
-        if uids and info.uid() not in uids:
-            raise ConnectionError(f"the LSL stream {self.name!r} came back as another outlet")
+    def _unlike(self, info: Any) -> str:
+        """What is wrong with the description of a stream that is none of spikes."""
+        if info.nominal_srate() == self._pylsl.IRREGULAR_RATE and info.channel_count() <= _CHANNELS:
+            return ""
+        return (
+            f"expected an irregular stream with a sample for each spike in 1 or {_CHANNELS} "
+            f"channels, got {described(info)}; name a stream of spike events"
+        )
 
-    def _found(self) -> Any:
-        """The one stream that is meant, if it is one of spikes."""
-        answers = self._pylsl.resolve_byprop("name", self.name, 1, timeout=1.0)
-        if answers:  # others may need a moment longer
-            answers = self._pylsl.resolve_byprop("name", self.name, _MANY, timeout=_OTHERS_S)
-        named = {info.uid(): info for info in answers}
-        meant = [one for one in named.values() if self.source_id in ("", one.source_id())]
-        if not named:
-            raise ConnectionError(f"no LSL stream named {self.name!r} answers")
-        listed = "; ".join(_described(info) for info in named.values())
-        if len(meant) != 1:
-            raise self.refused(
-                f"lsl://{self.name}: expected one stream"
-                f"{f' with source_id {self.source_id!r}' if self.source_id else ''}, got "
-                f"{len(meant)} of {listed}; choose with lsl://{self.name}?source_id=..."
-            )
-        info = meant[0]
-        if info.nominal_srate() != self._pylsl.IRREGULAR_RATE or info.channel_count() > _CHANNELS:
-            raise self.refused(
-                f"lsl://{self.name}: expected an irregular stream with a sample for each spike in "
-                f"1 or {_CHANNELS} channels, got {_described(info)}; name a stream of spike events"
-            )
-        return info
-
-    def _take(self, samples: Any, stamps: Any, receiver: Receiver, host_ns: int) -> None:
+    def _take(
+        self, samples: Any, seconds: npt.NDArray[np.float64], receiver: Receiver, host_ns: int
+    ) -> None:
         self.counters.messages += len(samples)
-        seconds = np.asarray(stamps, np.float64) + self.correction_s
         names = names_of(samples) if np.isfinite(seconds).all() else None
-        if (np.abs(seconds) > _LATEST_S).any():
+        if (np.abs(seconds) > LATEST_S).any():
             self.malformed(
                 f"lsl://{self.name}: expected stamps of LSL's clock (local_clock), got "
                 f"{seconds[0]:.6g} s; let the sender stamp with local_clock",
@@ -159,17 +102,8 @@ class LslFeed(Feed):
                 len(samples),
             )
         else:
-            ticks = np.rint(seconds * _NS).astype(np.int64)
+            ticks = np.rint(seconds * NS).astype(np.int64)
             self.hand_over(receiver, ticks, names, host_ns=host_ns)
-
-
-def _described(info: Any) -> str:
-    rate = info.nominal_srate()
-    pace = f"{rate:g} Hz" if rate else "irregular"
-    return (
-        f"source_id {info.source_id()!r} on {info.hostname()} (type {info.type()!r}, "
-        f"{info.channel_count()} channel(s), {pace})"
-    )
 
 
 class LslSink:
@@ -200,9 +134,16 @@ class LslSink:
         del self._outlet
 
 
-def open_feed(address: Address) -> LslFeed:
-    """``lsl://STREAM?source_id=ID``."""
-    return LslFeed(address.name(), address.option("source_id"))
+def open_feed(address: Address) -> Feed:
+    """``lsl://STREAM?source_id=ID&trials=NAME&cursor=NAME``; without STREAM, trials or cursor."""
+    beside = (address.option("trials"), address.option("cursor"))
+    if any(beside) and not address.place.strip("/"):
+        first, *others = task_feeds(*beside)
+        first.beside = tuple(others)
+        return first
+    feed = LslFeed(address.name(), address.option("source_id"))
+    feed.beside = tuple(task_feeds(*beside))
+    return feed
 
 
 def open_sink(address: Address, dim_out: int) -> LslSink:

@@ -28,19 +28,19 @@ FEEDS = {
         load="poyo_edge.runtime.feeds.sockets:open_tcp_feed",
     ),
     "file": AddressRow(
-        address="file:RECORDING.h5?split=test&speed=1&labels=cursor.vel",
+        address="file:RECORDING.h5?split=test&speed=1&labels=cursor.vel&trials=1&cursor=cursor.pos",
         help="a recording",
         load="poyo_edge.runtime.feeds.recording_feed:open_feed",
     ),
     "lsl": AddressRow(
-        address="lsl://STREAM?source_id=ID",
+        address="lsl://STREAM?source_id=ID&trials=NAME&cursor=NAME",
         help="Lab Streaming Layer",
         load="poyo_edge.runtime.feeds.lsl:open_feed",
         extra="lsl",
         package="pylsl",
     ),
     "redis": AddressRow(
-        address="redis://HOST:PORT/STREAM?bin_ms=1&dtype=int16",
+        address="redis://HOST:PORT/STREAM?bin_ms=1&dtype=int16&trials=STREAM&cursor=STREAM",
         help="BRAND (Redis)",
         load="poyo_edge.runtime.feeds.brand:open_feed",
         extra="redis",
@@ -103,14 +103,18 @@ SINKS = {
 """Scheme → where values go."""
 
 
-def open_feed(address: str) -> Feed:
+def open_feed(address: str, *, option: str = "--from") -> Feed:
     """The feed of an address like ``udp://127.0.0.1:5000``; it is not started yet.
+
+    Args:
+        address: where spikes, or trials and the cursor, come from.
+        option: of the command line, for messages.
 
     Raises:
         UsageError: no such kind of feed, or a part of the address that cannot be.
         MissingExtraError: its library is not installed.
     """
-    where = Address.parse("--from", address, FEEDS)
+    where = Address.parse(option, address, FEEDS)
     feed: Feed = _opened(FEEDS[where.scheme], where)
     return feed
 

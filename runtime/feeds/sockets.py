@@ -12,8 +12,9 @@ from poyo_edge.runtime.feeds.feed import POLL_S, Feed, Receiver
 from poyo_edge.runtime.feeds.values import LoopResult
 from poyo_edge.runtime.feeds.wire.address import Address
 from poyo_edge.runtime.feeds.wire.kernel import Overflow
-from poyo_edge.runtime.feeds.wire.parsing import Malformed, read_json
+from poyo_edge.runtime.feeds.wire.parsing import Malformed
 from poyo_edge.runtime.feeds.wire.sequence import Sequence
+from poyo_edge.runtime.feeds.wire.task import TaskMessage, read_message
 
 _DATAGRAM = 1 << 16
 _LONGEST_LINE = 1 << 20
@@ -31,14 +32,16 @@ class _JsonFeed(Feed):
     def _take(self, data: bytes, receiver: Receiver, host_ns: int) -> None:
         self.counters.messages += 1
         try:
-            parsed = read_json(data, self.tick_rate_hz)
+            parsed = read_message(data, self.tick_rate_hz)
         except Malformed as error:
             self.malformed(str(error))
             return
         if parsed.seq is not None:
             self._numbered, self._broke = True, False
             self.lost(self._numbers.add(parsed.seq), host_ns=host_ns)
-        if parsed.values is not None:
+        if isinstance(parsed, TaskMessage):
+            self.hand_over_task(receiver, parsed.trial, parsed.cursor, host_ns=host_ns)
+        elif parsed.values is not None:
             self.hand_over_labels(receiver, parsed.ticks, parsed.values, host_ns=host_ns)
         else:
             self.hand_over(receiver, parsed.ticks, parsed.units, host_ns=host_ns, sync=parsed.sync)

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from poyo_edge.runtime.result import Result
+from poyo_edge.trials import TrialUpdate
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -26,16 +27,22 @@ class Packet:
     """Passed through to the value that this packet is first part of."""
     labels: npt.NDArray[np.float64] | None = None
     """(N, D): behaviour at ``ticks``; then there are no units."""
+    trial: TrialUpdate | None = None
+    """What was said of a trial; then there is nothing else."""
+    cursor: npt.NDArray[np.float64] | None = None
+    """(N, D): positions at ``ticks``, or one at arrival if there are none; nothing else then."""
     lost: int = 0
     """Messages that never arrived before this one; then there is nothing else."""
     problem: str = ""
     """What the feed could not use; then there is nothing else."""
 
     @classmethod
-    def note(cls, host_ns: int, *, lost: int = 0, problem: str = "") -> Packet:
-        """A packet that tells of others."""
+    def note(
+        cls, host_ns: int, *, lost: int = 0, problem: str = "", trial: TrialUpdate | None = None
+    ) -> Packet:
+        """A packet of no spikes, that tells of something."""
         none = np.empty(0, np.int32)
-        return cls(ticks=none, units=none, host_ns=host_ns, lost=lost, problem=problem)
+        return cls(ticks=none, units=none, host_ns=host_ns, lost=lost, problem=problem, trial=trial)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -55,6 +62,8 @@ class LoopResult:
     """When the newest packet of spikes arrived."""
     valid_until_ns: int = 0
     """``time.monotonic_ns`` from which on it is too old to act on; 0 where nobody says."""
+    trial: int | None = None
+    """Number of the trial that runs at the window's end; None between trials."""
 
     @property
     def valid_for_ms(self) -> float | None:
@@ -76,6 +85,7 @@ class LoopResult:
             "latency_us": round((self.host_ns - self.newest_in_ns) / 1e3, 1),
             "sync": self.sync,
             "valid_for_ms": self.valid_for_ms,
+            "trial": self.trial,
         }
 
 

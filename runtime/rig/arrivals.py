@@ -19,13 +19,10 @@ from poyo_edge.runtime.rig.losses import Losses
 from poyo_edge.runtime.rig.recorder import Recorder
 from poyo_edge.runtime.rig.settings import LoopCounters
 from poyo_edge.runtime.rig.source_watch import SourceWatch
+from poyo_edge.runtime.rig.task import BACK_S, Task, can_be_ticks
 from poyo_edge.runtime.unit_names import UnitNames
 
 _log = logging.getLogger(__name__)
-_LABELS_BACK_S = 600.0
-"""Labels may come when a trial or a block is over."""
-_MOST_TICKS = 1 << 61
-"""Half of what a decoder takes: 73 years of nanoseconds, and the clock can go on for as long."""
 
 
 class Arrivals:
@@ -43,6 +40,7 @@ class Arrivals:
         placed: called with a packet's host_ns once it is on the clock, which may have begun anew.
         on_spikes: called with ticks (N,) and rows (N,) that were pushed.
         on_labels: called with ticks (N,) and values (N, D) of behaviour.
+        task: takes trials and the cursor.
     """
 
     def __init__(
@@ -59,6 +57,7 @@ class Arrivals:
         placed: Callable[[int], None],
         on_spikes: Callable[[Int64, Rows], None] | None,
         on_labels: Callable[[Int64, Float64], None] | None,
+        task: Task,
     ) -> None:
         self.sync: Any = None
         """Of the newest packet that was used."""
@@ -69,6 +68,7 @@ class Arrivals:
         self._journal, self._recorder = journal, recorder
         self._placed = placed
         self._on_spikes, self._on_labels = on_spikes, on_labels
+        self._task = task
         self._dim_out = decoder.artifact.manifest.spec.dim_out
 
     @property
@@ -82,8 +82,12 @@ class Arrivals:
             self._losses.take(packet, self._clock)
             return
         self._counters.packets += 1
-        if not _can_be_ticks(packet.ticks):
+        if packet.trial is not None:
+            self._task.take_trial(packet.trial, packet.host_ns)
+        elif not can_be_ticks(packet.ticks):
             self._counters.bad_packets += 1
+        elif packet.cursor is not None:
+            self._task.take_cursor(packet.ticks, packet.cursor, packet.host_ns)
         elif packet.labels is not None:
             self._take_labels(packet, packet.labels)
         elif packet.ticks.shape != packet.units.shape or packet.units.dtype.kind not in "iuUSO":
@@ -128,7 +132,7 @@ class Arrivals:
             self._counters.bad_packets += 1
             return
         ticks = self._clock.unwrapped(packet.ticks)
-        if not self._clock.covers(ticks, packet.host_ns, back_s=_LABELS_BACK_S):
+        if not self._clock.covers(ticks, packet.host_ns, back_s=BACK_S):
             self._counters.bad_packets += 1
             return
         if self._journal is not None:
@@ -139,11 +143,3 @@ class Arrivals:
             except UsageError as error:
                 self._counters.label_failures += 1
                 _log.warning("labelled data was refused: %s", error)
-
-
-def _can_be_ticks(ticks: npt.NDArray[Any]) -> bool:
-    """Whether a packet's times (N,) are integers that a clock can go on from."""
-    if ticks.ndim != 1 or not ticks.size:
-        return ticks.ndim == 1
-    whole = ticks.dtype.kind in "iu"
-    return whole and int(ticks.min()) >= -_MOST_TICKS and int(ticks.max()) <= _MOST_TICKS

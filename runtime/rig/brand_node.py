@@ -2,7 +2,7 @@
 
 Parameters in the supergraph: ``artifact``, ``input_stream``, ``output_stream`` (all needed),
 ``session``, ``units`` (channel name → unit id), ``rate_hz`` (50), ``bin_ms``, ``settle_ms``,
-``dtype``, ``backend``, ``run_priority``, ``cpu_affinity``.
+``dtype``, ``backend``, ``run_priority``, ``cpu_affinity``, ``trial_stream``, ``cursor_stream``.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from poyo_edge.runtime.feeds import FEEDS
 from poyo_edge.runtime.feeds.brand import (
     BrandFeed,
     BrandSink,
-    import_redis,
     node_parameters,
     note_state,
 )
 from poyo_edge.runtime.feeds.values import Sink
+from poyo_edge.runtime.feeds.wire.redis_client import import_redis
 from poyo_edge.runtime.rig.realtime import RealtimeSettings
 from poyo_edge.runtime.rig.rig import Rig, RigSettings
 
@@ -33,7 +33,8 @@ STARTED, READY, SHUTDOWN, FATAL = (
     "NODE_STARTED", "NODE_READY", "NODE_SHUTDOWN", "NODE_FATAL_ERROR"
 )  # fmt: skip
 _KNOWN = {"artifact", "input_stream", "output_stream", "session", "rate_hz", "bin_ms", "settle_ms",
-          "dtype", "backend", "run_priority", "cpu_affinity", "units", "log"}  # fmt: skip
+          "dtype", "backend", "run_priority", "cpu_affinity", "units", "log", "trial_stream",
+          "cursor_stream"}  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -79,6 +80,8 @@ def _run(
         parameters["input_stream"],
         parameters.get("bin_ms"),
         str(parameters.get("dtype", "")),
+        trials=str(parameters.get("trial_stream", "")),
+        cursor=str(parameters.get("cursor_stream", "")),
     )
     made = BrandSink(connection, parameters["output_stream"])
     sink = Sink(f"the stream {made.stream}", made, made.close)

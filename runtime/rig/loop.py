@@ -20,14 +20,14 @@ from poyo_edge.errors import UsageError
 from poyo_edge.journal import JournalWriter
 from poyo_edge.runtime.decoder import Decoder
 from poyo_edge.runtime.failsafe import Status
-from poyo_edge.runtime.feeds.values import LoopResult, Packet
+from poyo_edge.runtime.feeds.values import LoopResult
 from poyo_edge.runtime.latency import LatencyHistogram
 from poyo_edge.runtime.result import Result
 from poyo_edge.runtime.rig.arrivals import Arrivals
 from poyo_edge.runtime.rig.device_clock import DeviceClock
 from poyo_edge.runtime.rig.losses import Losses
 from poyo_edge.runtime.rig.outlets import SinkFailures
-from poyo_edge.runtime.rig.packets import PacketQueue
+from poyo_edge.runtime.rig.packets import Inbox, PacketQueue
 from poyo_edge.runtime.rig.realtime import RealtimeSettings, realtime
 from poyo_edge.runtime.rig.recorder import Recorder
 from poyo_edge.runtime.rig.settings import (
@@ -37,8 +37,10 @@ from poyo_edge.runtime.rig.settings import (
     MonotonicClock,
 )
 from poyo_edge.runtime.rig.source_watch import SourceWatch
+from poyo_edge.runtime.rig.task import Task
 from poyo_edge.runtime.unit_names import UnitNames
 from poyo_edge.runtime.worker import Worker
+from poyo_edge.trials import Trial
 
 _log = logging.getLogger(__name__)
 _SECOND = 1_000_000_000
@@ -48,7 +50,7 @@ WRONG_RATE = "clock_rate"
 """Flag: the device's counter does not run at its stated rate."""
 
 
-class DecodeLoop:
+class DecodeLoop(Inbox):
     """Decodes at a steady rate of the device's clock until stopped.
 
     Args:
@@ -62,6 +64,10 @@ class DecodeLoop:
         on_spikes: called in the loop's thread with ticks (N,) and rows (N,) that were pushed; rows
             are of the session in use and say so.
         on_labels: called in the loop's thread with ticks (N,) and values (N, D) of behaviour.
+        on_trial: called in the loop's thread with what is known of a trial, each time that more
+            is; times are unwrapped ticks.
+        on_cursor: called in the loop's thread with ticks (N,) and positions (N, D) of the cursor.
+        on_task_problem: told, once, why a trial or the cursor could not be used; None logs it.
         unit_names: what the feed calls units of the session that the loop begins with; None knows
             them by their ids. After a swap the names are looked up in the session in use.
         source_ended: whether the feed has ended; once what it brought is used, its stream is lost.
@@ -79,6 +85,9 @@ class DecodeLoop:
         journal: JournalWriter | None = None,
         on_spikes: Callable[[npt.NDArray[np.int64], npt.NDArray[np.int32]], None] | None = None,
         on_labels: Callable[[npt.NDArray[np.int64], npt.NDArray[np.float64]], None] | None = None,
+        on_trial: Callable[[Trial], None] | None = None,
+        on_cursor: Callable[[npt.NDArray[np.int64], npt.NDArray[np.float64]], None] | None = None,
+        on_task_problem: Callable[[str], None] | None = None,
         unit_names: UnitNames | None = None,
         source_ended: Callable[[], bool] = lambda: False,
         host: HostClock | None = None,
@@ -91,7 +100,9 @@ class DecodeLoop:
         self.settings = settings or LoopSettings()
         self.journal = journal
         self._recorder = Recorder(journal, decoder)
-        self.counters = LoopCounters()
+        counters, period_ns = LoopCounters(), int(_SECOND / self.settings.rate_hz)
+        waiting = PacketQueue(self.settings.most_packets, period_ns, counters)
+        super().__init__(waiting, counters, host or MonotonicClock())
         self.sink_failed = SinkFailures(self.counters)
         """Told by sinks with threads of their own, from there."""
         self.granted: dict[str, str] = {}
@@ -102,10 +113,8 @@ class DecodeLoop:
         self._realtime = realtime_settings or RealtimeSettings()
         self._was_lost = False
         self._source = SourceWatch(self.settings, self.counters, source_ended)
-        self._host = host or MonotonicClock()
         self._period = clock.rate_hz / self.settings.rate_hz
-        self._period_ns = int(_SECOND / self.settings.rate_hz)
-        self._waiting = PacketQueue(self.settings.most_packets, self._period_ns, self.counters)
+        self._period_ns = period_ns
         self._window_ns = decoder.window_s * decoder.tick_rate_hz / clock.rate_hz * _SECOND
         self._next: int | None = None
         self._epoch = 0
@@ -116,6 +125,14 @@ class DecodeLoop:
         self._rate_was_wrong = False
         window = decoder.artifact.manifest.spec.window_s * self._tick_rate
         self._losses = Losses(window, journal)
+        self._task = Task(
+            clock,
+            counters=self.counters,
+            journal=journal,
+            on_trial=on_trial,
+            on_cursor=on_cursor,
+            on_problem=on_task_problem,
+        )
         self._arrivals = Arrivals(
             decoder,
             clock,
@@ -128,57 +145,8 @@ class DecodeLoop:
             placed=self._placed,
             on_spikes=on_spikes,
             on_labels=on_labels,
+            task=self._task,
         )
-
-    def feed(
-        self, ticks: npt.ArrayLike, units: npt.ArrayLike, *, host_ns: int | None = None,
-        sync: Any = None,
-    ) -> None:  # fmt: skip
-        """Hand over a packet of spikes from any thread; never blocks and never raises for it.
-
-        Args:
-            ticks: (N,) integers of the device's counter.
-            units: (N,) unit ids, or rows: those of ``Decoder.rows``, or plain integers, which are
-                rows of the session that the loop began with.
-            host_ns: when it arrived; None is now.
-            sync: passed through to the next value.
-        """
-        at = self._host.now_ns() if host_ns is None else host_ns
-        try:
-            packet = Packet(
-                ticks=np.asarray(ticks), units=np.asanyarray(units), host_ns=at, sync=sync
-            )
-        except ValueError:  # lists of lists of different lengths
-            self.counters.bad_packets += 1
-            return
-        self._waiting.put(packet)
-
-    def feed_labels(
-        self, ticks: npt.ArrayLike, values: npt.ArrayLike, *, host_ns: int | None = None
-    ) -> None:
-        """Hand over behaviour: ticks (N,) and values (N, D), on the clock of the spikes.
-
-        ``D`` is what the decoder gives. Labels of another width, from the future or more than ten
-        minutes old count as bad packets.
-        """
-        at = self._host.now_ns() if host_ns is None else host_ns
-        try:
-            table = np.atleast_2d(np.asarray(values, np.float64))
-            packet = Packet(ticks=np.asarray(ticks), units=np.empty(0, np.int32), host_ns=at,
-                            labels=table)  # fmt: skip
-        except (ValueError, TypeError):
-            self.counters.bad_packets += 1
-            return
-        self._waiting.put(packet)
-
-    def note_loss(self, n: int, *, host_ns: int | None = None) -> None:
-        """Messages of the feed never arrived: values that lack them are DEGRADED with ``loss``."""
-        at = self._host.now_ns() if host_ns is None else host_ns
-        self._waiting.put(Packet.note(at, lost=n))
-
-    def note_problem(self, said: str) -> None:
-        """What the feed could not use, for the journal."""
-        self._waiting.put(Packet.note(self._host.now_ns(), problem=said))
 
     def start(self) -> None:
         """Run in a thread of its own until ``stop``."""
@@ -237,6 +205,7 @@ class DecodeLoop:
             "waiting_packets": len(self._waiting),
             "stalled": self._source.stalled,
             "unknown_units": self._arrivals.unknown_units,
+            "trial": self._task.number,
             "clock": self.clock.to_json(),
             "decoder": self.decoder.stats(),
             "in_to_out_ms": self._latency.summary_ms(),
@@ -304,6 +273,7 @@ class DecodeLoop:
             host_ns=ready,
             newest_in_ns=self._source.newest_ns,
             valid_until_ns=ready + self.settings.valid_for_ns,
+            trial=self._task.running(end),
         )
         for sink in self._sinks:
             try:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from poyo_edge.runtime.feeds.values import Packet
-from poyo_edge.runtime.rig.settings import LoopCounters
+from poyo_edge.runtime.rig.settings import HostClock, LoopCounters
+from poyo_edge.trials import Trial, TrialUpdate
 
 _SHARE = 2
 """At most one part in so many of a period goes into taking packets; the rest is for decoding."""
@@ -77,3 +82,95 @@ class PacketQueue:
         grows = self._lagging >= _MAY_LAG and self._oldest_ns > before
         self._floods = self._floods or grows or self._lagging >= _MAY_CATCH_UP
         return self._floods
+
+
+class Inbox:
+    """What feeds hand over, from any thread; none of it blocks or raises.
+
+    Args:
+        waiting: where it waits for the loop.
+        counters: where what cannot wait is counted.
+        host: the host's clock.
+    """
+
+    def __init__(self, waiting: PacketQueue, counters: LoopCounters, host: HostClock) -> None:
+        self._waiting, self.counters, self._host = waiting, counters, host
+
+    def feed(
+        self, ticks: npt.ArrayLike, units: npt.ArrayLike, *, host_ns: int | None = None,
+        sync: Any = None,
+    ) -> None:  # fmt: skip
+        """Hand over a packet of spikes from any thread; never blocks and never raises for it.
+
+        Args:
+            ticks: (N,) integers of the device's counter.
+            units: (N,) unit ids, or rows: those of ``Decoder.rows``, or plain integers, which are
+                rows of the session that the loop began with.
+            host_ns: when it arrived; None is now.
+            sync: passed through to the next value.
+        """
+        at = self._host.now_ns() if host_ns is None else host_ns
+        try:
+            packet = Packet(
+                ticks=np.asarray(ticks), units=np.asanyarray(units), host_ns=at, sync=sync
+            )
+        except ValueError:  # lists of lists of different lengths
+            self.counters.bad_packets += 1
+            return
+        self._waiting.put(packet)
+
+    def feed_labels(
+        self, ticks: npt.ArrayLike, values: npt.ArrayLike, *, host_ns: int | None = None
+    ) -> None:
+        """Hand over behaviour: ticks (N,) and values (N, D), on the clock of the spikes.
+
+        ``D`` is what the decoder gives. Labels of another width, from the future or more than ten
+        minutes old count as bad packets.
+        """
+        at = self._host.now_ns() if host_ns is None else host_ns
+        try:
+            table = np.atleast_2d(np.asarray(values, np.float64))
+            packet = Packet(ticks=np.asarray(ticks), units=np.empty(0, np.int32), host_ns=at,
+                            labels=table)  # fmt: skip
+        except (ValueError, TypeError):
+            self.counters.bad_packets += 1
+            return
+        self._waiting.put(packet)
+
+    def feed_trial(self, trial: Trial | TrialUpdate, *, host_ns: int | None = None) -> None:
+        """Hand over what is known of a trial by now; the newest of a number stands for it.
+
+        A ``TrialUpdate`` leaves what it does not name as it was, and its times may be ``NOW``.
+        Times from the future or more than ten minutes old, trials that overlap and targets of
+        another width than those before count as bad packets.
+        """
+        at = self._host.now_ns() if host_ns is None else host_ns
+        update = TrialUpdate.of(trial) if isinstance(trial, Trial) else trial
+        self._waiting.put(Packet.note(at, trial=update))
+
+    def feed_cursor(
+        self, ticks: npt.ArrayLike | None, positions: npt.ArrayLike, *, host_ns: int | None = None
+    ) -> None:
+        """Hand over where the cursor was shown: ticks (N,), or None for now, and (N, D) positions.
+
+        Positions of another width than the targets, that are not finite, from the future or more
+        than ten minutes old count as bad packets.
+        """
+        at = self._host.now_ns() if host_ns is None else host_ns
+        try:
+            table = np.atleast_2d(np.asarray(positions, np.float64))
+            given = np.empty(0, np.int64) if ticks is None else np.atleast_1d(np.asarray(ticks))
+            packet = Packet(ticks=given, units=np.empty(0, np.int32), host_ns=at, cursor=table)
+        except (ValueError, TypeError):
+            self.counters.bad_packets += 1
+            return
+        self._waiting.put(packet)
+
+    def note_loss(self, n: int, *, host_ns: int | None = None) -> None:
+        """Messages of the feed never arrived: values that lack them are DEGRADED with ``loss``."""
+        at = self._host.now_ns() if host_ns is None else host_ns
+        self._waiting.put(Packet.note(at, lost=n))
+
+    def note_problem(self, said: str) -> None:
+        """What the feed could not use, for the journal."""
+        self._waiting.put(Packet.note(self._host.now_ns(), problem=said))

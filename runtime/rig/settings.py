@@ -89,6 +89,12 @@ class LoopCounters:
     stalls: int = 0
     label_failures: int = 0
     """Labelled data that the listener refused."""
+    trials: int = 0
+    """Messages about trials that were used."""
+    cursor: int = 0
+    """Positions of the cursor that were used."""
+    task_failures: int = 0
+    """Trials and positions that the listener refused."""
 
     def to_json(self) -> dict[str, int]:
         """Name → count."""

@@ -11,6 +11,7 @@ import numpy as np
 from helpers.waiting import PATIENCE_S
 from poyo_edge.runtime import Result, Status
 from poyo_edge.runtime.feeds.values import LoopResult
+from poyo_edge.trials import Trial, TrialUpdate
 
 
 class Receiver:
@@ -22,6 +23,9 @@ class Receiver:
         self.syncs: list[Any] = []
         self.losses: list[int] = []
         self.problems: list[str] = []
+        self.trials: list[TrialUpdate] = []
+        self.cursor: list[Any] = []
+        self.task_ns: list[int | None] = []
         self._changed = threading.Condition()
 
     def feed(self, ticks: Any, units: Any, *, host_ns: int | None = None, sync: Any = None) -> None:
@@ -33,6 +37,19 @@ class Receiver:
     def feed_labels(self, ticks: Any, values: Any, *, host_ns: int | None = None) -> None:
         with self._changed:
             self.labels.append((np.asarray(ticks).tolist(), np.asarray(values).tolist()))
+            self._changed.notify_all()
+
+    def feed_trial(self, trial: Trial | TrialUpdate, *, host_ns: int | None = None) -> None:
+        with self._changed:
+            self.trials.append(TrialUpdate.of(trial) if isinstance(trial, Trial) else trial)
+            self.task_ns.append(host_ns)
+            self._changed.notify_all()
+
+    def feed_cursor(self, ticks: Any, positions: Any, *, host_ns: int | None = None) -> None:
+        with self._changed:
+            given = None if ticks is None else np.asarray(ticks).tolist()
+            self.cursor.append((given, np.asarray(positions).tolist()))
+            self.task_ns.append(host_ns)
             self._changed.notify_all()
 
     def note_loss(self, n: int, *, host_ns: int | None = None) -> None:

@@ -64,6 +64,10 @@ def run(
     target: Annotated[
         list[str] | None, typer.Option("--to", help=f"{_schemes(SINKS)}; may be repeated.")
     ] = None,
+    trials: Annotated[
+        str | None,
+        typer.Option(help="A second address, as of --from, for trials and the cursor alone."),
+    ] = None,
     session: SessionName = None,
     rate: Annotated[float, typer.Option(min=1, max=1000, help="Values per second.")] = 50.0,
     settle_ms: Annotated[
@@ -119,6 +123,7 @@ def run(
         backend=backend,
         threads=threads,
         journal=record,
+        trials=trials,
         require_signature=require_signature,
         realtime=realtime_settings(cpu, priority, lock_memory, gc_off),
     )
@@ -307,6 +312,11 @@ def run_text(values: Values, artifact: Path, program: str) -> str:
     }
     lines |= {said.replace("_", " "): feed[said] for said in _SENTENCES if feed[said]}
     lines["health"] = health_line(values["decoder"]["health"])
+    if loop["trials"] or loop["cursor"]:
+        lines["task"] = f"{loop['trials']} messages of trials, {loop['cursor']} positions"
+    for i, one in enumerate(values["task_feeds"]):
+        said = one["first_problem"] or one["last_failure"]
+        lines[f"feed of trials {i + 1}"] = said or f"messages {one['messages']}"
     if feed.get("receive_buffer_bytes"):
         lines["receive buffer"] = f"{feed['receive_buffer_bytes']} bytes granted"
     if granted:

@@ -52,10 +52,27 @@ def read_json(data: bytes, tick_rate_hz: float) -> Parsed:
     Raises:
         Malformed: it is anything else.
     """
+    return read_packet(load_json(data), data, tick_rate_hz)
+
+
+def load_json(data: bytes) -> Any:
+    """The JSON value of bytes.
+
+    Raises:
+        Malformed: they are none.
+    """
     try:
-        message = json.loads(data)
+        return json.loads(data)
     except (ValueError, RecursionError):
         raise Malformed(f"expected a JSON object, got {shown(data)}; send one, {_LIKE}") from None
+
+
+def read_packet(message: Any, data: bytes, tick_rate_hz: float) -> Parsed:
+    """The packet that a JSON value is, which came as ``data``.
+
+    Raises:
+        Malformed: see ``read_json``.
+    """
     try:
         return _parsed(message, tick_rate_hz)
     except Malformed as error:
@@ -74,9 +91,7 @@ def shown(data: object) -> str:
 def _parsed(message: Any, rate: float) -> Parsed:
     if not isinstance(message, dict):
         raise Malformed(f"expected a JSON object, {_LIKE}, got another value")
-    ticks, sync, seq = _ticks(message, rate), message.get("sync"), message.get("seq")
-    if seq is not None and not (type(seq) is int and 0 <= seq < 1 << 63):
-        raise Malformed("seq: expected a whole number that goes up by one, got another value")
+    ticks, sync, seq = times_of(message, rate), message.get("sync"), sequence_number(message)
     if "behavior" in message:
         values = np.asarray(message["behavior"], dtype=np.float64)
         if values.ndim == 1:
@@ -85,6 +100,18 @@ def _parsed(message: Any, rate: float) -> Parsed:
             raise Malformed("behavior: expected finite numbers, a row for each time, got others")
         return Parsed(ticks, np.empty(0, np.str_), values, sync, seq)
     return Parsed(ticks, _unit_names(message.get("units"), len(ticks)), None, sync, seq)
+
+
+def sequence_number(message: dict[str, Any]) -> int | None:
+    """The sender's number of a message; None where it has none.
+
+    Raises:
+        Malformed: it is no number.
+    """
+    seq: Any = message.get("seq")
+    if seq is None or (type(seq) is int and 0 <= seq < 1 << 63):
+        return seq
+    raise Malformed("seq: expected a whole number that goes up by one, got another value")
 
 
 def _unit_names(units: Any, n: int) -> npt.NDArray[np.str_]:
@@ -130,7 +157,13 @@ def spread_counts(
     return end_tick - int(np.ceil(bin_ticks)) + offset, channels
 
 
-def _ticks(message: dict[str, Any], rate: float) -> npt.NDArray[np.int64]:
+def times_of(message: dict[str, Any], rate: float) -> npt.NDArray[np.int64]:
+    """Ticks (N,) of a message that has ``ticks``, or ``t`` in seconds.
+
+    Raises:
+        Malformed: it has neither, or they cannot be.
+        ValueError, TypeError, OverflowError: they are no numbers.
+    """
     exact = "ticks" in message
     if not exact and "t" not in message:
         raise Malformed('expected times, "t" in seconds or "ticks", got neither')

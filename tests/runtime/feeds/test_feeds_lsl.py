@@ -62,7 +62,7 @@ def test_an_lsl_outlet_that_dies_is_found_again(lsl: Any) -> None:
 def test_an_lsl_outlet_that_hangs_is_left_for_another_of_its_name(
     lsl: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("poyo_edge.runtime.feeds.lsl._SILENT_S", 0.2)
+    monkeypatch.setattr("poyo_edge.runtime.feeds.wire.lsl_inlet._SILENT_S", 0.2)
     name = f"poyo_edge_hung_{os.getpid()}"
     code = (
         "import sys, time, pylsl as l\n"

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
 import signal
-import socket
 import struct
 import subprocess
 import sys
@@ -19,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.feeds import Receiver, a_value
+from helpers.labs.redis_server import Server, redis_server
 from helpers.waiting import PATIENCE_S, until, wait_until
 
 from poyo_edge.runtime.feeds import open_feed, open_sink
@@ -28,40 +27,10 @@ from poyo_edge.runtime.feeds.wire.entries import Entries
 from poyo_edge.runtime.rig.outlets import close_all, outlet
 
 
-class Server:
-    """A redis-server of this test's own; ``start`` may be called again after ``kill``."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
-        self.process: subprocess.Popen[str] | None = None
-
-    def start(self) -> Any:
-        redis = pytest.importorskip("redis", reason="redis is not installed")
-        words = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "",
-                 "--dir", str(self.folder)]  # fmt: skip
-        self.process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            if "eady to accept connections" in line:
-                break
-        return redis.Redis(port=self.port)
-
-    def kill(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.process.communicate()
-            self.process = None
-
-
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    if shutil.which("redis-server") is None:
-        pytest.skip("redis-server is not installed (Debian: apt install redis-server)")
-    running = Server(tmp_path)
-    yield running
-    running.kill()
+    with redis_server(tmp_path) as running:
+        yield running
 
 
 def entry(tick: int, channel: int, sync: int = 1) -> dict[str, Any]:
