@@ -23,7 +23,7 @@ from parts.script import markdown, require, run, say, write_json
 
 from poyo_edge.artifact import Session
 from poyo_edge.calibration import Calibrator
-from poyo_edge.calibration.free_use import FreeUseCalibration, FreeUseSettings
+from poyo_edge.calibration.free_use.recalibrating import FreeUseCalibration, FreeUseSettings
 from poyo_edge.errors import PoyoEdgeError
 from poyo_edge.figures import draw_hours
 from poyo_edge.runtime import Decoder
@@ -75,8 +75,8 @@ def parse() -> argparse.Namespace:
     add("--drifts", nargs="+", choices=list(DRIFTS), default=list(DRIFTS))
     add("--task", choices=("center-out", "random", "grid"), default="random")
     add("--observe-s", type=float, default=60.0, help="of observation that is calibrated on")
-    add("--use-share", type=float, default=1.0,
-        help="of each minute in which the cursor is used; the array drifts in all of it")  # fmt: skip
+    share = "of each minute in which the cursor is used; the array drifts in all of it"
+    add("--use-share", type=float, default=1.0, help=share)
     add("--after-s", type=float, default=180.0, help="of use between fits")
     add("--json", type=Path, help="also write results here; what is there is not run again")
     add("--png", type=Path, help="draw success over the hour")
@@ -134,11 +134,9 @@ def whole(runs: list[Run]) -> Run:
     inside = trials["start"] >= runs[0].times[0]
     steps = ("times", "position", "velocity", "decoded", "intended", "target", "spike_times",
              "spike_rows")  # fmt: skip
-    return dataclasses.replace(
-        runs[0],
-        trials=Trials(**{name: values[inside] for name, values in trials.items()}),
-        **{name: np.concatenate([getattr(run, name) for run in runs]) for name in steps},
-    )
+    columns: dict[str, Any] = {n: np.concatenate([getattr(run, n) for run in runs]) for n in steps}
+    kept = Trials(**{name: values[inside] for name, values in trials.items()})
+    return dataclasses.replace(runs[0], trials=kept, **columns)
 
 
 def calibrated(options: Any, seed: int) -> Session:

@@ -33,6 +33,11 @@ class Followed:
         self._units = UnitTable(self._seen.unit_ids)
         return self._units.unit_ids
 
+    @property
+    def unit_ids(self) -> tuple[str, ...]:
+        """Of the units that rows are of."""
+        return self._units.unit_ids
+
     def changed(self) -> bool:
         """Whether what was kept means nothing any more: another clock, or other units."""
         return self._epoch_of() != self._epoch or self._other_units()

@@ -177,7 +177,7 @@ class LoopCalibration:
         They are made in its thread. Each fit makes all labels anew, since with more of them the
         neural lead is found better.
         """
-        spikes, units, rate = list(self._spikes), self._units.unit_ids, self._rate
+        spikes, units, rate = list(self._spikes), self._followed.unit_ids, self._rate
         calibrator, in_use = self._calibrator.anew(units, self._calibrator.session_id), self._in_use
 
         def fit(stop: threading.Event, note: OnProgress) -> CalibratedSession:

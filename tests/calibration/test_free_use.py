@@ -15,10 +15,10 @@ from helpers.paths import TINY
 from helpers.waiting import PATIENCE_S
 
 from poyo_edge.artifact import Session
-from poyo_edge.calibration import free_use as module
-from poyo_edge.calibration.free_use import FreeUseCalibration, FreeUseSettings
-from poyo_edge.calibration.inferred_labels import InferredLabels
-from poyo_edge.calibration.inferred_targets import InferredTargets
+from poyo_edge.calibration.free_use import recalibrating as module
+from poyo_edge.calibration.free_use.inferred_labels import InferredLabels
+from poyo_edge.calibration.free_use.inferred_targets import InferredTargets
+from poyo_edge.calibration.free_use.recalibrating import FreeUseCalibration, FreeUseSettings
 from poyo_edge.errors import UsageError
 from poyo_edge.runtime import Decoder
 from poyo_edge.runtime.failsafe import Status
@@ -188,11 +188,13 @@ def test_without_a_cursor_or_valid_values_nothing_is_inferred(taught: Lesson) ->
         assert said["cursor"] == what.get("cursor", True)
 
 
-def test_a_cursor_that_is_not_ours_is_one_sentence(taught: Lesson) -> None:
+def test_a_cursor_that_is_not_ours_is_one_sentence(
+    taught: Lesson, monkeypatch: pytest.MonkeyPatch
+) -> None:
     decoder = decoder_of(taught)
     calibration = opened(decoder)
     real = calibration.on_cursor
-    calibration.on_cursor = lambda ticks, at: real(ticks, -at)  # type: ignore[method-assign]
+    monkeypatch.setattr(calibration, "on_cursor", lambda ticks, at: real(ticks, -at))
     use(calibration, taught)
     assert "expected one that what is decoded moves" in settled(calibration)["reason"]
 

@@ -10,8 +10,8 @@ import pytest
 from helpers.calibrating.free_use import FreeUse, free_use
 
 from poyo_edge.arrays import Float64
-from poyo_edge.calibration.inferred_labels import judge, labels_from, require_ours
-from poyo_edge.calibration.inferred_targets import (
+from poyo_edge.calibration.free_use.inferred_labels import judge, labels_from, require_ours
+from poyo_edge.calibration.free_use.inferred_targets import (
     InferenceSettings,
     InferredTargets,
     infer_targets,

@@ -120,6 +120,7 @@ HOUSE = {
     ),
     "calibration": Row(f"{_FILES} calibration.fit runtime"),
     "calibration.fit": Row("files artifact runtime runtime.backends"),
+    "calibration.free_use": Row("files artifact runtime runtime.feeds calibration calibration.fit"),
     "export.engines": Row(f"{_FILES} {_DEVICE} export.parity export.precision"),
     "doctor": Row("runtime.backends runtime.feeds converting checkpoint.layouts"),
     # on top

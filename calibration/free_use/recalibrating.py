@@ -32,8 +32,13 @@ from poyo_edge.calibration.fit.labels import LabelCollector
 from poyo_edge.calibration.fit.prior import Prior
 from poyo_edge.calibration.fit.search import OnProgress
 from poyo_edge.calibration.following import Followed, swap_for
-from poyo_edge.calibration.inferred_labels import InferredLabels, Verdict, judge, labels_from
-from poyo_edge.calibration.inferred_targets import InferenceSettings, infer_targets
+from poyo_edge.calibration.free_use.inferred_labels import (
+    InferredLabels,
+    Verdict,
+    judge,
+    labels_from,
+)
+from poyo_edge.calibration.free_use.inferred_targets import InferenceSettings, infer_targets
 from poyo_edge.errors import CheckFailedError, PoyoEdgeError, UsageError
 from poyo_edge.records import JsonRecord
 from poyo_edge.runtime.decoder import Decoder

@@ -22,7 +22,7 @@ import numpy as np
 
 from poyo_edge.arrays import Bool, Float64
 from poyo_edge.calibration.control import Control, control_of
-from poyo_edge.calibration.inferred_targets import InferredTargets
+from poyo_edge.calibration.free_use.inferred_targets import InferredTargets
 from poyo_edge.calibration.intention import IntentionSettings, Kind, intention_labels
 from poyo_edge.errors import UsageError
 from poyo_edge.records import JsonRecord
