@@ -93,9 +93,8 @@ def hour(options: Any, seed: int, drift: str, recalibrated: bool) -> list[dict[s
     array = SimulatedArray.draw(ArraySettings(drift=DRIFTS[drift]), seed=seed)
     decoder = Decoder.open(options.artifact, session=session, tick_rate_hz=TICK_HZ)
     user = Recalibrating(options, decoder, array) if recalibrated else None
-    poyo = LoopDecoding(
-        decoder, array.unit_ids, **({} if user is None else {"on_spikes": user.free.on_spikes})
-    )
+    told: dict[str, Any] = {} if user is None else {"on_spikes": user.free.on_spikes}
+    poyo = LoopDecoding(decoder, array.unit_ids, **told)
     decoding = poyo if user is None else Told(poyo, user)
     task = TaskSettings(kind=options.task)
     loop = ClosedLoop(

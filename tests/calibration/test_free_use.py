@@ -51,7 +51,7 @@ def taught() -> Lesson:
 
 def decoder_of(taught: Lesson, *, knowing: bool = False) -> Decoder:
     """Of the lesson's units, which have drifted since, unless it knows the truth."""
-    other = drifted(taught.truth, 1.5)
+    other = drifted(taught.truth, 0.3)
     other = dataclasses.replace(
         other, header=dataclasses.replace(other.header, session_id="before")
     )

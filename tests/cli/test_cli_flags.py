@@ -77,6 +77,8 @@ FLAGS = {
         "--units",
         "--record",
         "--calibrate",
+        "--recalibrate",
+        "--recalibrate-after",
         "--save-session",
         "--require-signature",
         "--seconds",

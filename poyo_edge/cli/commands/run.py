@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from poyo_edge.cli.console import Console, program
+from poyo_edge.cli.recalibrating import Recalibration, require_alone, text_lines
 from poyo_edge.cli.shared import (
     DEVICE,
     ArtifactPath,
@@ -85,6 +86,13 @@ def run(
         typer.Option(min=5, help="Fit beside decoding after so many labelled seconds."),
     ] = None,
     labels: Annotated[str, labels_to("fit to, with --calibrate")] = "behavior",
+    recalibrate: Annotated[
+        str | None,
+        typer.Option(help="Infer targets in free use and fit to them beside: offer or take."),
+    ] = None,
+    recalibrate_after: Annotated[
+        float, typer.Option(min=30, max=3600, help="Seconds of use between such fits.")
+    ] = 180.0,
     save_session: Annotated[
         Path | None, typer.Option(help="Where a session that was swapped in is saved.")
     ] = None,
@@ -108,11 +116,14 @@ def run(
     console = Console(as_json=as_json, quiet=quiet)
     if save_session is not None:
         require_folder(save_session)
-        if calibrate is None:
-            raise UsageError("--save-session: expected --calibrate with it, got none")
+        if calibrate is None and recalibrate is None:
+            raise UsageError(
+                "--save-session: expected --calibrate with it, or --recalibrate, got none"
+            )
     if labels != "behavior" and calibrate is None:
         raise UsageError("--labels: expected --calibrate with it, got none")
-    learner = _Learner(labels)
+    require_alone(calibrate, recalibrate)
+    learner, free = _Learner(labels), Recalibration(recalibrate, recalibrate_after)
     if record is not None:
         record = _journal_name(record, console)
     settings = RigSettings(
@@ -127,22 +138,24 @@ def run(
         require_signature=require_signature,
         realtime=realtime_settings(cpu, priority, lock_memory, gc_off),
     )
-    callbacks = learner.callbacks() if calibrate else {}
+    callbacks = learner.callbacks() if calibrate else free.callbacks()
     rig = Rig.open(artifact, source, target or (), settings, **callbacks)
     try:
         if calibrate:
             learner.open(artifact, rig, calibrate, save_session)
+        free.open(artifact, rig, save_session)
         title = f"{artifact.name}  {source} → {', '.join(target or ()) or 'nowhere'}"
         with _until_asked() as stop, LiveView(title, quiet=quiet) as view, rig:
             console.step(
                 f"decoding session {rig.decoder.session_id} with {rig.decoder.backend} at "
                 f"{rate:g} Hz; Ctrl-C ends it"
             )
-            _watch(rig, learner, view, stop, seconds)
+            _watch(rig, (learner, free), view, stop, seconds)
     finally:
         rig.stop()
         learner.stop()
-    values = {**rig.stats(), **learner.to_json()}
+        free.stop()
+    values = {**rig.stats(), **learner.to_json(), **free.to_json()}
     if record is not None:
         values |= _as_recording(record)
     console.result(values, run_text(values, artifact, program()))
@@ -221,12 +234,19 @@ def _until_asked() -> Iterator[threading.Event]:
 
 
 def _watch(
-    rig: Any, learner: _Learner, view: Any, stop: threading.Event, seconds: float | None
+    rig: Any,
+    beside: Sequence[_Learner | Recalibration],
+    view: Any,
+    stop: threading.Event,
+    seconds: float | None,
 ) -> None:
     end = None if seconds is None else time.monotonic() + seconds
     while not stop.wait(_LOOK_EACH_S):
         rig.require_alive()
-        view.update({**rig.stats(), **learner.to_json()}, rig.loop.last)
+        values = rig.stats()
+        for one in beside:
+            values |= one.to_json()
+        view.update(values, rig.loop.last)
         if end is not None and time.monotonic() >= end:
             return
         if rig.feed.finished.is_set() and not rig.loop.stats()["waiting_packets"]:
@@ -343,6 +363,7 @@ def run_text(values: Values, artifact: Path, program: str) -> str:
         control = fit.get("control") or {}
         if control.get("angular_error_deg") is not None:
             lines[f"fit {i + 1}, control"] = control_text(control)
+    lines |= text_lines(values.get("recalibration"))
     end = ""
     if values["journal"]:
         lines["journal"] = f"{values['journal']['path']}, {values['journal']['bytes']} bytes"

@@ -60,7 +60,7 @@ def free_use(
         here = np.clip(here + decoded[i] * PERIOD_S, -10, 10)
     reaction = round(REACTION_S / PERIOD_S)
     return FreeUse(
-        times=5.0 + np.arange(n) * PERIOD_S,
+        times=np.arange(n, dtype=np.float64) * PERIOD_S + 5.0,
         cursor=cursor,
         decoded=decoded,
         intended=intended[:n],
