@@ -4,7 +4,7 @@ A simulated person, array and task in a closed loop over the decode loop and dec
 (``poyo_edge.simulation``): no person and no animal. The session is calibrated on observation; then
 the array drifts. Two runs from the same seed: the session stays, or ``FreeUseCalibration`` infers
 targets, fits and judges, and what passes is taken. It is told spikes, cursor and decoded values,
-never trials or targets. A session is taken as many seconds later as its fit took here.
+never trials or targets. A session is taken as many seconds later as its fit took of one core.
 """
 
 from __future__ import annotations
@@ -168,18 +168,19 @@ class Recalibrating:
             settings=FreeUseSettings(after_s=options.after_s, max_seconds=math.inf),
         )
         self._array, self._takes_at = array, math.inf
+        self._share = options.use_share
 
     def told(self, value: Any) -> None:
         """A decoded value of the loop."""
         self.free.on_value(value)
         now = self._array.tick / TICK_HZ
         if self.free.fitting:
-            began = time.monotonic()
+            began = time.process_time()  # this thread only waits
             while self.free.fitting:
                 time.sleep(0.02)
             say(f"  {self.free.history[-1]}")
             if self.free.offered is not None:
-                self._takes_at = now + time.monotonic() - began
+                self._takes_at = now + self._share * (time.process_time() - began)
         elif now >= self._takes_at:
             self._takes_at = math.inf
             try:

@@ -128,7 +128,9 @@ class FreeUseCalibration:
         self.history: list[dict[str, Any]] = []
         """What became of each fit."""
         self._prior = Prior.open(self._adapter.artifact)
-        self._inference, self._fit_settings = inference or InferenceSettings(), fit
+        self._inference = inference or InferenceSettings()
+        # Folds only say when to stop: both sessions are judged on targets of their own.
+        self._fit_settings = fit or FitSettings(n_folds=2)
         self._decoder, self._rate = decoder, decoder.tick_rate_hz
         self._followed, self._on_event = Followed(decoder, epoch), on_event
         self._lock = threading.Lock()

@@ -127,8 +127,8 @@ HOUSE = {
     "inspecting": Row(f"{_FILES} checkpoint journal"),
     "cli": Row(
         f"{_FILES} journal converting simulation checkpoint.layouts training evaluation export "
-        "export.engines calibration calibration.free_use runtime runtime.backends runtime.feeds runtime.rig "
-        "runtime.checks doctor inspecting",
+        "export.engines calibration calibration.free_use runtime runtime.backends runtime.feeds "
+        "runtime.rig runtime.checks doctor inspecting",
         "typer rich",
     ),
     "__main__": Row("cli"),
