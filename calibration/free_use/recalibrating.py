@@ -14,7 +14,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 import threading
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -39,6 +38,7 @@ from poyo_edge.calibration.free_use.inferred_labels import (
     labels_from,
 )
 from poyo_edge.calibration.free_use.inferred_targets import InferenceSettings, infer_targets
+from poyo_edge.calibration.free_use.kept import STALE_S, Kept
 from poyo_edge.errors import CheckFailedError, PoyoEdgeError, UsageError
 from poyo_edge.records import JsonRecord
 from poyo_edge.runtime.decoder import Decoder
@@ -48,10 +48,7 @@ from poyo_edge.runtime.feeds.values import LoopResult
 _log = logging.getLogger(__name__)
 Mode = Literal["offer", "take"]
 MODES: tuple[str, ...] = get_args(Mode)
-_STALE_S = 0.25
-"""A cursor that was told longer ago is not known; values further apart have a hole between."""
 _MOST_JUDGED = 400
-_MOST_SPIKES = 20_000_000
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +135,8 @@ class FreeUseCalibration:
         self._settled = threading.Event()
         self._offered: tuple[CalibratedSession, Session] | None = None
         self._rounds = 0
+        self._figures: dict[str, Any] = {}
+        """Of the fit that ended last."""
         self._begin()
 
     def on_spikes(self, ticks: Int64, rows: Rows) -> None:
@@ -164,21 +163,22 @@ class FreeUseCalibration:
         """Keep a decoded value that somebody may act on; begin a fit when there is enough."""
         self._follow()
         kept, tick = self._kept, int(value.result.t)
-        fresh = tick - kept.cursor_tick <= _STALE_S * self._rate
+        fresh = tick - kept.cursor_tick <= STALE_S * self._rate
         if value.result.status is not Status.VALID or not fresh:
             return
         kept.values.append((tick, value.result.value))
         gap = (tick - kept.value_tick) / self._rate
         kept.value_tick = tick
-        if 0 < gap <= _STALE_S:
+        if 0 < gap <= STALE_S:
             kept.used_s += gap
         kept.forget(tick - int(self.settings.most_s * self._rate))
         if kept.used_s >= kept.next_s and not self.fitting:
             kept.next_s = kept.used_s + self.settings.after_s
             self._settled.clear()
             part, in_use = kept.copy(), self._decoder.session
+            units = self._followed.unit_ids
             self._fit = BackgroundFit(
-                lambda stop, note: self._fitted(part, in_use, stop, note),
+                lambda stop, note: self._fitted(part, units, in_use, stop, note),
                 lambda done: self._ended(done, in_use),
             )
 
@@ -256,10 +256,15 @@ class FreeUseCalibration:
 
     def _begin(self) -> None:
         self._followed.begin()
-        self._kept = _Kept(next_s=self.settings.after_s)
+        self._kept = Kept(next_s=self.settings.after_s)
 
     def _fitted(
-        self, kept: _Kept, in_use: Session, stop: threading.Event, note: OnProgress
+        self,
+        kept: Kept,
+        units: tuple[str, ...],
+        in_use: Session,
+        stop: threading.Event,
+        note: OnProgress,
     ) -> CalibratedSession:
         """In the fit's thread: infer, fit, judge; refused with the reason."""
         times, cursor, decoded = kept.used(self._rate)
@@ -270,16 +275,15 @@ class FreeUseCalibration:
         self._rounds += 1
         name = f"{in_use.header.session_id.partition('+free-use')[0]}+free-use-{self._rounds}"
         calibrator = Calibrator(
-            self._adapter, in_use.header.unit_ids, session_id=name, settings=self._fit_settings,
-            prior=self._prior,
-        )  # fmt: skip
+            self._adapter, units, session_id=name, settings=self._fit_settings, prior=self._prior
+        )
         spikes = kept.heard(self._rate)
         calibrator.add(*spikes, *labels.of(~labels.held_out))
         session = calibrator.fit(
             max_seconds=self.settings.max_seconds, start=in_use, stop=stop, on_progress=note
         )
         verdict = self._judged(session, in_use, spikes, labels)
-        self._last: dict[str, Any] = {
+        self._figures = {
             "session": name,
             "targets": labels.targets,
             "lead_s": labels.lead_s,
@@ -300,15 +304,18 @@ class FreeUseCalibration:
         labels: InferredLabels,
     ) -> Verdict:
         """Both on held-out labels; no window of which reaches into what was learned."""
-        collector = LabelCollector(in_use.header.unit_ids, 2, self._adapter.window_s)
+        units = new.header.unit_ids
+        collector = LabelCollector(units, 2, self._adapter.window_s)
         times, values = labels.of(labels.held_out)
         later = times >= labels.times[~labels.held_out][-1] + self._adapter.window_s
         collector.add(*spikes, times[later], values[later])
         held = collector.labels()
         some = np.arange(0, len(held.times), max(1, -(-len(held.times) // _MOST_JUDGED)))
+        row = {unit: i for i, unit in enumerate(in_use.header.unit_ids)}
+        known = in_use.unit_embedding[[row[unit] for unit in units]]
         decoded = [
-            self._adapter.predict(held, some, one.unit_embedding, one.session_embedding)
-            for one in (new, in_use)
+            self._adapter.predict(held, some, one, session.session_embedding)
+            for one, session in ((new.unit_embedding, new), (known, in_use))
         ]
         return judge(
             held.values[some], *decoded, targets=labels.targets_held_out,
@@ -317,7 +324,7 @@ class FreeUseCalibration:
 
     def _ended(self, fit: BackgroundFit, in_use: Session) -> None:
         """In the fit's thread: offer or take what is good, and note the reason of what is not."""
-        entry, self._last = getattr(self, "_last", {}), {}
+        entry, self._figures = self._figures, {}
         try:
             session = fit.result(0)
             with self._lock:
@@ -336,58 +343,3 @@ class FreeUseCalibration:
         with self._lock:
             self.history.append(entry)
         self._on_event(dict(entry))
-
-
-class _Kept:
-    """What the loop brought, the newest minutes of it."""
-
-    def __init__(self, next_s: float) -> None:
-        self.spikes: deque[tuple[Int64, Rows]] = deque()
-        self.cursor: deque[tuple[Int64, Float64]] = deque()
-        self.values: deque[tuple[int, Float64]] = deque()
-        self.n_spikes = 0
-        self.cursor_tick, self.value_tick = -(1 << 62), -(1 << 62)
-        self.used_s, self.next_s = 0.0, next_s
-        self.stale = False
-        """Set when another session was taken: what came through the one before is done with."""
-
-    def copy(self) -> _Kept:
-        """What is there now; at once."""
-        other = _Kept(self.next_s)
-        other.spikes, other.cursor, other.values = (
-            self.spikes.copy(), self.cursor.copy(), self.values.copy(),
-        )  # fmt: skip
-        return other
-
-    def forget(self, before: int) -> None:
-        """What is older than a tick, or more than fits."""
-        while self.values and self.values[0][0] < before:
-            self.values.popleft()
-        while self.cursor and (not len(self.cursor[0][0]) or self.cursor[0][0].max() < before):
-            self.cursor.popleft()
-        while self.spikes and (
-            not len(self.spikes[0][0])
-            or self.spikes[0][0].max() < before
-            or self.n_spikes > _MOST_SPIKES
-        ):
-            self.n_spikes -= len(self.spikes.popleft()[0])
-
-    def heard(self, rate: float) -> tuple[Float64, Rows]:
-        """All spikes: seconds (N,) and rows (N,)."""
-        ticks, rows = zip(*self.spikes, strict=True)
-        return np.concatenate(ticks) / rate, np.concatenate(rows)
-
-    def used(self, rate: float) -> tuple[Float64, Float64, Float64]:
-        """Times (N,), cursor (N, 2) and decoded values (N, 2), where both are known."""
-        ticks = np.concatenate([ticks for ticks, _ in self.cursor])
-        places = np.concatenate([places for _, places in self.cursor])
-        at, first = np.unique(ticks, return_index=True)
-        places = places[first]
-        values = dict(self.values)
-        told = np.array(sorted(values), np.int64)
-        decoded = np.stack([values[tick] for tick in told.tolist()]).astype(np.float64)
-        after = np.clip(np.searchsorted(at, told), 1, max(1, len(at) - 1))
-        near = (told >= at[0]) & (told <= at[-1] + _STALE_S * rate)
-        near &= at[np.minimum(after, len(at) - 1)] - at[after - 1] <= _STALE_S * rate
-        cursor = np.stack([np.interp(told, at, places[:, i]) for i in range(2)], axis=1)
-        return told[near] / rate, cursor[near], decoded[near]

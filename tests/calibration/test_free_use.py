@@ -122,6 +122,24 @@ def test_a_session_that_passes_is_offered_and_decodes_only_once_it_is_taken(
 
 
 @pytest.mark.usefixtures("of_the_truth")
+def test_units_in_another_order_after_a_swap_are_the_same_units(taught: Lesson) -> None:
+    """Rows of what is kept are of the session that it began with."""
+    decoder = decoder_of(taught)
+    calibration, old = opened(decoder), decoder.session
+    header = dataclasses.replace(
+        old.header, session_id="back", unit_ids=tuple(reversed(old.header.unit_ids))
+    )
+    back = dataclasses.replace(old, header=header, unit_embedding=old.unit_embedding[::-1].copy())
+    decoder.swap_session(back)
+    use(calibration, taught)
+    entry = settled(calibration)
+    assert entry["passed"], entry
+    assert entry["in_use"]["angular_error_deg"] < 10
+    assert calibration.take() == "back+free-use-1"
+    assert decoder.unit_ids == old.header.unit_ids
+
+
+@pytest.mark.usefixtures("of_the_truth")
 def test_an_offer_that_is_rejected_is_forgotten(taught: Lesson) -> None:
     decoder = decoder_of(taught)
     before, calibration = decoder.session, opened(decoder)
