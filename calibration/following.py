@@ -55,6 +55,20 @@ class Followed:
         return {*self._seen.unit_ids} != {*self._units.unit_ids}
 
 
+def require_in_use(session: Session, decoder: Decoder, in_use: Session) -> None:
+    """Refuse a session if what it was compared with is not in use any more.
+
+    Raises:
+        UsageError: another one is in use meanwhile.
+    """
+    if decoder.session is not in_use:
+        raise UsageError(
+            f"session {session.header.session_id!r}: expected the session that it was compared "
+            f"with, {in_use.header.session_id!r}, to be in use still, got "
+            f"{decoder.session_id!r}; the session in use stays"
+        )
+
+
 def swap_for(session: CalibratedSession, decoder: Decoder, in_use: Session) -> None:
     """Swap a good session in, if what it was compared with is in use still.
 
@@ -63,10 +77,5 @@ def swap_for(session: CalibratedSession, decoder: Decoder, in_use: Session) -> N
         UsageError: another one is in use meanwhile.
     """
     session.require_good()
-    if decoder.session is not in_use:
-        raise UsageError(
-            f"session {session.header.session_id!r}: expected the session that it was compared "
-            f"with, {in_use.header.session_id!r}, to be in use still, got "
-            f"{decoder.session_id!r}; the session in use stays"
-        )
+    require_in_use(session, decoder, in_use)
     session.swap_into(decoder)

@@ -30,7 +30,7 @@ from poyo_edge.calibration.fit.fitting import FitSettings
 from poyo_edge.calibration.fit.labels import LabelCollector
 from poyo_edge.calibration.fit.prior import Prior
 from poyo_edge.calibration.fit.search import OnProgress
-from poyo_edge.calibration.following import Followed, swap_for
+from poyo_edge.calibration.following import Followed, require_in_use, swap_for
 from poyo_edge.calibration.free_use.inferred_labels import (
     InferredLabels,
     Verdict,
@@ -49,6 +49,7 @@ _log = logging.getLogger(__name__)
 Mode = Literal["offer", "take"]
 MODES: tuple[str, ...] = get_args(Mode)
 _MOST_JUDGED = 400
+_MOST_HISTORY = 100
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +124,7 @@ class FreeUseCalibration:
             )
         self.settings, self.save_to = settings or FreeUseSettings(), save_to
         self.history: list[dict[str, Any]] = []
-        """What became of each fit."""
+        """What became of each fit and offer, the newest ones."""
         self._prior = Prior.open(self._adapter.artifact)
         self._inference = inference or InferenceSettings()
         # Folds only say when to stop: both sessions are judged on targets of their own.
@@ -327,6 +328,7 @@ class FreeUseCalibration:
         entry, self._figures = self._figures, {}
         try:
             session = fit.result(0)
+            require_in_use(session, self._decoder, in_use)
             with self._lock:
                 self._offered = (session, in_use)
             self._note({**entry, "passed": True})
@@ -337,9 +339,11 @@ class FreeUseCalibration:
             entry["reason"] = str(error)
             self._note(entry)
             _log.warning("a recalibrated session was not taken: %s", error)
-        self._settled.set()
+        finally:
+            self._settled.set()
 
     def _note(self, entry: dict[str, Any]) -> None:
         with self._lock:
             self.history.append(entry)
+            del self.history[:-_MOST_HISTORY]
         self._on_event(dict(entry))

@@ -174,6 +174,25 @@ def test_what_was_compared_with_another_session_is_not_taken(taught: Lesson) -> 
 
 
 @pytest.mark.usefixtures("of_the_truth")
+def test_a_session_that_was_swapped_in_while_it_was_fitted_is_not_offered_another(
+    taught: Lesson, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoder = decoder_of(taught)
+    calibration = opened(decoder)
+    fitted = calibration._fitted
+
+    def and_swap(*arguments: Any) -> Any:
+        session = fitted(*arguments)
+        decoder.swap_session(taught.truth)
+        return session
+
+    monkeypatch.setattr(calibration, "_fitted", and_swap)
+    use(calibration, taught)
+    assert "to be in use still, got 'day'" in settled(calibration)["reason"]
+    assert calibration.offered is None
+
+
+@pytest.mark.usefixtures("of_the_truth")
 def test_the_session_in_use_stays_where_it_is_nearer_to_the_targets(taught: Lesson) -> None:
     decoder = decoder_of(taught, knowing=True)
     calibration = opened(decoder)
