@@ -7,6 +7,7 @@ joined. Memory is the process's resident set after a tenth and at the end.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import struct
 import time
@@ -26,7 +27,9 @@ from poyo_edge.runtime.feeds.intan import MAGIC, IntanParser
 from poyo_edge.runtime.feeds.lsl import names_of
 from poyo_edge.runtime.feeds.open_ephys import parse_spike
 from poyo_edge.runtime.feeds.sockets import LineBuffer
-from poyo_edge.runtime.feeds.wire.parsing import parse_json
+from poyo_edge.runtime.feeds.task.redis_streams import cursor_of, trial_of
+from poyo_edge.runtime.feeds.wire.parsing import Malformed, parse_json
+from poyo_edge.runtime.feeds.wire.task import read_message
 
 MOST_GROWTH_MB = 8.0
 Parse = Callable[[bytes], Any]
@@ -59,6 +62,12 @@ def targets() -> dict[str, tuple[list[bytes], Parse]]:
         "json": ([b'{"t": [1.5, 2.0], "units": ["a", "b"], "sync": {"x": 1}}',
                   b'{"ticks": 45, "units": "a"}', b'{"t": 1.0, "behavior": [1.0, 2.0]}'],
                  lambda data: parse_json(data, 30_000.0)),
+        "trials": ([b'{"trial": {"number": 7, "start": 5, "end": "now", "target": [8.0, 0.0], '
+                    b'"radius": 1.2, "success": true}}', b'{"trial": {"number": 7, "end_s": 1.5}}'],
+                   _task),
+        "cursor": ([b'{"cursor": {"t": [1.5, 2.0], "pos": [[1.0, 2.0], [3.0, 4.0]]}}',
+                    b'{"cursor": {"pos": [1.0, 2.0]}}'], _task),
+        "redis task": ([bytes(16), b'{"number": 7, "start": 5}'], _redis_task),
         "lines": ([b'{"t": 1}\n', b"\n\n"], lambda data: lines.add(data) or None),
         "intan": ([struct.pack("<I5sIB", MAGIC, b"A-001", 77, 1) * 3],
                   lambda data: len(intan.add(data)) or None),
@@ -68,6 +77,22 @@ def targets() -> dict[str, tuple[list[bytes], Parse]]:
         "lsl": ([np.array([3.0, 12.0]).tobytes()], _lsl),
         "blackrock": ([bytes(range(16))], _blackrock),
     }  # fmt: skip
+
+
+def _task(data: bytes) -> Any:
+    try:
+        return read_message(data, 30_000.0)
+    except Malformed:
+        return None
+
+
+def _redis_task(data: bytes) -> Any:
+    found = None
+    for read in (lambda: cursor_of({b"pos": data, b"ts": data[:8]}),
+                 lambda: trial_of({b"trial": data}, 1e9)):  # fmt: skip
+        with contextlib.suppress(Malformed):
+            found = read()
+    return found
 
 
 def _lsl(data: bytes) -> Any:

@@ -10,6 +10,8 @@ from poyo_edge.calibration.calibrator import Calibrator
 from poyo_edge.calibration.examining import Examination
 from poyo_edge.calibration.fit.fitting import FitSettings
 from poyo_edge.calibration.fit.search import Progress
+from poyo_edge.calibration.intention import IntentionLabels, IntentionSettings, intention_labels
+from poyo_edge.calibration.lead import with_lead
 
 __all__ = [
     "BackgroundFit",
@@ -17,6 +19,10 @@ __all__ = [
     "Calibrator",
     "Examination",
     "FitSettings",
+    "IntentionLabels",
+    "IntentionSettings",
     "Progress",
     "Quality",
+    "intention_labels",
+    "with_lead",
 ]

@@ -10,9 +10,10 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import numpy.typing as npt
 
-from poyo_edge.artifact import Artifact, LabelsMade, Session, SessionHeader, activity_of
+from poyo_edge.artifact import Artifact, Session, SessionHeader, activity_of
 from poyo_edge.calibration.background import BackgroundFit
 from poyo_edge.calibration.calibrated import CalibratedSession, Quality
 from poyo_edge.calibration.examining import Examination, UnitPart, alike, unit_parts
@@ -22,17 +23,10 @@ from poyo_edge.calibration.fit.fitting import FitSettings
 from poyo_edge.calibration.fit.labels import LabelCollector, Labels
 from poyo_edge.calibration.fit.prior import Prior
 from poyo_edge.calibration.fit.search import OnProgress, Search
-from poyo_edge.calibration.fit.start import first_guess, from_session
+from poyo_edge.calibration.fit.start import first_guess, from_session, settings_from
 from poyo_edge.calibration.gate import learned_until
 from poyo_edge.calibration.intention import IntentionLabels, IntentionReport
-from poyo_edge.calibration.starts import (
-    FIRST_GUESS,
-    IN_USE,
-    START,
-    Judge,
-    Turns,
-    best_of,
-)
+from poyo_edge.calibration.starts import FIRST_GUESS, IN_USE, START, Judge, Turns, best_of
 from poyo_edge.errors import UsageError
 
 
@@ -148,20 +142,31 @@ class Calibrator:
             self._collector.add(spike_times, spike_units, behavior_times, behavior)
 
     def add_intentions(
-        self, spike_times: npt.ArrayLike, spike_units: npt.ArrayLike, labels: IntentionLabels
+        self,
+        spike_times: npt.ArrayLike,
+        spike_units: npt.ArrayLike,
+        labels: IntentionLabels,
+        *,
+        heard: npt.ArrayLike | None = None,
     ) -> None:
         """Hand over labels of intention (``lead.with_lead``); the gate then judges by its rules.
 
         Args:
             spike_times, spike_units: see ``add``.
             labels: those of them that are labelled count.
+            heard: (K, 2) seconds within which spikes were heard; None says throughout.
 
         Raises:
             UsageError: see ``add``.
         """
-        of = labels.labelled
+        times, units = np.asarray(spike_times, np.float64), np.asarray(spike_units)
+        spans = [(-math.inf, math.inf)] if heard is None else np.asarray(heard).tolist()
+        for start, end in spans:
+            spikes = (times >= start) & (times < end)
+            of = labels.labelled & (labels.times >= start) & (labels.times < end)
+            if of.any():
+                self.add(times[spikes], units[spikes], labels.times[of], labels.values[of])
         with self._lock:
-            self._collector.add(spike_times, spike_units, labels.times[of], labels.values[of])
             self._reports = (*self._reports, labels.report)
 
     def fit(
@@ -227,7 +232,14 @@ class Calibrator:
         elif in_use is not None and not {*in_use.header.unit_ids}.isdisjoint(self.unit_ids):
             begins[IN_USE] = from_session(self.unit_ids, in_use, guess)
         searches = {
-            name: Search(self._adapter, self._prior, labels, self.settings, begin, seed)
+            name: Search(
+                self._adapter,
+                self._prior,
+                labels,
+                settings_from(begin, self._prior, self.settings, labels.seconds),
+                begin,
+                seed,
+            )
             for name, begin in begins.items()
         }
         turns = Turns(
@@ -337,7 +349,7 @@ class Calibrator:
             steps=quality.steps,
             r2_heldout=round(quality.r2_heldout, 6),
             created=_now(),
-            labels=tuple(_made(report) for report in quality.labels),
+            labels=tuple(report.made() for report in quality.labels),
         )
         return CalibratedSession(
             header=header,
@@ -371,16 +383,6 @@ class Calibrator:
     def _learned_until(self, in_use: Session, labels: Labels) -> float | None:
         known = in_use.learned_until if isinstance(in_use, CalibratedSession) else None
         return learned_until(in_use, self.session_id, labels, known)
-
-
-def _made(report: IntentionReport) -> LabelsMade:
-    return LabelsMade(
-        kind=f"intention:{report.kind}",
-        lead_s=report.lead_s,
-        reaction_s=report.reaction_s,
-        speed=round(report.speed, 4),
-        labelled_s=report.labelled_s,
-    )
 
 
 def _fitted_here(session: Session, session_id: str) -> bool:

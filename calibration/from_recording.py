@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 
 from poyo_edge.arrays import Float64
@@ -12,10 +10,7 @@ from poyo_edge.calibration.intention import IntentionLabels, IntentionSettings, 
 from poyo_edge.calibration.lead import with_lead
 from poyo_edge.errors import RecordingError, UsageError
 from poyo_edge.recording import Recording
-from poyo_edge.recording.access import child, values
 from poyo_edge.recording.plausible import SpikeSummary, behavior_doubts, check_plausible
-from poyo_edge.recording.reading import reading
-from poyo_edge.trials import Trials
 
 
 def add_recording(
@@ -49,10 +44,7 @@ def add_recording(
             got=series.values.shape[1],
             do="name the behaviour that the model was trained on",
         )
-    summary = SpikeSummary.of(recording.spike_times, recording.spike_units, len(recording.unit_ids))
-    doubts = [*summary.doubts(), *behavior_doubts(behavior, summary, series.times)]
-    # Labels without spikes before them are refused by the calibrator itself.
-    check_plausible(recording.path, doubts, (*recording.accepted, "overlap"))
+    _require_plausible(recording, behavior, series.times)
     finite = np.isfinite(series.values).all(1)
     left, added, left_out = np.inf if seconds is None else seconds, 0, 0
     for start, end in recording.intervals(split):
@@ -83,36 +75,6 @@ def add_recording(
     return left_out
 
 
-def trials_of(recording: Recording) -> Trials | None:
-    """Trials of a recording; None where it has none.
-
-    Raises:
-        UsageError: they overlap, or end before they begin.
-        RecordingError: their arrays do not fit each other.
-    """
-    with reading(recording.path) as file:
-        group = child(recording.path, file, "trials")
-        if group is None:
-            return None
-        names = ("start", "end", "go_time", "target", "success", "radius")
-        found = {
-            name: values(recording.path, data).astype(np.float64)
-            for name in names
-            if (data := child(recording.path, group, name)) is not None
-        }
-    n = len(found["start"])
-    unknown = np.full(n, np.nan)
-    target = found.get("target", unknown)
-    return Trials(
-        start=found["start"],
-        end=found["end"],
-        go_time=found.get("go_time", unknown),
-        target=target.reshape(n, -1),
-        success=found.get("success", np.zeros(n)) == 1,
-        radius=found.get("radius", unknown),
-    )
-
-
 def add_intentions(
     calibrator: Calibrator,
     recording: Recording,
@@ -140,7 +102,7 @@ def add_intentions(
     """
     if seconds is not None and not seconds > 0:
         raise UsageError(f"seconds: expected a number > 0, got {seconds!r}")
-    trials = trials_of(recording)
+    trials = recording.trials()
     if trials is None or not len(trials):
         raise RecordingError(
             recording.path,
@@ -158,6 +120,7 @@ def add_intentions(
             got=shown.values.shape[1],
             do="name the cursor that the model moves",
         )
+    _require_plausible(recording, cursor, shown.times)
     parts = _first(recording.intervals(split), seconds)
     inside = np.zeros(len(trials), bool)
     samples, spikes = np.zeros(len(shown.times), bool), np.zeros(len(recording.spike_times), bool)
@@ -166,14 +129,20 @@ def add_intentions(
         samples |= (shown.times >= start) & (shown.times < end)
         spikes |= (recording.spike_times >= start) & (recording.spike_times < end)
     samples &= np.isfinite(shown.values).all(1)
-    fields = [field.name for field in dataclasses.fields(Trials)]
-    chosen = Trials(**{name: getattr(trials, name)[inside] for name in fields})
-    made = intention_labels(chosen, shown.times[samples], shown.values[samples], settings)
+    made = intention_labels(
+        trials.rows(inside), shown.times[samples], shown.values[samples], settings
+    )
     times, rows = recording.spike_times[spikes], recording.spike_units[spikes]
     made = with_lead(made, settings, times, rows, len(recording.unit_ids))
-    made = _within(made, parts)
-    calibrator.add_intentions(times, rows, made)
+    calibrator.add_intentions(times, rows, made, heard=parts)
     return made
+
+
+def _require_plausible(recording: Recording, series: str, times: Float64) -> None:
+    summary = SpikeSummary.of(recording.spike_times, recording.spike_units, len(recording.unit_ids))
+    doubts = [*summary.doubts(), *behavior_doubts(series, summary, times)]
+    # Labels without spikes before them are refused by the calibrator itself.
+    check_plausible(recording.path, doubts, (*recording.accepted, "overlap"))
 
 
 def _first(intervals: Float64, seconds: float | None) -> Float64:
@@ -184,11 +153,3 @@ def _first(intervals: Float64, seconds: float | None) -> Float64:
     left = np.maximum(seconds - (lengths.cumsum() - lengths), 0.0)
     cut = np.column_stack([intervals[:, 0], intervals[:, 0] + np.minimum(lengths, left)])
     return np.asarray(cut[left > 0])
-
-
-def _within(made: IntentionLabels, parts: Float64) -> IntentionLabels:
-    """Labels that still lie in the parts after they were moved."""
-    inside = np.zeros(len(made.times), bool)
-    for start, end in parts:
-        inside |= (made.times >= start) & (made.times < end)
-    return dataclasses.replace(made, labelled=made.labelled & inside)

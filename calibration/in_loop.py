@@ -5,7 +5,9 @@ Labels are the behaviour that the feed brings, or intentions that are made of it
 
 from __future__ import annotations
 
+import itertools
 import logging
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +28,7 @@ from poyo_edge.calibration.intention import IntentionSettings
 from poyo_edge.calibration.lead import with_lead
 from poyo_edge.calibration.task_log import TaskLog
 from poyo_edge.errors import UsageError
+from poyo_edge.files.writing import write_bytes
 from poyo_edge.runtime.decoder import Decoder
 from poyo_edge.trials import Trial
 
@@ -53,7 +56,8 @@ class LoopCalibration:
         decoder: what the loop decodes with, opened with ``tick_rate_hz``. The new session has the
             units of its session.
         after_s: labelled seconds to begin a fit with; the next one begins after as many more.
-        save_to: where good sessions are saved.
+        save_to: where the newest good session is saved; one that this run saved there before stays
+            beside it as ``NAME_1.session`` and so on, as a journal may name each.
         max_seconds: wall time of one fit.
         epoch: number of the device's clock; when it goes up, the labels so far are forgotten. So
             they are when the decoder gets a session of other units.
@@ -270,6 +274,7 @@ class LoopCalibration:
             swap_for(session, self._decoder, self._in_use)
             entry["swapped"] = True
             if self.save_to is not None:
+                self._keep_saved(Path(self.save_to))
                 session.save(self.save_to)
                 entry["saved"] = str(self.save_to)
         except Exception as error:  # The decoder goes on with the session in use.
@@ -278,6 +283,17 @@ class LoopCalibration:
         with self._lock:
             self.history.append(entry)
         self._settled.set()
+
+    def _keep_saved(self, path: Path) -> None:
+        """What this run saved there before gets a number of its own."""
+        before = next((one for one in self.history if one.get("saved") == str(path)), None)
+        if before is None or not path.exists():
+            return
+        names = (path.with_stem(f"{path.stem}_{i}") for i in itertools.count(1))
+        kept = next(name for name in names if not os.path.lexists(name))
+        write_bytes(kept, path.read_bytes())
+        with self._lock:
+            before["saved"] = str(kept)
 
 
 def _as_json(control: Control | None) -> dict[str, Any] | None:

@@ -29,6 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from poyo_edge.arrays import Bool, Float64
+from poyo_edge.artifact import LabelsMade
 from poyo_edge.errors import UsageError
 from poyo_edge.records import JsonRecord
 from poyo_edge.trials import Trials
@@ -41,8 +42,9 @@ _SPEED_PER_DISTANCE = 2.5
 _RADIUS_PER_DISTANCE = 0.15
 _LONGEST_HOLE_S = 0.25
 """Between two samples of the cursor within a trial; a longer one means that the task was gone."""
-_FAR = 0.5
-"""A target farther from every position than this share of their extent is not in the workspace."""
+_FAR, _FAR_EXTENTS = 1.5, 10.0
+"""A target farther from every position than so many times the usual distance, or than so many
+extents of the positions, is not in the workspace."""
 _NEAR_RADII = 2.0
 """A cursor that reached a target was within so many radii."""
 _STILL = 1e-3
@@ -123,6 +125,16 @@ class IntentionReport(JsonRecord):
     note: str = ""
     """What was odd, in words; "" for nothing."""
 
+    def made(self) -> LabelsMade:
+        """What a session file keeps of it."""
+        return LabelsMade(
+            kind=_PREFIX + self.kind,
+            lead_s=self.lead_s,
+            reaction_s=self.reaction_s,
+            speed=round(self.speed, 4),
+            labelled_s=self.labelled_s,
+        )
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class IntentionLabels:
@@ -166,7 +178,7 @@ def intention_labels(
     radius = np.where(
         np.isnan(trials.radius), settings.radius or _RADIUS_PER_DISTANCE * distance, trials.radius
     )
-    _require_ours(times, position, trials, trial, radius)
+    _require_ours(position, trials, trial, radius, distance)
     speed = settings.speed or _SPEED_PER_DISTANCE * distance
     reasons = _reasons(times, position, trials, trial, go + settings.reaction_s)
     if reasons and all(reasons):
@@ -288,17 +300,18 @@ def _distance_at_go(times: Float64, position: Float64, go: Float64, trials: Tria
 
 
 def _require_ours(
-    times: Float64,
     position: Float64,
     trials: Trials,
     trial: npt.NDArray[np.int64],
     radius: Float64,
+    distance: float,
 ) -> None:
     """A cursor that reached targets was at them, and targets lie where cursors go."""
     targets = np.flatnonzero(trials.has_target)
     away = np.array([np.linalg.norm(position - trials.target[k], axis=1).min() for k in targets])
     extent = float(np.linalg.norm(np.ptp(position, axis=0)))
-    outside = targets[away > np.maximum(_FAR * extent, _NEAR_RADII * radius[targets])]
+    usual = np.maximum(_FAR * distance, _NEAR_RADII * radius[targets])
+    outside = targets[(away > usual) | (away > _FAR_EXTENTS * extent)]
     if len(outside):
         k = int(outside[0])
         raise UsageError(

@@ -18,8 +18,9 @@ MORE_ANGLE_DEG = 3.0
 """By so much its angular error may be above that of the session in use."""
 LEAST_GAIN = 0.2
 """Of label speeds, on movements and on held commands: below it a cursor hardly moves."""
-LEAST_OF_GAIN = 0.8
-"""Share of the gain of the session in use that a new one must have, on the same spikes."""
+LEAST_OF_GAIN = 0.9
+"""Share of the gain of the session in use that a new one must have, on the same spikes. Each new
+session may be slower by this, so it must be little."""
 MOST_REST = 0.25
 """Share of the top label speed that bias and noise at rest may have; more is refused where the
 session in use has less."""

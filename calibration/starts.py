@@ -173,6 +173,8 @@ def better(session_id: str, first: Fitted, second: Fitted) -> Fitted:
     Accurate is a small angular error for labels of intention, a high R² for behaviour, on the
     samples that the session in use is judged on.
     """
+    if second.quality.steps == 0:
+        return first  # the session in use itself, which nobody needs to be given again
     ranks = []
     for one in (first, second):
         passes = refusal(candidate(session_id, one.quality)) is None

@@ -1,4 +1,4 @@
-"""What is fuzzed: one function for each reader of files, which raises nothing but a crash.
+"""What is fuzzed: one function for each reader of files or messages; all it raises is a crash.
 
 Each takes the bytes of a file and gives them to the reader as a file. The errors that a reader
 raises on purpose are its answer; anything else is a crash.
@@ -49,7 +49,9 @@ from poyo_edge.runtime.backends.machine import Machine
 from poyo_edge.runtime.backends.ov.precision import read_precision
 from poyo_edge.runtime.backends.trt.engine_key import EngineKey
 from poyo_edge.runtime.backends.trt.engines import EngineRecord, EngineStore
+from poyo_edge.runtime.control.envelope import Command, Refused, read_message
 from poyo_edge.spec import ModelSpec
+from poyo_edge.trials import Trial, Trials
 
 ROOT = Path(__file__).parents[1]
 TINY = ROOT / "tests" / "data" / "tiny.poyo"
@@ -121,11 +123,13 @@ def recording(data: bytes) -> None:
     for key in opened.behaviors:
         with contextlib.suppress(RecordingError):
             opened.behavior(key)
+    with contextlib.suppress(RecordingError):
+        opened.trials()
 
 
 def journal(data: bytes) -> None:
     """A journal: as it is, and as the header and as a frame of one whose checksums hold."""
-    header, frame = _journal_frame(0, data), _journal_frame(data[0] % 5 if data else 0, data[1:])
+    header, frame = _journal_frame(0, data), _journal_frame(data[0] % 10 if data else 0, data[1:])
     for content in (data, _SMALL_JOURNAL[:8] + header, _SMALL_JOURNAL + frame):
         path = _file("x.journal", content)
         with contextlib.suppress(RecordingError), open_journal(path) as source:
@@ -149,6 +153,24 @@ def records(data: bytes) -> None:
         read_signature(_file("signature.json", data))
 
 
+def command(data: bytes) -> None:
+    """A datagram for the port of commands: as it is, and signed where it can be a command."""
+    with contextlib.suppress(Refused):
+        read_message(data, _TOKEN)
+    try:
+        values = json.loads(data)
+        made = Command(
+            name=values["command"], argument=values.get("session") or values.get("text") or "",
+            now=values.get("now", False), seq=values["seq"],
+        )  # fmt: skip
+        message = made.message(_TOKEN)
+    except (UsageError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return
+    with contextlib.suppress(Refused):
+        if read_message(message, _TOKEN) != made:
+            raise AssertionError("another command than the one that was signed")
+
+
 def checkpoint(data: bytes) -> None:
     """A torch file."""
     from poyo_edge.checkpoint import load_checkpoint
@@ -168,6 +190,7 @@ TARGETS: dict[str, Target] = {
         recording,
         journal,
         records,
+        command,
         checkpoint,
     )
 }
@@ -187,8 +210,18 @@ def seeds(name: str) -> list[bytes]:
         return [_engine_record()]
     if name == "records":
         return _records()
+    if name == "command":
+        swap = Command(name="swap", argument="day_2", now=True, seq=7)
+        mark, stop = Command(name="mark", argument="a word", seq=8), Command(name="stop", seq=9)
+        return [one.message(_TOKEN) for one in (swap, mark, stop)]
     if name == "journal":
-        return [_SMALL_JOURNAL, _SMALL_JOURNAL[20:160], b"\1" + bytes(40)]
+        return [
+            _SMALL_JOURNAL,
+            _SMALL_JOURNAL[20:160],
+            b"\1" + bytes(40),
+            _TRIAL,
+            b"\x09" + bytes(40),
+        ]
     return [_small_recording()] if name == "recording" else _small_checkpoints()
 
 
@@ -199,6 +232,7 @@ class _Vouched(Artifact):
         return (self.path / name).read_bytes()
 
 
+_TOKEN = "0" * 64
 _MEMORY = Path("/dev/shm")
 _FOLDER = Path(tempfile.mkdtemp(prefix="poyo-fuzz-", dir=_MEMORY if _MEMORY.is_dir() else None))
 _TINY_MANIFEST = read_manifest(TINY)
@@ -263,11 +297,15 @@ def _small_journal() -> bytes:
     writer.decoded(900, 0, "VALID", 2, np.array([0.5, 1.5]))
     writer.labels(0, np.array([5]), np.array([[1.0, 2.0]]))
     writer.event(clock="x")
+    writer.trial(0, Trial(number=1, start=5, end=9, target=(1.0, 2.0), success=True))
+    writer.cursor(0, np.array([5, 6]), np.array([[1.0, 2.0], [3.0, 4.0]]))
     writer.close()
     return path.read_bytes()
 
 
 _SMALL_JOURNAL = _small_journal()
+_TRIAL = b'\7{"epoch": 0, "trial": {"number": 1, "start": 5, "end": 9, "target": [1.0]}}'
+"""A kind, and what a frame of it holds."""
 
 
 def _small_recording() -> bytes:
@@ -276,6 +314,7 @@ def _small_recording() -> bytes:
         spike_times=[0.1, 0.2, 0.3], spike_units=[0, 1, 0],
         behaviors={"cursor.vel": ([0.1, 0.2], [[1.0, 2.0], [3.0, 4.0]])},
         domains={"train": [[0.0, 0.2]], "test": [[0.2, 0.3]]},
+        trials=Trials.of([0.0, 0.2], [0.1, 0.3], target=[[1, 2], [3, 4]], success=[True, False]),
     )  # fmt: skip
     return path.read_bytes()
 

@@ -16,15 +16,16 @@ from poyo_edge.artifact import Artifact, Session
 from poyo_edge.artifact.signing import require_signed
 from poyo_edge.errors import UsageError
 from poyo_edge.runtime.backends.keep_warm import keep_warm
-from poyo_edge.runtime.clock_units import ClockUnits
+from poyo_edge.runtime.clock.units import ClockUnits
 from poyo_edge.runtime.core import Core
 from poyo_edge.runtime.failsafe import STREAM_LOST, Failsafe, Status
-from poyo_edge.runtime.health import SLOW, HealthMonitor, LatencyBudget
+from poyo_edge.runtime.health import SLOW, LatencyBudget
 from poyo_edge.runtime.intake import Intake, SessionRows, UnitTable, are_plain_rows, as_times
 from poyo_edge.runtime.latency import LatencyHistogram
 from poyo_edge.runtime.open_session import OpenSession, Swaps
-from poyo_edge.runtime.result import DecoderSettings, Result
+from poyo_edge.runtime.result import DecoderSettings, Result, status_of
 from poyo_edge.runtime.ring import SpikeRing, Times
+from poyo_edge.runtime.session_check import WRONG_SESSION, SessionCheck
 from poyo_edge.tokens import relative_times
 
 _log = logging.getLogger(__name__)
@@ -65,7 +66,7 @@ class Decoder:
         self._lock = threading.Lock()
         self._decode_lock = threading.Lock()
         self._opened_with = session.header
-        self._session = self._prepare(session)
+        self._session = self.prepare(session)
         self._previous: OpenSession | None = None
         self._swaps = Swaps()
 
@@ -161,7 +162,9 @@ class Decoder:
                 flags += self._intake.reservations(now, times)
                 last = times[-1] if len(times) else self._intake.silent_since
             session.silence.look(now, last, times, flags, lost=stream_lost)
-            self._look(session.health, now, rows, flags)
+            seconds = self._clock.seconds(now)
+            session.look(now, seconds, self._window, rows, self._intake.counters, flags)
+            flags += [SLOW] * self._budget.exceeded
             budget = self.artifact.manifest.max_spikes
             if len(times) > budget:
                 self._intake.counters.over_budget += len(times) - budget
@@ -193,7 +196,7 @@ class Decoder:
         """
         return self._session.units.rows(unit_ids)
 
-    def swap_session(self, session: str | Path | Session) -> None:
+    def swap_session(self, session: str | Path | Session | OpenSession) -> None:
         """Decode with another session from the next window on.
 
         All preparation happens before the swap; a session that cannot be used leaves the current
@@ -202,12 +205,17 @@ class Decoder:
         Raises:
             SessionError, UsageError: the session cannot be used with this core.
         """
-        if not isinstance(session, Session):
-            session = self.artifact.session(session)
-        prepared = self._prepare(session)
+        prepared = session if isinstance(session, OpenSession) else self.prepare(session)
         with self._lock:
             self._previous = self._session
             self._use(prepared)
+
+    def prepare(self, session: str | Path | Session) -> OpenSession:
+        """What ``swap_session`` takes without any work left to do; raises what that raises."""
+        if not isinstance(session, Session):
+            session = self.artifact.session(session)
+        opened_with = self._opened_with.unit_ids
+        return OpenSession.prepare(self._core, session, opened_with, self._settings, self._clock)
 
     def revert(self) -> None:
         """Go back to the session before the last ``swap_session``, from the next window on.
@@ -230,8 +238,7 @@ class Decoder:
             self._intake.reset(None)
             self._intake.decoded_until = None
             self._failsafe.forget()
-            self._session.health.restart()
-            self._session.silence.restart()
+            self._session.restart()
 
     def take_swaps(self) -> list[Session]:
         """Sessions swapped in since the last call, in order, up to the one that the last ``push``
@@ -247,6 +254,11 @@ class Decoder:
     def session_id(self) -> str:
         """Id of the session in use."""
         return self._session.session_id
+
+    @property
+    def session_check(self) -> SessionCheck:
+        """Whether the session in use is that of what is heard."""
+        return self._session.check
 
     @property
     def unit_ids(self) -> tuple[str, ...]:
@@ -296,29 +308,26 @@ class Decoder:
         ``status`` is "ok", "degraded", or "unknown" before ``horizon_s`` of whole windows;
         ``flags`` say why it is degraded. ``rate_z`` holds each unit's mean rate against
         calibration in sd of a window's rate; it is empty, and drift is not judged, when the
-        session does not know how its units fired (``reference`` is false).
+        session does not know how its units fired (``reference`` is false). ``session_check`` says
+        whether it is the session of what is heard, and if not, why.
         """
-        found = self._session.health.to_json()  # no lock: a backend that hangs must not hide it
-        flags = found["flags"] + [SLOW] * self._budget.exceeded
+        session = self._session  # no lock: a backend that hangs must not hide it
+        found, check = session.health.to_json(), session.check.to_json()
+        flags = found["flags"] + [WRONG_SESSION] * (check["state"] == WRONG_SESSION)
+        flags += [SLOW] * self._budget.exceeded
         status = "degraded" if flags else "ok" if found["judged"] else "unknown"
-        return {"status": status, "session_id": self.session_id, **found, "flags": flags}
+        names = {"status": status, "session_id": session.session_id}
+        return {**names, **found, "flags": flags, "session_check": check}
 
     @property
     def latency(self) -> LatencyHistogram:
         """The histogram behind ``stats()["latency_ms"]``."""
         return self._latency
 
-    def _prepare(self, session: Session) -> OpenSession:
-        return OpenSession.prepare(
-            self._core, session, self._opened_with.unit_ids, self._settings, self._clock
-        )
-
     def _use(self, session: OpenSession) -> None:
         """Exchange the session; the lock is held."""
-        new_row = session.units.rows(self._session.units.unit_ids)
+        new_row = session.take_over(self._session)
         self._intake.counters.session_change += self._intake.ring.remap(new_row)
-        session.health.restart()
-        session.silence.restart()
         self._session = session
         self._swaps.note(session.session)
 
@@ -326,16 +335,6 @@ class Decoder:
         """The session to push or decode with now; the lock is held."""
         self._swaps.use()
         return self._session
-
-    def _look(self, health: HealthMonitor, now: Any, rows: Rows, flags: list[str]) -> None:
-        """Follow the stream's health, once a window, and say what is wrong with it."""
-        if "clock_reset" in flags:
-            health.restart()
-        if health.due(now, self._window) and not flags and len(rows):
-            health.look(rows, self._intake.counters)
-        flags += health.flags
-        if self._budget.exceeded:
-            flags.append(SLOW)
 
     def _advance(self, now: Any) -> list[str]:
         """Move the clock to ``now`` and say what is wrong with the window that ends there."""
@@ -388,9 +387,7 @@ class Decoder:
             return self._failsafe.instead(seconds)
         self._failsafe.note_good(value, seconds)
         session.health.note_value(value)
-        if "warmup" in flags or "clock_reset" in flags:
-            return value, Status.WARMUP
-        return value, Status.DEGRADED if flags else Status.VALID
+        return value, status_of(flags)
 
     def _warm_up(self) -> None:
         """Run windows of several sizes, so that the first real one pays for no set-up."""

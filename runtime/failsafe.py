@@ -24,7 +24,8 @@ class Status(str, enum.Enum):
 
     VALID = "VALID"
     WARMUP = "WARMUP"
-    """Decoded, but the stream has not been heard for a whole window yet."""
+    """Decoded, but the stream has not been heard for a whole window yet, or not for long enough to
+    tell that it is the session's."""
     DEGRADED = "DEGRADED"
     """Decoded, with a reservation that ``flags`` name: spikes that are missing (``silent``,
     ``gap``, ``over_budget``, ``overflow``), a backend that another one stood in for

@@ -10,6 +10,7 @@ Legend: U units, O outputs.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -48,17 +49,30 @@ class HealthSettings:
     """Largest share of windows with a value outside the range of calibration, widened by half."""
     latency_budget_ms: float | None = None
     """Largest 99th percentile of decoding; None asks for none."""
+    verify_s: float | None = 5.0
+    """Seconds within which a session is told from another by its units' rates; None does not."""
 
     def __post_init__(self) -> None:
         for name in ("horizon_s", "drift_sd"):
             if not getattr(self, name) > 0:
                 raise UsageError(f"{name}: expected a number > 0, got {getattr(self, name)!r}")
+        if self.verify_s is not None and not 1 <= self.verify_s < math.inf:
+            raise UsageError(f"verify_s: expected seconds >= 1 or None, got {self.verify_s!r}")
         for name in ("most_drifted", "least_coverage", "most_outside"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"{name}: expected a share, 0 to 1, got {getattr(self, name)!r}")
         budget = self.latency_budget_ms
         if budget is not None and not budget > 0:
             raise UsageError(f"latency_budget_ms: expected ms > 0 or None, got {budget!r}")
+
+    def windows_per_part(self, window_s: float) -> int:
+        """Windows that make a part of at least a second, which rates are compared over."""
+        return max(1, math.ceil(1.0 / window_s - 1e-9))
+
+    def parts_to_hear(self, window_s: float) -> int:
+        """Parts after which a session is judged; one of ``verify_s`` is left for odd windows."""
+        part_s = self.windows_per_part(window_s) * window_s
+        return max(2, int((self.verify_s or 0.0) / part_s + 1e-9) - 1)
 
 
 class LatencyBudget:
@@ -97,6 +111,8 @@ class HealthMonitor:
         """Of the last look: drift, coverage, output_range."""
         self._unit_ids, self._activity, self._window_s = tuple(unit_ids), activity, window_s
         self._n_horizon = max(1, round(settings.horizon_s / window_s))
+        n_parts, in_part = settings.parts_to_hear(window_s), settings.windows_per_part(window_s)
+        self._n_first = self._n_horizon if settings.verify_s is None else n_parts * in_part
         self._rate = np.zeros(len(self._unit_ids))
         self._quiet = np.zeros(len(self._unit_ids))
         self._patience = (
@@ -164,7 +180,10 @@ class HealthMonitor:
             self._outside += share * (outside - self._outside)
             self._low.fill(np.inf)
             self._high.fill(-np.inf)
-        self.flags = tuple(self._found()) if self.n_windows >= self._n_horizon else ()
+        if self.n_windows >= self._n_horizon:
+            self.flags = tuple(self._found())
+        else:
+            self.flags = (COVERAGE,) * (self.n_windows >= self._n_first and self._strangers())
 
     @property
     def coverage(self) -> float | None:
@@ -204,12 +223,16 @@ class HealthMonitor:
         share = self._drifted_share(self._drifted(self.rate_z()))
         if share is not None and share > settings.most_drifted:
             found.append(DRIFT)
-        coverage = self.coverage
-        if coverage is not None and coverage < settings.least_coverage:
+        if self._strangers():
             found.append(COVERAGE)
         if self._outside > settings.most_outside:
             found.append(OUTPUT_RANGE)
         return found
+
+    def _strangers(self) -> bool:
+        """Whether the session does not know the units of many spikes."""
+        coverage = self.coverage
+        return coverage is not None and coverage < self.settings.least_coverage
 
     def _telling(self) -> npt.NDArray[np.bool_]:
         """(U,) units that fire, or did, often enough to say something."""

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections import deque
+from typing import Any
 
+from poyo_edge.arrays import Rows
 from poyo_edge.artifact import Session
 from poyo_edge.errors import UsageError
-from poyo_edge.runtime.clock_units import ClockUnits
+from poyo_edge.runtime.clock.units import ClockUnits
 from poyo_edge.runtime.constants import SessionConstants
 from poyo_edge.runtime.core import Core
 from poyo_edge.runtime.failsafe import SilenceWatch
 from poyo_edge.runtime.health import HealthMonitor
-from poyo_edge.runtime.intake import UnitTable
+from poyo_edge.runtime.intake import Counters, UnitTable
 from poyo_edge.runtime.result import DecoderSettings
+from poyo_edge.runtime.session_check import SessionCheck
 
 _MOST_SWAPS = 1024
 
@@ -27,6 +30,7 @@ class OpenSession:
     units: UnitTable
     constants: SessionConstants
     health: HealthMonitor
+    check: SessionCheck
     silence: SilenceWatch
     takes_integers: bool
     """Its units are those of the session that the decoder was opened with."""
@@ -72,6 +76,7 @@ class OpenSession:
             units=UnitTable(ids),
             constants=core.constants(session.unit_embedding, session.session_embedding),
             health=HealthMonitor(ids, activity, window_s, settings.health),
+            check=SessionCheck(session.header.session_id, ids, activity, window_s, settings.health),
             silence=SilenceWatch(
                 None if activity is None else float(activity.rate_hz.sum()),
                 settings.failsafe,
@@ -80,6 +85,44 @@ class OpenSession:
             ),
             takes_integers=ids == opened_with,
         )
+
+    def restart(self) -> None:
+        """The stream begins anew."""
+        self.health.restart()
+        self.check.restart()
+        self.silence.restart()
+
+    def take_over(self, before: OpenSession) -> Rows:
+        """Go on with what was heard for another session; its units' rows in this one."""
+        new_row = self.units.rows(before.units.unit_ids)
+        self.health.restart()
+        self.check.take_over(before.check, new_row)
+        self.silence.restart()
+        return new_row
+
+    def look(
+        self, now: Any, seconds: float, window: Any, rows: Rows, counters: Counters,
+        flags: list[str],
+    ) -> None:  # fmt: skip
+        """Follow the stream's health, once a window, and say what is wrong with it.
+
+        Args:
+            now: end of the window, in the clock's unit.
+            seconds: the same in seconds.
+            window: its length, in the clock's unit.
+            rows: (N,) unit of each of its spikes.
+            counters: of the intake.
+            flags: of the window so far; extended.
+        """
+        if "clock_reset" in flags:
+            self.health.restart()
+            self.check.restart()
+        self.check.wait(seconds)
+        if self.health.due(now, window) and not flags and len(rows):
+            self.health.look(rows, counters)
+            self.check.look(rows)
+        flags += self.health.flags
+        flags += self.check.flags
 
 
 class Swaps:

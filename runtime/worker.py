@@ -46,9 +46,14 @@ class Worker:
         )
         self._thread.start()
 
-    def stop(self) -> None:
-        """Tell it to stop and wait until it has, unless called from within. May be called again."""
+    def stop(self, within_s: float | None = None) -> None:
+        """Tell it to stop and wait until it has, unless called from within. May be called again.
+
+        Args:
+            within_s: wait no longer than so; then it may still run (``alive``).
+        """
         self.stopping.set()
         if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join()
-            self._thread = None
+            self._thread.join(within_s)
+            if not self._thread.is_alive():
+                self._thread = None

@@ -137,9 +137,9 @@ MUTANTS = (
     ),
     Mutant(
         "R15",
-        "calibration/gate.py",
-        "if not r2_heldout > 0:",
-        "if False:",
+        "calibration/refusing.py",
+        "elif not new.r2_heldout > 0:",
+        "elif False:",
         "refusing a fit worse than the mean",
     ),
     Mutant(
@@ -199,6 +199,48 @@ MUTANTS = (
         "first, last = live.searchsorted([start, end])",
         'first, last = live.searchsorted([start, end], side="right")',
         "the half-open window",
+    ),
+    Mutant(
+        "R25",
+        "runtime/intake.py",
+        "if isinstance(units, SessionRows) and units.table not in (None, self):",
+        "if False:",
+        "looking rows of another session up again",
+    ),
+    Mutant(
+        "R26",
+        "runtime/failsafe.py",
+        "if lost or self._too_long(float(now - last) * self._unit_s):",
+        "if False:",
+        "calling a silence that is too long a loss",
+    ),
+    Mutant(
+        "R27",
+        "runtime/feeds/shared_memory.py",
+        "    fcntl.flock(file, fcntl.LOCK_UN)\n    return False",
+        "    fcntl.flock(file, fcntl.LOCK_UN)\n    return True",
+        "noticing that the writer has died",
+    ),
+    Mutant(
+        "R28",
+        "runtime/session_check.py",
+        "self.state = WRONG_SESSION\n\n",
+        "self.state = VERIFIED\n\n",
+        "refusing what does not fit the record",
+    ),
+    Mutant(
+        "R29",
+        "runtime/rig/packets.py",
+        "            if now_ns() >= until:\n                break",
+        "            pass",
+        "ending in time for the next window",
+    ),
+    Mutant(
+        "R30",
+        "runtime/feeds/sockets.py",
+        "self.lost(dropped, host_ns=now)",
+        "pass",
+        "telling of what the kernel dropped",
     ),
 )  # fmt: skip
 

@@ -20,8 +20,19 @@ from helpers.waiting import wait_until
 from poyo_edge.converting import convert
 from poyo_edge.errors import RecordingError, UsageError
 from poyo_edge.inspecting import inspect_path
-from poyo_edge.journal import Decoded, Journal, JournalHeader, JournalWriter, Labels, Spikes
+from poyo_edge.journal import (
+    Cursor,
+    Decoded,
+    Journal,
+    JournalHeader,
+    JournalWriter,
+    Labels,
+    Spikes,
+    TrialTold,
+)
+from poyo_edge.journal.frames import TRIAL, framed
 from poyo_edge.recording import Recording
+from poyo_edge.trials import Trial
 
 HEADER = JournalHeader(
     session_id="s", unit_ids=("s/a", "s/b"), tick_rate_hz=1000.0, behavior="cursor.vel"
@@ -160,6 +171,29 @@ def test_a_file_that_is_taken_away_is_noticed_at_a_flush_and_said_once(
     assert "nothing is recorded from here on" in caplog.text
 
 
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"?",
+        b"[]",
+        b'{"trial": {"number": 1, "start": 5}}',
+        b'{"epoch": 0}',
+        b'{"epoch": 0, "trial": 3}',
+        b'{"epoch": 0, "trial": {"number": 1, "start": 5, "end": 4}}',
+    ],
+)
+def test_a_trial_that_no_writer_writes_is_damage(tmp_path: Path, payload: bytes) -> None:
+    writer = JournalWriter(tmp_path / "a.journal", HEADER)
+    writer.trial(0, Trial(number=1, start=5, end=9))
+    writer.cursor(0, np.array([5]), np.array([[1.0, 2.0]]))
+    writer.close()
+    with writer.path.open("ab") as file:
+        file.write(framed(TRIAL, payload))
+    journal = Journal(writer.path)
+    assert [type(one) for one in journal.entries()] == [TrialTold, Cursor]
+    assert journal.damaged
+
+
 def test_a_killed_process_loses_no_frame_that_it_wrote(tmp_path: Path) -> None:
     code = (
         "import numpy as np, sys\n"
@@ -231,6 +265,8 @@ FRAMES = {
     "a value cut short": (2, b""),
     "an unknown status": (2, struct.pack("<qqIIH6x", 0, 0, 77, 1, 0)),
     "fewer labels than said": (3, struct.pack("<IIHxx", 0, 1 << 31, 2)),
+    "a controlled value cut short": (9, b"ab"),
+    "an unknown reason to hold": (9, struct.pack("<qIffBBH", 0, 0, 1.0, 0.0, 0, 9, 0)),
     "an event that is no JSON": (4, b"{"),
     "an event that is no object": (4, b"[]"),
     "an event without an end": (4, b"[" * 200_000),

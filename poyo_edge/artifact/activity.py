@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _RANGE_PERCENT = (0.5, 99.5)
 _FEWEST_WINDOWS = 10
+_ARTEFACT, _MOST_ARTEFACTS = 2.0, 0.1
+"""Windows of more than so many times the usual spikes are none, unless this share of them is."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -59,6 +61,8 @@ def activity_of(
 ) -> Activity | None:
     """Measure the activity of labelled data; None where it is shorter than ten windows.
 
+    A few windows of more than twice the usual spikes are left out: they are artefacts.
+
     Args:
         spike_times: (M,) ascending seconds.
         spike_rows: (M,) rows of the session's units.
@@ -77,7 +81,8 @@ def activity_of(
     window = begins.searchsorted(spike_times, side="right") - 1
     inside = (window >= 0) & (spike_times < begins[window] + window_s)
     place = window[inside] * n_units + spike_rows[inside]
-    counts_WU = np.bincount(place, minlength=len(begins) * n_units).reshape(-1, n_units)
+    all_WU = np.bincount(place, minlength=len(begins) * n_units).reshape(-1, n_units)
+    counts_WU = _without_artefacts(all_WU)
     low, high = np.percentile(behavior, _RANGE_PERCENT, axis=0).astype(np.float32)
     return Activity(
         rate_hz=(counts_WU.mean(0) / window_s).astype(np.float32),
@@ -85,6 +90,13 @@ def activity_of(
         output_low=low,
         output_high=high,
     )
+
+
+def _without_artefacts(counts_WU: npt.NDArray[np.integer]) -> npt.NDArray[np.integer]:
+    """The windows, (W, U) spikes, in which not all units fire at once, as when a cable moves."""
+    total = counts_WU.sum(1)
+    usual = total <= _ARTEFACT * np.median(total)
+    return counts_WU[usual] if usual.mean() >= 1 - _MOST_ARTEFACTS else counts_WU
 
 
 def recording_activity(

@@ -257,6 +257,10 @@ def _header(path: str | Path, metadata: dict[str, str]) -> SessionHeader:
         value = getattr(header, name)
         if value is not None and not abs(value) < _MOST:
             raise SessionError(path, name, expected="a number", got=f"{value!r:.80}", do=do)
+    if "labels" in values and not header.labels:
+        raise SessionError(
+            path, "labels", expected="how labels were made, or no such key", got="[]", do=do
+        )
     ids = header.unit_ids
     if not ids or len(set(ids)) != len(ids):
         raise SessionError(path, "unit_ids", expected=_IDS, got=f"{ids!r:.80}", do=do)

@@ -11,6 +11,7 @@ from typing import Any
 from poyo_edge.cli.console import printable
 from poyo_edge.cli.recalibrating import live_line
 from poyo_edge.cli.text import sink_line
+from poyo_edge.runtime.rig.ends import first_reason
 
 Values = Mapping[str, Any]
 _BARS = "▁▂▃▄▅▆▇█"
@@ -98,8 +99,12 @@ class LiveView:
         lines += _sink_lines(stats)
         if reason := first_reason(stats):
             lines.append(f"first    {printable(reason)}")
+        if reason := stats["decoder"].get("health", {}).get("session_check", {}).get("reason"):
+            lines.append(f"session  {printable(reason)}")
         if (journal := stats.get("journal")) and journal["error"]:
             lines.append(f"journal  lost {journal['lost_frames']}: {printable(journal['error'])}")
+        if held := (stats.get("commands") or {}).get("held"):
+            lines.append(f"control  values are zero: {held}")
         if stats.get("calibration"):
             lines.append(_calibration_line(stats["calibration"]))
         if stats.get("recalibration"):
@@ -127,18 +132,6 @@ class LiveView:
             marks = [_BARS[min(7, int((value / most + 1) / 2 * 8))] for value in column]
             rows.append(f"{''.join(marks)}  {column[-1]:+.2f}")
         return rows
-
-
-def first_reason(stats: Values) -> str:
-    """What could not be used first, in a sentence; "" if all could.
-
-    What is well-formed and nothing for a decoder counts only while no spike has been used.
-    """
-    feed = stats["feed"]
-    problem = feed.get("first_problem") or stats.get("unknown_units") or ""
-    if problem or stats["decoder"]["counters"].get("accepted"):
-        return str(problem)
-    return str(feed.get("last_failure") or feed.get("first_ignored") or "")
 
 
 def _sink_lines(stats: Values) -> list[str]:

@@ -12,13 +12,14 @@ import typer
 
 from poyo_edge import __version__
 from poyo_edge.cli.shared import REFUSED, Json, app, ended, refused
-from poyo_edge.cli.streams import guard_streams
 from poyo_edge.errors import UsageError
+from poyo_edge.files.streams import guard_streams
 
 COMMANDS = (
     "poyo_edge.cli.commands.bench",
     "poyo_edge.cli.commands.calibrate",
     "poyo_edge.cli.commands.run",
+    "poyo_edge.cli.commands.tell",
     "poyo_edge.cli.commands.replay",
     "poyo_edge.cli.commands.verify",
     "poyo_edge.cli.commands.build",

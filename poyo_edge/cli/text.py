@@ -116,11 +116,12 @@ def sink_line(sink: Values) -> str:
 
 def health_line(health: Values) -> str:
     """Whether the stream was what the session was calibrated on."""
+    check = health["session_check"]
     if health["status"] == "unknown":
-        return "too short to judge"
+        return "too short to judge" + (f", {check['reason']}" if check["reason"] else "")
     words = [health["status"]]
-    if not health["reference"]:
-        words.append("the session does not say how its units fired")
+    if check["reason"]:
+        words.append(f"{check['state'].replace('_', ' ')}: {check['reason']}")
     if health["drifted_share"]:
         words.append(f"{health['drifted_share']:.0%} of the units have drifted")
     if health["silent_units"]:

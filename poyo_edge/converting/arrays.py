@@ -1,7 +1,8 @@
 """Plain arrays: an .npz of spikes and behaviour, or a .csv of each; behaviour also by itself.
 
 npz: ``spike_times`` (M,) seconds, ``spike_units`` (M,) names or rows, optionally ``unit_ids`` (U,),
-and for each behaviour ``GROUP.KEY`` (S,) or (S, D) with its times ``GROUP.timestamps`` (S,).
+for each behaviour ``GROUP.KEY`` (S,) or (S, D) with its times ``GROUP.timestamps`` (S,), and
+``trials.start``, ``trials.end`` and what else is known of trials.
 csv: spikes as the columns ``time,unit``; behaviour as ``time`` and columns ``GROUP.KEY`` or, for
 several dimensions, ``GROUP.KEY.NAME``.
 """
@@ -31,6 +32,7 @@ from poyo_edge.converting.source import (
     Source,
     not_behavior,
 )
+from poyo_edge.converting.trial_table import known_as, with_table
 from poyo_edge.recording.rules import refuse
 
 _INDEX = ("", "Unnamed: 0")
@@ -51,11 +53,17 @@ def open_npz(path: Path) -> Iterator[Source]:
             got = f"a file with {', '.join(sorted(arrays)) or 'nothing'}"
             refuse(path, name, "an array", got, "save it with numpy.savez under this name")
     times, labels = arrays.pop("spike_times"), arrays.pop("spike_units")
+    trials = {
+        name.removeprefix("trials."): arrays.pop(name)
+        for name in list(arrays)
+        if name.startswith("trials.") and known_as(name.removeprefix("trials."))
+    }
     if times.ndim != 1 or times.dtype.kind not in "iuf" or labels.shape != times.shape:
         got = f"shapes {times.shape} {times.dtype} and {labels.shape} {labels.dtype}"
         expected = "spike_times and spike_units of one length, times as float64 seconds"
         refuse(path, "spike_times", expected, got, "save both again")
-    yield _source(path, "npz", times, labels, arrays.pop("unit_ids", None), _npz(path, arrays))
+    source = _source(path, "npz", times, labels, arrays.pop("unit_ids", None), _npz(path, arrays))
+    yield with_table(source, trials)
 
 
 @contextmanager

@@ -106,6 +106,7 @@ def together(segments: Sequence[Source], again: str) -> Source:
         series=tuple(series.values()),
         observed=NO_INTERVALS,
         trials=NO_INTERVALS,
+        trial_fields={},
         notes=tuple(dict.fromkeys(note for one in segments for note in one.notes)),
         left_out=tuple(dict.fromkeys(what for one in segments for what in one.left_out)),
         segments=tuple(segments),
@@ -149,7 +150,9 @@ def _sorted(source: Source, arrays: list[Float64]) -> Source:
 def _divided(source: Source, arrays: list[Float64], breaks: list[list[int]]) -> list[Source]:
     pieces = [np.split(one, found) for one, found in zip(arrays, breaks, strict=True)]
     n = max(map(len, pieces))
-    trials = np.split(source.trials, restarts(source.trials[:, 0]))
+    cuts = restarts(source.trials[:, 0])
+    trials = np.split(source.trials, cuts)
+    fields = {name: np.split(one, cuts) for name, one in source.trial_fields.items()}
     left_out = ["splits and observed intervals"] * bool(len(source.observed) or source.domains)
     left_out += ["trials"] * (len(trials) != n and len(source.trials) > 0)
     notes = source.notes
@@ -162,6 +165,7 @@ def _divided(source: Source, arrays: list[Float64], breaks: list[list[int]]) -> 
                 series=tuple(_segment_of(source.path, one, k, n) for one in source.series),
                 observed=NO_INTERVALS,
                 trials=trials[k] if len(trials) == n else NO_INTERVALS,
+                trial_fields={name: one[k] for name, one in fields.items() if len(trials) == n},
                 domains={},
                 notes=notes,
             ),

@@ -28,6 +28,7 @@ from poyo_edge.converting.source import (
     unique_keys,
 )
 from poyo_edge.converting.torch_brain_file import DAMAGED, is_hdf5
+from poyo_edge.converting.trial_table import known_as, with_table
 from poyo_edge.errors import RecordingError
 from poyo_edge.recording.rules import refuse
 
@@ -92,11 +93,11 @@ def _source(path: Path, nwb: Any) -> Source:
             for key, one in zip(keys, found, strict=True)
         ),
         observed=_observed(path, units),
-        trials=_intervals(nwb.trials),
+        trials=NO_INTERVALS,
         notes=_notes(path, units) + ((f"units are those of {elsewhere}",) if elsewhere else ()),
         left_out=tuple(links_to_nowhere(path)),
     )
-    return with_spikes(source, trains)
+    return with_spikes(with_table(source, _trials(nwb.trials)), trains)
 
 
 def _ragged(path: Path, units: Any, column: str) -> list[npt.NDArray[Any]]:
@@ -152,13 +153,16 @@ def _notes(path: Path, units: Any) -> tuple[str, ...]:
     return (f"{short} of {len(seconds)} units were not observed all the time that others were",)
 
 
-def _intervals(table: Any) -> Float64:
+def _trials(table: Any) -> dict[str, npt.NDArray[Any]]:
+    """Columns of the table of trials with a value, or several coordinates, in each row."""
     if table is None or not len(table):
-        return NO_INTERVALS
-    both = np.stack([table["start_time"].data[:], table["stop_time"].data[:]], axis=-1)
-    both = both.astype(np.float64)
-    kept: Float64 = both[np.isfinite(both).all(1) & (both[:, 1] > both[:, 0])]
-    return kept
+        return {}
+    plain_columns = {
+        name: np.asarray(table[name].data[:])
+        for name in table.colnames
+        if known_as(name) and not hasattr(table[name], "target")  # ragged
+    }
+    return {name: one for name, one in plain_columns.items() if len(one) == len(table)}
 
 
 def _series(path: Path, key: str, parts: tuple[str, ...], series: Any) -> Series:

@@ -109,7 +109,9 @@ def without_other_trials(source: Source, spikes: SpikeSummary) -> Source:
         f"spike and the last, {spikes.first:.3f} to {spikes.last:.3f} s; they begin at "
         f"{source.trials[:, 0].min():.3f} s"
     )
-    return dataclasses.replace(source, trials=NO_INTERVALS, notes=(*source.notes, note))
+    return dataclasses.replace(
+        source, trials=NO_INTERVALS, trial_fields={}, notes=(*source.notes, note)
+    )
 
 
 def source_doubts(source: Source, spikes: SpikeSummary) -> list[Doubt]:

@@ -6,7 +6,7 @@ Legend: M spikes, U units, S behaviour samples, D dimensions, K intervals.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,6 +66,9 @@ class Source:
     """(K, 2) float64 seconds in which spikes were recorded; empty: from first to last event."""
     trials: Float64
     """(K, 2) float64 seconds; may be empty."""
+    trial_fields: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+    """What else is known of each of them: ``go_time``, ``target``, ``success``, ``judged`` and
+    ``radius``, as ``Trials`` has them."""
     domains: dict[str, Float64] = field(default_factory=dict)
     """Splits that the file holds already; "all" is the recording's own domain."""
     prefixed: bool = False

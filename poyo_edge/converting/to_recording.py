@@ -23,11 +23,13 @@ from poyo_edge.converting.plausible import (
 )
 from poyo_edge.converting.source import LeftOut, Series, Source, merged, not_behavior
 from poyo_edge.converting.splitting import SPLITS, split_domains
+from poyo_edge.converting.trial_table import as_trials
 from poyo_edge.errors import RecordingError, UsageError
 from poyo_edge.files.writing import require_folder, safe_name
 from poyo_edge.recording import Recording, write_recording
 from poyo_edge.recording.plausible import Doubt, SpikeSummary, check_plausible
 from poyo_edge.recording.rules import check_ascending, check_spikes, refuse
+from poyo_edge.trials import Trials
 
 SHARES = (0.7, 0.1, 0.2)
 Samples = tuple[Float64, npt.NDArray[Any]]
@@ -154,6 +156,8 @@ def convert(
         else:
             behaviors = _all_usable(source, notes, left_out, spikes, accepted)
     domains = _domains(source, behaviors, options, notes)
+    trials, about = as_trials(source)
+    notes += about
     with _naming(source.path, target):
         write_recording(
             target,
@@ -164,10 +168,10 @@ def convert(
             spike_units=source.spike_units,
             behaviors=behaviors,
             domains=domains,
-            trials=source.trials if len(source.trials) else None,
+            trials=trials,
             accepted=accepted,
         )
-    return _written(target, source, notes, left_out)
+    return _written(target, source, trials, notes, left_out)
 
 
 @contextlib.contextmanager
@@ -181,7 +185,11 @@ def _naming(path: Path, target: Path) -> Iterator[None]:
 
 
 def _written(
-    target: Path, source: Source, notes: list[str], left_out: list[LeftOut]
+    target: Path,
+    source: Source,
+    trials: Trials | None,
+    notes: list[str],
+    left_out: list[LeftOut],
 ) -> dict[str, Any]:
     recording = Recording.open(target)
     nan = {
@@ -199,7 +207,8 @@ def _written(
         "n_spikes": len(recording.spike_times),
         "seconds": round(_length(source), 3),
         "behaviors": list(recording.behaviors),
-        "n_trials": len(source.trials),
+        "n_trials": 0 if trials is None else len(trials),
+        "trials": None if trials is None else trials.to_json(),
         "splits_s": {
             name: round(float((one[:, 1] - one[:, 0]).sum()), 3)
             for name, one in recording.domains.items()

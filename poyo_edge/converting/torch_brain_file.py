@@ -27,6 +27,7 @@ from poyo_edge.converting.source import (
     Source,
     not_behavior,
 )
+from poyo_edge.converting.trial_table import known_as, with_table
 from poyo_edge.recording.access import check_not_held
 from poyo_edge.recording.other_files import refuse_other
 from poyo_edge.recording.rules import INDEX_1S, refuse
@@ -97,12 +98,12 @@ def _source(path: Path, file: Any) -> Source:
         spike_units=NO_ROWS,
         series=tuple(_series(path, file)),
         observed=domains.get("all", NO_INTERVALS),
-        trials=_interval(file.get("trials")),
+        trials=NO_INTERVALS,
         domains=domains,
         notes=tuple(notes),
         left_out=tuple(_links(file)),
     )
-    return with_rows(source, times, rows)
+    return with_rows(with_table(source, _trials(file.get("trials"))), times, rows)
 
 
 def _text(file: Any, group: str, otherwise: str) -> str:
@@ -150,6 +151,14 @@ def _domains(file: Any) -> dict[str, Float64]:
             if mask is not None and len(intervals):
                 found[split] = intervals
     return found
+
+
+def _trials(group: Any) -> dict[str, npt.NDArray[Any]]:
+    """Datasets of the group of trials that say something of each."""
+    if not isinstance(group, h5py.Group):
+        return {}
+    own = {name: group.get(name) for name in group if known_as(name) and _is_own(group, name)}
+    return {name: one[()] for name, one in own.items() if isinstance(one, h5py.Dataset)}
 
 
 def _interval(group: Any, keep: Any = None) -> Float64:

@@ -1,11 +1,11 @@
 """Journals: what a rig heard and decoded, so that a crash loses nothing; layout in ``frames``."""
 
+from poyo_edge.journal.controlled import STATUSES, Controlled
 from poyo_edge.journal.frames import (
     DECODED,
     MAGIC,
     NOTE,
     START,
-    STATUSES,
     Cursor,
     Decoded,
     Entry,
@@ -25,6 +25,7 @@ __all__ = [
     "NOTE",
     "START",
     "STATUSES",
+    "Controlled",
     "Cursor",
     "Decoded",
     "Entry",

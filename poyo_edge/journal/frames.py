@@ -14,10 +14,14 @@ they do not know.
                {"clock": "discontinuity", "epoch": 1}: the decoder was reset
                {"swap": {...}}, see ``Swap``: from here on another session is in use
                {"unknown_unit": "ch7", "row": -2}: that row is a unit that no session has
+               {"command": "mark", "text": "…", "seq": 3, "ok": true, "reason": "…", "from": "…"}:
+               what a loop was told, {"command_done": "swap", …} when it is done later, and
+               {"control": {...}}, the settings that CONTROLLED frames were made with
     5 START    JSON, behind the header: what it was decoded with, see ``Journal.start``
     6 NOTE     JSON {"flags": [...], "sync": ...} of the DECODED frame behind it
     7 TRIAL    JSON {"epoch": 0, "trial": {...}}, ``Trial``: as much as was known of it then
     8 CURSOR   as LABELS: where the cursor was shown
+    9 CONTROLLED  what left instead of the value of the DECODED frame before it, see ``Controlled``
 
 0.1.0 wrote kinds 0 to 4 and of the events the first; its reader opens what has the others too.
 
@@ -36,18 +40,18 @@ import numpy as np
 import numpy.typing as npt
 
 from poyo_edge.errors import UsageError
+from poyo_edge.journal.controlled import STATUSES, Controlled, controlled_from
 from poyo_edge.records import JsonRecord, require_fields
 from poyo_edge.trials import Trial
 
 MAGIC = b"POYOJRN1"
-HEADER, SPIKES, DECODED, LABELS, EVENT, START, NOTE, TRIAL, CURSOR = range(9)
+HEADER, SPIKES, DECODED, LABELS, EVENT, START, NOTE, TRIAL, CURSOR, CONTROLLED = range(10)
 FRAME = struct.Struct("<BxxxII")
 SPIKES_HEAD = struct.Struct("<qII")
 DECODED_HEAD = struct.Struct("<qqIIH6x")
 SERIES_HEAD = struct.Struct("<IIHxx")
 MOST_BYTES = 1 << 26
 _MOST_HZ = 1e12
-STATUSES = ("VALID", "WARMUP", "DEGRADED", "HELD", "INVALID")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +140,7 @@ class TrialTold:
     trial: Trial
 
 
-Entry = Spikes | Decoded | Labels | Cursor | TrialTold | dict[str, Any]
+Entry = Spikes | Decoded | Labels | Controlled | Cursor | TrialTold | dict[str, Any]
 
 
 def framed(kind: int, payload: bytes) -> bytes:
@@ -189,6 +193,8 @@ def entry_of(kind: int, payload: bytes) -> Entry | None:
         value = np.frombuffer(payload, "<f8", dims, DECODED_HEAD.size)
         return Decoded(tick=tick, host_ns=host_ns, status=STATUSES[status], n_spikes=n_spikes,
                        value=value)  # fmt: skip
+    if kind == CONTROLLED:
+        return controlled_from(payload)
     if kind == LABELS:
         return Labels(**_series(payload, "values"))
     if kind == CURSOR:

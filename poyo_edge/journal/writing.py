@@ -15,7 +15,9 @@ import numpy.typing as npt
 
 from poyo_edge.errors import UsageError
 from poyo_edge.files.writing import require_folder
+from poyo_edge.journal.controlled import STATUSES, Controlled
 from poyo_edge.journal.frames import (
+    CONTROLLED,
     CURSOR,
     DECODED,
     DECODED_HEAD,
@@ -28,7 +30,6 @@ from poyo_edge.journal.frames import (
     SPIKES,
     SPIKES_HEAD,
     START,
-    STATUSES,
     TRIAL,
     JournalHeader,
     as_json,
@@ -99,6 +100,10 @@ class JournalWriter:
         if flags or sync is not None:
             frame = framed(NOTE, as_json({"flags": list(flags), "sync": sync})) + frame
         self._append(frame)
+
+    def controlled(self, value: Controlled) -> None:
+        """Append what left instead of the value that was decoded last."""
+        self._append(framed(CONTROLLED, value.payload()))
 
     def labels(
         self, epoch: int, ticks: npt.NDArray[np.int64], values: npt.NDArray[np.float64]

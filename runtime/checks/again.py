@@ -27,6 +27,10 @@ from poyo_edge.runtime.result import Result
 _NOT_DECODED = (Status.HELD.value, Status.INVALID.value)
 """The backend failed: a good value from before was given instead."""
 _SHORT = 12
+_FITTED = (
+    "; one that the run fitted itself is in no journal: poyo-edge run --calibrate keeps it with "
+    "--save-session NAME.session"
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,21 +181,21 @@ class _Sessions:
     def of_swap(self, swap: Swap) -> Session:
         """The session that was swapped in."""
         self.swaps += 1
-        return self._of(swap.session_id, swap.sha256)
+        return self._of(swap.session_id, swap.sha256, _FITTED)
 
-    def _of(self, name: str, sha256: str) -> Session:
+    def _of(self, name: str, sha256: str, hint: str = "") -> Session:
         for one in self._all:
             if one.digest == sha256:
                 return one
-        raise _missing(name, sha256, [one.header.session_id for one in self._all])
+        raise _missing(name, sha256, [one.header.session_id for one in self._all], hint)
 
 
-def _missing(name: str, sha256: str, known: list[str]) -> UsageError:
+def _missing(name: str, sha256: str, known: list[str], hint: str = "") -> UsageError:
     hashed = f" with hash {sha256[:_SHORT]}" if sha256 else ""
     other = "; one of that name is another one" if sha256 and name in known else ""
     return UsageError(
         f"session {name!r}: expected it{hashed}, as the journal names it, got {known}{other}; give "
-        f"its file with --session"
+        f"its file with --session{hint}"
     )
 
 

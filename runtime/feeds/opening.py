@@ -98,6 +98,7 @@ SINKS = {
         address="shm:NAME",
         help="shared memory of this machine",
         load="poyo_edge.runtime.feeds.shared_memory:open_sink",
+        never_waits=True,
     ),
 }
 """Scheme → where values go."""
@@ -133,8 +134,9 @@ def open_sink(address: str, dim_out: int, *, valid_for_ms: float | None = None) 
     """
     parsed = Address.parse("--to", address, SINKS)
     where = dataclasses.replace(parsed, valid_for_ms=valid_for_ms)
-    made: Sender = _opened(SINKS[where.scheme], where, dim_out)
-    return Sink(address, made, made.close, never_waits=getattr(made, "never_waits", False))
+    row = SINKS[where.scheme]
+    made: Sender = _opened(row, where, dim_out)
+    return Sink(address, made, made.close, never_waits=row.never_waits)
 
 
 def _opened(row: AddressRow, address: Address, *more: Any) -> Any:

@@ -40,8 +40,6 @@ _TRIES, _BETWEEN_TRIES_S = 20, 0.005
 class SharedMemorySink:
     """Writes each value over the last one."""
 
-    never_waits = True
-
     def __init__(self, name: str, dim_out: int) -> None:
         self.path = _FOLDER / name
         self._dim_out = dim_out

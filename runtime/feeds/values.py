@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from poyo_edge.runtime.result import Result
+from poyo_edge.runtime.result import Controlled, Result
 from poyo_edge.trials import TrialUpdate
 
 
@@ -62,6 +62,8 @@ class LoopResult:
     """When the newest packet of spikes arrived."""
     valid_until_ns: int = 0
     """``time.monotonic_ns`` from which on it is too old to act on; 0 where nobody says."""
+    control: Controlled | None = None
+    """What stood between decoder and ``result``, which is to be acted on; None where nothing."""
     trial: int | None = None
     """Number of the trial that runs at the window's end; None between trials."""
 
@@ -72,6 +74,7 @@ class LoopResult:
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values, for feeds that carry text."""
+        control = self.control
         return {
             "seq": self.seq,
             "t": self.t_s,
@@ -86,11 +89,13 @@ class LoopResult:
             "sync": self.sync,
             "valid_for_ms": self.valid_for_ms,
             "trial": self.trial,
-        }
+            **({} if control is None else
+               {"decoded": control.decoded.tolist(), "control": control.to_json()}),
+        }  # fmt: skip
 
 
 class Sender(Protocol):
-    """What the file of a kind of sink opens; ``never_waits = True`` says that it cannot wait."""
+    """What the file of a kind of sink opens."""
 
     def __call__(self, value: LoopResult) -> None:
         """Send a value; whatever is raised is a value that was not sent."""

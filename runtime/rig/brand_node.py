@@ -8,15 +8,16 @@ Parameters in the supergraph: ``artifact``, ``input_stream``, ``output_stream`` 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import logging
-import signal
 import sys
 import threading
 from collections.abc import Sequence
 from typing import Any
 
 from poyo_edge.errors import PoyoEdgeError, UsageError
+from poyo_edge.files.streams import guard_streams
 from poyo_edge.runtime.feeds import FEEDS
 from poyo_edge.runtime.feeds.brand import (
     BrandFeed,
@@ -26,6 +27,7 @@ from poyo_edge.runtime.feeds.brand import (
 )
 from poyo_edge.runtime.feeds.values import Sink
 from poyo_edge.runtime.feeds.wire.redis_client import import_redis
+from poyo_edge.runtime.rig.ends import require_decoded, until_asked
 from poyo_edge.runtime.rig.realtime import RealtimeSettings
 from poyo_edge.runtime.rig.rig import Rig, RigSettings
 
@@ -38,30 +40,35 @@ _KNOWN = {"artifact", "input_stream", "output_stream", "session", "rate_hz", "bi
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run until SIGINT or SIGTERM; the exit code."""
+    """Run until SIGINT, SIGTERM or SIGHUP; the exit code, 3 where nothing was decoded."""
+    guard_streams()
     options = _parser().parse_args(arguments)
     connection: dict[str, Any] = {"host": options.redis_host, "port": options.redis_port}
     if options.redis_socket:
         connection = {"unix_socket_path": options.redis_socket}
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    try:
-        FEEDS["redis"].require("a Redis feed")
-        client = import_redis().Redis(**connection)
-        note_state(client, options.nickname, 0, STARTED)
-    except Exception as error:
-        print(f"[{options.nickname}] error: {error}", file=sys.stderr)
-        return getattr(error, "exit_code", 4)
-    try:
-        stats = _run(client, connection, options.nickname, stop)
-    except Exception as error:
-        print(f"[{options.nickname}] error: {error}", file=sys.stderr)
-        note_state(client, options.nickname, 1, f"{FATAL}: {error}")
-        return error.exit_code if isinstance(error, PoyoEdgeError) else 1
-    note_state(client, options.nickname, 0, SHUTDOWN)
-    print(json.dumps(stats))
+    with until_asked() as stop:
+        try:
+            FEEDS["redis"].require("a Redis feed")
+            client = import_redis().Redis(**connection)
+            note_state(client, options.nickname, 0, STARTED)
+        except Exception as error:
+            return _ended(options.nickname, error, 4)
+        try:
+            stats = _run(client, connection, options.nickname, stop)
+            print(json.dumps(stats), flush=True)
+            require_decoded(f"node {options.nickname}", stats)
+            note_state(client, options.nickname, 0, SHUTDOWN)
+        except Exception as error:
+            with contextlib.suppress(Exception):  # Redis may be what is gone.
+                note_state(client, options.nickname, 1, f"{FATAL}: {error}")
+            return _ended(options.nickname, error, 5 if isinstance(error, OSError) else 1)
     return 0
+
+
+def _ended(nickname: str, error: Exception, otherwise: int) -> int:
+    """Say what ended the node; its exit code."""
+    print(f"[{nickname}] error: {error}", file=sys.stderr)
+    return error.exit_code if isinstance(error, PoyoEdgeError) else otherwise
 
 
 def _run(

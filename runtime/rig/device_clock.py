@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from poyo_edge.errors import UsageError
-from poyo_edge.runtime.rig.clock_rate import RateWatch
+from poyo_edge.runtime.clock.rate import RateWatch
 
 Ticks = npt.NDArray[np.int64]
 _SECOND = 1_000_000_000

@@ -18,12 +18,15 @@ import numpy.typing as npt
 
 from poyo_edge.errors import UsageError
 from poyo_edge.journal import JournalWriter
+from poyo_edge.runtime.control.control import Control
+from poyo_edge.runtime.control.envelope import Answer
 from poyo_edge.runtime.decoder import Decoder
 from poyo_edge.runtime.failsafe import Status
 from poyo_edge.runtime.feeds.values import LoopResult
 from poyo_edge.runtime.latency import LatencyHistogram
 from poyo_edge.runtime.result import Result
 from poyo_edge.runtime.rig.arrivals import Arrivals
+from poyo_edge.runtime.rig.delivery import Delivery
 from poyo_edge.runtime.rig.device_clock import DeviceClock
 from poyo_edge.runtime.rig.losses import Losses
 from poyo_edge.runtime.rig.outlets import SinkFailures
@@ -37,7 +40,7 @@ from poyo_edge.runtime.rig.settings import (
     MonotonicClock,
 )
 from poyo_edge.runtime.rig.source_watch import SourceWatch
-from poyo_edge.runtime.rig.task import Task
+from poyo_edge.runtime.rig.task import Task, told_to
 from poyo_edge.runtime.unit_names import UnitNames
 from poyo_edge.runtime.worker import Worker
 from poyo_edge.trials import Trial
@@ -72,6 +75,8 @@ class DecodeLoop(Inbox):
             them by their ids. After a swap the names are looked up in the session in use.
         source_ended: whether the feed has ended; once what it brought is used, its stream is lost.
         host: the host's clock.
+        control: what stands between decoder and cursor, and takes commands; None shapes nothing
+            and takes ``command`` alone.
     """
 
     def __init__(
@@ -91,6 +96,7 @@ class DecodeLoop(Inbox):
         unit_names: UnitNames | None = None,
         source_ended: Callable[[], bool] = lambda: False,
         host: HostClock | None = None,
+        control: Control | None = None,
     ) -> None:
         if decoder.tick_rate_hz is None:
             raise UsageError("decoder: expected one opened with tick_rate_hz, got one in seconds")
@@ -107,12 +113,16 @@ class DecodeLoop(Inbox):
         """Told by sinks with threads of their own, from there."""
         self.granted: dict[str, str] = {}
         """What the operating system said to each real-time setting."""
-        self.last: LoopResult | None = None
         self.error: BaseException | None = None
         self._sinks = list(sinks)
         self._realtime = realtime_settings or RealtimeSettings()
         self._was_lost = False
         self._source = SourceWatch(self.settings, self.counters, source_ended)
+        self._delivery = Delivery(
+            self._sinks, self.sink_failed, limit_s=self.settings.hangs_after_s,
+            now_ns=self._host.now_ns,
+        )  # fmt: skip
+        self.control = control or Control(decoder)
         self._period = clock.rate_hz / self.settings.rate_hz
         self._period_ns = period_ns
         self._window_ns = decoder.window_s * decoder.tick_rate_hz / clock.rate_hz * _SECOND
@@ -122,6 +132,7 @@ class DecodeLoop(Inbox):
         self._latency, self._lag = LatencyHistogram(), LatencyHistogram()
         self._heartbeat = 0
         self._worker = Worker(self._guarded, "loop")
+        self.control.attach(journal, self._delivery.watch, self._worker.stopping)
         self._rate_was_wrong = False
         window = decoder.artifact.manifest.spec.window_s * self._tick_rate
         self._losses = Losses(window, journal)
@@ -129,8 +140,8 @@ class DecodeLoop(Inbox):
             clock,
             counters=self.counters,
             journal=journal,
-            on_trial=on_trial,
-            on_cursor=on_cursor,
+            on_trial=told_to(self.control.note_trial, on_trial),
+            on_cursor=told_to(self.control.note_positions, on_cursor),
             on_problem=on_task_problem,
         )
         self._arrivals = Arrivals(
@@ -144,7 +155,7 @@ class DecodeLoop(Inbox):
             recorder=self._recorder,
             placed=self._placed,
             on_spikes=on_spikes,
-            on_labels=on_labels,
+            on_labels=self.control.labels_to(on_labels),
             task=self._task,
         )
 
@@ -152,9 +163,27 @@ class DecodeLoop(Inbox):
         """Run in a thread of its own until ``stop``."""
         self._worker.start()
 
-    def stop(self) -> None:
-        """End after the window being decoded; waits for it. May be called again."""
-        self._worker.stop()
+    def stop(self, within_s: float | None = None) -> None:
+        """End after the window being decoded; waits for it. May be called again.
+
+        Args:
+            within_s: wait no longer than so; a decode that hangs is left to the end of the process.
+        """
+        self._worker.stop(within_s)
+        self.control.record()
+
+    def command(self, name: str, argument: str = "", *, now: bool = False) -> Answer:
+        """Tell it what to do, from any thread; see docs/control.md.
+
+        Args:
+            name: ``swap``, ``revert``, ``zero``, ``pause``, ``resume``, ``mark`` or ``stop``.
+            argument: the session of a swap, or the text of a mark.
+            now: swap in the middle of a trial, too.
+
+        Raises:
+            UsageError: it is refused; why.
+        """
+        return self.control.command(name, argument, now=now)
 
     def run(self) -> None:
         """Run in the calling thread until ``stop`` is called from another."""
@@ -172,9 +201,12 @@ class DecodeLoop(Inbox):
         self._heartbeat = now
         self._source.look(now)
         if not self.clock.known:
+            self.control.record()
             return now + self._period_ns
         settle = int(self.settings.settle_ms * 1e6)
         device_now = self.clock.device_now(now - settle)
+        self.control.look(device_now)
+        self.control.record()
         if self.clock.epoch != self._epoch or self._next is None:
             self._begin_epoch(device_now)
         due = self._next
@@ -186,6 +218,11 @@ class DecodeLoop(Inbox):
             self._decode(newest)
             self._next = due = newest + 1
         return self.clock.to_monotonic_ns(self._edge(due)) + settle
+
+    @property
+    def last(self) -> LoopResult | None:
+        """The newest value that left."""
+        return self._delivery.last
 
     @property
     def heartbeat_ns(self) -> int:
@@ -210,6 +247,7 @@ class DecodeLoop(Inbox):
             "decoder": self.decoder.stats(),
             "in_to_out_ms": self._latency.summary_ms(),
             "late_ms": self._lag.summary_ms(),
+            **self.control.to_json(),
             "realtime": self.granted,
             "journal": None if journal is None else {
                 "path": str(journal.path),
@@ -240,6 +278,7 @@ class DecodeLoop(Inbox):
         if self._next is not None:
             self.decoder.reset()
             self._losses.reset()
+            self.control.controller.new_clock()
             if self.journal is not None:
                 self.journal.event(clock="discontinuity", epoch=self.clock.epoch)
         self._epoch = self.clock.epoch
@@ -257,6 +296,7 @@ class DecodeLoop(Inbox):
             self.journal.event(stream_lost=lost)
         self._was_lost = lost
         result = self._marked(self.decoder.decode(end, stream_lost=lost))
+        given, controlled = self.control.out(result)
         ready = self._host.now_ns()
         self.counters.decoded += 1
         self.counters.deadline_misses += ready > due_ns + self._period_ns
@@ -264,23 +304,22 @@ class DecodeLoop(Inbox):
         if self._source.newest_ns > self._answered:
             self._latency.add(max(0, ready - self._source.newest_ns))
             self._answered = self._source.newest_ns
-        self.last = LoopResult(
-            seq=self.counters.decoded,
-            result=result,
+        value = LoopResult(
+            seq=self.counters.decoded + self._delivery.zeros,
+            result=given,
             t_s=end / self._tick_rate,
             epoch=self._epoch,
             sync=self._arrivals.sync,
             host_ns=ready,
             newest_in_ns=self._source.newest_ns,
             valid_until_ns=ready + self.settings.valid_for_ns,
+            control=controlled,
             trial=self._task.running(end),
         )
-        for sink in self._sinks:
-            try:
-                sink(self.last)
-            except Exception as error:  # A dead peer must not stop the decoder.
-                self.sink_failed(sink, error)
+        self._delivery.give(value)
         self._recorder.decoded(end, ready, result, self._arrivals.sync)
+        if controlled is not None:
+            self._recorder.controlled(end, given, controlled)
 
     def _marked(self, result: Result) -> Result:
         """The result, not VALID where it lacks data or the clock contradicts its stated rate."""

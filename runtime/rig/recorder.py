@@ -10,11 +10,13 @@ import numpy.typing as npt
 import poyo_edge
 from poyo_edge.arrays import Rows
 from poyo_edge.artifact import Session
+from poyo_edge.journal import Controlled as Frame
 from poyo_edge.journal import JournalWriter, Swap
 from poyo_edge.runtime.backends.machine import same_bits
 from poyo_edge.runtime.decoder import Decoder
 from poyo_edge.runtime.intake import UnitTable
-from poyo_edge.runtime.result import Result
+from poyo_edge.runtime.result import Controlled, Result
+from poyo_edge.runtime.session_check import VERIFIED, WRONG_SESSION
 
 _FIRST_UNKNOWN = -2
 _MOST_UNKNOWN = 4096
@@ -28,6 +30,7 @@ class Recorder:
         self._journal, self._decoder = journal, decoder
         self._unknown: dict[str, int] = {}
         self._units = decoder.units
+        self._check_said = ("", "")
         if journal is not None:
             decoder.take_swaps()
             session, core = decoder.session, decoder.artifact.manifest.core_hash
@@ -63,10 +66,33 @@ class Recorder:
         if self._journal is None:
             return
         self._swaps()
+        self._session_check()
         self._journal.decoded(
             tick, host_ns, result.status.value, result.n_spikes, result.value,
             flags=result.flags, sync=sync,
         )  # fmt: skip
+
+    def controlled(self, tick: int, given: Result, of: Controlled) -> None:
+        """What left instead of the value that was decoded at the tick."""
+        if self._journal is not None:
+            self._journal.controlled(
+                Frame(
+                    tick=tick, status=given.status.value, value=given.value, ramp=of.ramp,
+                    assist=of.assist, click=of.click, held=of.held,
+                )
+            )  # fmt: skip
+
+    def _session_check(self) -> None:
+        """The verdict on the session, when there is one; until then the flags of values say all."""
+        assert self._journal is not None
+        said = self._decoder.session_check
+        if said.state not in (VERIFIED, WRONG_SESSION):
+            return
+        if (said.state, said.session_id) != self._check_said:
+            self._check_said = said.state, said.session_id
+            self._journal.event(session_check={
+                "session_id": said.session_id, "state": said.state, "reason": said.reason or None
+            })  # fmt: skip
 
     def _swaps(self) -> None:
         """Sessions that were in use from the last push or decode on, before what it gave."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import time
@@ -14,15 +15,20 @@ import numpy.typing as npt
 
 from poyo_edge.errors import UsageError
 from poyo_edge.journal import JournalHeader, JournalWriter
+from poyo_edge.runtime.control.control import Control
+from poyo_edge.runtime.control.envelope import Answer
+from poyo_edge.runtime.control.port import ControlPort
+from poyo_edge.runtime.control.settings import ControlSettings
 from poyo_edge.runtime.decoder import Decoder
 from poyo_edge.runtime.feeds.feed import DEFAULT_HZ, Feed, OnlyTask
 from poyo_edge.runtime.feeds.opening import open_feed, open_sink
 from poyo_edge.runtime.feeds.values import LoopResult, Sink
 from poyo_edge.runtime.health import HealthSettings
+from poyo_edge.runtime.open_session import OpenSession
 from poyo_edge.runtime.result import DecoderSettings
 from poyo_edge.runtime.rig.device_clock import DeviceClock
 from poyo_edge.runtime.rig.loop import DecodeLoop
-from poyo_edge.runtime.rig.outlets import Outlet, close_all, outlet
+from poyo_edge.runtime.rig.outlets import CLOSE_S, Outlet, close_all, outlet
 from poyo_edge.runtime.rig.realtime import RealtimeSettings
 from poyo_edge.runtime.rig.settings import LoopSettings
 from poyo_edge.runtime.unit_names import UnitNames
@@ -53,6 +59,15 @@ class RigSettings:
     """A second address, or feed, that brings trials and the cursor alone."""
     require_signature: str | Path | None = None
     """A public key file: an artifact that it did not sign is refused."""
+    control: ControlSettings | None = None
+    """What stands between decoder and cursor; None is nothing."""
+    also_sessions: tuple[str | Path, ...] = ()
+    """Sessions that a command may swap in, beside the first: loaded and made ready before the
+    run."""
+    control_address: str | None = None
+    """``udp://127.0.0.1:PORT``: where signed commands arrive."""
+    control_token_file: str | Path | None = None
+    """Where the token of that port is written, for this user alone."""
 
 
 class Rig:
@@ -64,9 +79,12 @@ class Rig:
         feed: Feed,
         outlets: Sequence[Outlet],
         loop: DecodeLoop,
+        port: ControlPort | None = None,
         trials: Feed | None = None,
     ) -> None:
         self.decoder, self.feed, self.loop, self.trials = decoder, feed, loop, trials
+        self.port = port
+        """Where commands arrive, with its address and token; None without ``control_address``."""
         self._started_ns = 0
         self._outlets = list(outlets)
         limit_s = loop.settings.hangs_after_s
@@ -106,64 +124,47 @@ class Rig:
         settings = settings or RigSettings()
         feed = open_feed(source) if isinstance(source, str) else source
         trials = _task_feed(settings.trials, feed)
-        decoder = Decoder.open(
-            artifact,
-            session=settings.session,
-            backend=settings.backend,
-            threads=settings.threads,
-            tick_rate_hz=feed.tick_rate_hz,
-            settings=DecoderSettings(health=_period_as_budget(settings.rate_hz)),
-            require_signature=settings.require_signature,
+        loop_settings = LoopSettings(
+            rate_hz=_host_rate_hz(settings, feed, source), settle_ms=settings.settle_ms
         )
+        decoder = _decoder(artifact, feed, settings)
         names = UnitNames(decoder.unit_ids, settings.units)
-        feed.unit_names = names.known
-        speed = feed.speed
-        rate_hz = settings.rate_hz * speed
-        if speed != 1.0 and not 1 <= rate_hz <= 1000:
-            raise UsageError(
-                f"{source}: expected a speed that gives 1 to 1000 windows per second, got "
-                f"{settings.rate_hz:g} Hz × {speed:g}; lower the speed or --rate"
-            )
-        loop_settings = LoopSettings(rate_hz=rate_hz, settle_ms=settings.settle_ms)
-        opened, dim_out = list[Sink](), decoder.artifact.manifest.spec.dim_out
-        feed.n_dims = dim_out
-        valid_for_ms = loop_settings.valid_for_ns / 1e6
-        try:
-            outlets = list[Outlet]()
-            for target in targets:
-                if isinstance(target, str):
-                    target = open_sink(target, dim_out, valid_for_ms=valid_for_ms)
-                    opened.append(target)
-                outlets.append(outlet(target))
+        feed.unit_names, feed.n_dims = names.known, decoder.artifact.manifest.spec.dim_out
+        control = Control(decoder, settings.control, _ready(decoder, settings))
+        with contextlib.ExitStack() as undo:
+            port = _port(settings, control, undo)
+            valid_for_ms = loop_settings.valid_for_ns / 1e6
+            outlets = [outlet(_sink(one, feed.n_dims, valid_for_ms, undo)) for one in targets]
             journal = None
             if settings.journal is not None:
                 journal = JournalWriter(settings.journal, _header(decoder, feed))
-        except BaseException:
-            for sink in opened:
-                sink.close()
-            raise
-        loop = DecodeLoop(
-            decoder,
-            DeviceClock(feed.tick_rate_hz * speed, bits=feed.bits),
-            [*outlets, *([on_value] if on_value is not None else [])],
-            settings=loop_settings,
-            realtime_settings=settings.realtime,
-            journal=journal,
-            on_spikes=on_spikes,
-            on_labels=on_labels,
-            on_trial=on_trial,
-            on_cursor=on_cursor,
-            on_task_problem=(trials or feed).note_problem,
-            unit_names=names,
-            source_ended=feed.finished.is_set,
-        )
-        for one in outlets:
-            one.on_failure = loop.sink_failed
-        return cls(decoder, feed, outlets, loop, trials)
+                undo.callback(journal.close)
+            loop = DecodeLoop(
+                decoder,
+                DeviceClock(feed.tick_rate_hz * feed.speed, bits=feed.bits),
+                [*outlets, *([on_value] if on_value is not None else [])],
+                settings=loop_settings,
+                realtime_settings=settings.realtime,
+                journal=journal,
+                on_spikes=on_spikes,
+                on_labels=on_labels,
+                on_trial=on_trial,
+                on_cursor=on_cursor,
+                on_task_problem=(trials or feed).note_problem,
+                unit_names=names,
+                source_ended=feed.finished.is_set,
+                control=control,
+            )
+            for one in outlets:
+                one.on_failure = loop.sink_failed
+            undo.pop_all()
+        return cls(decoder, feed, outlets, loop, port, trials)
 
     def start(self) -> None:
         """Start the loop, then the feeds."""
         self._started_ns = time.monotonic_ns()
+        if self.port is not None:
+            self.port.start()
         self.loop.start()
         self.watchdog.start()
         if self.trials is not None:
@@ -173,13 +174,16 @@ class Rig:
     def stop(self) -> None:
         """Stop the feeds, then the loop; close sinks and journal. May be called again.
 
-        Values that are on their way out are waited for, for a second at most.
+        Values that are on their way out are waited for, for a second at most. After a command to
+        stop, a decode that hangs is waited for no longer either.
         """
         self.feed.stop()
         if self.trials is not None:
             self.trials.stop()
         self.watchdog.stop()
-        self.loop.stop()
+        self.loop.stop(CLOSE_S if self.stopped else None)
+        if self.port is not None:
+            self.port.stop()
         close_all(self._outlets)
         if self.loop.journal is not None:
             self.loop.journal.close()
@@ -190,6 +194,15 @@ class Rig:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a command has stopped it; whoever opened it is to call ``stop``."""
+        return self.loop.control.commands.stopped
+
+    def command(self, name: str, argument: str = "", *, now: bool = False) -> Answer:
+        """``DecodeLoop.command``."""
+        return self.loop.command(name, argument, now=now)
 
     def require_alive(self) -> None:
         """Raise what ended the feed or the loop, if anything did.
@@ -220,7 +233,72 @@ class Rig:
             **self.loop.stats(),
             "sinks": [one.to_json() for one in self._outlets],
             "watchdog": self.watchdog.to_json(),
+            "control_port": None if self.port is None else self.port.to_json(),
         }
+
+
+def _host_rate_hz(settings: RigSettings, feed: Feed, source: str | Feed) -> float:
+    """Windows per second of this host; the settings' are per second of the source."""
+    rate_hz = settings.rate_hz * feed.speed
+    if feed.speed != 1.0 and not 1 <= rate_hz <= 1000:
+        raise UsageError(
+            f"{source}: expected a speed that gives 1 to 1000 windows per second, got "
+            f"{settings.rate_hz:g} Hz × {feed.speed:g}; lower the speed or --rate"
+        )
+    return rate_hz
+
+
+def _decoder(artifact: str | Path, feed: Feed, settings: RigSettings) -> Decoder:
+    return Decoder.open(
+        artifact,
+        session=settings.session,
+        backend=settings.backend,
+        threads=settings.threads,
+        tick_rate_hz=feed.tick_rate_hz,
+        settings=DecoderSettings(health=HealthSettings(latency_budget_ms=1000 / settings.rate_hz)),
+        require_signature=settings.require_signature,
+    )
+
+
+def _sink(
+    target: str | Sink, dim_out: int, valid_for_ms: float, undo: contextlib.ExitStack
+) -> Sink:
+    """The target itself, or what its address opens, which ``undo`` closes."""
+    if not isinstance(target, str):
+        return target
+    sink = open_sink(target, dim_out, valid_for_ms=valid_for_ms)
+    undo.callback(sink.close)
+    return sink
+
+
+def _port(
+    settings: RigSettings, control: Control, undo: contextlib.ExitStack
+) -> ControlPort | None:
+    """Where commands arrive, which ``undo`` closes; None without an address."""
+    if settings.control_address is None:
+        return None
+    port = ControlPort(
+        settings.control_address, control.commands, token_file=settings.control_token_file
+    )
+    undo.callback(port.stop)
+    return port
+
+
+def _ready(decoder: Decoder, settings: RigSettings) -> dict[str, OpenSession]:
+    """Name → session that a command may swap in; the first is one of them."""
+    if settings.control_token_file is not None and settings.control_address is None:
+        raise UsageError("control_token_file: expected control_address with it, got none")
+    found = dict[str, OpenSession]()
+    for one in (decoder.session, *settings.also_sessions):
+        ready = decoder.prepare(one)
+        known = found.get(ready.session_id)
+        if known is not None and known.session.digest != ready.session.digest:
+            raise UsageError(
+                f"also_sessions: expected names that differ, got {ready.session_id!r} twice, of "
+                f"different contents; a command names a session by it"
+            )
+        found.setdefault(ready.session_id, ready)
+    return found
 
 
 def _task_feed(given: str | Feed | None, device: Feed) -> Feed | None:
@@ -240,10 +318,6 @@ def _task_feed(given: str | Feed | None, device: Feed) -> Feed | None:
     for one in (feed, *feed.beside):
         one.tick_rate_hz, one.own_clock = device.tick_rate_hz, False
     return feed
-
-
-def _period_as_budget(rate_hz: float) -> HealthSettings:
-    return HealthSettings(latency_budget_ms=1000 / rate_hz)
 
 
 def _header(decoder: Decoder, feed: Feed) -> JournalHeader:

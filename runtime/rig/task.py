@@ -81,6 +81,8 @@ class Task:
         """Use what is said of a trial, which arrived at ``host_ns``."""
         self._look_at_clock()
         before = self._known.get(update.number)
+        if before is not None and self._is_another(update, before):
+            before = None
         try:
             placed = self._placed(update, before, host_ns)
             trial = placed.onto(None if before is None else before.trial)
@@ -91,6 +93,8 @@ class Task:
             self._refuse(str(error))
             return
         given = update.given if before is None else {**before.given, **update.given}
+        if before is None:
+            self._known.pop(trial.number, None)  # what is new stands last
         self._known[trial.number] = _Known(trial, given)
         if len(self._known) > _MOST_KNOWN:
             self._known.pop(next(iter(self._known)))
@@ -116,6 +120,16 @@ class Task:
         if self._journal is not None:
             self._journal.cursor(self._clock.epoch, placed, positions)
         self._tell(self._on_cursor, placed, positions)
+
+    def _is_another(self, update: TrialUpdate, before: _Known) -> bool:
+        """Whether a number is used again, as by a task that was started again."""
+        start = update.given.get("start")
+        if start is None:
+            return False
+        if start != before.given.get("start"):
+            return True
+        over = before.trial.end is not None or update.number != next(reversed(self._known))
+        return start == NOW and update.given.get("end") is None and over
 
     def _look_at_clock(self) -> None:
         """Trials of a clock that has begun anew have no place on it."""
@@ -219,6 +233,17 @@ class Task:
         except UsageError as error:
             self._counters.task_failures += 1
             _log.warning("what the task said was refused: %s", error)
+
+
+def told_to(*listeners: Callable[..., None] | None) -> Callable[..., None]:
+    """One listener that tells all of these, in their order; None is nobody."""
+    known = [one for one in listeners if one is not None]
+
+    def tell(*what: Any) -> None:
+        for one in known:
+            one(*what)
+
+    return tell
 
 
 def can_be_ticks(ticks: npt.NDArray[Any]) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from poyo_edge.artifact import Session, SessionHeader, read_header
+from poyo_edge.artifact import LabelsMade, Session, SessionHeader, read_header
 from poyo_edge.errors import SessionError, UsageError
 from poyo_edge.files import tensors
 
@@ -309,3 +309,19 @@ def test_arrays_that_do_not_fit_the_ids_make_no_session() -> None:
         a_session(unit_ids=("u1", "u2", "u3"))
     with pytest.raises(UsageError, match=r"session 'monkey/day 1': expected unique unit ids$"):
         a_session(unit_ids=("u1", "u1"))
+
+
+MADE = LabelsMade(kind="intention:refit", lead_s=0.14, reaction_s=0.2, speed=17.5, labelled_s=51.0)
+
+
+def test_how_labels_were_made_is_kept_in_a_version_of_its_own(path: Path) -> None:
+    plain = opened(path)
+    header = dataclasses.replace(plain.header, labels=(MADE,))
+    dataclasses.replace(plain, header=header).save(path)
+    again = opened(path)
+    assert again.header.labels == (MADE,)
+    assert again.header.schema_version == 3
+    assert again.digest == plain.digest, "decoded values do not depend on it"
+    plain.save(path)
+    assert opened(path).header.schema_version < 3
+    assert b'"labels"' not in path.read_bytes(), "older readers know no such key"

@@ -182,7 +182,7 @@ def test_an_error_is_handed_to_who_asks(caplog: pytest.LogCaptureFixture) -> Non
     assert fit.done
     assert called.wait(PATIENCE_S)
     assert seen == [fit]
-    assert "the fit ended with an error: labels: expected at least 8" in caplog.text
+    assert "the fit ended with an error: labels: expected at least 4" in caplog.text
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, MemoryError])

@@ -262,8 +262,8 @@ def silent(given: Lesson) -> Lesson:
 
 BAD: dict[str, tuple[Callable[[], Lesson], str]] = {
     "too little": (
-        lambda: lesson(duration_s=5.0),
-        r"labels: expected at least 8 labelled s .*, got 4\.0; ",
+        lambda: lesson(duration_s=3.0),
+        r"labels: expected at least 4 labelled s .*, got 2\.0; ",
     ),
     "no movement": (
         lambda: still(lesson()),

@@ -8,11 +8,13 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from helpers.calibrating.desk import TEST_S, TRAIN_S, write
+from helpers.calibrating.desk import TEST_S, TRAIN_S, write, write_task
 from helpers.calibrating.teacher import lesson
 
-from poyo_edge.calibration.from_recording import add_recording
-from poyo_edge.errors import RecordingError
+from poyo_edge.arrays import Float64
+from poyo_edge.calibration.from_recording import add_intentions, add_recording
+from poyo_edge.calibration.intention import IntentionLabels, IntentionSettings
+from poyo_edge.errors import RecordingError, UsageError
 from poyo_edge.recording import Recording
 
 
@@ -65,3 +67,61 @@ def test_labels_in_milliseconds_are_not_handed_over(tmp_path: Path) -> None:
         file["cursor/timestamps"][:] = file["cursor/timestamps"][()] * 1000
     with pytest.raises(RecordingError, match=r"cursor\.vel: expected at least 1 sample each sec"):
         handed_over(path)
+
+
+OBSERVED = IntentionSettings(kind="observation", reaction_s=0.0, lead_s=0.0)
+
+
+def intended(
+    path: Path, settings: IntentionSettings = OBSERVED, **arguments: Any
+) -> tuple[IntentionLabels, list[tuple[Float64, ...]]]:
+    """What was made of a recording's trials and cursor, and what was handed over."""
+    opened, pieces = Recording.open(path), list[tuple[Any, ...]]()
+    calibrator = lesson().calibrator()
+    calibrator.add = lambda *piece: pieces.append(piece)  # type: ignore[method-assign]
+    return add_intentions(calibrator, opened, "cursor.pos", settings, **arguments), pieces
+
+
+def test_trials_are_read_as_they_were_written(tmp_path: Path) -> None:
+    trials = Recording.open(write_task(tmp_path / "task.h5")).trials()
+    assert trials is not None
+    assert len(trials) == 13
+    assert trials.start[:2].tolist() == [0.0, 2.0]
+    assert trials.has_target.all()
+    assert trials.success.all()
+    assert np.isnan(trials.go_time).all()
+    assert Recording.open(write(tmp_path / "day.h5")).trials() is None
+
+
+def test_only_whole_trials_of_the_split_are_labelled_with_its_spikes(tmp_path: Path) -> None:
+    domains = {"train": [(2.0, 7.0), (9.0, 15.0)], "test": [(7.0, 9.0)]}
+    made, pieces = intended(write_task(tmp_path / "task.h5", domains=domains))
+    assert made.report.trials_used == 4, "those from 2, 4, 10 and 12 s on; 14 s ends at 15.9"
+    for (start, end), piece in zip(domains["train"], pieces, strict=True):
+        assert ((piece[0] >= start) & (piece[0] < end)).all()
+        assert ((piece[2] >= start) & (piece[2] < end)).all()
+    assert pieces[0][2][0] == 2.0
+    assert pieces[1][2][0] == 10.0
+
+
+def test_labels_that_are_moved_out_of_the_split_are_left_out(tmp_path: Path) -> None:
+    domains = {"train": [(2.0, 6.0)]}
+    late = IntentionSettings(kind="observation", reaction_s=0.0, lead_s=0.5)
+    _, (piece,) = intended(write_task(tmp_path / "task.h5", domains=domains), late)
+    assert piece[2][0] == pytest.approx(2.5)
+    assert piece[2][-1] < 6.0
+
+
+def test_the_first_seconds_of_intentions_are_of_the_split(tmp_path: Path) -> None:
+    path = write_task(tmp_path / "task.h5", domains={"train": [(2.0, 7.0), (9.0, 15.0)]})
+    made, (piece,) = intended(path, seconds=4.5)
+    assert made.report.trials_used == 2
+    assert piece[0][-1] < 6.5
+    with pytest.raises(UsageError, match="seconds: expected a number > 0"):
+        intended(path, seconds=0.0)
+
+
+def test_a_recording_without_trials_is_refused(tmp_path: Path) -> None:
+    path = write_task(tmp_path / "task.h5", trials=None)
+    with pytest.raises(RecordingError, match="trials: expected trials with targets"):
+        intended(path)

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.calibrating.teacher import QUICK, SOUND, Lesson, T, drifted, lesson
+from helpers.calibrating.teacher import LEARN, QUICK, SOUND, Lesson, T, drifted, lesson, new_session
 from helpers.calibrating.teacher import adapter as model
 
+from poyo_edge.arrays import Float64
 from poyo_edge.artifact import Session
-from poyo_edge.calibration import CalibratedSession, Calibrator
+from poyo_edge.calibration import CalibratedSession, Calibrator, Progress
 from poyo_edge.calibration.gate import Compared
+from poyo_edge.calibration.intention import IntentionLabels, IntentionReport
 from poyo_edge.calibration.refusing import Candidate, refusal
 from poyo_edge.errors import CheckFailedError
 from poyo_edge.metrics import r2_per_dim
@@ -134,3 +136,125 @@ def test_the_gate_passes_what_is_no_worse_and_says_why_not(
 
 def test_who_has_no_session_in_use_is_compared_with_nothing() -> None:
     assert lesson().calibrator(QUICK).fit(max_seconds=1e-9).quality.compared is None
+
+
+def on_labels(given: Lesson, *, in_use: Session | None, intentions: bool = False) -> str | None:
+    """Why the session that is fitted to the labels from the truth on is not taken."""
+    made = Calibrator(model(), given.unit_ids, session_id="new", settings=SOUND)
+    if intentions:
+        labels = IntentionLabels(
+            times=given.times, values=given.values, labelled=np.ones(len(given.times), bool),
+            report=REPORT,
+        )  # fmt: skip
+        made.add_intentions(given.spike_times, given.spike_rows, labels)
+    else:
+        given.give(made)
+    found = made.fit(start=lesson().truth, in_use=in_use)
+    assert found.quality.control is not None
+    try:
+        found.require_good()
+    except CheckFailedError as error:
+        return str(error)
+    return None
+
+
+REPORT = IntentionReport(
+    kind="proportional", reaction_s=0.2, speed=20.0, per_s=4.0, labelled_s=40.0, trials_used=20,
+    trials_left_out=0,
+)  # fmt: skip
+
+
+def test_good_labels_pass_beside_a_session_that_is_a_little_worse() -> None:
+    assert on_labels(lesson(), in_use=drifted(lesson().truth, 0.1), intentions=True) is None
+
+
+@pytest.mark.parametrize("intentions", [False, True])
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (lesson().values[:, ::-1] * [-1, 1], "turned by at most 30"),
+        (lesson().values * [1, -1], "turned by at most 30"),
+        (np.roll(lesson().values, 4, axis=0), "got labels 0.40 s later"),
+    ],
+)
+def test_labels_that_are_turned_or_late_are_known_by_the_session_in_use(
+    values: Float64, said: str, intentions: bool
+) -> None:
+    strange = dataclasses.replace(lesson(), values=values)
+    reason = on_labels(strange, in_use=lesson().truth, intentions=intentions)
+    assert reason is not None
+    assert said in reason
+    assert "the session in use stays" in reason
+
+
+def test_labels_that_are_decoded_backwards_are_refused_by_their_angle_alone() -> None:
+    """With no session in use there is nothing else to tell it by."""
+    backwards = dataclasses.replace(lesson(), values=-lesson().values)
+    reason = on_labels(backwards, in_use=None, intentions=True)
+    assert reason is not None
+    assert "an angular error of at most 60°" in reason
+
+
+def test_a_session_that_is_slower_than_the_one_in_use_is_refused_with_its_gain() -> None:
+    """It decodes the directions as well, and half the speed."""
+    made = Calibrator(model(), lesson().unit_ids, session_id="new", settings=SOUND)
+    lesson().give(made)
+    found = made.fit(start=lesson().truth, in_use=drifted(lesson().truth, 0.1))
+    compared = found.quality.compared
+    assert compared is not None
+    assert compared.control is not None
+    assert compared.control.gain == pytest.approx(1.0, abs=0.05)
+    assert compared.control_in_use is not None
+    slow = dataclasses.replace(compared.control, gain=compared.control_in_use.gain * 0.5)  # type: ignore[operator]
+    quality = dataclasses.replace(
+        found.quality, compared=dataclasses.replace(compared, control=slow)
+    )
+    with pytest.raises(CheckFailedError, match="the gain has collapsed; the session in use stays"):
+        dataclasses.replace(found, quality=quality).require_good()
+
+
+def test_figures_of_control_are_those_of_the_samples_that_judge_r2() -> None:
+    found = lesson().calibrator(SOUND).fit(start=lesson().truth)
+    control = found.quality.control
+    assert control is not None
+    assert control.angular_error_deg == pytest.approx(0, abs=2)
+    assert control.gain == pytest.approx(1, abs=0.05)
+    assert found.quality.to_json()["control"] == control.to_json()
+
+
+def test_both_starts_are_fitted_and_the_better_one_is_taken() -> None:
+    near = drifted(lesson().truth, 0.05)
+    near = dataclasses.replace(
+        near, header=dataclasses.replace(near.header, session_id="yesterday")
+    )
+    found = lesson().calibrator(SOUND).fit(in_use=near)
+    assert found.quality.started == "session in use"
+    assert found.quality.r2_heldout > 0.5
+    poor = lesson().calibrator(SOUND).fit(in_use=near, max_seconds=1e-9)
+    assert poor.quality.started == "first guess"
+    far = lesson().calibrator(LEARN).fit(in_use=drifted(new_session(6, away=4.0), 1.0))
+    assert far.quality.started == "first guess"
+
+
+def test_progress_counts_both_starts() -> None:
+    seen = list[Progress]()
+    lesson().calibrator(SOUND).fit(
+        in_use=drifted(lesson().truth, 0.05, seed=1), on_progress=seen.append
+    )
+    assert seen[-1].done == seen[-1].total == len(seen)
+
+
+def test_a_session_remembers_how_its_labels_were_made(tmp_path: Path) -> None:
+    made = Calibrator(model(), lesson().unit_ids, session_id="new", settings=SOUND)
+    labels = IntentionLabels(
+        times=lesson().times, values=lesson().values, labelled=lesson().times > 2, report=REPORT
+    )
+    made.add_intentions(lesson().spike_times, lesson().spike_rows, labels)
+    found = made.fit(start=lesson().truth)
+    found.save(tmp_path / "new.session")
+    (kept,) = Session.open(tmp_path / "new.session").header.labels
+    assert (kept.kind, kept.speed) == ("intention:proportional", 20.0)
+    assert found.quality.to_json()["labels"] == [REPORT.to_json()]
+    lesson().calibrator(SOUND).fit(start=lesson().truth).save(tmp_path / "day.session")
+    assert Session.open(tmp_path / "day.session").header.labels == ()
+    assert Session.open(tmp_path / "day.session").header.schema_version == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import threading
+import types
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ from helpers.waiting import PATIENCE_S
 from poyo_edge.artifact import Artifact, Session
 from poyo_edge.calibration.fit.labels import LabelCollector
 from poyo_edge.calibration.in_loop import LoopCalibration
+from poyo_edge.calibration.intention import IntentionSettings
 from poyo_edge.errors import UsageError
 from poyo_edge.runtime import Decoder
+from poyo_edge.trials import Trial
 
 RATE = 30_000
 
@@ -77,6 +80,18 @@ def test_a_good_fit_is_swapped_in_and_saved(tmp_path: Path) -> None:
     assert decoder.session_id != "before"
     assert Session.open(tmp_path / "a.session").header.session_id == decoder.session_id
     calibration.stop()
+    first = decoder.session
+    assert calibration._fit is not None
+    fitted = calibration._fit.result(0)
+    other = dataclasses.replace(fitted, session_embedding=-fitted.session_embedding)
+    calibration._in_use = first
+    calibration._ended(types.SimpleNamespace(result=lambda _: other))  # type: ignore[arg-type]
+    kept, newest = calibration.to_json()["fits"]
+    assert [Session.open(fit["saved"]).digest for fit in (kept, newest)] == [
+        first.digest, decoder.session.digest,
+    ], "a journal names both"  # fmt: skip
+    assert newest["saved"] == str(tmp_path / "a.session")
+    assert first.digest != decoder.session.digest
 
 
 def test_spikes_after_a_swap_are_kept_for_the_units_that_the_fit_began_with() -> None:
@@ -277,3 +292,86 @@ def test_labels_and_settings_that_do_not_fit_are_refused() -> None:
     seconds: Any = Decoder.open(TINY, session="tiny_a")
     with pytest.raises(UsageError, match="tick_rate_hz"):
         LoopCalibration(TINY, seconds, after_s=5.0)
+
+
+OBSERVED = IntentionSettings(kind="observation", reaction_s=0.0, lead_s=0.0)
+
+
+def perform(taught: Lesson, calibration: LoopCalibration, *, trial_s: float = 2.0) -> None:
+    """The lesson as a task: a cursor that moves by the lesson's values, in trials."""
+    position = np.cumsum(taught.values * 0.1, axis=0)
+    ticks = np.rint(taught.spike_times * RATE).astype(np.int64)
+    times = np.rint(taught.times * RATE).astype(np.int64)
+    per_trial = round(trial_s * 10)
+    for number in range(len(times) // per_trial):
+        span = slice(number * per_trial, (number + 1) * per_trial)
+        start, end = int(times[span][0]), int(times[span][-1])
+        told = Trial(
+            number=number, start=start, target=tuple(position[span][-1].tolist()), radius=0.5
+        )
+        calibration.on_trial(told)
+        chunk = (ticks >= start) & (ticks < start + round(trial_s * RATE))
+        calibration.on_spikes(ticks[chunk], taught.spike_rows[chunk].astype(np.int32))
+        calibration.on_cursor(times[span], position[span])
+        calibration.on_trial(dataclasses.replace(told, end=end, success=True))
+
+
+def test_trials_and_cursor_become_a_session_while_decoding_goes_on() -> None:
+    taught = lesson()
+    decoder = decoder_of(taught)
+    calibration = LoopCalibration(
+        TINY, decoder, after_s=float(np.ptp(taught.times)) - 3, settings=LEARN, intention=OBSERVED
+    )
+    perform(taught, calibration)
+    assert calibration.labelled_s == pytest.approx(38.0, abs=0.5)
+    assert calibration._settled.wait(PATIENCE_S)
+    (fit,) = calibration.to_json()["fits"]
+    assert fit["swapped"], fit
+    assert fit["r2_heldout"] > 0
+    assert fit["control"]["angular_error_deg"] < 45
+    (made,) = fit["labels"]
+    assert (made["kind"], made["trials_used"]) == ("observation", 20)
+    assert decoder.session.header.labels[0].kind == "intention:observation"
+    calibration.stop()
+
+
+def test_a_task_without_a_cursor_leaves_the_session_in_use() -> None:
+    taught = lesson()
+    decoder = decoder_of(taught)
+    calibration = LoopCalibration(TINY, decoder, after_s=5.0, settings=QUICK, intention=OBSERVED)
+    for number in range(4):
+        start = number * 2 * RATE
+        told = Trial(number=number, start=start, end=start + 2 * RATE, target=(1.0, 1.0))
+        calibration.on_trial(told)
+    calibration.stop()
+    (fit,) = calibration.to_json()["fits"]
+    assert not fit["swapped"]
+    assert "expected the shown cursor, got none" in fit["reason"]
+    assert decoder.session_id == "before"
+
+
+def test_a_new_clock_forgets_the_trials_of_the_old_one() -> None:
+    taught, epoch = lesson(), [0]
+    calibration = LoopCalibration(
+        TINY, decoder_of(taught), after_s=1000.0, epoch=lambda: epoch[0], settings=QUICK,
+        intention=OBSERVED,
+    )  # fmt: skip
+    perform(taught, calibration)
+    assert calibration.labelled_s > 30
+    epoch[0] = 1
+    calibration.on_cursor(np.array([5]), np.zeros((1, 2)))
+    assert calibration.labelled_s == 0
+    calibration.stop()
+
+
+def test_what_was_not_asked_for_is_refused() -> None:
+    measured = LoopCalibration(TINY, decoder_of(lesson()), after_s=5.0)
+    with pytest.raises(UsageError, match="expected labels of intention to be asked for"):
+        measured.on_trial(Trial(number=0, start=0))
+    with pytest.raises(UsageError, match="expected labels of intention to be asked for"):
+        measured.on_cursor(np.array([0]), np.zeros((1, 2)))
+    intended = LoopCalibration(TINY, decoder_of(lesson()), after_s=5.0, intention=OBSERVED)
+    with pytest.raises(UsageError, match="expected trials and cursor of a task, got behaviour"):
+        intended.on_labels(np.array([0]), np.zeros((1, 2)))
+    with pytest.raises(UsageError, match="expected 2 coordinates, as the model decodes"):
+        intended.on_cursor(np.array([0]), np.zeros((1, 3)))

@@ -26,6 +26,10 @@ def values_of(**changes: Any) -> dict[str, Any]:
         "silent_units": [],
         "notes": [],
         "peak_memory_mb": 100.0,
+        "control": None,
+        "compared": None,
+        "labels": [],
+        "started": "first guess",
         "behavior": "cursor.vel",
         **changes,
     }
@@ -60,3 +64,29 @@ def test_text_names_what_is_odd() -> None:
     assert far.split()[-1] == "strange"
     assert "near" not in far
     assert "x.json  x.png" in odd
+
+
+def test_text_says_what_it_is_like_to_control_with() -> None:
+    control = {
+        "angular_error_deg": 14.35, "gain": 0.85, "held_gain": None, "bias_at_rest": 0.951,
+        "noise_at_rest": 1.84,
+    }  # fmt: skip
+    in_use = {**control, "angular_error_deg": 24.3}
+    relation = {"correlation": 0.92, "lag_s": -0.02, "turned_deg": 2.0}
+    made = {
+        "kind": "refit", "trials_used": 9, "lead_s": 0.148, "spike_lag_s": 0.048,
+        "trials_left_out": 2, "first_reason": "it has no target",
+    }  # fmt: skip
+    text = text_of(
+        control=control,
+        compared={"control_in_use": in_use, "relation": relation},
+        labels=[made],
+        started="session in use",
+    )
+    assert "14.3°, session in use 24.3°" in text
+    assert "held for 1 s" not in text
+    assert "turned by 2°, -0.02 s, correlation 0.92" in text
+    assert "from 9 trials, moved by +148 ms (spikes +48 ms from the shown cursor)" in text
+    assert "2 trials left out, the first because it has no target" in text
+    assert text.endswith("wrote today.session"), "replay would judge by measured behaviour"
+    assert "angular error" not in text_of()

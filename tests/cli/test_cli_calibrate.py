@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.calibrating.desk import TEST_S, TRAIN_S, Desk, finished, furnished, write
+from helpers.calibrating.desk import TEST_S, TRAIN_S, Desk, finished, furnished, write, write_task
 from helpers.calibrating.teacher import lesson
 from helpers.commands import start
 from helpers.waiting import wait_until
@@ -31,6 +31,10 @@ QUALITY = {
     "silent_units",
     "notes",
     "compared",
+    "control",
+    "label_speed",
+    "labels",
+    "started",
 }
 
 
@@ -181,3 +185,22 @@ def test_samples_that_are_nan_are_counted(desk: Desk, tmp_path: Path) -> None:
     done = desk.run("--start", desk.truth, "--json", "--max-wall", 1e-6, recording=path)
     assert done.json()["nan_samples"] == 10
     assert "· 10 samples of cursor.vel are NaN and were left out\n" in done.stderr
+
+
+def test_labels_of_intention_become_a_session(desk: Desk) -> None:
+    task = write_task(desk.folder.parent / "task.h5")
+    done = desk.run(
+        "--labels", "intention:observation", "--start", desk.near, "--json", recording=task
+    )
+    assert done.code == 0, done.stderr
+    (made,) = done.json()["labels"]
+    assert made["kind"] == "observation"
+    assert made["trials_used"] == 10
+    assert len(made["lead_curve"]) == 31
+    assert set(done.json()["control"]) == {
+        "angular_error_deg", "gain", "held_gain", "bias_at_rest", "noise_at_rest",
+    }  # fmt: skip
+    assert "labels of intention (observation) from 10 trials, moved by" in done.stderr
+    (kept,) = Session.open(desk.out).header.labels
+    assert kept.kind == "intention:observation"
+    assert kept.lead_s == made["lead_s"]

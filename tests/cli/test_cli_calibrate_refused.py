@@ -35,7 +35,7 @@ def desk(tmp_path: Path) -> Desk:
 
 def test_what_is_not_enough_is_said_with_what_would_be(desk: Desk) -> None:
     done = desk.run("--seconds", 5, "--quiet")
-    require_one_line(done, 2, "error: labels: expected at least 12 labelled s")
+    require_one_line(done, 2, "error: labels: expected at least 6 labelled s")
     assert "got 4.0" in done.stderr
 
 
@@ -186,3 +186,17 @@ def test_a_report_that_cannot_be_drawn_is_refused_before_the_work(desk: Desk) ->
     assert done.code in (2, 4)  # 4 where matplotlib is not installed
     assert done.untouched
     assert "· fitting" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["--labels", "intention:wish"], 2, "labels: expected one of ['behavior', "),
+        (["--cursor", "cursor.pos"], 2, "--cursor: expected --labels intention:KIND with it"),
+        (["--labels", "intention:refit"], 5, "trials: expected trials with targets"),
+    ],
+)
+def test_labels_of_intention_that_cannot_be_made_are_one_sentence(
+    desk: Desk, words: list[str], code: int, message: str
+) -> None:
+    require_one_line(desk.run(*words, "--quiet"), code, message)

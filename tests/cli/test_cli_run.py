@@ -7,13 +7,15 @@ import re
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers.arrays import written_again
 from helpers.commands import run, run_json, start
 
-from poyo_edge.cli.live import LiveView, first_reason
+from poyo_edge.cli.live import LiveView
 from poyo_edge.journal import Journal
 from poyo_edge.recording import Recording
+from poyo_edge.runtime.rig.ends import first_reason
 from poyo_edge.simulation.recordings import Simulation, simulate_recording
 
 
@@ -38,6 +40,47 @@ def test_a_file_streams_to_its_end_and_is_recorded(
     assert values["recording"] == str(tmp_path / "today.h5")
     made = Recording.open(tmp_path / "today.h5")
     assert len(made.spike_times) == len(Recording.open(recording).spike_times)
+
+
+def test_trials_and_cursor_of_a_run_end_in_its_recording(tiny: Path, tmp_path: Path) -> None:
+    simulation = Simulation(duration_s=10.0, n_units=12)
+    source = simulate_recording(
+        tmp_path / "sim.h5", session_id="tiny_a", seed=1, simulation=simulation
+    )
+    before = Recording.open(source)
+    trials, shown = before.trials(), before.behavior("cursor.pos")
+    assert trials is not None
+    names = {f"tiny_a/unit_{i:03d}": f"tiny_a/unit_{i:02d}" for i in range(12)}
+    (tmp_path / "units.json").write_text(json.dumps(names))
+    values = run_json(
+        "run", tiny, "--session", "tiny_a", "--units", tmp_path / "units.json",
+        "--from", f"file:{source}?speed=8&trials=1&cursor=cursor.pos",
+        "--record", tmp_path / "today.journal",
+    )  # fmt: skip
+    assert values["loop"]["bad_packets"] == 0  # type: ignore[index]
+    assert values["loop"]["trials"] >= 3 * len(trials) - 2  # type: ignore[index]
+    made = Recording.open(tmp_path / "today.h5")
+    after = made.trials()
+    assert after is not None
+    np.testing.assert_allclose(after.intervals, trials.intervals, atol=1e-8)
+    np.testing.assert_array_equal(after.target, trials.target)
+    assert after.success_rate == 1.0
+    again = made.behavior("cursor.pos")
+    np.testing.assert_allclose(again.times, shown.times, atol=1e-8)
+    np.testing.assert_array_equal(again.values, shown.values)
+    about = run_json("inspect", tmp_path / "today.journal")
+    assert about["trial_messages"] == values["loop"]["trials"]  # type: ignore[index]
+    assert run_json("inspect", tmp_path / "today.h5")["trials"] == after.to_json()
+
+
+def test_a_second_address_for_trials_is_refused_like_the_first(tiny: Path, recording: Path) -> None:
+    words = ["run", tiny, "--session", "tiny_a", "--from", f"file:{recording}?speed=8"]
+    done = run(*words, "--trials", "ftp://x")
+    assert done.returncode == 2
+    assert "--trials: expected an address like" in done.stderr
+    done = run(*words, "--trials", "udp://127.0.0.1:0")
+    assert done.returncode == 0, done.stderr
+    assert "messages 0" in done.stdout
 
 
 def test_a_run_that_is_started_again_goes_on_in_the_next_journal(
@@ -77,8 +120,9 @@ def test_the_end_says_what_went_wrong_in_the_rig(
     units = [f"ch{i}" for i in range(12)]
     other = written_again(recording, tmp_path / "other.h5", unit_ids=units, behaviors={})
     words = ["--session", "tiny_a", "--from", f"file:{other}?speed=8", "--calibrate", "20"]
-    done = run("run", tiny, *words)
+    done = run("run", tiny, *words, "--record", tmp_path / "a.journal")
     assert done.returncode == 3, done.stderr
+    assert done.stderr.count("cannot be decoded again after a swap; --save-session NAME") == 1
     said = "expected units of the session, like 'tiny_a/unit_00', got 'ch"
     assert f"spikes of an unknown unit are left out: {said}" in done.stderr
     assert done.stderr.count("unknown unit") == 1
@@ -115,6 +159,10 @@ def test_ctrl_c_is_a_clean_end_and_nothing_decoded_is_no_success(
         (["--from", "ftp://x"], "--from: expected an address like udp://"),
         (["--from", "udp://127.0.0.1:0", "--to", "udp://x"], "expected HOST:PORT"),
         (["--from", "udp://127.0.0.1:0", "--save-session", "a"], "expected --calibrate with it"),
+        (
+            ["--from", "udp://127.0.0.1:0", "--labels", "intention:refit"],
+            "--labels: expected --calibrate with it",
+        ),
         (["--from", "udp://127.0.0.1:0", "--units", "none.json"], "none that can be read (No"),
         (["--from", "udp://127.0.0.1:0", "--units", __file__], 'write one like {"ch1": '),
         (["--from", "udp://127.0.0.1:0", "--record", "no/where.j"], "an existing folder"),
@@ -136,7 +184,10 @@ def test_the_live_view_shows_rates_latency_status_and_trace() -> None:
         "stalled": True,
         "feed": {"malformed": 2, "failures": 0},
         "clock": {"discontinuities": 0},
-        "decoder": {"counters": {"received": 7, "unknown_unit": 3, "late": 0, "future": 0}},
+        "decoder": {
+            "counters": {"received": 7, "unknown_unit": 3, "late": 0, "future": 0},
+            "health": {"session_check": {"reason": "session 'a' expects unit 'b' at 9 spikes/s"}},
+        },
         "calibration": {"labelled_s": 12.0, "fitting": True,
                         "fits": [{"swapped": True, "r2_heldout": 0.5}]},
     }  # fmt: skip
@@ -145,7 +196,8 @@ def test_the_live_view_shows_rates_latency_status_and_trace() -> None:
         view.update(stats, None)
     text = "\n".join(view.lines(stats, None))
     for words in (r"waiting for spikes\s+STALLED", "p50 1.00", "5 decoded, 1 skipped",
-                  "malformed 2, unknown_unit 3", "12 s, fitting, last fit swapped"):  # fmt: skip
+                  "malformed 2, unknown_unit 3", "12 s, fitting, last fit swapped",
+                  "session  session 'a' expects unit 'b' at 9 spikes/s"):  # fmt: skip
         assert re.search(words, text), words
     assert "first" not in text
     assert "sink" not in text

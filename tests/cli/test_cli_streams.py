@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from helpers.arrays import written_again
+from helpers.streams import never_read
 
 from poyo_edge.journal import Journal
 from poyo_edge.simulation.recordings import Simulation, simulate_recording
@@ -55,6 +56,23 @@ def test_a_stderr_that_takes_nothing_does_not_end_decoding(
     assert list(Journal(journal).entries())
 
 
+@pytest.mark.parametrize("kind", ["pipe", "terminal", "socket"])
+def test_a_stderr_that_nobody_reads_does_not_hold_decoding_up(
+    tiny: Path, recording: Path, kind: str
+) -> None:
+    words = ["run", str(tiny), "--session", "tiny_a", "--from", f"file:{recording}?speed=4"]
+    with never_read(kind) as stderr:
+        done = subprocess.run(
+            [sys.executable, "-m", "poyo_edge", *words, "--json"], stdout=subprocess.PIPE,
+            stderr=stderr, timeout=60, check=False,
+        )  # fmt: skip
+        assert os.get_blocking(stderr), "others that write there wait as before"
+    assert done.returncode == 0
+    values = json.loads(done.stdout)
+    assert values["loop"]["decoded"] > 100
+    assert values["loop"]["skipped"] < 100
+
+
 @pytest.mark.parametrize("to", ["2>&-", "2>/dev/full"])
 def test_an_error_that_cannot_be_said_keeps_its_exit_code(tmp_path: Path, to: str) -> None:
     done = in_shell(to, "inspect", tmp_path / "none.poyo")
@@ -90,7 +108,7 @@ def test_a_stdout_that_is_full_is_one_line_and_an_exit_code() -> None:
 
 def test_nothing_is_opened_where_stderr_was_closed() -> None:
     """Else what libraries say on number 2 would land in a journal."""
-    code = "import os; from poyo_edge.cli.streams import guard_streams as g; g(); os.fstat(2); " \
+    code = "import os; from poyo_edge.files.streams import guard_streams as g; g(); os.fstat(2); " \
            "import sys; print('lost', file=sys.stderr); print('kept')"  # fmt: skip
     done = subprocess.run(
         ["bash", "-c", '"$@" 2>&- <&-', "bash", sys.executable, "-c", code],

@@ -12,6 +12,7 @@ from helpers.paths import ROOT
 
 from poyo_edge.cli import app
 from poyo_edge.runtime import Decoder
+from poyo_edge.trials import Trials
 
 PAGES = [
     ROOT / "README.md",
@@ -52,7 +53,7 @@ def test_runtime_python_runs_as_it_stands() -> None:
 
 @pytest.mark.usefixtures("at_hand")
 def test_calibration_python_runs_as_it_stands() -> None:
-    (block,) = blocks_of("docs/calibration.md")
+    block, intentions = blocks_of("docs/calibration.md")
     decoder = Decoder.open("model.poyo", session="tiny_a")
     times = np.arange(0.0, 20.0, 0.01)
     labels = np.stack([np.sin(times), np.cos(times)], axis=-1)[::5] * 10
@@ -73,6 +74,22 @@ def test_calibration_python_runs_as_it_stands() -> None:
     decoder.revert()
     assert decoder.session_id == "tiny_a"
     assert Path("today.session").is_file()
+    starts = np.arange(0.0, 20.0, 2.0)
+    names |= {
+        "trials": Trials(
+            start=starts,
+            end=starts + 1.9,
+            go_time=starts + 0.3,
+            target=np.tile([[10.0, 0.0], [0.0, 0.0]], (5, 1)),
+            success=np.ones(10, bool),
+            radius=np.full(10, 1.0),
+        ),
+        "cursor_times": times,
+        "cursor": np.stack([5 - 5 * np.cos(np.pi * times / 2), 0 * times], axis=-1),
+    }
+    exec(intentions, names)
+    assert names["labels"].report.trials_used == 10  # type: ignore[attr-defined]
+    assert names["calibrator"]._reports  # type: ignore[attr-defined]
 
 
 @pytest.mark.usefixtures("at_hand")

@@ -106,7 +106,8 @@ HOUSE = {
         "runtime runtime.backends export.parity", "onnx onnx_ir onnxruntime ml_dtypes"
     ),
     # device
-    "runtime": Row("files artifact runtime.backends"),
+    "runtime": Row("files artifact runtime.backends runtime.clock"),
+    "runtime.clock": Row(),
     "runtime.backends": Row("runtime.backends.ov runtime.backends.trt", "onnxruntime"),
     "runtime.backends.ov": Row("files runtime.backends", "openvino"),
     "runtime.backends.trt": Row("files runtime.backends"),
@@ -114,7 +115,11 @@ HOUSE = {
         "artifact recording journal runtime", "falcon_challenge pycbsdk pylsl redis zmq"
     ),
     "runtime.feeds.brand_node": Row("runtime.rig"),
-    "runtime.rig": Row("artifact journal runtime runtime.backends runtime.feeds"),
+    "runtime.control": Row("files journal runtime runtime.feeds"),
+    "runtime.rig": Row(
+        "files artifact journal runtime runtime.backends runtime.clock runtime.control "
+        "runtime.feeds"
+    ),
     "runtime.checks": Row(
         "artifact recording journal runtime runtime.backends runtime.backends.trt"
     ),
@@ -127,7 +132,8 @@ HOUSE = {
     "inspecting": Row(f"{_FILES} checkpoint journal"),
     "cli": Row(
         f"{_FILES} journal converting simulation checkpoint.layouts training evaluation export "
-        "export.engines calibration calibration.free_use runtime runtime.backends runtime.feeds "
+        "export.engines calibration calibration.free_use runtime runtime.backends runtime.control "
+        "runtime.feeds "
         "runtime.rig runtime.checks doctor inspecting",
         "typer rich",
     ),

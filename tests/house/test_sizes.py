@@ -11,7 +11,7 @@ from helpers.paths import ROOT
 MOST_LINES, MOST_MODULES = 400, 16
 BESIDE = ("tests", "benchmarks", "fuzz", "examples")
 MAY_BE_FULL = {"poyo_edge/cli/commands", "benchmarks"}
-"""A module for each command or question, and there are many."""
+"""A module for each command, a script for each question, and there are many."""
 
 
 def python_files(root: Path) -> list[str]:

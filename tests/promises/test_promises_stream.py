@@ -155,7 +155,7 @@ def test_R04_a_clock_that_jumps_or_wraps_resets_once_and_leaves_no_stale_spike(r
         rig.run(decoder, origin + times, rows, [origin + 2.0])
         start = origin + 2.0 + jump
         first = decoder.decode(start)
-        assert first.flags == ("clock_reset", "warmup", "silent"), jump
+        assert first.flags == ("clock_reset", "warmup", "unverified", "silent"), jump
         assert first.n_spikes == 0
         after = rig.run(decoder, start + times, rows, [start + 0.5, start + 1.0])
         assert [one.status for one in after] == [Status.WARMUP, Status.VALID]
@@ -179,7 +179,7 @@ def test_R06_a_tenfold_burst_is_cut_to_the_newest_and_costs_no_more(rig: Rig) ->
     rows = np.concatenate([quiet[1], burst[1], quiet[1]])
     decoded = rig.run(decoder, times, rows, [1.0, 2.0, 3.0])
     assert [one.status for one in decoded] == [Status.VALID, Status.DEGRADED, Status.VALID]
-    assert decoded[1].flags == ("over_budget",)
+    assert decoded[1].flags == ("unverified", "over_budget")
     newest = (burst[0][-budget:].astype(np.float32), burst[1][-budget:])
     assert np.array_equal(decoded[1].value, rig.window(*newest))
     assert counters(decoder)["over_budget"] == 4000 - budget
@@ -220,7 +220,9 @@ def test_R08_silence_and_dead_units_are_decoded_flagged_and_overcome(rig: Rig) -
         assert np.isfinite(lossy[1].value).all()
         assert lossy[1].n_spikes == int((~dead & (times >= 2.5) & (times < 3.5)).sum())
         silent = n_dead == 12
-        assert lossy[1].flags == (("stream_lost", "silent") if silent else ())
+        assert lossy[1].flags == (
+            ("stream_lost", "unverified", "silent") if silent else ("unverified",)
+        )
         assert lossy[1].status is (Status.INVALID if silent else Status.VALID)
         assert not silent or (lossy[1].value == 0).all()
         assert np.array_equal(lossy[2].value, whole[2].value)

@@ -104,7 +104,7 @@ def test_a_clock_jump_resets_once_and_leaves_no_stale_spike(rig: Rig, jump: str)
     first = decoder.decode(start)
     after = [first, *rig.run(decoder, start + times, rows, [start + i / 8 for i in range(1, 17)])]
     assert resets(after) == 1
-    assert first.flags == ("clock_reset", "warmup", "silent")
+    assert first.flags == ("clock_reset", "warmup", "unverified", "silent")
     assert decoder.stats()["counters"]["clock_resets"] == 1
     assert [result.status for result in after] == [Status.WARMUP] * 8 + [Status.VALID] * 9
     for result in after:
@@ -161,4 +161,4 @@ def test_a_decoder_that_fell_behind_decodes_the_newest_window(rig: Rig) -> None:
         decoder.push(times[chunk], rows[chunk])
     late = decoder.decode(10.0)
     assert np.array_equal(late.value, rig.batch(times, rows, 10.0))
-    assert late.flags == ()
+    assert late.flags == ("unverified",)

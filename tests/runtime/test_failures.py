@@ -82,7 +82,7 @@ def test_a_failing_backend_is_held_then_fades_then_is_zero_and_recovers(
     assert decoder.stats()["counters"]["backend_failures"] == len(failing)
     stub.failure = None
     recovered = decoder.decode(2.5)
-    assert (recovered.status, recovered.flags) == (Status.VALID, ())
+    assert (recovered.status, recovered.flags) == (Status.VALID, ("unverified",))
     assert np.array_equal(recovered.value, rig.batch(times, rows, 2.5))
 
 

@@ -58,7 +58,7 @@ def test_a_burst_keeps_the_newest_spikes_and_counts_the_rest(rig: Rig) -> None:
     decoder.push([-0.5], [0])
     decoder.push(times, rows)
     result = decoder.decode(T)
-    assert (result.status, result.flags) == (Status.DEGRADED, ("over_budget",))
+    assert (result.status, result.flags) == (Status.DEGRADED, ("unverified", "over_budget"))
     assert result.n_spikes == budget == 600
     expected = rig.window(times[-budget:].astype(np.float32), rows[-budget:])
     assert np.array_equal(result.value, expected)
@@ -72,7 +72,7 @@ def test_as_many_spikes_as_the_budget_are_not_too_many(rig: Rig) -> None:
     decoder = rig.decoder()
     decoder.push([-0.5], [0])
     decoder.push(times, rows)
-    assert decoder.decode(T).flags == ()
+    assert decoder.decode(T).flags == ("unverified",)
 
 
 def test_windows_that_lack_spikes_pushed_out_of_the_ring_say_so(rig: Rig) -> None:
@@ -109,6 +109,6 @@ def test_reset_begins_anew(rig: Rig) -> None:
     decoder.reset()
     assert decoder.stats()["buffered_spikes"] == 0
     again = rig.run(decoder, times, rows, [0.5])[0]
-    assert (again.status, again.flags) == (Status.WARMUP, ("warmup",))
+    assert (again.status, again.flags) == (Status.WARMUP, ("warmup", "unverified"))
     assert np.array_equal(again.value, rig.batch(times, rows, 0.5))
     assert decoder.stats()["counters"]["received"] == 300 + int((times < 0.5).sum())

@@ -71,7 +71,7 @@ def test_a_quiet_session_may_be_silent(rig: Rig) -> None:
     for session in (rig.a, with_rates(rig.a, 4)):
         decoded = cut_at(Decoder(rig.core, session), rig, 4)
         assert not any("stream_lost" in one.flags for one in decoded)
-        assert decoded[-1].flags == ("silent",)
+        assert decoded[-1].flags == ("unverified", "silent")
         assert decoded[-1].status is Status.DEGRADED
 
 
@@ -116,7 +116,7 @@ def test_whoever_knows_that_the_source_has_ended_says_so(rig: Rig) -> None:
     decoder.push([-0.5], [0])
     good = rig.run(decoder, times, rows, [1.0])[0]
     held = decoder.decode(1.02, stream_lost=True)
-    assert (held.status, held.flags) == (Status.HELD, ("stream_lost",))
+    assert (held.status, held.flags) == (Status.HELD, ("stream_lost", "unverified"))
     assert np.array_equal(held.value, good.value)
     assert (decoder.decode(1.7, stream_lost=True).value == 0).all()
 

@@ -242,8 +242,9 @@ def calibrate_text(values: Values, artifact: Path, recording: Path, program: str
     notes = "".join(f"\nnote: {note}" for note in values["notes"])
     curve = table(["step", "loss", "R²", "per dimension", ""], rows)
     session = values["session"]
-    end = "nothing was written" if session is None else f"wrote {session}\n\nNext:\n"
-    if session is not None:
+    end = "nothing was written" if session is None else f"wrote {session}"
+    if session is not None and not values["labels"]:
+        end += "\n\nNext:\n"
         end += f"  {program} replay {artifact} {recording} --behavior {values['behavior']} "
         end += f"--session {session}"
     return f"{curve}\n\n{pairs(lines)}{notes}\n\n{end}"

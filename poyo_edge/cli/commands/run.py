@@ -5,17 +5,26 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import signal
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from poyo_edge.cli.console import Console, program
+from poyo_edge.cli.control import (
+    AlsoSessions,
+    ControlAddress,
+    ControlFile,
+    Gain,
+    SmoothingMs,
+    SpeedCap,
+    TokenFile,
+    control_lines,
+    control_settings,
+)
 from poyo_edge.cli.recalibrating import Recalibration, require_alone, text_lines
 from poyo_edge.cli.shared import (
     DEVICE,
@@ -42,7 +51,7 @@ from poyo_edge.cli.text import (
     pairs,
     sink_line,
 )
-from poyo_edge.errors import CheckFailedError, PoyoEdgeError, UsageError
+from poyo_edge.errors import PoyoEdgeError, UsageError
 from poyo_edge.files.writing import require_folder
 from poyo_edge.runtime.feeds import FEEDS, SINKS
 
@@ -85,7 +94,7 @@ def run(
         float | None,
         typer.Option(min=5, help="Fit beside decoding after so many labelled seconds."),
     ] = None,
-    labels: Annotated[str, labels_to("fit to, with --calibrate")] = "behavior",
+    labels: Annotated[str, labels_to("calibrate to")] = "behavior",
     recalibrate: Annotated[
         str | None,
         typer.Option(help="Infer targets in free use and fit to them beside: offer or take."),
@@ -94,12 +103,19 @@ def run(
         float, typer.Option(min=30, max=3600, help="Seconds of use between such fits.")
     ] = 180.0,
     save_session: Annotated[
-        Path | None, typer.Option(help="Where a session that was swapped in is saved.")
+        Path | None, typer.Option(help="Where the newest session that was swapped in is saved.")
     ] = None,
     require_signature: Annotated[
         Path | None, typer.Option(help="Refuse an artifact that this key (KEY.pub) did not sign.")
     ] = None,
     seconds: Annotated[float | None, typer.Option(min=0.1, help="End after so long.")] = None,
+    control_file: ControlFile = None,
+    gain: Gain = None,
+    smoothing: SmoothingMs = None,
+    speed_cap: SpeedCap = None,
+    control: ControlAddress = None,
+    control_token_file: TokenFile = None,
+    also_session: AlsoSessions = None,
     cpu: Cpus = None,
     priority: Priority = None,
     lock_memory: LockMemory = False,
@@ -112,6 +128,7 @@ def run(
     """Decode a live feed until Ctrl-C, its own end, or a time."""
     from poyo_edge.cli.live import LiveView
     from poyo_edge.runtime.rig import Rig, RigSettings
+    from poyo_edge.runtime.rig.ends import require_decoded, until_asked
 
     console = Console(as_json=as_json, quiet=quiet)
     if save_session is not None:
@@ -126,6 +143,11 @@ def run(
     learner, free = _Learner(labels), Recalibration(recalibrate, recalibrate_after)
     if record is not None:
         record = _journal_name(record, console)
+        if calibrate is not None and save_session is None:
+            console.step(
+                "sessions that are fitted are not kept, so this journal cannot be decoded again "
+                "after a swap; --save-session NAME.session keeps them"
+            )
     settings = RigSettings(
         session=session,
         units=None if units is None else _unit_map(units),
@@ -137,6 +159,10 @@ def run(
         trials=trials,
         require_signature=require_signature,
         realtime=realtime_settings(cpu, priority, lock_memory, gc_off),
+        control=control_settings(control_file, gain, smoothing, speed_cap),
+        also_sessions=_sessions_to_swap(control, also_session, control_token_file),
+        control_address=control,
+        control_token_file=control_token_file,
     )
     callbacks = learner.callbacks() if calibrate else free.callbacks()
     rig = Rig.open(artifact, source, target or (), settings, **callbacks)
@@ -145,11 +171,12 @@ def run(
             learner.open(artifact, rig, calibrate, save_session)
         free.open(artifact, rig, save_session)
         title = f"{artifact.name}  {source} → {', '.join(target or ()) or 'nowhere'}"
-        with _until_asked() as stop, LiveView(title, quiet=quiet) as view, rig:
+        with until_asked() as stop, LiveView(title, quiet=quiet) as view, rig:
             console.step(
                 f"decoding session {rig.decoder.session_id} with {rig.decoder.backend} at "
                 f"{rate:g} Hz; Ctrl-C ends it"
             )
+            _say_port(rig, console, control_token_file)
             _watch(rig, (learner, free), view, stop, seconds)
     finally:
         rig.stop()
@@ -159,7 +186,28 @@ def run(
     if record is not None:
         values |= _as_recording(record)
     console.result(values, run_text(values, artifact, program()))
-    _require_decoded(values)
+    require_decoded("run", values)
+
+
+def _sessions_to_swap(
+    control: str | None, also: list[str] | None, token_file: Path | None
+) -> tuple[str, ...]:
+    for option, given in (("--also-session", also), ("--control-token-file", token_file)):
+        if given and control is None:
+            raise UsageError(f"{option}: expected --control with it, got none")
+    return tuple(also or ())
+
+
+def _say_port(rig: Any, console: Console, token_file: Path | None) -> None:
+    """Where commands arrive, and the token: it is told though nothing else may be."""
+    if rig.port is None:
+        return
+    if token_file is not None:
+        token = f"the token is in {token_file}"
+    else:
+        token = f"its token is {rig.port.token}"
+        console = Console(as_json=console.as_json)
+    console.step(f"commands arrive at {rig.port.address}; {token}")
 
 
 class _Learner:
@@ -213,26 +261,6 @@ class _Learner:
         return {"calibration": None if self._calibration is None else self._calibration.to_json()}
 
 
-@contextmanager
-def _until_asked() -> Iterator[threading.Event]:
-    """An event that Ctrl-C, SIGTERM and a terminal that is closed set.
-
-    Behind nohup that is none. It comes more than once, so what is written in the end outlives it.
-    """
-    stop = threading.Event()
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        numbers.append(signal.SIGHUP)
-    before = {number: signal.signal(number, lambda *_: stop.set()) for number in numbers}
-    try:
-        yield stop
-    finally:
-        if stop.is_set() and signal.SIGHUP in before:
-            before[signal.SIGHUP] = signal.SIG_IGN
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def _watch(
     rig: Any,
     beside: Sequence[_Learner | Recalibration],
@@ -242,6 +270,8 @@ def _watch(
 ) -> None:
     end = None if seconds is None else time.monotonic() + seconds
     while not stop.wait(_LOOK_EACH_S):
+        if rig.stopped:
+            return
         rig.require_alive()
         values = rig.stats()
         for one in beside:
@@ -251,24 +281,6 @@ def _watch(
             return
         if rig.feed.finished.is_set() and not rig.loop.stats()["waiting_packets"]:
             return
-
-
-def _require_decoded(values: Values) -> None:
-    """A run that decoded nothing of what it was for is no success.
-
-    Raises:
-        CheckFailedError: no spike was used, or no window decoded.
-    """
-    from poyo_edge.cli.live import first_reason
-
-    used, windows = values["decoder"]["counters"]["accepted"], values["loop"]["decoded"]
-    if used and windows:
-        return
-    got = "no window was decoded" if used else "no spike was used"
-    nothing = f"{values['feed']['messages']} messages came; check the address and its options"
-    raise CheckFailedError(
-        f"run: expected spikes of the session's units, but {got}: {first_reason(values) or nothing}"
-    )
 
 
 def _unit_map(path: Path) -> dict[str, str]:
@@ -346,6 +358,7 @@ def run_text(values: Values, artifact: Path, program: str) -> str:
     for i, sink in enumerate(values["sinks"]):
         if said := sink_line(sink):
             lines[f"sink {i + 1}"] = said
+    lines |= control_lines(values)
     if values["unknown_units"]:
         lines["unknown units"] = values["unknown_units"]
     lost = {name: loop[name] for name in ("packets_dropped", "bad_packets") if loop[name]}

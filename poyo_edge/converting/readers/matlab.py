@@ -30,6 +30,7 @@ from poyo_edge.converting.source import (
     not_behavior,
     plain,
 )
+from poyo_edge.converting.trial_table import known_as, with_table
 from poyo_edge.errors import RecordingError
 from poyo_edge.recording.access import check_not_held
 from poyo_edge.recording.rules import refuse
@@ -119,7 +120,7 @@ def _source(path: Path, variables: dict[str, Value]) -> Source:
         notes=tuple(notes),
         left_out=tuple(left_out),
     )
-    return with_spikes(source, trains)
+    return with_spikes(with_table(source, _trials(held)), trains)
 
 
 def _with_spikes(path: Path, variables: dict[str, Value]) -> _Held:
@@ -196,6 +197,8 @@ def _series(
     for name, value in _named(held.values):
         if name in known or value.kind != "number" or max(value.shape, default=0) <= 1:
             continue
+        if _of_trials(name):
+            continue
         where = f"{held.where}{name}"
         why = _why_not(name, value, clock, len(times))
         if why:
@@ -212,6 +215,25 @@ def _named(values: Mapping[str, Value]) -> Iterator[tuple[str, Value]]:
             yield from ((f"{name}.{key}", one) for key, one in value.read().items())
         else:
             yield name, value
+
+
+def _of_trials(name: str) -> bool:
+    """Whether a variable says something of each trial: ``trial_result``, or ``trials.result``."""
+    return name.lower().startswith("trial") and bool(known_as(name.rpartition(".")[2]))
+
+
+def _trials(held: _Held) -> dict[str, Any]:
+    """Columns of what is known of trials."""
+    columns = dict[str, Any]()
+    for name, value in _named(held.values):
+        if not _of_trials(name):
+            continue
+        if value.kind == "number":
+            column = np.asarray(value.read())
+            columns[name.rpartition(".")[2]] = column.ravel() if is_vector(value) else column
+        elif value.kind == "cell":
+            columns[name.rpartition(".")[2]] = np.array(_texts(value), np.str_)
+    return columns
 
 
 def _why_not(name: str, value: Value, clock: str | None, n: int) -> str:

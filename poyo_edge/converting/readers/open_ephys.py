@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from poyo_edge.arrays import Float64
 from poyo_edge.converting.clocks import with_spikes
+from poyo_edge.converting.readers.npy import read_npy
 from poyo_edge.converting.source import (
     NO_INTERVALS,
     NO_ROWS,
@@ -111,7 +112,7 @@ def _electrode(folder: Path, about: dict[str, Any]) -> _Electrode:
             where, "clusters", "one for each spike, whose samples are whole numbers", got, _AGAIN
         )
     clock = where / "timestamps.npy"
-    synchronized = _array(clock) if clock.is_file() else np.empty(0, np.int64)
+    synchronized = read_npy(clock, _AGAIN) if clock.is_file() else np.empty(0, np.int64)
     known = synchronized.dtype.kind == "f" and len(synchronized) == len(samples)
     return _Electrode(
         name=plain(str(about.get("name") or where.name)),
@@ -162,13 +163,4 @@ def _first(folder: Path, names: tuple[str, ...]) -> npt.NDArray[Any]:
     there = [folder / name for name in names if (folder / name).is_file()]
     if not there:
         refuse(folder, names[0], "an array", "no such file", _AGAIN)
-    return _array(there[0])
-
-
-def _array(path: Path) -> npt.NDArray[Any]:
-    try:
-        found: npt.NDArray[Any] = np.load(path, allow_pickle=False).ravel()
-    except (OSError, ValueError, EOFError) as error:
-        got = f"one that numpy cannot read ({error})"
-        refuse(path, "file", "an array", got, _AGAIN)
-    return found
+    return read_npy(there[0], _AGAIN)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from poyo_edge.arrays import Float64
 from poyo_edge.converting.clocks import with_rows
+from poyo_edge.converting.readers.npy import read_npy
 from poyo_edge.converting.source import NO_INTERVALS, NO_ROWS, NO_SPIKES, Source
 from poyo_edge.recording.rules import refuse
 
@@ -80,11 +81,7 @@ def _observed(seconds: Float64) -> Float64:
 
 
 def _array(path: Path) -> npt.NDArray[Any]:
-    try:
-        found: npt.NDArray[Any] = np.load(path, allow_pickle=False).ravel()
-    except (OSError, ValueError, EOFError) as error:
-        got = f"one that numpy cannot read ({error})"
-        refuse(path, "file", "an array of whole numbers", got, "export the folder again")
+    found = read_npy(path, "export the folder again", expected="an array of whole numbers")
     if found.dtype.kind not in "iu":
         got = f"dtype {found.dtype}"
         refuse(path, "array", "whole numbers: samples, or clusters", got, "export the folder again")

@@ -86,7 +86,7 @@ class LslTrials(_LslTask):
         self, sample: list[Any], at_s: float, correction_s: float
     ) -> tuple[TrialUpdate | None, CursorAt | None]:
         """The trial of a sample; where another feed brings the spikes, only "now" has a place."""
-        update = trial_of_text(sample[0], NS)
+        update = trial_of_text(sample[0], self.tick_rate_hz)
         if not self.own_clock:
             return update, None
         return update.with_times(lambda at: _placed(at, at_s, correction_s)), None

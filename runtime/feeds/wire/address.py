@@ -16,6 +16,8 @@ class AddressRow(Row):
 
     address: str
     """An example with all its options; the address that is typed may have no others."""
+    never_waits: bool = False
+    """Of a sink: whether no peer, network or lock can make it wait."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

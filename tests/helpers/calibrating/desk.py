@@ -7,6 +7,9 @@ import subprocess
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import h5py
+import numpy as np
+
 from helpers.calibrating.teacher import drifted, lesson
 from helpers.commands import LIMIT_S, start
 from helpers.paths import TINY
@@ -77,6 +80,24 @@ def write(path: Path, *, duration_s: float = TRAIN_S + TEST_S, **changes: Any) -
         "domains": {"train": [(0.0, end - TEST_S)], "test": [(end - TEST_S, end)]},
     }
     return write_recording(path, **(arrays | changes))
+
+
+def write_task(path: Path, **changes: Any) -> Path:
+    """The same day as a task: a cursor that moves as is decoded, in trials of two seconds."""
+    given = lesson(duration_s=TRAIN_S + TEST_S)
+    position = np.cumsum(given.values * 0.1, axis=0)
+    starts = np.arange(0.0, given.times[-1] - 1.5, 2.0)
+    ends = starts + 1.9
+    shown = {"cursor.vel": (given.times, given.values), "cursor.pos": (given.times, position)}
+    arrays = {"behaviors": shown, "trials": np.stack([starts, ends], axis=1), **changes}
+    write(path, **arrays)
+    if arrays["trials"] is not None:
+        with h5py.File(path, "r+") as file:
+            last = np.searchsorted(given.times, ends + 1e-9) - 1
+            file["trials/target"] = position[last]
+            file["trials/success"] = np.ones(len(starts), bool)
+            file["trials/radius"] = np.full(len(starts), 0.5)
+    return path
 
 
 def furnished(folder: Path) -> Desk:

@@ -219,7 +219,7 @@ def test_a_journal_says_what_it_was_decoded_with(tmp_path: Path) -> None:
 def test_each_value_has_its_flags_and_its_sync(tmp_path: Path) -> None:
     path = recorded(tmp_path / "a.journal")
     values = [one for one in Journal(path).entries() if isinstance(one, Decoded)]
-    assert (values[0].flags, values[-1].flags) == (("warmup",), ())
+    assert (values[0].flags, values[-1].flags) == (("warmup", "unverified"), ("unverified",))
     assert [one.sync["frame"] for one in values[2:6]] in ([3, 3, 5, 5], [3, 5, 5, 7])
 
 
@@ -237,7 +237,7 @@ def test_units_that_no_session_has_are_kept_by_their_names(tmp_path: Path) -> No
 def test_a_session_that_is_not_in_the_artifact_is_asked_for(tmp_path: Path) -> None:
     truth = lesson().truth
     path = recorded(tmp_path / "a.journal", {40: swap(truth)})
-    with pytest.raises(UsageError, match=r"session 'day': expected it with hash .*--session"):
+    with pytest.raises(UsageError, match=r"session 'day': expected it .*--save-session NAME"):
         verify_journal(path, TINY)
     truth.save(tmp_path / "day.session")
     assert verify_journal(path, TINY, [tmp_path / "day.session"]).ok

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import signal
@@ -18,6 +19,7 @@ import numpy as np
 import pytest
 from helpers.feeds import Receiver, a_value
 from helpers.labs.redis_server import Server, redis_server
+from helpers.streams import never_read
 from helpers.waiting import PATIENCE_S, until, wait_until
 
 from poyo_edge.runtime.feeds import open_feed, open_sink
@@ -162,40 +164,95 @@ def test_a_server_that_hangs_gets_the_newest_value_when_it_wakes_and_holds_up_no
     client.close()
 
 
-def test_a_brand_node_reports_its_states_and_decodes(server: Server, tiny: Path) -> None:
-    client = server.start()
+@contextlib.contextmanager
+def a_node(
+    server: Server, client: Any, tiny: Path, **streams: Any
+) -> Iterator[subprocess.Popen[str]]:
+    """A node of a graph, when it is ready."""
+    units = {"ch3": "tiny_a/unit_00", "ch7": "tiny_a/unit_01"}
     parameters = {"artifact": str(tiny), "session": "tiny_a", "input_stream": "thresh_cross_1",
-                  "output_stream": "decoded", "rate_hz": 50}  # fmt: skip
+                  "output_stream": "decoded", "rate_hz": 50, "units": units}  # fmt: skip
     graph = {"nodes": {"poyo": {"nickname": "poyo", "parameters": parameters}}}
     client.xadd("supergraph_stream", {"data": json.dumps(graph)})
     words = [sys.executable, "-m", "poyo_edge.runtime.feeds.brand_node", "-n", "poyo", "-i",
              "127.0.0.1", "-p", str(server.port)]  # fmt: skip
-    node = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        for expected in (b"NODE_STARTED", b"NODE_READY"):
-            states = client.xread({"poyo_state": "0"}, block=int(PATIENCE_S * 1000))[0][1]
-            last = "0" if expected == b"NODE_STARTED" else states[0][0]
-            found = client.xread({"poyo_state": last}, block=int(PATIENCE_S * 1000))[0][1]
-            assert found[0][1][b"status"] == expected
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(words, text=True, **(pipes | streams)) as node:
+        try:
+            wait_until(lambda: client.xlen("poyo_state") > 1 or node.poll() is not None)
+            yield node
+        finally:
+            node.kill()
+
+
+def states(client: Any) -> list[tuple[str, str]]:
+    """What a node told its supervisor: codes and states."""
+    return [
+        (fields[b"code"].decode(), fields[b"status"].decode())
+        for _, fields in client.xrange("poyo_state")
+    ]
+
+
+@pytest.mark.parametrize("how", ["SIGINT", "SIGHUP", "stderr is never read"])
+def test_a_brand_node_reports_its_states_and_decodes(server: Server, tiny: Path, how: str) -> None:
+    client = server.start()
+    unread = never_read("pipe") if "stderr" in how else contextlib.nullcontext(subprocess.PIPE)
+    with unread as stderr, a_node(server, client, tiny, stderr=stderr) as node:
+        assert states(client) == [("0", "NODE_STARTED"), ("0", "NODE_READY")]
         decoded = threading.Event()
 
         def add() -> None:
+            # One entry that cannot be read: it is said on stderr.
+            client.xadd("thresh_cross_1", {"crossings": b"x", "ts": b"y"})
             client.xadd("thresh_cross_1", entry(time.monotonic_ns(), 3, 5))
             if client.xlen("decoded") > 10:
                 decoded.set()
 
         until(decoded, add)
-        node.send_signal(signal.SIGINT)
+        node.send_signal(signal.SIGHUP if how == "SIGHUP" else signal.SIGINT)
         out, error = node.communicate(timeout=PATIENCE_S)
-    finally:
-        node.kill()
     assert node.returncode == 0, error
-    assert json.loads(out)["loop"]["decoded"] > 10
-    status = client.xrevrange("poyo_state", count=1)[0][1][b"status"]
-    assert status == b"NODE_SHUTDOWN"
+    stats = json.loads(out)
+    assert stats["loop"]["decoded"] > 10
+    assert stats["feed"]["malformed"] > 0
+    assert states(client)[-1] == ("0", "NODE_SHUTDOWN")
     value = client.xrevrange("decoded", count=1)[0][1]
     assert json.loads(value[b"sync"]) == {"nsp_idx_1": 5}
     client.close()
+
+
+def test_a_brand_node_that_decoded_nothing_is_no_success(server: Server, tiny: Path) -> None:
+    client = server.start()
+    with a_node(server, client, tiny) as node:
+        seen = threading.Event()
+
+        def add() -> None:
+            client.xadd("thresh_cross_1", {"crossings": b"xyz", "ts": b"y"})
+            if client.xlen("thresh_cross_1") > 20:
+                seen.set()
+
+        until(seen, add)
+        node.send_signal(signal.SIGTERM)
+        out, error = node.communicate(timeout=PATIENCE_S)
+    assert node.returncode == 3, error
+    reason = json.loads(out)["feed"]["first_problem"]
+    assert reason
+    said = f"node poyo: expected spikes of the session's units, but no spike was used: {reason}"
+    assert error.splitlines()[-1] == f"[poyo] error: {said}"
+    assert states(client)[-1] == ("1", f"NODE_FATAL_ERROR: {said}")
+    client.close()
+
+
+def test_a_brand_node_outlives_its_server_to_say_what_it_did(server: Server, tiny: Path) -> None:
+    client = server.start()
+    with a_node(server, client, tiny) as node:
+        client.close()
+        server.kill()
+        node.send_signal(signal.SIGTERM)
+        out, error = node.communicate(timeout=PATIENCE_S)
+    assert node.returncode == 3, error
+    assert json.loads(out)["loop"]["decoded"] == 0
+    assert "Traceback" not in error
 
 
 def test_a_brand_node_without_a_graph_says_so(server: Server) -> None:
@@ -205,9 +262,9 @@ def test_a_brand_node_without_a_graph_says_so(server: Server) -> None:
     done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
     assert "expected a graph with a node 'poyo'" in done.stderr
-    states = [fields[b"status"] for _, fields in client.xrange("poyo_state")]
-    assert states[0] == b"NODE_STARTED"
-    assert states[1].startswith(b"NODE_FATAL_ERROR")
+    first, second = states(client)
+    assert first == ("0", "NODE_STARTED")
+    assert second[1].startswith("NODE_FATAL_ERROR")
     client.close()
 
 

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import fcntl
 import os
 import signal
 import struct
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from helpers.commands import WITH_HELPERS, run_python
-from helpers.feeds import a_value
+from helpers.feeds import a_name, a_value, shared_writer
 from helpers.waiting import wait_until
 
 from poyo_edge.errors import UsageError
@@ -28,16 +24,6 @@ from poyo_edge.runtime.feeds.shared_memory import (
 )
 
 HOUR_NS = 3_600_000_000_000
-
-
-@contextlib.contextmanager
-def a_name(what: str) -> Iterator[str]:
-    """A name in shared memory that is free, and is so again at the end."""
-    name = f"poyo_edge_{what}_{threading.get_native_id()}"
-    try:
-        yield name
-    finally:
-        (Path("/dev/shm") / name).unlink(missing_ok=True)
 
 
 def test_a_value_stands_until_its_time_is_over() -> None:
@@ -65,33 +51,13 @@ def test_a_value_stands_until_its_time_is_over() -> None:
 
 @pytest.mark.parametrize("while_it_writes", [False, True])
 def test_the_last_value_of_a_killed_process_does_not_stand(while_it_writes: bool) -> None:
-    code = (
-        "import dataclasses, sys, time; from helpers.feeds import a_value\n"
-        "from poyo_edge.runtime.feeds import shared_memory as shm\n"
-        "sink = shm.SharedMemorySink(sys.argv[1], 2); now = time.monotonic_ns()\n"
-        f"value = dataclasses.replace(a_value(), host_ns=now, valid_until_ns=now + {HOUR_NS})\n"
-        "sink(value)\n"
-        "print('written', flush=True); sys.stdin.readline()\n"
-        "shm.np.asarray = lambda *_: print('writing', flush=True) or time.sleep(600)\n"
-        "sink(value)\n"
-    )
-    with a_name("dead") as name:
-        child = subprocess.Popen(
-            [sys.executable, "-c", code, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            env={**os.environ, **WITH_HELPERS}, text=True,
-        )  # fmt: skip
-        with child:
-            assert child.stdin is not None
-            assert child.stdout is not None
-            assert child.stdout.readline() == "written\n"
-            assert read_shared_value(name).stands
-            assert read_shared(name)[2] == "VALID"
-            if while_it_writes:
-                child.stdin.write("go\n")
-                child.stdin.flush()
-                assert child.stdout.readline() == "writing\n"
-            child.send_signal(signal.SIGKILL)
-            child.wait()
+    with a_name("dead") as name, shared_writer(name, valid_for_s=3600) as writer:
+        writer.put(half=False)
+        assert read_shared_value(name).stands
+        assert read_shared(name)[2] == "VALID"
+        if while_it_writes:
+            writer.put(half=True)
+        os.kill(writer.pid, signal.SIGKILL)
         wait_until(lambda: not read_shared_value(name).writer_alive)
         found = read_shared_value(name)
         assert (found.stands, found.count) == (False, 1)

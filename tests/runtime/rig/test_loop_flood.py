@@ -2,45 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from helpers.loops import Bench, S
+from helpers.loops import PERIOD, S, flooded, hear
 
 from poyo_edge.runtime import Status
-from poyo_edge.runtime.feeds.values import LoopResult
 
 if TYPE_CHECKING:
     from conftest import Rig
-
-PERIOD = S // 64
-COST = PERIOD // 32
-"""What it takes to push one packet: 16 go into half a period."""
-
-
-def flooded(rig: Rig) -> Bench:
-    """A loop whose thread takes time for each packet."""
-    bench = Bench(rig)
-
-    def on_spikes(*_: Any) -> None:
-        bench.host.ns += COST
-
-    bench.loop._arrivals._on_spikes = on_spikes
-    return bench
-
-
-def hear(bench: Bench, steps: range, packets: int) -> list[LoopResult]:
-    """So many packets of one spike in each 1/64 s, then a step, unless the loop is still busy."""
-    before = len(bench.out)
-    for step in steps:
-        for i in range(packets):
-            tick = (step - 1) * 64 + (i + 1) * 64 // packets - 1
-            at = 100 * S + (step - 1) * PERIOD + (i + 1) * PERIOD // packets
-            bench.loop.feed([tick], [i % 12], host_ns=at)
-        if bench.host.ns <= 100 * S + step * PERIOD:
-            bench.host.ns = 100 * S + step * PERIOD
-            bench.loop.step()
-    return bench.out[before:]
 
 
 def test_values_come_at_the_rate_through_a_flood_and_say_what_they_lack(rig: Rig) -> None:
@@ -85,8 +55,7 @@ def test_dropped_packets_are_flagged_for_a_window(rig: Rig) -> None:
 
 def test_labels_outlast_a_flood(rig: Rig) -> None:
     heard: list[int] = []
-    bench = flooded(rig)
-    bench.loop._arrivals._on_labels = lambda ticks, _: heard.extend(ticks.tolist())
+    bench = flooded(rig, on_labels=lambda ticks, _: heard.extend(ticks.tolist()))
     hear(bench, range(1, 65), 8)
     for step in range(65, 129):
         bench.loop.feed_labels([step * 64 - 64], [[1.0, 2.0]], host_ns=100 * S + step * PERIOD)

@@ -166,6 +166,22 @@ def test_a_task_that_dies_in_mid_trial_leaves_no_trial_that_runs_for_ever(rig: C
     assert running(3 * SECOND) == 0
 
 
+@pytest.mark.parametrize("start", [NOW, 3900])
+def test_a_task_that_was_started_again_may_use_its_numbers_again(rig: Core, start: Any) -> None:
+    told = Told(rig)
+    told.run_to(0.5)
+    told.tell(0, start=NOW, target=(8.0, 0.0))
+    told.run_to(0.75)
+    for _ in range(2):
+        told.tell(0, start=NOW, end=NOW, success=True)
+    told.run_to(1.0)
+    told.tell(0, start=start)
+    assert [one.start for one in told.trials[:3]] == [SECOND // 2 - 1] * 3
+    assert told.trials[1] == told.trials[2]
+    assert told.trials[3] == Trial(number=0, start=3900 if start != NOW else SECOND - 1)
+    assert told.bench.loop._task.running(SECOND) == 0
+
+
 def test_a_clock_that_begins_anew_has_none_of_the_trials_before(rig: Core) -> None:
     told = Told(rig)
     told.run_to(1.0)

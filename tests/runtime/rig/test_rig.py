@@ -6,7 +6,7 @@ import json
 import socket
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -14,8 +14,10 @@ from helpers.journals import require_same_bits
 
 from poyo_edge.converting import convert
 from poyo_edge.errors import PoyoEdgeError, UsageError
+from poyo_edge.journal import Journal
 from poyo_edge.recording import Recording, write_recording
-from poyo_edge.runtime.feeds.values import LoopResult
+from poyo_edge.runtime.feeds.sockets import UdpFeed
+from poyo_edge.runtime.feeds.values import LoopResult, Sink
 from poyo_edge.runtime.rig import Rig, RigSettings
 from poyo_edge.runtime.unit_names import UnitNames
 from poyo_edge.simulation.recordings import Simulation, simulate_recording
@@ -89,6 +91,35 @@ def test_a_rig_that_cannot_be_opened_leaves_nothing_behind(tiny: Path, tmp_path:
     )
     with pytest.raises(UsageError, match=r"a speed that gives 1 to 1000 .* got 50 Hz × 30; lower"):
         Rig.open(tiny, f"file:{made}?speed=30", settings=RigSettings(session="tiny_a"))
+
+
+def open_files() -> int:
+    """Of this process."""
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def test_a_loop_that_cannot_be_made_leaves_no_sink_and_no_open_journal(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, closed = list[Sink](), list[str]()
+
+    def opening(address: str, *_: Any, **__: Any) -> Sink:
+        made.append(Sink(address, lambda _: None, lambda: closed.append(address)))
+        return made[-1]
+
+    monkeypatch.setattr("poyo_edge.runtime.rig.rig.open_sink", opening)
+    mine = Sink("mine", lambda _: None, lambda: closed.append("mine"))
+    feed, path = UdpFeed("127.0.0.1", 0), tmp_path / "a.journal"
+    feed.bits = 99
+    before = open_files()
+    with pytest.raises(UsageError, match="bits: expected"):
+        Rig.open(
+            tiny, feed, ["udp://a:1", mine, "udp://b:2"],
+            RigSettings(session="tiny_a", journal=path),
+        )  # fmt: skip
+    assert closed == ["udp://b:2", "udp://a:1"], "not what another opened"
+    assert open_files() == before
+    assert list(Journal(path).entries()) == []
 
 
 def test_units_are_known_by_id_by_their_last_part_and_by_alias() -> None:
