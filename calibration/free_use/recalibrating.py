@@ -167,7 +167,9 @@ class FreeUseCalibration:
         fresh = tick - kept.cursor_tick <= STALE_S * self._rate
         if value.result.status is not Status.VALID or not fresh:
             return
-        kept.values.append((tick, value.result.value))
+        # Before gain, smoothing and assist: what this session made of the spikes.
+        decoded = value.result.value if value.control is None else value.control.decoded
+        kept.values.append((tick, decoded))
         gap = (tick - kept.value_tick) / self._rate
         kept.value_tick = tick
         if 0 < gap <= STALE_S:

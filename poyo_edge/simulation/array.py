@@ -200,6 +200,14 @@ class SimulatedArray:
             self.age(max(_AGES_EACH_S, self.period_s))
         return fired
 
+    def intention(self) -> Float64:
+        """The intention (D,) that was formed ``delay_s`` before the end of the last step: the
+        velocity of the movement at that end."""
+        steps = self.delay_s / self.period_s
+        whole = int(np.floor(steps + 1e-9))
+        part = max(0.0, steps - whole)
+        return np.asarray((1 - part) * self._intended[whole] + part * self._intended[whole + 1])
+
     def age(self, seconds: float) -> None:
         """Let the array drift by so many seconds at once."""
         drift, rng, hours = self.settings.drift, self._drift_rng, seconds / 3600.0

@@ -132,8 +132,9 @@ class ClosedLoop:
         return kept.run(self, before)
 
     def _step(self, kept: _Kept) -> None:
-        t, tick, cursor = self.now_s, self.array.tick, self.cursor.position
-        target = self._look(t, tick, cursor)
+        t, tick = self.now_s, self.array.tick
+        target = self._look(t, tick, self.cursor.position)
+        cursor = self.cursor.position
         intended = self.person.intend(cursor, target)
         velocity = self.cursor.move(self._value)
         if self._on_cursor is not None:
@@ -152,8 +153,9 @@ class ClosedLoop:
             self._tell(tick)
         target, number = self.task.target, self.task.n_ended
         if self.task.look(t, cursor):
-            success = bool(self.task.trials().success[-1]) if self._on_trial else False
-            self._tell(tick, ended=(number, target, success))
+            if not self.task.taken:
+                self.cursor.position = target.copy()
+            self._tell(tick, ended=(number, target, self.task.taken))
             self._tell(tick)
         return self.task.target
 

@@ -10,7 +10,7 @@ Legend: N spikes, U units, D dimensions, F features.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -24,7 +24,7 @@ from poyo_edge.runtime.feeds.values import LoopResult
 from poyo_edge.runtime.rig.device_clock import DeviceClock
 from poyo_edge.runtime.rig.loop import DecodeLoop
 from poyo_edge.runtime.rig.settings import LoopSettings
-from poyo_edge.simulation.array import TICK_HZ
+from poyo_edge.simulation.array import TICK_HZ, SimulatedArray
 from poyo_edge.simulation.observing import Labelled
 
 _SECOND = 1_000_000_000
@@ -126,9 +126,10 @@ class LoopDecoding:
         self.host.ns = now
         self.loop.feed(ticks, self._rows[rows], host_ns=now)
         again = self.loop.step()
-        # One way alone cannot show a clock's offset: the loop may wait for a fraction of a step.
+        # One way alone cannot show a clock's offset: the loop waits until a little after the step,
+        # and as any sleep this one ends when the time is past, here by a tick.
         if self.last is None or self.last.result.t < end:
-            self.host.ns = max(now, again)
+            self.host.ns = max(now, again) + _SECOND // TICK_HZ
             self.loop.step()
         return self._silence if self.last is None else self.last.result.value
 
@@ -207,20 +208,20 @@ class KalmanDecoding:
 
 
 class KnownIntention:
-    """A perfect decoder, for tests and as a limit: it is told what was intended.
+    """A perfect decoder, as a limit: it gives what was intended ``delay_s`` before.
 
     Args:
-        intended: gives the velocity (D,) that was intended ``delay_s`` ago.
+        array: the one in the loop.
     """
 
     name = "perfect"
 
-    def __init__(self, intended: Callable[[], Float64]) -> None:
-        self._intended = intended
+    def __init__(self, array: SimulatedArray) -> None:
+        self._array = array
 
     def restart(self) -> None:
         """There is nothing to forget."""
 
     def step(self, end: int, ticks: Int64, rows: Rows) -> Float64:
         """What was intended (D,)."""
-        return self._intended()
+        return self._array.intention()

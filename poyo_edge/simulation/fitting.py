@@ -29,7 +29,9 @@ _RIDGE = 1e-3
 _MOST_SHARED = 0.5
 """Sd of a rate's logarithm; more comes from units that hardly fire."""
 _LEAST_BINS = 200
-_TELLS = 0.002
+_STEPS = 8
+_LEADS_KEPT = 0.95
+_TELLS = 0.01
 """Share of a unit's variance: where no lead explains more over the others, the usual one holds."""
 _SHARED_S = (0.05, 2.0)
 
@@ -122,14 +124,20 @@ def _tuned(bins: _Bins) -> Tuning:
     spread = np.maximum(((bins.counts - bins.counts.mean(0)) ** 2).sum(0), 1e-12)
     tells = (left.max(0) - left.min(0)) / spread > _TELLS
     chosen = np.where(tells, left.argmin(0), usual)
-    units = np.arange(bins.counts.shape[1])
-    found = np.array([one[0] for one in fits])[chosen, :, units] / BIN_S
+    # A few units that seem to lead by far would make every intention wait for them.
+    chosen = np.minimum(chosen, int(np.quantile(chosen, _LEADS_KEPT, method="lower")))
+    found = np.empty((len(chosen), fits[0][0].shape[0]))
+    for i, (start, _) in enumerate(fits):
+        own = chosen == i
+        if own.any():
+            fitted = _rectified(bins.counts[:, own], bins.velocities[i], start[:, own])
+            found[own] = fitted.T / BIN_S
     return Tuning(
         base=np.maximum(found[:, 0], 0.0),
         weights=found[:, 1:-1].copy(),
         speed_weight=found[:, -1].copy(),
         lead=LEADS_S[chosen],
-        scale=np.ones(len(units)),
+        scale=np.ones(len(chosen)),
         typical_cm_s=15.0,
     )
 
@@ -143,10 +151,32 @@ def _features(velocity: Float64) -> Float64:
 def _regressed(counts: Float64, velocity: Float64) -> tuple[Float64, Float64]:
     """Coefficients (1 + D + 1, U), and the squares (U,) that they leave."""
     x = _features(velocity)
-    power = x.T @ x
-    power[np.diag_indices_from(power)] *= 1 + _RIDGE
-    found = np.asarray(np.linalg.solve(power, x.T @ counts), np.float64)
+    found = np.asarray(np.linalg.solve(_regular(x.T @ x), x.T @ counts), np.float64)
     return found, ((counts - x @ found) ** 2).sum(0)
+
+
+def _rectified(counts: Float64, velocity: Float64, found: Float64) -> Float64:
+    """The same of ``max(0, …)``, from a start (1 + D + 1, U): a straight line would be too flat.
+
+    Gauss-Newton: what is below zero has no slope, so each step is a regression on the other bins.
+    """
+    x = _features(velocity)
+    products = np.einsum("bi,bj->bij", x, x).reshape(len(x), -1)
+    for _ in range(_STEPS):
+        above = (x @ found > 0).astype(np.float64)
+        power = (above.T @ products).reshape(-1, x.shape[1], x.shape[1])
+        seen = (above * counts).T @ x
+        enough = above.sum(0) > _LEAST_BINS / 4
+        if not enough.any():
+            break
+        new = np.linalg.solve(_regular(power[enough]), seen[enough][:, :, None])[:, :, 0]
+        found[:, enough] = (found[:, enough] + new.T) / 2
+    return found
+
+
+def _regular(power: Float64) -> Float64:
+    """Normal matrices (…, F, F) with some ridge on their diagonals."""
+    return power + _RIDGE * power * np.eye(power.shape[-1])
 
 
 def _residual(bins: _Bins, tuning: Tuning) -> tuple[Float64, Float64]:
@@ -167,9 +197,13 @@ def _shared(residual: Float64, rate: Float64) -> tuple[Float64, Float64]:
     own = np.maximum(np.diag(covariance) - 1.0, 0.0)
     covariance[np.diag_indices_from(covariance)] = own
     values, vectors = np.linalg.eigh(covariance)
+    # Noise alone has eigenvalues up to 2 s with s² = U / B, and a factor of power l is seen as
+    # l + s² / l in a direction of which 1 - s² / l² is its own (Benaych-Georges, Nadakuditi 2011).
+    noise = len(rate) / len(scaled)
     order = np.argsort(values)[::-1][:N_FACTORS]
-    order = order[values[order] > 0]
-    loadings = vectors[:, order] * np.sqrt(values[order]) / np.sqrt(rate)[:, None]
+    order = order[values[order] > 2 * np.sqrt(noise)]
+    power = (values[order] + np.sqrt(values[order] ** 2 - 4 * noise)) / 2
+    loadings = vectors[:, order] * np.sqrt(power - noise / power) / np.sqrt(rate)[:, None]
     size = np.sqrt((loadings**2).sum(1, keepdims=True))
     loadings = loadings * np.minimum(1.0, _MOST_SHARED / np.maximum(size, 1e-12))
     if not len(order) or not (loadings**2).sum() > 0:

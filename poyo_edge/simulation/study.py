@@ -138,7 +138,8 @@ class Study:
             bits = {name: self.measures[name, condition].bits_per_s for name in names}
             better = max(others, key=lambda name: mean_of(bits[name]))
             low, high = _ratio_interval(bits[OURS], bits[better])
-            ratio = mean_of(bits[OURS]) / mean_of(bits[better])
+            theirs = mean_of(bits[better])
+            ratio = mean_of(bits[OURS]) / theirs if theirs > 0 else np.nan
             rows.append({
                 **condition.to_json(),
                 "better": better,

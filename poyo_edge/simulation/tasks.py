@@ -2,7 +2,9 @@
 
 Center-out (Georgopoulos et al. 1982), random targets, and a grid. A target is taken when the
 cursor's centre has been within its radius for the hold time without a break; a trial that takes
-longer than the timeout has failed. The next trial begins at once, from where the cursor is.
+longer than the timeout has failed, and the cursor is put on the target that it missed: each trial
+begins where the one before was to end, and is of the same difficulty whatever went before. The next
+one begins at once.
 
 Legend: K trials, D dimensions (2).
 """
@@ -125,6 +127,8 @@ class Task:
         self._start = starts_at
         self._inside: float | None = None
         self._ended: list[tuple[float, float, Float64, bool]] = []
+        self.taken = False
+        """Whether the target of the trial that ended last was taken."""
         self.target = self._targets.next()
         """(2,) centre of the target that is shown."""
 
@@ -149,6 +153,7 @@ class Task:
         taken = self._inside is not None and t - self._inside >= self.settings.hold_s - _SLACK_S
         if not taken and t - self._start < self.settings.timeout_s - _SLACK_S:
             return False
+        self.taken = taken
         self._ended.append((self._start, t, self.target, taken))
         self._start, self._inside, self.target = t, None, self._targets.next()
         return True

@@ -23,7 +23,7 @@ from poyo_edge.errors import UsageError
 from poyo_edge.runtime import Decoder
 from poyo_edge.runtime.failsafe import Status
 from poyo_edge.runtime.feeds.values import LoopResult
-from poyo_edge.runtime.result import Result
+from poyo_edge.runtime.result import Controlled, Result
 
 RATE = 30_000
 LESSON_S = 60.0
@@ -234,6 +234,22 @@ def test_a_cursor_that_is_not_ours_is_one_sentence(
     monkeypatch.setattr(calibration, "on_cursor", lambda ticks, at: real(ticks, -at))
     use(calibration, taught)
     assert "expected one that what is decoded moves" in settled(calibration)["reason"]
+
+
+def test_what_was_decoded_counts_and_not_what_control_made_of_it(taught: Lesson) -> None:
+    calibration = opened(decoder_of(taught))
+    controlled = Controlled(
+        decoded=np.array([3.0, 4.0]),
+        status=Status.VALID,
+        ramp=0.5,
+        assist=0.5,
+        click=False,
+        held="",
+    )
+    calibration.on_cursor(np.array([600]), np.zeros((1, 2)))
+    calibration.on_value(dataclasses.replace(value_at(600, [9.0, 9.0]), control=controlled))
+    ((tick, decoded_then),) = calibration._kept.values
+    assert (tick, decoded_then.tolist()) == (600, [3.0, 4.0])
 
 
 def test_a_new_clock_forgets_what_was_kept(taught: Lesson) -> None:

@@ -131,10 +131,14 @@ def test_links_between_pages_and_files_lead_somewhere(page: Path) -> None:
 
 
 def test_commands_in_the_docs_exist() -> None:
-    known = {command.callback.__name__ for command in app.registered_commands if command.callback}
+    known = {
+        command.callback.__name__.replace("_", "-")
+        for command in app.registered_commands
+        if command.callback
+    }
     assert {"demo", "replay", "doctor"} <= known
     for page in PAGES:
-        for command in re.findall(r"(?:^|`)poyo-edge ([a-z]+)", page.read_text(), re.MULTILINE):
+        for command in re.findall(r"(?:^|`)poyo-edge ([a-z-]+)", page.read_text(), re.MULTILINE):
             assert command in known, f"{page.name}: poyo-edge {command}"
 
 

@@ -66,7 +66,7 @@ HOUSE = {
     "artifact": Row("files recording", "cryptography"),
     "converting": Row("files recording journal converting.readers", "h5py pynwb neo"),
     "converting.readers": Row("recording converting", "h5py"),
-    "simulation": Row("recording"),
+    "simulation": Row("recording artifact runtime runtime.feeds runtime.rig calibration"),
     # workstation
     # checkpoint, in the order of its stages: each takes what the one before it found
     "checkpoint.keys": Row(),
