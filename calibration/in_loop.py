@@ -23,13 +23,13 @@ from poyo_edge.calibration.calibrator import Calibrator
 from poyo_edge.calibration.control import Control
 from poyo_edge.calibration.fit.fitting import FitSettings
 from poyo_edge.calibration.fit.search import OnProgress
+from poyo_edge.calibration.following import Followed, swap_for
 from poyo_edge.calibration.intention import IntentionSettings
 from poyo_edge.calibration.lead import with_lead
 from poyo_edge.calibration.task_log import TaskLog
 from poyo_edge.errors import UsageError
 from poyo_edge.files.writing import write_bytes
 from poyo_edge.runtime.decoder import Decoder
-from poyo_edge.runtime.intake import UnitTable
 from poyo_edge.trials import Trial
 
 _log = logging.getLogger(__name__)
@@ -86,12 +86,11 @@ class LoopCalibration:
         self.history: list[dict[str, Any]] = []
         """What became of each fit: R², seconds, control, and whether it was swapped in."""
         self._intention = intention
-        self._decoder, self._epoch_of = decoder, epoch
+        self._decoder, self._followed = decoder, Followed(decoder, epoch)
         self._rate = decoder.tick_rate_hz
         self._calibrator = Calibrator.open(artifact, decoder.unit_ids, settings=settings)
         self._name, self._begun = self._calibrator.session_id, 0
         self._in_use: Session = decoder.session
-        self._units = self._followed = decoder.units
         self._fit: BackgroundFit | None = None
         self._lock = threading.Lock()
         self._settled = threading.Event()
@@ -107,7 +106,7 @@ class LoopCalibration:
         Rows that know their session are looked up by their ids, should it have been swapped.
         """
         self._follow()
-        self._spikes.append((ticks, self._units.as_rows(rows)))
+        self._spikes.append((ticks, self._followed.as_rows(rows)))
         newest = int(ticks.max())
         self._newest = newest if self._newest is None else max(self._newest, newest)
         if self._task is not None:
@@ -182,7 +181,7 @@ class LoopCalibration:
         They are made in its thread. Each fit makes all labels anew, since with more of them the
         neural lead is found better.
         """
-        spikes, units, rate = list(self._spikes), self._units.unit_ids, self._rate
+        spikes, units, rate = list(self._spikes), self._followed.unit_ids, self._rate
         calibrator, in_use = self._calibrator.anew(units, self._calibrator.session_id), self._in_use
 
         def fit(stop: threading.Event, note: OnProgress) -> CalibratedSession:
@@ -222,23 +221,13 @@ class LoopCalibration:
 
     def _follow(self) -> None:
         """Begin anew where the labels so far mean nothing any more."""
-        if self._epoch_of() != self._epoch or self._other_units():
+        if self._followed.changed():
             self._begin()
 
-    def _other_units(self) -> bool:
-        """Whether the session in use has other units, in whatever order."""
-        if self._decoder.units is self._followed:
-            return False
-        self._followed = self._decoder.units
-        return {*self._followed.unit_ids} != {*self._units.unit_ids}
-
     def _begin(self) -> None:
-        self._epoch = self._epoch_of()
         self._begun += 1
         name = self._name if self._begun == 1 else f"{self._name}-{self._begun}"
-        self._followed = self._decoder.units
-        self._units = UnitTable(self._followed.unit_ids)
-        self._calibrator = self._calibrator.anew(self._units.unit_ids, name)
+        self._calibrator = self._calibrator.anew(self._followed.begin(), name)
         self._spikes, self._labels, self._newest = [], [], None
         self._labelled_to = -np.inf
         self._task = None if self._intention is None else TaskLog(self._intention, self._rate)
@@ -282,14 +271,7 @@ class LoopCalibration:
                 "control": _as_json(session.quality.control),
                 "labels": [one.to_json() for one in session.quality.labels],
             }
-            session.require_good()
-            if self._decoder.session is not self._in_use:
-                raise UsageError(
-                    f"session {session.header.session_id!r}: expected the session that it was "
-                    f"compared with, {self._in_use.header.session_id!r}, to be in use still, got "
-                    f"{self._decoder.session_id!r}; the session in use stays"
-                )
-            session.swap_into(self._decoder)
+            swap_for(session, self._decoder, self._in_use)
             entry["swapped"] = True
             if self.save_to is not None:
                 self._keep_saved(Path(self.save_to))

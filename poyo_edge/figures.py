@@ -351,6 +351,41 @@ def draw_peers(
     _save(plt, figure, path, title)
 
 
+def draw_hours(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Success per block over an hour of drift, without and with recalibration.
+
+    Args:
+        path: the PNG to write.
+        rows: with ``drift``, ``recalibrated``, ``seed``, ``until_min`` and ``success`` (0 to 1).
+    """
+    plt = _pyplot("drawing hours")
+    drifts = list(dict.fromkeys(row["drift"] for row in rows))
+    figure, axes = plt.subplots(
+        1, len(drifts), figsize=(3 * len(drifts), 3), sharey=True, squeeze=False
+    )
+    for axis, drift in zip(axes[0], drifts, strict=True):
+        for recalibrated, color in ((False, "#9ca3af"), (True, "#1d4ed8")):
+            of = [r for r in rows if (r["drift"], r["recalibrated"]) == (drift, recalibrated)]
+            for seed in dict.fromkeys(row["seed"] for row in of):
+                mine = [row for row in of if row["seed"] == seed]
+                axis.plot(
+                    [row["until_min"] for row in mine], [100 * row["success"] for row in mine],
+                    color=color, lw=0.7, alpha=0.6,
+                )  # fmt: skip
+            minutes = sorted({row["until_min"] for row in of})
+            means = [np.mean([100 * r["success"] for r in of if r["until_min"] == m])
+                     for m in minutes]  # fmt: skip
+            label = "with" if recalibrated else "without"
+            axis.plot(minutes, means, color=color, lw=2, marker="o", ms=4, label=label)
+        axis.set_title(drift, fontsize=9)
+        axis.set_ylim(0, 105)
+        axis.set_xlabel("minutes")
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0][0].set_ylabel("success, %")
+    axes[0][-1].legend(frameon=False, fontsize=8)
+    _save(plt, figure, path, "an hour of drift, simulated: recalibration by inferred targets")
+
+
 def _pyplot(purpose: str) -> Any:
     try:
         import matplotlib

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from poyo_edge.cli.console import printable
+from poyo_edge.cli.recalibrating import live_line
 from poyo_edge.cli.text import sink_line
 from poyo_edge.runtime.rig.ends import first_reason
 
@@ -106,6 +107,8 @@ class LiveView:
             lines.append(f"control  values are zero: {held}")
         if stats.get("calibration"):
             lines.append(_calibration_line(stats["calibration"]))
+        if stats.get("recalibration"):
+            lines.append(printable(live_line(stats["recalibration"])))
         lines += [f"value {i}  {row}" for i, row in enumerate(self._sparks())]
         return lines
 

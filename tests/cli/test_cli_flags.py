@@ -85,6 +85,8 @@ FLAGS = {
         "--record",
         "--calibrate",
         "--labels",
+        "--recalibrate",
+        "--recalibrate-after",
         "--save-session",
         "--require-signature",
         "--seconds",

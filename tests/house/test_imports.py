@@ -128,13 +128,15 @@ HOUSE = {
     ),
     "calibration": Row(f"{_FILES} calibration.fit runtime"),
     "calibration.fit": Row("files artifact runtime runtime.backends"),
+    "calibration.free_use": Row("artifact runtime runtime.feeds calibration calibration.fit"),
     "export.engines": Row(f"{_FILES} {_DEVICE} export.parity export.precision"),
     "doctor": Row("runtime.backends runtime.feeds converting checkpoint.layouts"),
     # on top
     "inspecting": Row(f"{_FILES} checkpoint journal"),
     "cli": Row(
         f"{_FILES} journal converting simulation checkpoint.layouts training evaluation export "
-        "export.engines calibration runtime runtime.backends runtime.control runtime.feeds "
+        "export.engines calibration calibration.free_use runtime runtime.backends runtime.control "
+        "runtime.feeds "
         "runtime.rig runtime.checks doctor inspecting",
         "typer rich",
     ),

@@ -7,7 +7,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,6 +25,7 @@ from poyo_edge.cli.control import (
     control_lines,
     control_settings,
 )
+from poyo_edge.cli.recalibrating import Recalibration, require_alone, text_lines
 from poyo_edge.cli.shared import (
     DEVICE,
     ArtifactPath,
@@ -94,6 +95,13 @@ def run(
         typer.Option(min=5, help="Fit beside decoding after so many labelled seconds."),
     ] = None,
     labels: Annotated[str, labels_to("calibrate to")] = "behavior",
+    recalibrate: Annotated[
+        str | None,
+        typer.Option(help="Infer targets in free use and fit to them beside: offer or take."),
+    ] = None,
+    recalibrate_after: Annotated[
+        float, typer.Option(min=30, max=3600, help="Seconds of use between such fits.")
+    ] = 180.0,
     save_session: Annotated[
         Path | None, typer.Option(help="Where the newest session that was swapped in is saved.")
     ] = None,
@@ -125,11 +133,14 @@ def run(
     console = Console(as_json=as_json, quiet=quiet)
     if save_session is not None:
         require_folder(save_session)
-        if calibrate is None:
-            raise UsageError("--save-session: expected --calibrate with it, got none")
+        if calibrate is None and recalibrate is None:
+            raise UsageError(
+                "--save-session: expected --calibrate with it, or --recalibrate, got none"
+            )
     if labels != "behavior" and calibrate is None:
         raise UsageError("--labels: expected --calibrate with it, got none")
-    learner = _Learner(labels)
+    require_alone(calibrate, recalibrate)
+    learner, free = _Learner(labels), Recalibration(recalibrate, recalibrate_after)
     if record is not None:
         record = _journal_name(record, console)
         if calibrate is not None and save_session is None:
@@ -153,11 +164,12 @@ def run(
         control_address=control,
         control_token_file=control_token_file,
     )
-    callbacks = learner.callbacks() if calibrate else {}
+    callbacks = learner.callbacks() if calibrate else free.callbacks()
     rig = Rig.open(artifact, source, target or (), settings, **callbacks)
     try:
         if calibrate:
             learner.open(artifact, rig, calibrate, save_session)
+        free.open(artifact, rig, save_session)
         title = f"{artifact.name}  {source} → {', '.join(target or ()) or 'nowhere'}"
         with until_asked() as stop, LiveView(title, quiet=quiet) as view, rig:
             console.step(
@@ -165,11 +177,12 @@ def run(
                 f"{rate:g} Hz; Ctrl-C ends it"
             )
             _say_port(rig, console, control_token_file)
-            _watch(rig, learner, view, stop, seconds)
+            _watch(rig, (learner, free), view, stop, seconds)
     finally:
         rig.stop()
         learner.stop()
-    values = {**rig.stats(), **learner.to_json()}
+        free.stop()
+    values = {**rig.stats(), **learner.to_json(), **free.to_json()}
     if record is not None:
         values |= _as_recording(record)
     console.result(values, run_text(values, artifact, program()))
@@ -249,14 +262,21 @@ class _Learner:
 
 
 def _watch(
-    rig: Any, learner: _Learner, view: Any, stop: threading.Event, seconds: float | None
+    rig: Any,
+    beside: Sequence[_Learner | Recalibration],
+    view: Any,
+    stop: threading.Event,
+    seconds: float | None,
 ) -> None:
     end = None if seconds is None else time.monotonic() + seconds
     while not stop.wait(_LOOK_EACH_S):
         if rig.stopped:
             return
         rig.require_alive()
-        view.update({**rig.stats(), **learner.to_json()}, rig.loop.last)
+        values = rig.stats()
+        for one in beside:
+            values |= one.to_json()
+        view.update(values, rig.loop.last)
         if end is not None and time.monotonic() >= end:
             return
         if rig.feed.finished.is_set() and not rig.loop.stats()["waiting_packets"]:
@@ -356,6 +376,7 @@ def run_text(values: Values, artifact: Path, program: str) -> str:
         control = fit.get("control") or {}
         if control.get("angular_error_deg") is not None:
             lines[f"fit {i + 1}, control"] = control_text(control)
+    lines |= text_lines(values.get("recalibration"))
     end = ""
     if values["journal"]:
         lines["journal"] = f"{values['journal']['path']}, {values['journal']['bytes']} bytes"
