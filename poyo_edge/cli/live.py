@@ -10,7 +10,7 @@ from typing import Any
 
 from poyo_edge.cli.console import printable
 from poyo_edge.cli.recalibrating import live_line
-from poyo_edge.cli.text import sink_line
+from poyo_edge.cli.text import outcome_line, sink_line
 from poyo_edge.runtime.rig.ends import first_reason
 
 Values = Mapping[str, Any]
@@ -101,6 +101,8 @@ class LiveView:
             lines.append(f"first    {printable(reason)}")
         if reason := stats["decoder"].get("health", {}).get("session_check", {}).get("reason"):
             lines.append(f"session  {printable(reason)}")
+        if said := outcome_line(stats["outcome"]) if stats.get("outcome") else "":
+            lines.append(f"trials   {printable(said)}")
         if (journal := stats.get("journal")) and journal["error"]:
             lines.append(f"journal  lost {journal['lost_frames']}: {printable(journal['error'])}")
         if held := (stats.get("commands") or {}).get("held"):

@@ -11,6 +11,13 @@ Values = Mapping[str, Any]
 _BEHIND_MS = 100.0
 """A sink that is behind by less may be sending just now."""
 
+_OUTCOMES = (
+    ("success", "success", "{:.0%}"),
+    ("angle_deg", "angular error", "{:.0f}°"),
+    ("bits_per_s", "throughput", "{:.2f} bit/s"),
+)
+"""Of a block of trials: key, name, how it is written."""
+
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Columns of text: the first to the left, the others to the right."""
@@ -132,6 +139,20 @@ def health_line(health: Values) -> str:
         words.append(f"values out of range in {health['outside_share']:.0%} of the windows")
     if "slow" in health["flags"]:
         words.append("decoding takes longer than its budget")
+    return ", ".join(words)
+
+
+def outcome_line(outcome: Values) -> str:
+    """What became of the trials lately, and in the first block; "" where none was told."""
+    block, reference = outcome["block"] or outcome["reference"], outcome["reference"]
+    if block is None:
+        return ""
+    words = [outcome["reason"] or outcome["status"], f"{outcome['trials']} trials"]
+    for name, what, figure in _OUTCOMES:
+        if block[name] is not None:
+            before = reference and reference[name]
+            first = f" (first {figure.format(before)})" if before is not None else ""
+            words.append(f"{what} {figure.format(block[name])}{first}")
     return ", ".join(words)
 
 

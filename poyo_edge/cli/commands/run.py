@@ -48,6 +48,7 @@ from poyo_edge.cli.text import (
     granted_text,
     health_line,
     latency_table,
+    outcome_line,
     pairs,
     sink_line,
 )
@@ -344,6 +345,8 @@ def run_text(values: Values, artifact: Path, program: str) -> str:
     }
     lines |= {said.replace("_", " "): feed[said] for said in _SENTENCES if feed[said]}
     lines["health"] = health_line(values["decoder"]["health"])
+    if said := outcome_line(values["outcome"]):
+        lines["trials"] = said
     if loop["trials"] or loop["cursor"]:
         lines["task"] = f"{loop['trials']} messages of trials, {loop['cursor']} positions"
     for i, one in enumerate(values["task_feeds"]):
