@@ -3,9 +3,10 @@
 Without a recording nobody knows how units are tuned. But the decoder does: more spikes of a unit
 move the decoded velocity one way, which is taken for its preferred direction. How far its rate goes
 up and down is in the session's record (``Activity``): what its variance has beyond that of Poisson
-spikes is taken for movement. One factor for all units then gives a held command the gain 1 at its
-peak, as a fitted session has it on what it was fitted to. That is a model of a session's noise and
-directions, not of its array: an array fitted to a recording is closer to the truth.
+spikes is taken for movement, a fifth of it for speed in any direction. One factor for all units
+then gives a held command the gain at its peak that fitted sessions have. That is a model of a
+session's noise and directions, not of its array: control through it is worse than through the
+array itself, and an array fitted to a recording is closer to the truth.
 
 Legend: U units, R repeats, D dimensions.
 """
@@ -25,12 +26,19 @@ from poyo_edge.simulation.tuning import Tuning
 _LEAD_S = 0.1
 _LATELY_S = 0.3
 """What is told of a movement that goes on now."""
-_REPEATS = 6
+_REPEATS = 16
+_WANDERS = 0.3
+"""Sd of the logarithm of the rates to which spikes are added: near rest a decoder shrinks them."""
+_SPEED_SHARE = 0.2
+"""Part of a unit's modulation that follows speed in any direction, as in ``simulate``."""
+_MEAN_SPEED = 0.5
+"""Of a session, as a share of its typical speed."""
 _TYPICAL_CM_S = 15.0
 _STEPS = 5
 _LEAST_HZ = 0.2
 """Modulation that is given to a unit whose variance is that of chance."""
-_PEAK = (0.9, 1.1)
+_PEAK = 1.05, 1.25
+"""Gain of a held command at its peak, as of sessions on the arrays that they were fitted to."""
 
 
 def array_from_session(
@@ -71,7 +79,7 @@ def array_from_session(
         )  # fmt: skip
         if _PEAK[0] <= found.peak_gain <= _PEAK[1]:
             break
-        factor *= float(np.clip(1.0 / max(found.peak_gain, 0.1), 0.5, 2.0))
+        factor *= float(np.clip(np.mean(_PEAK) / max(found.peak_gain, 0.1), 0.5, 2.0))
     return array
 
 
@@ -79,10 +87,12 @@ def _array(
     decoder: Decoder, base: Float64, weights: Float64, typical: float, seed: int, period_s: float
 ) -> SimulatedArray:
     n_units = len(base)
+    speed_weight = _SPEED_SHARE * np.sqrt((weights**2).sum(1))
     tuning = Tuning(
-        base=base.copy(),
+        # The record has the mean of a session in which units follow speed too.
+        base=np.maximum(base - speed_weight * _MEAN_SPEED * typical, 0.0),
         weights=weights.copy(),
-        speed_weight=np.zeros(n_units),
+        speed_weight=speed_weight,
         lead=np.full(n_units, _LEAD_S),
         scale=np.ones(n_units),
         typical_cm_s=typical,
@@ -102,7 +112,8 @@ def _moved_by_units(decoder: Decoder, base: Float64, rng: np.random.Generator) -
     moved = np.zeros((n_units, decoder.artifact.manifest.spec.dim_out))
     decoder.reset()
     for _ in range(_REPEATS):
-        counts = rng.poisson(base * window_s)
+        wandering = base * np.exp(rng.normal(0.0, _WANDERS, n_units))
+        counts = rng.poisson(wandering * window_s)
         rows = np.repeat(np.arange(n_units), counts)
         times = np.sort(rng.uniform(0, window_s, len(rows)))
         rows = rng.permutation(rows)
