@@ -45,7 +45,8 @@ from poyo_edge.runtime.decoder import Decoder
 from poyo_edge.runtime.failsafe import Status
 from poyo_edge.runtime.feeds.values import LoopResult
 from poyo_edge.runtime.health import COVERAGE, DRIFT, OUTPUT_RANGE
-from poyo_edge.runtime.result import UNVERIFIED, Result
+from poyo_edge.runtime.result import Result
+from poyo_edge.runtime.session_check import UNVERIFIED
 
 _log = logging.getLogger(__name__)
 Mode = Literal["offer", "take"]
