@@ -44,10 +44,15 @@ from poyo_edge.records import JsonRecord
 from poyo_edge.runtime.decoder import Decoder
 from poyo_edge.runtime.failsafe import Status
 from poyo_edge.runtime.feeds.values import LoopResult
+from poyo_edge.runtime.health import COVERAGE, DRIFT, OUTPUT_RANGE
+from poyo_edge.runtime.result import Result
+from poyo_edge.runtime.session_check import UNVERIFIED
 
 _log = logging.getLogger(__name__)
 Mode = Literal["offer", "take"]
 MODES: tuple[str, ...] = get_args(Mode)
+_OF_THE_ARRAY = frozenset({DRIFT, COVERAGE, OUTPUT_RANGE, UNVERIFIED})
+"""Flags of values that are what the session makes of all spikes that came."""
 _MOST_JUDGED = 400
 _MOST_HISTORY = 100
 
@@ -59,7 +64,8 @@ class FreeUseSettings(JsonRecord):
     mode: Mode = "offer"
     """What becomes of a session that passes: "offer" waits for ``take``, "take" does not."""
     after_s: float = 180.0
-    """Seconds of use between fits; only those with a VALID value and a cursor count."""
+    """Seconds of use between fits; only those with a cursor and a value that is VALID, or DEGRADED
+    by drift alone, count."""
     most_s: float = 600.0
     """What is older is forgotten."""
     least_confidence: float = 0.7
@@ -161,11 +167,11 @@ class FreeUseCalibration:
             self._kept.cursor_tick = max(self._kept.cursor_tick, int(ticks[finite].max()))
 
     def on_value(self, value: LoopResult) -> None:
-        """Keep a decoded value that somebody may act on; begin a fit when there is enough."""
+        """Keep a decoded value that lacks no data; begin a fit when there is enough."""
         self._follow()
         kept, tick = self._kept, int(value.result.t)
         fresh = tick - kept.cursor_tick <= STALE_S * self._rate
-        if value.result.status is not Status.VALID or not fresh:
+        if not _usable(value.result) or not fresh:
             return
         # Before gain, smoothing and assist: what this session made of the spikes.
         decoded = value.result.value if value.control is None else value.control.decoded
@@ -349,3 +355,10 @@ class FreeUseCalibration:
             self.history.append(entry)
             del self.history[:-_MOST_HISTORY]
         self._on_event(dict(entry))
+
+
+def _usable(result: Result) -> bool:
+    """VALID, or DEGRADED for the very drift that is to be mended and for nothing else."""
+    if result.status is Status.DEGRADED:
+        return _OF_THE_ARRAY.issuperset(result.flags)
+    return result.status is Status.VALID

@@ -30,10 +30,12 @@ LESSON_S = 60.0
 SOON = FreeUseSettings(after_s=LESSON_S - 5, most_s=600.0, max_seconds=60.0)
 
 
-def value_at(tick: int, value: Any, status: Status = Status.VALID) -> LoopResult:
+def value_at(
+    tick: int, value: Any, status: Status = Status.VALID, flags: tuple[str, ...] = ()
+) -> LoopResult:
     result = Result(
         value=np.asarray(value, np.float64), status=status, n_spikes=10, t_last_spike=tick,
-        latency_ns=0, t=tick, flags=(), session_id="x",
+        latency_ns=0, t=tick, flags=flags, session_id="x",
     )  # fmt: skip
     return LoopResult(
         seq=tick, result=result, t_s=tick / RATE, epoch=0, sync=None, host_ns=0, newest_in_ns=0
@@ -234,6 +236,16 @@ def test_a_cursor_that_is_not_ours_is_one_sentence(
     monkeypatch.setattr(calibration, "on_cursor", lambda ticks, at: real(ticks, -at))
     use(calibration, taught)
     assert "expected one that what is decoded moves" in settled(calibration)["reason"]
+
+
+def test_drift_is_no_reason_not_to_mend_it_and_lost_data_is(taught: Lesson) -> None:
+    calibration = opened(decoder_of(taught))
+    calibration.on_cursor(np.array([600]), np.zeros((1, 2)))
+    for tick, flags in enumerate(
+        [("drift",), ("drift", "loss"), ("wrong_session",), ("coverage",)]
+    ):
+        calibration.on_value(value_at(600 + tick, [1.0, 1.0], Status.DEGRADED, flags))
+    assert [tick for tick, _ in calibration._kept.values] == [600, 603]
 
 
 def test_what_was_decoded_counts_and_not_what_control_made_of_it(taught: Lesson) -> None:
