@@ -61,6 +61,7 @@ class Recalibration:
             epoch=lambda: rig.loop.clock.epoch,
             on_event=lambda entry: journal and journal.event(recalibration=entry),
         )
+        rig.loop.control.commands.offering = self._free
 
     def stop(self) -> None:
         """End a fit that runs, and wait for it."""

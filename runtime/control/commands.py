@@ -10,7 +10,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from poyo_edge.errors import UsageError
 from poyo_edge.runtime.control.envelope import Answer, Command
@@ -26,6 +26,16 @@ _KEPT = 64
 _REFUSED_PER_S = 10
 """Refusals beyond these are counted, and not kept or recorded."""
 _MOST_EVENTS = 4096
+
+
+class Offering(Protocol):
+    """Who may offer a session, as recalibration in free use does. Neither waits for a fit."""
+
+    def take(self) -> str:
+        """Decode with what is offered; its id. UsageError if nothing is."""
+
+    def reject(self) -> str:
+        """Forget it; its id. UsageError if nothing is offered."""
 
 
 class Commands:
@@ -47,6 +57,8 @@ class Commands:
         now_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self.on_halt = on_halt
+        self.offering: Offering | None = None
+        """Whose offers ``take`` and ``reject`` are about."""
         self.stopped = False
         """No value other than zero leaves any more, and the run ends."""
         self._zeroed = self._paused = False
@@ -122,8 +134,7 @@ class Commands:
             self._waiting = None
             event = {"command_done": command.name, "session": command.argument, "seq": command.seq}
             if over:
-                self._decoder.swap_session(self._sessions[command.argument])
-                said = f"swapped: trial {number} runs no longer"
+                said = self._at_trials_end(command, number)
             else:
                 said = (
                     f"expected trial {number} to end within {LONGEST_WAIT_S:g} s, got no end; the "
@@ -145,7 +156,7 @@ class Commands:
                 "refused": self._refused,
                 "not_recorded": self._unrecorded,
                 "sessions": sorted(self._sessions),
-                "waiting": None if waiting is None else waiting[0].argument,
+                "waiting": None if waiting is None else waiting[0].argument or waiting[0].name,
                 "newest": [dict(one) for one in self._history],
             }
 
@@ -158,6 +169,10 @@ class Commands:
         match command.name:
             case "swap":
                 return self._swap(command, source)
+            case "take":
+                return self._take(command, source)
+            case "reject":
+                return f"session {self._offers('reject').reject()!r} is forgotten"
             case "revert":
                 return self._revert()
             case "resume":
@@ -181,23 +196,67 @@ class Commands:
                 f"swap: expected one of the sessions that were loaded at the start "
                 f"{sorted(self._sessions)}, got {name!r:.80}; name it with --also-session"
             )
-        before = "" if self._waiting is None else f", instead of {self._waiting[0].argument!r}"
-        trial = self._trial
-        if trial is not None and not command.now:
-            until = self._now() + int(LONGEST_WAIT_S * 1e9)
-            self._waiting = (command, trial.number, until, source)
-            return (
-                f"at the end of trial {trial.number}, or not at all if it does not end within "
-                f"{LONGEST_WAIT_S:g} s{before}"
+        before = self._instead()
+        waits = self._waits(command, source)
+        if not waits:
+            self._decoder.swap_session(self._sessions[name])
+        return (waits or "from the next value on") + before
+
+    def _take(self, command: Command, source: str) -> str:
+        """Take the session on offer, between trials. It may be saved, which the loop is not to wait
+        for."""
+        offering = self._offers("take")
+        if self.stopped:
+            raise UsageError("take: expected a run that goes on, got one that was stopped")
+        before = self._instead()
+        waits = self._waits(command, source)
+        return (waits or f"session {offering.take()!r} from the next value on") + before
+
+    def _instead(self) -> str:
+        if self._waiting is None:
+            return ""
+        command = self._waiting[0]
+        return f", instead of {command.argument!r}" if command.argument else ", instead of the take"
+
+    def _waits(self, command: Command, source: str) -> str:
+        """Until when a command waits for the end of a trial; "" if it does not, and another that
+        waited is given up."""
+        trial, self._waiting = self._trial, None
+        if trial is None or command.now:
+            return ""
+        until = self._now() + int(LONGEST_WAIT_S * 1e9)
+        self._waiting = (command, trial.number, until, source)
+        return (
+            f"at the end of trial {trial.number}, or not at all if it does not end within "
+            f"{LONGEST_WAIT_S:g} s"
+        )
+
+    def _at_trials_end(self, command: Command, number: int) -> str:
+        """Do what has waited; in the loop's thread, which waits for nothing."""
+        if command.name == "take":
+            threading.Thread(target=self._take_beside, daemon=True).start()
+            return f"taken: trial {number} runs no longer"
+        self._decoder.swap_session(self._sessions[command.argument])
+        return f"swapped: trial {number} runs no longer"
+
+    def _take_beside(self) -> None:
+        try:
+            self._offers("take").take()
+        except UsageError as error:  # Withdrawn since, or another session is in use.
+            self.refuse(str(error), "trial's end", name="take")
+
+    def _offers(self, name: str) -> Offering:
+        if self.offering is None:
+            raise UsageError(
+                f"{name}: expected a run that offers sessions, got one without; start it with "
+                f"--recalibrate offer"
             )
-        self._waiting = None
-        self._decoder.swap_session(self._sessions[name])
-        return f"from the next value on{before}"
+        return self.offering
 
     def _revert(self) -> str:
         if self._waiting is not None:
-            name, self._waiting = self._waiting[0].argument, None
-            return f"the swap to {name!r} that waited is given up"
+            given_up, self._waiting = _what(self._waiting[0]), None
+            return f"{given_up} that waited is given up"
         self._decoder.revert()
         return f"session {self._decoder.session_id!r} from the next value on"
 
@@ -208,3 +267,7 @@ class Commands:
             raise UsageError("resume: expected values held at zero or paused, got neither")
         self._zeroed = self._paused = False
         return "values move again from the next one on"
+
+
+def _what(command: Command) -> str:
+    return f"the swap to {command.argument!r}" if command.argument else f"the {command.name}"

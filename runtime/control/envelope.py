@@ -28,6 +28,8 @@ from poyo_edge.records import JsonRecord, is_text
 ARGUMENT = {
     "swap": "session",
     "revert": "",
+    "take": "",
+    "reject": "",
     "zero": "",
     "pause": "",
     "resume": "",
@@ -35,6 +37,8 @@ ARGUMENT = {
     "stop": "",
 }
 """Command → the key of what it is said with; "" for nothing."""
+WAITS = ("swap", "take")
+"""What waits for the end of a trial unless it is to be now."""
 MOST_BYTES = 4096
 """Of a message."""
 _MOST_LETTERS = 1000
@@ -49,7 +53,7 @@ class Command:
     argument: str = ""
     """A session's name, or the text of a mark."""
     now: bool = False
-    """A swap does not wait for the end of the trial."""
+    """One of ``WAITS`` does not wait for the end of the trial."""
     seq: int = 0
     """0 where nobody counts: commands of the same program."""
 
@@ -67,7 +71,7 @@ class Command:
             raise UsageError(
                 f"{self.name}: expected at most {_MOST_LETTERS} letters, got {len(self.argument)}"
             )
-        if self.now and self.name != "swap":
+        if self.now and self.name not in WAITS:
             raise UsageError(f"{self.name}: expected no 'now' with it, got one; it never waits")
 
     def to_json(self) -> dict[str, Any]:

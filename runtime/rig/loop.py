@@ -179,9 +179,9 @@ class DecodeLoop(Inbox):
         """Tell it what to do, from any thread; see docs/control.md.
 
         Args:
-            name: ``swap``, ``revert``, ``zero``, ``pause``, ``resume``, ``mark`` or ``stop``.
+            name: one of ``control.envelope.ARGUMENT``.
             argument: the session of a swap, or the text of a mark.
-            now: swap in the middle of a trial, too.
+            now: swap or take in the middle of a trial, too.
 
         Raises:
             UsageError: it is refused; why.

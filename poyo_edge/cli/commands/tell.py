@@ -17,7 +17,9 @@ def tell(
     address: Annotated[str, typer.Argument(help="As the run printed it, udp://127.0.0.1:PORT.")],
     what: Annotated[
         str,
-        typer.Argument(metavar="COMMAND", help="swap, revert, zero, pause, resume, mark or stop."),
+        typer.Argument(
+            metavar="COMMAND", help="swap, revert, take, reject, zero, pause, resume, mark or stop."
+        ),
     ],
     argument: Annotated[
         str, typer.Argument(help="The session of a swap, or the text of a mark.")
@@ -25,13 +27,15 @@ def tell(
     token_file: Annotated[
         Path | None, typer.Option(help="The file of the run's token; else it is asked for.")
     ] = None,
-    now: Annotated[bool, typer.Option("--now", help="Swap in the middle of a trial, too.")] = False,
+    now: Annotated[
+        bool, typer.Option("--now", help="Swap or take in the middle of a trial, too.")
+    ] = False,
     timeout: Annotated[
         float, typer.Option(min=0.1, max=60, help="Seconds to wait for the answer.")
     ] = 2.0,
     as_json: Json = False,
 ) -> None:
-    """Swap, revert, zero, pause, resume, mark or stop a run that takes commands."""
+    """Swap, revert, take, reject, zero, pause, resume, mark or stop a run that takes commands."""
     from poyo_edge.runtime.control import tell as send
     from poyo_edge.runtime.control.client import read_token
 

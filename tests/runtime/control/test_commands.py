@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -172,7 +173,7 @@ def test_what_was_told_is_kept_with_its_source_and_a_flood_is_only_counted(told:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"name": "fly"}, "command: expected one of swap, revert, zero, .* got 'fly'"),
+        ({"name": "fly"}, "command: expected one of swap, revert, take, .* got 'fly'"),
         ({"name": "swap"}, "swap: expected 'session' with it, got none"),
         ({"name": "stop", "argument": "please"}, "stop: expected nothing with it, got 'please'"),
         ({"name": "zero", "now": True}, "zero: expected no 'now' with it"),
@@ -184,3 +185,48 @@ def test_a_command_that_cannot_be_meant_is_one_sentence(
 ) -> None:
     with pytest.raises(UsageError, match=message):
         Command(**values)
+
+
+class Offers:
+    """Offers one session, once."""
+
+    def __init__(self) -> None:
+        self.left, self.taken = True, threading.Event()
+
+    def take(self) -> str:
+        """Its id."""
+        self.reject()
+        self.taken.set()
+        return "free_1"
+
+    def reject(self) -> str:
+        """Its id."""
+        if not self.left:
+            raise UsageError("take: expected a session on offer, got none; wait for one")
+        self.left = False
+        return "free_1"
+
+
+@pytest.mark.parametrize("name", ["take", "reject"])
+def test_an_offer_is_taken_or_rejected_once(told: Told, name: str) -> None:
+    ok, reason = told(name)
+    assert not ok and "--recalibrate offer" in reason
+    told.commands.offering = Offers()
+    assert told(name)[0]
+    ok, reason = told(name)
+    assert not ok and "expected a session on offer" in reason
+
+
+def test_a_take_waits_for_the_end_of_a_trial_and_can_be_taken_back(told: Told) -> None:
+    offers = told.commands.offering = Offers()
+    running = Trial(number=4, start=0)
+    told.commands.look(running)
+    assert "at the end of trial 4" in told("take")[1]
+    assert told.commands.to_json()["waiting"] == "take"
+    assert told("revert") == (True, "the take that waited is given up")
+    told("take")
+    told.commands.look(running)
+    assert not offers.taken.is_set()
+    told.commands.look(None)
+    assert offers.taken.wait(10)
+    assert told("take", now=True)[0] is False
