@@ -21,6 +21,7 @@ from helpers.calibrating.teacher import (
     Lesson,
     T,
     adapter,
+    beside_spread,
     bits,
     drifted,
     fitted,
@@ -68,7 +69,9 @@ def test_the_quality_says_where_its_figures_come_from() -> None:
     # In each of four blocks the first window is not whole; every other sample is judged.
     assert quality.n_judged == pytest.approx((MINUTE_S - T - 4 * T) * 10 / 2, abs=4)
     assert quality.wall_s > 0
-    assert (quality.r2_in_use, quality.silent_units, quality.notes) == (None, (), ())
+    assert (quality.r2_in_use, quality.silent_units) == (None, ())
+    assert beside_spread(quality.notes) == ()
+    assert len(quality.notes) == 1 and "--behavior-scale 6.69" in quality.notes[0]
     values = json.loads(json.dumps(quality.to_json()))
     assert set(values) == {field.name for field in dataclasses.fields(quality)}
     assert values["r2_heldout"] == pytest.approx(quality.r2_heldout, abs=1e-6)
@@ -339,7 +342,7 @@ def test_remarks_are_kept_with_the_quality() -> None:
     calibrator = given.calibrator(QUICK)
     calibrator.add([0.5, 0.6], [77, 78], [0.55], [[0.0, 0.0]])
     quality = calibrator.fit(max_seconds=1e-9).quality
-    left_out, nothing, *_ = quality.notes
+    left_out, nothing, *_ = beside_spread(quality.notes)
     assert left_out == "2 spikes of units that are not in unit_ids were left out"
     assert nothing == "nothing was learned: this is the first guess; give it more time"
 
@@ -357,7 +360,7 @@ def test_a_session_fitted_to_this_very_session_is_not_compared() -> None:
     first = lesson().calibrator(QUICK).fit(max_seconds=1e-9)
     again = lesson().calibrator(QUICK).fit(start=first, in_use=first, max_seconds=1e-9)
     assert again.quality.r2_in_use is None
-    assert again.quality.notes[:2] == (
+    assert beside_spread(again.quality.notes)[:2] == (
         "the session in use was fitted to this session too: it is not compared",
         "the start was fitted to this session: R² counts what it had learned",
     )

@@ -14,7 +14,6 @@ from poyo_edge.cli.shared import START, Json, Quiet, command
 from poyo_edge.cli.text import Values, pairs, table
 from poyo_edge.converting.formats import FORMATS, behavior_suffixes
 from poyo_edge.errors import UsageError
-from poyo_edge.recording.suggesting import suggested
 
 _FORMATS = "; ".join(f"{name}: {row.help}" for name, row in FORMATS.items())
 
@@ -147,7 +146,7 @@ def list_text(
         words.append(str(behavior_file))
     words += ["--segment", "1"] * bool(segments)
     words += ["--time-column", time_column] * bool(time_column)
-    likely = suggested(series)
+    likely = _suggested(series)
     choice = shlex.join(["--behavior", likely]) if likely else "--behavior NAME=SERIES"
     end = f"Next:\n  {shlex.join(words)} {choice}"
     return _with_notes(f"{head}\n{found}", values) + f"\n\n{end}"
@@ -190,7 +189,7 @@ def _to_calibrate(values: Values, program: str) -> str:
     ]
     if not measured:
         return ""
-    likely = suggested(measured) if len(measured) > 1 else str(measured[0]["key"])
+    likely = _suggested(measured) if len(measured) > 1 else str(measured[0]["key"])
     keys, recording = likely.rpartition("=")[2], shlex.quote(values["recording"])
     if "," in keys:
         words = [program, "convert", values["source"], "-o", values["recording"], "--overwrite"]
@@ -211,3 +210,10 @@ def _with_notes(text: str, values: Values) -> str:
     left_out = [f"left out {one['where']}: {one['why']}" for one in values.get("left_out", ())]
     notes = [*values["notes"], *(one for one in left_out if one not in values["notes"])]
     return text + "".join(f"\nnote: {note}" for note in notes)
+
+
+def _suggested(series: Sequence[Values]) -> str:
+    """The series that a model most likely decodes; loaded here, as its folder brings h5py."""
+    from poyo_edge.recording.suggesting import suggested
+
+    return suggested(series)

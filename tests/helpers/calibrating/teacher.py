@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -229,3 +230,8 @@ def r2_of(session: Session | Path, given: Lesson) -> float:
 def of_another_core() -> Session:
     truth = lesson().truth
     return dataclasses.replace(truth, header=dataclasses.replace(truth.header, core_hash="0" * 64))
+
+
+def beside_spread(notes: Sequence[str]) -> tuple[str, ...]:
+    """Notes but for the one on the spread of the teacher's behaviour, which is small on purpose."""
+    return tuple(note for note in notes if "standard deviation" not in note)
