@@ -292,7 +292,8 @@ def test_convert_lists_converts_and_refuses_in_one_line(recording: Path, tmp_pat
     words = ["convert", recording, "-o", out, "--behavior", "cursor.vel", "--split", "0.5,0.2,0.3"]
     values = run_json(*words)
     assert values["behaviors"] == ["cursor.vel"]
-    assert Recording.open(out).intervals("train")[0, 1] == pytest.approx(10.0, abs=0.1)
+    end = Recording.open(out).intervals("train")[0, 1]  # no split cuts a reach
+    assert end == pytest.approx(10.0, abs=1.4)
     again = run(*words)
     assert again.returncode == 2
     assert again.stderr.splitlines()[-1].startswith("error: ")
