@@ -161,6 +161,8 @@ FLAGS = {
     },
     "closed-loop": {
         "--tune",
+        "--recalibrate-s",
+        "--labels",
         "--recording",
         "--behavior",
         "--session",

@@ -49,6 +49,13 @@ def closed_loop(
     observe_s: Annotated[
         float, typer.Option(help="Seconds of observation that decoders are calibrated on.")
     ] = 60.0,
+    recalibrate_s: Annotated[
+        float | None,
+        typer.Option(help="Then control for so many seconds, and calibrate each decoder again."),
+    ] = None,
+    labels: Annotated[
+        str, typer.Option(help="Of that: proportional, constant, refit or observation.")
+    ] = "proportional",
     latency: Annotated[
         list[float] | None,
         typer.Option(help="Added latency in ms; may be repeated; default 0, 60, 100, 200."),
@@ -122,7 +129,8 @@ def closed_loop(
         backend=backend,
         threads=threads,
     )
-    subject = _subject(console, calibration, recording, behavior)
+    again = _recalibration(recalibrate_s, labels)
+    subject = _subject(console, calibration, recording, behavior, again)
     found = run_study(
         subject,
         tried,
@@ -137,6 +145,9 @@ def closed_loop(
         "recording": None if recording is None else str(recording),
         "session": session,
         "observe_s": observe_s,
+        "recalibrate_s": recalibrate_s,
+        "labels": None if again is None else labels,
+        "recalibrated": [] if again is None else again.told,
         "task": task,
         "trials": trials,
         "seeds": list(range(seed, seed + seeds)),
@@ -153,6 +164,8 @@ def closed_loop_text(values: Values) -> str:
     if values["against"]:
         parts.append(_against_table(values["against"]))
     parts.append(_step_table(values["step"]))
+    if values["recalibrated"]:
+        parts.append(_again_table(values["recalibrated"]))
     parts.append(
         f"Simulated: person, array and task; seeds {len(values['seeds'])}, trials "
         f"{values['trials']} each. No person or animal was in this loop."
@@ -162,7 +175,38 @@ def closed_loop_text(values: Values) -> str:
     return "\n\n".join(parts)
 
 
-def _subject(console: Console, calibration: Any, recording: Path | None, behavior: str) -> Subject:
+class _Again:
+    """Recalibrates the decoders of each seed, and keeps what became of them."""
+
+    def __init__(self, settings: Any) -> None:
+        self._settings = settings
+        self.told: list[dict[str, Any]] = []
+
+    def __call__(self, array: Any, decoders: Any, calibration: Any, seed: int) -> Any:
+        from poyo_edge.simulation.mornings.recalibrating import recalibrated
+
+        decoders, told = recalibrated(array, decoders, calibration, self._settings, seed=seed)
+        self.told += [{"seed": seed, **one.to_json()} for one in told]
+        return decoders
+
+
+def _recalibration(seconds: float | None, labels: str) -> _Again | None:
+    if seconds is None:
+        return None
+    from poyo_edge.calibration.intention import IntentionSettings
+    from poyo_edge.simulation.mornings.recalibrating import Recalibration
+
+    kind = IntentionSettings(kind=labels)  # type: ignore[arg-type]  # it is checked there
+    return _Again(Recalibration(seconds=seconds, labels=kind))
+
+
+def _subject(
+    console: Console,
+    calibration: Any,
+    recording: Path | None,
+    behavior: str,
+    again: _Again | None,
+) -> Subject:
     """The array and its decoders by seed: fitted to the recording, or drawn."""
     from poyo_edge.simulation.array import SimulatedArray
     from poyo_edge.simulation.calibrating import calibrated
@@ -183,7 +227,11 @@ def _subject(console: Console, calibration: Any, recording: Path | None, behavio
         console.step(
             f"seed {seed}: observing {calibration.observation.seconds:g} s, then calibrating"
         )
-        return array, calibrated(array, calibration, seed=seed, on_progress=console.progress)
+        decoders = calibrated(array, calibration, seed=seed, on_progress=console.progress)
+        if again is not None:
+            console.step("controlling, then calibrating again")
+            decoders = again(array, decoders, calibration, seed)
+        return array, decoders
 
     return subject
 
@@ -242,6 +290,17 @@ def _step_table(step: Values) -> str:
         [name, f"{one['rise_ms']:.0f}", *(
             _number(one[key]) for key in ("peak_gain", "held_gain_1s", "rest_sd", "rest_bias"))]
         for name, one in step.items()
+    ]  # fmt: skip
+    return markdown(head, lines)
+
+
+def _again_table(rows: list[Values]) -> str:
+    head = ["recalibrated", "seed", "success % before", "labelled s", "lead s", "taken", "why not"]
+    lines = [
+        [row["decoder"], str(row["seed"]), f"{100 * row['success']:.0f}",
+         _number(row["labelled_s"], 0), _number(row["lead_s"]), "yes" if row["taken"] else "no",
+         row["reason"]]
+        for row in rows
     ]  # fmt: skip
     return markdown(head, lines)
 
