@@ -1,0 +1,73 @@
+"""Tuning with decoders whose fault is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from poyo_edge.arrays import Float64, Int64, Rows
+from poyo_edge.errors import UsageError
+from poyo_edge.runtime.control import ControlSettings
+from poyo_edge.simulation.array import SimulatedArray
+from poyo_edge.simulation.tune import RANGES, Tuned, TuneSettings, tune
+
+FEW = TuneSettings(n_trials=12, radii_cm=(1.2,))
+
+
+class Scaled:
+    """Gives what was intended ``delay_s`` ago, times a factor and with noise."""
+
+    name = "scaled"
+
+    def __init__(self, array: SimulatedArray, factor: float, noise: float = 1.0) -> None:
+        self._array, self._factor, self._noise = array, factor, noise
+        self.restart()
+
+    def restart(self) -> None:
+        """The same noise each time."""
+        self._rng = np.random.default_rng(0)
+
+    def step(self, end: int, ticks: Int64, rows: Rows) -> Float64:
+        """A velocity (2,)."""
+        behind = round(self._array.delay_s / self._array.period_s)
+        return self._factor * self._array._intended[behind] + self._rng.normal(0, self._noise, 2)
+
+
+@pytest.fixture(scope="module")
+def array() -> SimulatedArray:
+    return SimulatedArray.draw(seed=1)
+
+
+@pytest.fixture(scope="module")
+def weak(array: SimulatedArray) -> Tuned:
+    return tune(array, Scaled(array, 0.4), FEW)
+
+
+def test_a_decoder_that_is_too_weak_gets_more_gain(weak: Tuned) -> None:
+    assert weak.settings.gain > 1.2
+    assert weak.bits_per_s > 1.1 * weak.bits_per_s_before
+
+
+def test_the_same_seed_chooses_the_same(array: SimulatedArray, weak: Tuned) -> None:
+    assert tune(array, Scaled(array, 0.4), FEW) == weak
+
+
+def test_what_is_not_better_leaves_what_was_there(array: SimulatedArray) -> None:
+    begin = ControlSettings(speed_cap=30.0)
+    found = tune(array, Scaled(array, 0.0, noise=0.0), FEW, begin=begin)
+    assert found.settings == begin
+    assert found.bits_per_s == found.bits_per_s_before == 0.0
+
+
+def test_candidates_lie_in_their_ranges_and_better_ones_get_more_trials(weak: Tuned) -> None:
+    for one in weak.tried:
+        for name, (low, high) in RANGES.items():
+            assert low <= getattr(one.settings, name) <= high
+    trials = [one.n_trials for one in weak.tried]
+    assert trials == [4] * 32 + [6] * 10 + [12] * 4 + [12, 12]
+
+
+@pytest.mark.parametrize("wrong", [{"latency_ms": -1}, {"radii_cm": ()}, {"n_trials": 2}])
+def test_settings_that_mean_nothing_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(UsageError, match=next(iter(wrong))):
+        TuneSettings(**wrong)  # type: ignore[arg-type]
