@@ -30,7 +30,8 @@ class Scaled:
     def step(self, end: int, ticks: Int64, rows: Rows) -> Float64:
         """A velocity (2,)."""
         behind = round(self._array.delay_s / self._array.period_s)
-        return self._factor * self._array._intended[behind] + self._rng.normal(0, self._noise, 2)
+        noise = self._rng.normal(0, self._noise, 2)
+        return np.asarray(self._factor * self._array._intended[behind] + noise)
 
 
 @pytest.fixture(scope="module")
