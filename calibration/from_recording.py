@@ -11,7 +11,7 @@ from poyo_edge.calibration.lead import with_lead
 from poyo_edge.errors import RecordingError, UsageError
 from poyo_edge.recording import Recording
 from poyo_edge.recording.plausible import SpikeSummary, behavior_doubts, check_plausible
-from poyo_edge.recording.units import require_unit
+from poyo_edge.recording.units import require_cursor_unit, require_unit
 
 
 def add_recording(
@@ -101,7 +101,8 @@ def add_intentions(
         seconds: see above.
 
     Raises:
-        RecordingError: no such cursor or split, or no trials.
+        RecordingError: no such cursor or split, no trials, or a cursor in another unit of length
+            than the model's.
         UsageError: see ``intention_labels`` and ``Calibrator.add``.
     """
     if seconds is not None and not seconds > 0:
@@ -124,6 +125,8 @@ def add_intentions(
             got=shown.values.shape[1],
             do="name the cursor that the model moves",
         )
+    unit = recording.behavior_units.get(cursor, "")
+    require_cursor_unit(recording.path, cursor, unit, calibrator.output)
     _require_plausible(recording, cursor, shown.times)
     parts = _first(recording.intervals(split), seconds)
     inside = np.zeros(len(trials), bool)

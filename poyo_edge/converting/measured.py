@@ -18,7 +18,9 @@ import numpy.typing as npt
 
 from poyo_edge.arrays import Float64
 from poyo_edge.errors import UsageError
+from poyo_edge.recording.suggesting import is_position
 from poyo_edge.recording.units import dimension, factor_between, same_unit, scaled_unit
+from poyo_edge.trials import Trials
 
 
 class Samples(NamedTuple):
@@ -27,6 +29,8 @@ class Samples(NamedTuple):
     times: Float64
     values: npt.NDArray[Any]
     unit: str = ""
+    factor: float = 1.0
+    """What the values were multiplied by because somebody asked for it."""
 
     @property
     def finite(self) -> npt.NDArray[np.bool_]:
@@ -65,6 +69,41 @@ def in_units(
         name: _wished(name, one, _Wish(factors.get(name), by_unit.get(name)), notes)
         for name, one in behaviors.items()
     }
+
+
+def targets_in_units(
+    trials: Trials | None, behaviors: Mapping[str, Samples], notes: list[str]
+) -> Trials | None:
+    """Trials whose targets and radii were multiplied as the cursor was: they are in its unit.
+
+    Args:
+        trials: of the source; None for none.
+        behaviors: what is taken, multiplied. Positions named cursor count, else all positions.
+        notes: told what was multiplied.
+
+    Raises:
+        UsageError: positions were multiplied differently, and nobody knows whose the targets are.
+    """
+    if trials is None or not trials.target.size:
+        return trials
+    positions = {k: one for k, one in behaviors.items() if is_position(k, one.unit)}
+    cursors = {k: one for k, one in positions.items() if k.startswith("cursor")} or positions
+    factors = {one.factor for one in cursors.values()} - ({1.0} if len(cursors) == 1 else set())
+    if not factors or factors == {1.0}:
+        return trials
+    if len(factors) > 1:
+        raise UsageError(
+            f"behavior-scale: expected one factor for {', '.join(cursors)}, as targets of trials "
+            f"are in the cursor's unit, got {', '.join(f'{one:g}' for one in sorted(factors))}; "
+            f"take the cursor's position alone with --behavior, or name it cursor.pos"
+        )
+    (factor,) = factors
+    notes.append(f"targets of trials were multiplied by {factor:g}, as {min(cursors)} was")
+    return dataclasses.replace(
+        trials,
+        target=trials.target * factor,
+        radius=trials.radius * abs(factor),
+    )
 
 
 def _by_name(
@@ -132,4 +171,4 @@ def _other_kind(unit: str, wanted: str) -> bool:
 
 def _times(given: Samples, scale: float, unit: str) -> Samples:
     values = given.values if scale == 1 else np.asarray(given.values, np.float64) * scale
-    return Samples(given.times, values, unit)
+    return Samples(given.times, values, unit, scale)

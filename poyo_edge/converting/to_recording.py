@@ -12,7 +12,7 @@ import numpy as np
 
 from poyo_edge.arrays import Float64
 from poyo_edge.converting.choosing import asked_for, require_names
-from poyo_edge.converting.measured import Samples, in_units
+from poyo_edge.converting.measured import Samples, in_units, targets_in_units
 from poyo_edge.converting.opening import beside, open_all, open_source, require_order
 from poyo_edge.converting.plausible import (
     checked_doubts,
@@ -192,6 +192,7 @@ def convert(
         accepted="overlap" in accepted or spikes.n < LEAST_SPIKES,
     )
     trials, said = as_trials(source)
+    trials = targets_in_units(trials, behaviors, notes)
     notes += said
     with _naming(source.path, target):
         write_recording(

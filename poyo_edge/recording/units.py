@@ -94,14 +94,42 @@ def require_unit(path: Path, behavior: str, unit: str, output: OutputScale) -> N
     factor = factor_between(unit, output.unit)
     if factor is None or factor == 1.0:
         return
-    plain = re.sub(r"[^A-Za-z0-9]+", "_", output.unit).strip("_")
-    words = ["poyo-edge", "convert", str(path), "-o", f"{path.stem}.{plain}.h5"]
-    words += ["--behavior", behavior, "--behavior-unit", output.unit]
-    do = (
-        f"run: {shlex.join(words)} (times {factor:g}); where the source names a wrong unit and the "
-        f"values are in {output.unit} already, add --behavior-scale 1"
-    )
+    do = _turn(path, behavior, output.unit, factor)
     refuse(path, behavior, f"values in {output.unit}, as the model decodes", unit, do)
+
+
+def require_cursor_unit(path: Path, cursor: str, unit: str, output: OutputScale) -> None:
+    """Refuse positions in another unit of length than the model's velocities, likewise.
+
+    Labels of intention are made of a cursor and its targets, and have their unit.
+
+    Args:
+        path: of the recording.
+        cursor: the positions, GROUP.KEY.
+        unit: of the positions; "" where nobody knows.
+        output: of the model.
+
+    Raises:
+        RecordingError: the two units are known, are of the same kind, and differ.
+    """
+    rate = _RATE.fullmatch(output.unit.strip().lower())
+    wanted = rate.group(1).strip() if rate else output.unit
+    factor = factor_between(unit, wanted)
+    if factor is None or factor == 1.0:
+        return
+    do = _turn(path, cursor, wanted, factor)
+    refuse(path, cursor, f"positions in {wanted}, as the model decodes {output.unit}", unit, do)
+
+
+def _turn(path: Path, behavior: str, unit: str, factor: float) -> str:
+    """The command that writes a recording again, with one behaviour in another unit."""
+    plain = re.sub(r"[^A-Za-z0-9]+", "_", unit).strip("_")
+    words = ["poyo-edge", "convert", str(path), "-o", f"{path.stem}.{plain}.h5"]
+    words += ["--behavior-unit", f"{behavior}={unit}"]
+    return (
+        f"run: {shlex.join(words)} (times {factor:g}); where the source names a wrong unit and the "
+        f"values are in {unit} already, add --behavior-scale {behavior}=1"
+    )
 
 
 def dimension_remarks(behavior: str, unit: str, output: OutputScale) -> list[str]:

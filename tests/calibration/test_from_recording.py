@@ -74,6 +74,18 @@ def test_labels_in_another_unit_than_the_models_are_not_handed_over(
         assert handed_over(write(tmp_path / "day.h5", behavior_units={"cursor.vel": unit}))
 
 
+def test_a_cursor_in_metres_makes_no_labels_of_intention(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Calibrator, "output", OutputScale(scale=(10.0,), unit="cm/s"))
+    path = write_task(tmp_path / "day.h5", behavior_units={"cursor.pos": "m"})
+    with pytest.raises(RecordingError, match=r"expected positions in cm, as .*, got m; run: poyo-"):
+        add_intentions(
+            lesson().calibrator(), Recording.open(path), "cursor.pos",
+            IntentionSettings(kind="proportional"),
+        )  # fmt: skip
+
+
 def test_labels_in_milliseconds_are_not_handed_over(tmp_path: Path) -> None:
     path = write(tmp_path / "day.h5")
     with h5py.File(path, "r+") as file:

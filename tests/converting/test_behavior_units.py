@@ -12,9 +12,10 @@ from helpers.lab_files import VELOCITY, npz_file, nwb_file, torch_brain_recordin
 from poyo_edge.converting import ConvertOptions, convert, describe
 from poyo_edge.errors import RecordingError, UsageError
 from poyo_edge.inspecting import inspect_path
-from poyo_edge.recording import Recording
+from poyo_edge.recording import Recording, write_recording
 from poyo_edge.recording.units import require_unit
 from poyo_edge.spec import OutputScale
+from poyo_edge.trials import Trials
 
 VEL = "cursor.vel=cursor_vel"
 
@@ -74,10 +75,9 @@ def test_the_command_of_the_refusal_mends_the_recording_and_keeps_its_splits(nwb
     output = OutputScale(scale=(1.0,), unit="cm/s")
     with pytest.raises(RecordingError) as refused:
         require_unit(wrong.path, "cursor.vel", wrong.behavior_units["cursor.vel"], output)
-    assert "--behavior cursor.vel --behavior-unit cm/s (times 100)" in refused.value.do
+    assert "--behavior-unit cursor.vel=cm/s (times 100)" in refused.value.do
     mended = wrong.path.with_suffix(".mended.h5")
-    options = ConvertOptions(behaviors=("cursor.vel",), behavior_units=("cm/s",))
-    convert(wrong.path, mended, options)
+    convert(wrong.path, mended, ConvertOptions(behavior_units=("cursor.vel=cm/s",)))
     recording = Recording.open(mended)
     np.testing.assert_allclose(recording.behavior("cursor.vel").values, VELOCITY)
     require_unit(mended, "cursor.vel", recording.behavior_units["cursor.vel"], output)
@@ -136,3 +136,47 @@ def test_a_torch_brain_file_may_name_units(tmp_path: Path) -> None:
     units = {one["key"]: one["unit"] for one in describe(path)["series"]}
     assert units == {"cursor.vel": "mm/s", "cursor.pos": ""}
     assert Recording.open(path).behavior_units == {}
+
+
+def task(path: Path) -> Path:
+    """Trials with targets, of a cursor in metres."""
+    times, starts = np.arange(0.0, 20.0, 0.02), np.arange(1.0, 19.0, 2.0)
+    write_recording(
+        path, session_id="s", subject_id="m", unit_ids=["s/a"], spike_times=times + 0.001,
+        spike_units=np.zeros(len(times), int),
+        behaviors={"cursor.pos": (times, VELOCITY), "cursor.vel": (times, VELOCITY),
+                   "hand.pos": (times, VELOCITY)},
+        behavior_units={"cursor.pos": "m", "cursor.vel": "m/s", "hand.pos": "m"},
+        domains={"train": [(0.0, 10.0)], "test": [(10.0, 20.0)]},
+        trials=Trials.of(starts, starts + 1, target=np.stack([0.1 * starts, -starts], axis=1),
+                         radius=np.full(len(starts), 0.01)),
+    )  # fmt: skip
+    return path
+
+
+def test_targets_move_with_the_cursor(tmp_path: Path) -> None:
+    path = task(tmp_path / "s.h5")
+    before = Recording.open(path).trials()
+    units = ("cursor.pos=cm", "cursor.vel=cm/s")
+    recording, notes = taken(path, behaviors=(), behavior_units=units)
+    after = recording.trials()
+    assert before is not None and after is not None
+    np.testing.assert_allclose(after.target, before.target * 100)
+    np.testing.assert_allclose(after.radius, before.radius * 100)
+    assert notes == ["targets of trials were multiplied by 100, as cursor.pos was"]
+    assert recording.behavior_units == {"cursor.pos": "cm", "cursor.vel": "cm/s", "hand.pos": "m"}
+
+
+def test_targets_stay_where_no_cursor_is_multiplied(tmp_path: Path) -> None:
+    path = task(tmp_path / "s.h5")
+    before = Recording.open(path).trials()
+    for units in (("cursor.vel=cm/s",), ("hand.pos=cm",)):
+        after = taken(path, behaviors=(), behavior_units=units)[0].trials()
+        assert before is not None and after is not None
+        np.testing.assert_array_equal(after.target, before.target)
+
+
+def test_targets_of_nobody_knows_which_cursor_are_refused(tmp_path: Path) -> None:
+    chosen = ("a.pos=cursor.pos", "hand.pos")
+    with pytest.raises(UsageError, match=r"one factor for a\.pos, hand\.pos, as targets"):
+        taken(task(tmp_path / "s.h5"), behaviors=chosen, behavior_units=("a.pos=cm",))

@@ -12,6 +12,7 @@ from poyo_edge.recording.units import (
     dimension,
     dimension_remarks,
     factor_between,
+    require_cursor_unit,
     require_unit,
     same_unit,
     scaled_unit,
@@ -69,9 +70,9 @@ def test_another_unit_is_refused_with_the_whole_command() -> None:
         require_unit(Path("day 1.h5"), "cursor.vel", "m/s", CM_S)
     assert str(refused.value) == (
         "day 1.h5: cursor.vel: expected values in cm/s, as the model decodes, got m/s; run: "
-        "poyo-edge convert 'day 1.h5' -o 'day 1.cm_s.h5' --behavior cursor.vel --behavior-unit "
-        "cm/s (times 100); where the source names a wrong unit and the values are in cm/s "
-        "already, add --behavior-scale 1"
+        "poyo-edge convert 'day 1.h5' -o 'day 1.cm_s.h5' --behavior-unit cursor.vel=cm/s (times "
+        "100); where the source names a wrong unit and the values are in cm/s already, add "
+        "--behavior-scale cursor.vel=1"
     )
 
 
@@ -79,6 +80,15 @@ def test_another_unit_is_refused_with_the_whole_command() -> None:
 def test_what_is_alike_or_unknown_passes(unit: str) -> None:
     require_unit(Path("a.h5"), "cursor.vel", unit, CM_S)
     require_unit(Path("a.h5"), "cursor.vel", "m/s", OutputScale(scale=(10.0,)))
+
+
+def test_a_cursor_in_another_unit_of_length_is_refused() -> None:
+    with pytest.raises(RecordingError) as refused:
+        require_cursor_unit(Path("a.h5"), "cursor.pos", "meters", CM_S)
+    assert "expected positions in cm, as the model decodes cm/s, got meters" in str(refused.value)
+    assert "-o a.cm.h5 --behavior-unit cursor.pos=cm (times 100)" in refused.value.do
+    for unit, output in (("cm", CM_S), ("AU", CM_S), ("m", OutputScale()), ("cm/s", CM_S)):
+        require_cursor_unit(Path("a.h5"), "cursor.pos", unit, output)
 
 
 def test_a_spread_far_from_the_scale_is_said_with_the_factor_that_mends_it() -> None:
