@@ -9,11 +9,13 @@ from pathlib import Path
 
 from poyo_edge.artifact import Artifact, Session
 from poyo_edge.calibration import CalibratedSession, Calibrator
+from poyo_edge.calibration.intention import IntentionLabels, IntentionSettings, intention_labels
+from poyo_edge.calibration.lead import with_lead
 from poyo_edge.errors import ArtifactError
 from poyo_edge.runtime.decoder import Decoder
 from poyo_edge.simulation.array import TICK_HZ, SimulatedArray
 from poyo_edge.simulation.decoding import Decoding, KalmanDecoding, LoopDecoding, WienerDecoding
-from poyo_edge.simulation.observing import Labelled, ObservationSettings, observe
+from poyo_edge.simulation.observing import Block, Labelled, ObservationSettings, observe
 from poyo_edge.simulation.person import Person, PersonSettings
 from poyo_edge.simulation.tasks import TaskSettings
 
@@ -45,7 +47,7 @@ def calibrated(
     """POYO, Wiener filter and Kalman filter for an array.
 
     The array begins anew and a person observes a cursor on the way to random targets. Labels are
-    the velocities that were shown, moved by the array's own lead (``array.delay_s``), for all.
+    the velocities that were shown, with the lead that is found on the spikes, for all.
 
     Args:
         array: what they decode.
@@ -76,13 +78,42 @@ def calibrated(
 
 
 def observed(array: SimulatedArray, calibration: Calibration, *, seed: int) -> Labelled:
-    """Labels of an observation block of random targets, from the array begun anew."""
+    """Labels of an observation block of random targets, from the array begun anew.
+
+    They are labels of intention (``calibration.intention``): what was shown in trials, where the
+    search of the lead puts it, as a rig that does not know the array's lead has them. No reaction
+    time is left out, since the person imagines what is shown while it is shown.
+
+    Raises:
+        UsageError: an observation too short for one reach.
+    """
     array.restart([seed, 6])
     person = Person(calibration.person, seed=[seed, 7], period_s=array.period_s)
     task = dataclasses.replace(calibration.task, kind="random")
     block = observe(array, person, task, calibration.observation, seed=[seed, 8])
     window_s = Artifact.open(calibration.artifact).manifest.spec.window_seconds
-    return block.labelled(block.velocity, lead_s=array.delay_s, begins_s=window_s)
+    made = labels_of(block, IntentionSettings(kind="observation", reaction_s=0.0))
+    last = block.spike_times[-1] if len(block.spike_times) else 0.0
+    of = made.labelled & (made.times >= window_s) & (made.times <= last)
+    return Labelled(
+        n_units=len(block.unit_ids),
+        spike_times=block.spike_times,
+        spike_rows=block.spike_rows,
+        times=made.times[of],
+        values=made.values[of],
+    )
+
+
+def labels_of(block: Block, settings: IntentionSettings) -> IntentionLabels:
+    """Labels of intention of a block, with the lead that is found on its spikes.
+
+    Raises:
+        UsageError: no trial of which labels can be made.
+    """
+    made = intention_labels(
+        block.trials, block.times, block.position, settings, velocity=block.velocity
+    )
+    return with_lead(made, settings, block.spike_times, block.spike_rows, len(block.unit_ids))
 
 
 def fitted_session(

@@ -81,6 +81,25 @@ def test_decoders_are_compared_on_an_array_of_a_recording(day: Path) -> None:
     assert "No person or animal was in this loop" in text
 
 
+def test_decoders_are_calibrated_again_and_what_became_of_each_is_told(day: Path) -> None:
+    values: dict[str, Any] = run_json(
+        "closed-loop", TINY, "--recording", day, "--session", "tiny_a", *SHORT,
+        "--recalibrate-s", 15, "--labels", "constant",
+    )  # fmt: skip
+    assert (values["recalibrate_s"], values["labels"]) == (15.0, "constant")
+    told = {one["decoder"]: one for one in values["recalibrated"]}
+    assert set(told) == {"poyo", "wiener", "kalman"}
+    assert told["poyo"]["taken"] is (told["poyo"]["reason"] == "")
+    assert told["wiener"]["taken"]
+    assert told["wiener"]["labelled_s"] > 0
+    assert "| recalibrated | seed |" in closed_loop_text(values)
+
+
+def test_recalibration_with_unknown_labels_is_refused(day: Path) -> None:
+    done = run("closed-loop", TINY, "--recording", day, "--recalibrate-s", 15, "--labels", "wish")
+    require_one_line(done, 2, "error: kind: expected one of ['observation', 'proportional'")
+
+
 @pytest.mark.skipif(importlib.util.find_spec("matplotlib") is None, reason="no matplotlib")
 def test_table_json_and_pictures_are_written(day: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"

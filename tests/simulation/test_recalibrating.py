@@ -1,4 +1,4 @@
-"""Recalibration in closed loop, with decoders that need no model."""
+"""One recalibration in the simulated loop: own labels for each decoder, and the gate for POYO."""
 
 from __future__ import annotations
 
@@ -7,56 +7,120 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.paths import TINY
 
-from poyo_edge.calibration import IntentionSettings
-from poyo_edge.errors import UsageError
-from poyo_edge.simulation.array import SimulatedArray
-from poyo_edge.simulation.calibrating import Calibration, observed
-from poyo_edge.simulation.decoding import Decoding, WienerDecoding
-from poyo_edge.simulation.mornings.recalibrating import Recalibration, recalibrated
-from poyo_edge.simulation.observing import ObservationSettings
+from poyo_edge.artifact import Artifact
+from poyo_edge.calibration import CalibratedSession, Calibrator, IntentionSettings
+from poyo_edge.errors import CheckFailedError, UsageError
+from poyo_edge.simulation.array import ArraySettings, SimulatedArray
+from poyo_edge.simulation.calibrating import Calibration, calibrated, labels_of, observed
+from poyo_edge.simulation.closed_loop import ClosedLoop
+from poyo_edge.simulation.decoding import KnownIntention, LoopDecoding
+from poyo_edge.simulation.mornings.recalibrating import Recalibration, recalibrated, refitted
+from poyo_edge.simulation.observing import Block, ObservationSettings, observe
+from poyo_edge.simulation.person import Person
 from poyo_edge.simulation.tasks import TaskSettings
 
-CALIBRATION = Calibration(artifact=Path(TINY), observation=ObservationSettings(seconds=30.0))
-SHORT = Recalibration(seconds=30.0)
+
+def tiny_array(tiny: Path) -> SimulatedArray:
+    unit_ids = Artifact.open(tiny).session("tiny_a").header.unit_ids
+    array = SimulatedArray.draw(ArraySettings(n_units=len(unit_ids)), seed=0)
+    array.unit_ids = unit_ids
+    return array
+
+
+def calibration_of(tiny: Path, session: str | None = "tiny_a") -> Calibration:
+    return Calibration(
+        artifact=tiny, session=session, observation=ObservationSettings(seconds=30.0)
+    )
 
 
 @pytest.fixture(scope="module")
-def array() -> SimulatedArray:
-    return SimulatedArray.draw(seed=1)
+def block() -> Block:
+    array = SimulatedArray.draw(seed=1)
+    task, settings = TaskSettings(kind="random"), ObservationSettings(seconds=60.0)
+    return observe(array, Person(seed=1), task, settings, seed=2)
 
 
-def wiener(array: SimulatedArray, factor: float = 1.0) -> WienerDecoding:
-    """Fitted to the observation, and too weak by a factor."""
-    fitted = WienerDecoding.fitted(observed(array, CALIBRATION, seed=1))
-    fitted._weights, fitted._bias = factor * fitted._weights, factor * fitted._bias
-    return fitted
+def test_observed_labels_are_what_was_shown_and_their_lead_is_found(block: Block) -> None:
+    made = labels_of(block, IntentionSettings(kind="observation", reaction_s=0.0))
+    of = made.labelled
+    assert made.report.labelled_s > 57
+    np.testing.assert_array_equal(made.values[of], block.velocity[of])
+    assert made.report.lead_s == pytest.approx(SimulatedArray.draw(seed=1).delay_s, abs=0.03)
+    np.testing.assert_allclose(made.times - block.times, made.report.lead_s, atol=1e-4)
 
 
-def test_a_decoder_is_fitted_to_both_blocks_with_the_lead_that_is_found(
-    array: SimulatedArray,
+def test_labels_of_an_observation_begin_with_a_whole_window(tiny: Path) -> None:
+    labelled = observed(tiny_array(tiny), calibration_of(tiny), seed=0)
+    window_s = Artifact.open(tiny).manifest.spec.window_seconds
+    assert labelled.times[0] >= window_s
+    assert labelled.times[-1] <= labelled.spike_times[-1]
+    assert len(labelled.times) > 1300
+
+
+def test_an_observation_of_no_reach_is_refused(tiny: Path) -> None:
+    calibration = dataclasses.replace(
+        calibration_of(tiny),
+        observation=ObservationSettings(seconds=1.0, reach_s=(2.0, 2.0)),
+    )
+    with pytest.raises(UsageError, match="trials: expected targets, got none"):
+        observed(tiny_array(tiny), calibration, seed=0)
+
+
+def test_filters_are_fitted_again_and_a_refused_session_stays(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = wiener(array)
-    (after,), (told,) = recalibrated(array, [before], CALIBRATION, SHORT, seed=1)
-    assert isinstance(after, WienerDecoding)
-    assert not np.array_equal(after._weights, before._weights)
-    assert told.taken and told.reason == "" and told.success > 0.9
-    assert 15 < told.labelled_s < 30
-    assert told.lead_s == pytest.approx(array.delay_s, abs=0.08)
+    def refuse(session: CalibratedSession) -> None:
+        raise CheckFailedError("it is slow")
+
+    monkeypatch.setattr(CalibratedSession, "require_good", refuse)
+    array, calibration = tiny_array(tiny), calibration_of(tiny)
+    decoders = calibrated(array, calibration, seed=0)
+    found, told = recalibrated(array, decoders, calibration, Recalibration(seconds=15.0), seed=0)
+    assert [one.decoder for one in told] == ["poyo", "wiener", "kalman"]
+    poyo, *filters = told
+    assert found[0] is decoders[0]
+    assert not poyo.taken
+    assert poyo.reason == "it is slow"
+    assert poyo.r2 is not None
+    for before, after, said in zip(decoders[1:], found[1:], filters, strict=True):
+        assert type(after) is type(before)
+        assert after is not before
+        assert said.taken
+        assert said.reason == ""
+        assert said.labelled_s > 5
+    assert poyo.to_json().keys() == filters[0].to_json().keys()
 
 
-def test_a_block_without_a_whole_trial_teaches_nothing_and_the_decoder_stays(
-    array: SimulatedArray,
+def test_a_session_that_passes_the_gate_decodes_from_then_on(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before: Decoding = wiener(array, factor=0.0)
-    patient = dataclasses.replace(CALIBRATION, task=TaskSettings(timeout_s=60.0))
-    (after,), (told,) = recalibrated(array, [before], patient, SHORT, seed=1)
-    assert after is before
-    assert not told.taken and "trial" in told.reason
+    monkeypatch.setattr(CalibratedSession, "require_good", lambda _: None)
+    array, calibration = tiny_array(tiny), calibration_of(tiny)
+    decoders = calibrated(array, calibration, seed=0)[:1]
+    found, told = recalibrated(array, decoders, calibration, Recalibration(seconds=15.0), seed=0)
+    assert isinstance(found[0], LoopDecoding)
+    assert found[0].decoder.session_id == "recalibrated"
+    assert told[0].taken
+    assert ClosedLoop(array, found[0], seed=1).run(seconds=2.0).decoded.any()
 
 
-@pytest.mark.parametrize("seconds", [1.0, 1e6])
-def test_seconds_that_cannot_be_meant_are_refused(seconds: float) -> None:
-    with pytest.raises(UsageError, match="recalibrate_s"):
-        Recalibration(seconds=seconds, labels=IntentionSettings(kind="constant"))
+def test_the_session_in_use_is_judged_on_labels_that_it_did_not_learn(tiny: Path) -> None:
+    array, calibration = tiny_array(tiny), calibration_of(tiny, None)
+    before = observed(array, calibration, seed=0)
+    calibrator = Calibrator.open(tiny, array.unit_ids, session_id="observed")
+    calibrator.add(before.spike_times, before.spike_rows, before.times, before.values)
+    in_use = calibrator.fit()
+    run = ClosedLoop(array, KnownIntention(array), seed=1).run(seconds=40.0)
+    made = labels_of(run.block(), IntentionSettings(kind="proportional"))
+    session = refitted(in_use, before, run.block(), made, calibration, seed=0)
+    compared = session.quality.compared
+    assert compared is not None
+    assert compared.later_only
+    assert session.quality.labelled_s > before.times[-1] - before.times[0]
+    assert session.quality.labels[0].kind == "proportional"
+
+
+def test_a_length_that_makes_no_sense_is_refused() -> None:
+    with pytest.raises(UsageError, match="recalibrate_s: expected 5 to 3600 seconds, got 1"):
+        Recalibration(seconds=1.0)

@@ -17,13 +17,17 @@ from typing import Any
 
 import numpy as np
 
-from poyo_edge.calibration import Calibrator, IntentionLabels, IntentionSettings
-from poyo_edge.calibration.intention import intention_labels
-from poyo_edge.calibration.lead import with_lead
+from poyo_edge.artifact import Session
+from poyo_edge.calibration import (
+    CalibratedSession,
+    Calibrator,
+    IntentionLabels,
+    IntentionSettings,
+)
 from poyo_edge.errors import CheckFailedError, UsageError
 from poyo_edge.runtime.decoder import Decoder
 from poyo_edge.simulation.array import TICK_HZ, SimulatedArray
-from poyo_edge.simulation.calibrating import Calibration, observed
+from poyo_edge.simulation.calibrating import Calibration, labels_of, observed
 from poyo_edge.simulation.closed_loop import ClosedLoop
 from poyo_edge.simulation.decoding import Decoding, KalmanDecoding, LoopDecoding, WienerDecoding
 from poyo_edge.simulation.observing import Block, Labelled
@@ -110,17 +114,15 @@ def _one(
         reason="",
     )  # fmt: skip
     try:
-        made = _labels(run.block(), recalibration.labels)
+        made = labels_of(run.block(), recalibration.labels)
     except UsageError as error:
         return decoding, dataclasses.replace(nothing, reason=str(error))
     said = dataclasses.replace(
         nothing, labelled_s=made.report.labelled_s, lead_s=made.report.lead_s
     )
-    last = before.spike_times[-1] if len(before.spike_times) else 0.0
-    shift = max(float(last), float(before.times[-1])) + _APART_S
     if isinstance(decoding, LoopDecoding):
-        return _poyo(array, decoding, before, run.block(), made, shift, calibration, seed, said)
-    both = _joined(before, run.block(), made, shift)
+        return _poyo(array, decoding, before, run.block(), made, calibration, seed, said)
+    both = _joined(before, run.block(), made, _shift(before))
     new: Decoding = (
         KalmanDecoding.fitted(both)
         if isinstance(decoding, KalmanDecoding)
@@ -129,42 +131,75 @@ def _one(
     return new, dataclasses.replace(said, taken=True)
 
 
-def _labels(block: Block, settings: IntentionSettings) -> IntentionLabels:
-    made = intention_labels(block.trials, block.times, block.position, settings)
-    return with_lead(made, settings, block.spike_times, block.spike_rows, len(block.unit_ids))
-
-
 def _poyo(
     array: SimulatedArray,
     decoding: LoopDecoding,
     before: Labelled,
     block: Block,
     made: IntentionLabels,
-    shift: float,
     calibration: Calibration,
     seed: int,
     said: Recalibrated,
 ) -> tuple[Decoding, Recalibrated]:
     in_use = decoding.decoder.session
-    calibrator = Calibrator.open(
-        calibration.artifact, array.unit_ids, session_id="recalibrated",
-        threads=calibration.threads,
-    )  # fmt: skip
-    calibrator.add(before.spike_times, before.spike_rows, before.times, before.values)
-    moved = dataclasses.replace(made, times=made.times + shift)
-    calibrator.add_intentions(block.spike_times + shift, block.spike_rows, moved)
-    session = calibrator.fit(seed=seed, in_use=in_use)
+    session = refitted(in_use, before, block, made, calibration, seed=seed)
     said = dataclasses.replace(said, r2=session.quality.r2_heldout)
     try:
         session.require_good()
     except CheckFailedError as refused:
         return decoding, dataclasses.replace(said, reason=str(refused))
+    return decoding_with(session, array, calibration), dataclasses.replace(said, taken=True)
+
+
+def refitted(
+    in_use: Session,
+    before: Labelled,
+    block: Block,
+    made: IntentionLabels,
+    calibration: Calibration,
+    *,
+    seed: int,
+) -> CalibratedSession:
+    """POYO's session from the observation and the labels of a block, not yet asked whether good.
+
+    A session that was fitted to the observation is judged on the labels of the block alone.
+
+    Args:
+        in_use: the session that decoded meanwhile.
+        before: labels of the observation.
+        block: of the closed loop.
+        made: its labels.
+        calibration: how decoders are calibrated.
+        seed: of the fit.
+    """
+    shift = _shift(before)
+    calibrator = Calibrator.open(
+        calibration.artifact,
+        block.unit_ids,
+        session_id=in_use.header.session_id if calibration.session is None else "recalibrated",
+        threads=calibration.threads,
+    )
+    calibrator.add(before.spike_times, before.spike_rows, before.times, before.values)
+    moved = dataclasses.replace(made, times=made.times + shift)
+    calibrator.add_intentions(block.spike_times + shift, block.spike_rows, moved)
+    return calibrator.fit(seed=seed, in_use=in_use)
+
+
+def decoding_with(
+    session: Session, array: SimulatedArray, calibration: Calibration
+) -> LoopDecoding:
+    """POYO with a session of the array's units."""
     decoder = Decoder.open(
         calibration.artifact, session=session, backend=calibration.backend,
         threads=calibration.threads, tick_rate_hz=TICK_HZ,
     )  # fmt: skip
-    new = LoopDecoding(decoder, array.unit_ids, rate_hz=1.0 / array.period_s)
-    return new, dataclasses.replace(said, taken=True)
+    return LoopDecoding(decoder, array.unit_ids, rate_hz=1.0 / array.period_s)
+
+
+def _shift(before: Labelled) -> float:
+    """By how much the block's clock is put after that of the observation."""
+    last = before.spike_times[-1] if len(before.spike_times) else 0.0
+    return max(float(last), float(before.times[-1])) + _APART_S
 
 
 def _joined(before: Labelled, block: Block, made: IntentionLabels, shift: float) -> Labelled:
