@@ -87,7 +87,7 @@ def compare(
     later, later_s = None, None
     if learned_until is not None:
         later = _later(search, learned_until + adapter.window_s)
-        later_s = round(float(later.sum()) * search.labels.period, 2)
+        later_s = round(float(_each_s(search)[later].sum()), 2)
         if not _enough(search.chosen.judged, later, later_s):
             return Compared(r2=None, r2_in_use=None, later_only=True, later_s=later_s,
                             note=_SAME_LABELS)  # fmt: skip
@@ -180,6 +180,13 @@ def _judged_times(search: Search) -> Float64:
     """(S,) seconds of the judged samples of all folds."""
     samples = np.concatenate([fit.judged() for fit in search.fits[:-1]])
     return np.asarray(search.labels.times[samples])
+
+
+def _each_s(search: Search) -> Float64:
+    """(S,) held-out seconds that each judged sample stands for: blocks are judged thinned."""
+    return np.concatenate([
+        np.full(len(fit.judged()), fit.judged_each_s) for fit in search.fits[:-1]
+    ])  # fmt: skip
 
 
 def _later(search: Search, since: float) -> Bool:

@@ -186,6 +186,11 @@ class Fit:
         return self._fold.block[:: self._stride]
 
     @property
+    def judged_each_s(self) -> float:
+        """Held-out seconds that each sample of ``judged`` stands for."""
+        return self._stride * self._labels.period
+
+    @property
     def _stride(self) -> int:
         return max(1, -(-len(self._fold.judge) // self._settings.most_judged))
 

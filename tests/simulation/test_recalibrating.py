@@ -117,6 +117,9 @@ def test_the_session_in_use_is_judged_on_labels_that_it_did_not_learn(tiny: Path
     compared = session.quality.compared
     assert compared is not None
     assert compared.later_only
+    # Of 30 s before and some of 40 s after, all but the windows at the blocks' begins.
+    assert compared.later_s is not None
+    assert 10 < compared.later_s < made.report.labelled_s
     assert session.quality.labelled_s > before.times[-1] - before.times[0]
     assert session.quality.labels[0].kind == "proportional"
 
