@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import socket
@@ -67,6 +68,15 @@ class Running:
         assert wanted(found[-1]), found[-1]
         return found[-1]
 
+    def rest(self) -> list[dict[str, Any]]:
+        """What came since the last one, up to the end."""
+        found = list[dict[str, Any]]()
+        self.peer.settimeout(0.5)
+        with contextlib.suppress(TimeoutError):
+            while True:
+                found.append(json.loads(self.peer.recv(65536)))
+        return found
+
     def tell(self, *words: str) -> subprocess.CompletedProcess[str]:
         return run("tell", self.address, *words, "--token-file", self.token)
 
@@ -112,8 +122,9 @@ def test_a_run_is_told_what_to_do_until_it_is_told_to_stop(running: Running) -> 
     assert values["decoder"]["session_id"] == "tiny_b"
     assert not running.token.exists()
     entries = list(Journal(running.journal).entries())
-    last = [one for one in entries if isinstance(one, Controlled)][-1]
-    assert (last.held, last.value.tolist()) == ("stopped", [0.0, 0.0])
+    assert any(isinstance(one, Controlled) and one.held == "zeroed" for one in entries)
+    # The zero is the loop's, or on a busy machine that of the command's side, and nothing follows.
+    assert running.rest()[-1]["value"] == [0.0, 0.0]
     told = [one["command"] for one in entries if isinstance(one, dict) and "command" in one]
     assert told == ["swap", "zero", "swap", "resume", "stop"]
 
