@@ -38,13 +38,17 @@ class Delivery:
         """Given because the loop hung; they are numbered along with the values."""
         self._sinks, self._failed, self._limit_s, self._now = sinks, failed, limit_s, now_ns
         self._given = threading.Condition()
+        self._held: Callable[[], str] = lambda: ""
 
-    def give(self, value: LoopResult) -> None:
-        """Give a value to all sinks."""
+    def give(self, value: LoopResult) -> LoopResult:
+        """Give a value to all sinks; what left: zero, where a command came while it was made."""
         with self._given:
+            if not _is_zero(value) and (why := self._held()):
+                value = _zeroed(value, why)
             self.last = value
             self._to_sinks(value)
             self._given.notify_all()
+            return value
 
     def watch(self, held: Callable[[], str], then: Callable[[], None]) -> None:
         """See to it, in a thread of its own, that zero leaves within ``limit_s``; returns at once.
@@ -53,6 +57,7 @@ class Delivery:
             held: why values are zero; "" once they are not any more.
             then: called when zero has left, or cannot.
         """
+        self._held = held
         threading.Thread(
             target=self._watch, args=(held, then), name="poyo-edge-halt", daemon=True
         ).start()
@@ -73,20 +78,13 @@ class Delivery:
 
     def _give_zero(self, before: LoopResult, held: str) -> None:
         now = self._now()
-        of = before.control
-        decoded = before.result.value if of is None else of.decoded
-        status = before.result.status if of is None else of.status
         self.zeros += 1
         self.last = dataclasses.replace(
-            before,
+            _zeroed(before, held),
             seq=before.seq + 1,
-            result=zero_of(before.result, held),
             host_ns=now,
             valid_until_ns=now + before.valid_until_ns - before.host_ns,
-            control=Controlled(
-                decoded=decoded, status=status, ramp=0.0, assist=0.0, click=False, held=held
-            ),
-        )  # fmt: skip
+        )
         self._to_sinks(self.last)
         _log.error("the loop hangs: zero was given in its place (%s)", held)
 
@@ -96,6 +94,23 @@ class Delivery:
                 sink(value)
             except Exception as error:  # A dead peer must not stop the decoder.
                 self._failed(sink, error)
+
+
+def _zeroed(value: LoopResult, held: str) -> LoopResult:
+    """The same with zero in its place; the decoder's own value stands beside it."""
+    of = value.control
+    return dataclasses.replace(
+        value,
+        result=zero_of(value.result, held),
+        control=Controlled(
+            decoded=value.result.value if of is None else of.decoded,
+            status=value.result.status if of is None else of.status,
+            ramp=0.0,
+            assist=0.0,
+            click=False,
+            held=held,
+        ),
+    )
 
 
 def _is_zero(value: LoopResult | None) -> bool:

@@ -323,10 +323,10 @@ class DecodeLoop(Inbox):
             control=controlled,
             trial=self._task.running(end),
         )
-        self._delivery.give(value)
+        value = self._delivery.give(value)
         self._recorder.decoded(end, ready, result, self._arrivals.sync)
-        if controlled is not None:
-            self._recorder.controlled(end, given, controlled)
+        if value.control is not None:
+            self._recorder.controlled(end, value.result, value.control)
 
     def _marked(self, result: Result) -> Result:
         """The result, not VALID where it lacks data or the clock contradicts its stated rate."""

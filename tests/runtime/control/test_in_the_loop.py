@@ -361,3 +361,20 @@ def test_a_name_that_means_two_sessions_is_refused(rig: Rig, tiny: Path, tmp_pat
     settings = RigSettings(session="tiny_a", also_sessions=("tiny_b", path))
     with pytest.raises(UsageError, match="expected names that differ, got 'tiny_b' twice"):
         Opened.open(tiny, "udp://127.0.0.1:0", settings=settings)
+
+
+def test_a_value_that_was_on_its_way_when_a_stop_came_leaves_as_zero(rig: Rig) -> None:
+    """The command's side gave a zero already; what the loop had made before must not follow it."""
+    bench = Bench(rig)
+    bench.run(*stream(rig, 2.0), range(1, 100))
+    late, delivery = bench.out[-1], bench.loop._delivery
+    assert late.result.value.any() and late.control is None
+    over = threading.Event()
+    delivery.watch(lambda: "stopped", over.set)
+    assert over.wait(30)
+    given = delivery.give(late)
+    assert bench.out[-1] is given
+    assert not given.result.value.any()
+    assert given.result.status is Status.INVALID and "stopped" in given.result.flags
+    assert given.control is not None
+    assert given.control.decoded.tolist() == late.result.value.tolist()
