@@ -9,12 +9,10 @@ decoders, and what the person intended is never looked at. Person, array and tas
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
-from parts.environment import describe, environment
-from parts.mornings import Kept, Rows, controlled
-from parts.script import markdown, run, write_json
+from parts.mornings import Kept, Rows, add_common, controlled, measure_and_report
+from parts.script import markdown, run
 
 from poyo_edge.calibration.intention import IntentionSettings
 from poyo_edge.errors import CheckFailedError
@@ -28,32 +26,20 @@ LABELS = ("proportional", "constant", "refit")
 
 def main() -> None:
     """Measure what is not known yet, print the table."""
-    options = parse()
-    depends = {name: getattr(options, name) for name in (
-        "observe_s", "recalibrate_s", "latency", "labels", "trials")}  # fmt: skip
-    kept = Kept(options.kept, {"artifact": str(options.artifact), **depends})
-    for seed in options.seed:
-        morning(kept, options, seed)
-    rows = [row for row in kept.rows if row["seed"] in options.seed]
-    where = environment(1)
-    print(describe(where))
-    print(f"\n{table(rows)}")
-    write_json(options.json, {**where, "rows": rows})
+    measure_and_report(
+        parse(), ("observe_s", "recalibrate_s", "latency", "labels", "trials"), morning, table
+    )
 
 
 def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add_common(parser)
     add = parser.add_argument
-    add("artifact", type=Path, help="of a model of cursor velocity")
-    add("--seed", type=int, nargs="+", default=[2], help="of arrays (default: 2)")
     add("--observe-s", type=float, nargs="+", default=[15.0, 30.0, 60.0])
     add("--recalibrate-s", type=float, default=60.0, help="of closed loop, after the longest")
     add("--labels", nargs="*", choices=LABELS, default=list(LABELS))
     add("--latency", type=float, nargs="+", default=[0.0, 100.0], help="added, in ms")
-    add("--trials", type=int, default=32, help="for each decoder, latency and seed")
-    add("--kept", type=Path, help="keep each part here, and go on from what is there")
-    add("--json", type=Path, help="also write the results to this file")
     return parser.parse_args()
 
 

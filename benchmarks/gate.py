@@ -10,13 +10,11 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from parts.environment import describe, environment
-from parts.mornings import Kept, Rows, controlled
-from parts.script import markdown, run, write_json
+from parts.mornings import Kept, Rows, add_common, controlled, measure_and_report
+from parts.script import markdown, run
 
 from poyo_edge.arrays import Float64
 from poyo_edge.calibration.intention import IntentionLabels, IntentionSettings
@@ -34,29 +32,16 @@ Spoil = Callable[[IntentionLabels], IntentionLabels]
 
 def main() -> None:
     """Measure what is not known yet, print the table."""
-    options = parse()
-    depends = {name: getattr(options, name) for name in ("observe_s", "control_s", "trials")}
-    kept = Kept(options.kept, {"artifact": str(options.artifact), **depends})
-    for seed in options.seed:
-        measure(kept, options, seed)
-    rows = [row for row in kept.rows if row["seed"] in options.seed]
-    where = environment(1)
-    print(describe(where))
-    print(f"\n{table(rows)}")
-    write_json(options.json, {**where, "rows": rows})
+    measure_and_report(parse(), ("observe_s", "control_s", "trials"), measure, table)
 
 
 def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add_common(parser)
     add = parser.add_argument
-    add("artifact", type=Path, help="of a model of cursor velocity")
-    add("--seed", type=int, nargs="+", default=[2], help="of arrays (default: 2)")
     add("--observe-s", type=float, default=60.0)
     add("--control-s", type=float, default=60.0, help="of closed loop that is labelled")
-    add("--trials", type=int, default=32, help="for each session")
-    add("--kept", type=Path, help="keep each part here, and go on from what is there")
-    add("--json", type=Path, help="also write the results to this file")
     return parser.parse_args()
 
 

@@ -10,6 +10,7 @@ import dataclasses
 import numpy as np
 
 from poyo_edge.arrays import Bool, Float64
+from poyo_edge.metrics import angular_error
 from poyo_edge.records import JsonRecord
 
 _TOP_PERCENT = 90.0
@@ -130,10 +131,8 @@ def relation(
 
 
 def _angles(truth: Float64, decoded: Float64) -> Float64:
-    """(S,) degrees."""
-    sizes = np.linalg.norm(truth, axis=1) * np.linalg.norm(decoded, axis=1)
-    cosine = (truth * decoded).sum(1) / np.maximum(sizes, 1e-12)
-    return np.asarray(np.rad2deg(np.arccos(np.clip(cosine, -1.0, 1.0))))
+    """(S,) degrees; 90 where one of the two is zero, as by chance."""
+    return np.nan_to_num(np.rad2deg(angular_error(truth, decoded)), nan=90.0)
 
 
 def _gain(truth: Float64, decoded: Float64) -> float:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from parts.script import say
+from parts.environment import describe, environment
+from parts.script import say, write_json
 from poyo_edge.errors import UsageError
 from poyo_edge.files.writing import write_bytes
 from poyo_edge.simulation.array import SimulatedArray
@@ -67,3 +69,38 @@ def controlled(
     found = run_study(lambda _: (array, decoders), tried, n_trials=n_trials, seeds=[seed])
     values = found.to_json()
     return [row | {"step": values["step"][row["decoder"]]} for row in values["conditions"]]
+
+
+def add_common(parser: argparse.ArgumentParser) -> None:
+    """Options that benchmarks of a morning have in common."""
+    add = parser.add_argument
+    add("artifact", type=Path, help="of a model of cursor velocity")
+    add("--seed", type=int, nargs="+", default=[2], help="of arrays (default: 2)")
+    add("--trials", type=int, default=32, help="for each thing that is tried, and each seed")
+    add("--kept", type=Path, help="keep each part here, and go on from what is there")
+    add("--json", type=Path, help="also write the results to this file")
+
+
+def measure_and_report(
+    options: argparse.Namespace,
+    depends: Sequence[str],
+    of_seed: Callable[[Kept, argparse.Namespace, int], None],
+    table: Callable[[Rows], str],
+) -> None:
+    """Measure what is not known yet, print the table.
+
+    Args:
+        options: with those of ``add_common``.
+        depends: names of the others that the figures depend on.
+        of_seed: measures the parts of one seed.
+        table: of all rows.
+    """
+    given = {name: getattr(options, name) for name in depends}
+    kept = Kept(options.kept, {"artifact": str(options.artifact), **given})
+    for seed in options.seed:
+        of_seed(kept, options, seed)
+    rows = [row for row in kept.rows if row["seed"] in options.seed]
+    where = environment(1)
+    print(describe(where))
+    print(f"\n{table(rows)}")
+    write_json(options.json, {**where, "rows": rows})

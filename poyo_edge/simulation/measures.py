@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from poyo_edge.arrays import Bool, Float64
+from poyo_edge.metrics import angular_error, fitts_bits
 from poyo_edge.simulation.closed_loop import Run
 
 MOVES_CM_S = 1.0
@@ -80,11 +81,6 @@ def measure(run: Run, hold_s: float) -> Measures:
     )
 
 
-def bits(distance: float, radius: float) -> float:
-    """Index of difficulty: ``log2(1 + D / W)`` with W = 2 · radius."""
-    return float(np.log2(1.0 + distance / (2.0 * radius)))
-
-
 def decoder_gain(run: Run) -> float:
     """Slope through the origin of decoded values on the intentions ``delay_s`` before."""
     shifted = intended_at(run, run.times - run.delay_s)
@@ -129,7 +125,7 @@ def _trial(run: Run, k: int, hold_s: float) -> tuple[float, float, float, float,
         end - start,
         max(0.0, held - times[touched[0]]),
         float(crow / length) if length > 0 else np.nan,
-        bits(float(distance[0]), float(trials.radius[k])) / moved,
+        float(fitts_bits(distance[0], trials.radius[k])) / moved,
         angle,
     )
 
@@ -141,8 +137,7 @@ def _angle(velocity: Float64, way: Float64, until: int) -> float:
     moves = (speed > MOVES_CM_S) & (distance > 0)
     if not moves.any():
         return np.nan
-    cosine = (velocity[moves] * way[moves]).sum(1) / speed[moves] / distance[moves]
-    return float(np.rad2deg(np.arccos(np.clip(cosine, -1, 1))).mean())
+    return float(np.rad2deg(angular_error(velocity[moves], way[moves])).mean())
 
 
 def mean_of(values: Float64) -> float:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.paths import SHARED
 
 from poyo_edge.errors import RecordingError
 from poyo_edge.recording import Recording, write_recording
@@ -85,7 +86,7 @@ def test_a_recording_that_says_too_little_is_refused(tmp_path: Path) -> None:
         array_from_recording(recording, "lever.force")
 
 
-MOTOR = Path("/work/shared/data/motor/jango_20141203.h5")
+MOTOR = SHARED / "data" / "motor" / "jango_20141203.h5"
 
 
 @pytest.mark.skipif(not MOTOR.is_file(), reason="the real recordings are not part of the project")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from poyo_edge.metrics import fitts_bits
 from poyo_edge.simulation.closed_loop import Run
-from poyo_edge.simulation.measures import bits, decoder_gain, interval, joined, measure
+from poyo_edge.simulation.measures import decoder_gain, interval, joined, measure
 from poyo_edge.simulation.tasks import trials_of
 
 PERIOD = 0.02
@@ -72,8 +73,8 @@ def test_the_gain_is_of_what_was_intended_a_delay_before() -> None:
 
 
 def test_bits_are_of_the_width() -> None:
-    assert bits(7.0, 3.5) == 1.0
-    assert bits(7.0, 1.2) == pytest.approx(1.9696, abs=1e-4)
+    assert fitts_bits(7.0, 3.5) == 1.0
+    assert fitts_bits(7.0, 1.2) == pytest.approx(1.9696, abs=1e-4)
 
 
 def test_an_interval_holds_the_mean_and_shrinks_with_trials() -> None:
