@@ -20,7 +20,7 @@ from poyo_edge.runtime.control.bias import Bias
 from poyo_edge.runtime.control.guidance import Dwell, Fading, assisted, attenuated
 from poyo_edge.runtime.control.settings import ControlSettings
 from poyo_edge.runtime.control.shaping import Lead, Smoothing, at_most, bounded, scaled, speed_of
-from poyo_edge.runtime.control.task import Task
+from poyo_edge.runtime.control.task import Task, is_same
 from poyo_edge.runtime.failsafe import Status
 from poyo_edge.trials import Trial
 
@@ -101,7 +101,7 @@ class Controller:
         before = self._task.trial
         if not self._task.note_trial(trial):
             return
-        known = before is not None and before.number == trial.number
+        known = before is not None and is_same(trial, before)
         over = before is not None and before.end is not None
         if not known:
             if over:

@@ -24,6 +24,7 @@ from poyo_edge.arrays import Float64, Int64
 from poyo_edge.errors import UsageError
 from poyo_edge.journal import JournalWriter
 from poyo_edge.metrics import angular_error, fitts_bits
+from poyo_edge.runtime.control.task import is_same
 from poyo_edge.trials import Trial
 
 _log = logging.getLogger(__name__)
@@ -171,16 +172,13 @@ class OutcomeMonitor:
 
         A trial that is told of anew while another runs takes its place: that one is forgotten.
         """
-        if self._trial is not None and trial.number < self._trial.number:
-            return
+        before = self._trial
+        if before is not None and trial.start < before.start:
+            return  # of one before; a task that was started again may count from 1 again
         if trial.end is None:
             self._trial = trial
             return
-        ended_already = (
-            self._trial is not None
-            and self._trial.number == trial.number
-            and (self._trial.end is not None)
-        )
+        ended_already = before is not None and is_same(trial, before) and before.end is not None
         self._trial = trial
         if not ended_already and trial.target is not None:
             self._ended(trial, trial.end)

@@ -19,6 +19,11 @@ CURSOR_S = 0.25
 """An older position says nothing any more."""
 
 
+def is_same(trial: Trial, other: Trial) -> bool:
+    """Whether two messages are of one trial: a task that was started again uses numbers again."""
+    return (trial.number, trial.start) == (other.number, other.start)
+
+
 class Task:
     """Remembers the newest trial and the newest position.
 
@@ -50,7 +55,7 @@ class Task:
             )
         known = self.trial
         if known is not None:
-            same = trial.number == known.number
+            same = is_same(trial, known)
             if not same and trial.start < known.start:
                 return False
             if same and trial.end is None and known.end is not None:

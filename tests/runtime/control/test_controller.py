@@ -308,3 +308,11 @@ def test_whatever_comes_what_leaves_is_finite_and_below_the_cap(
             if status in (Status.HELD, Status.INVALID):
                 assert (np.abs(out) <= np.abs(value)).all()
                 assert out.any() <= value.any()
+
+
+def test_a_task_that_was_started_again_may_use_a_number_again() -> None:
+    controller = Controller(ControlSettings(assist=1.0, assist_speed=5.0), 2, 1000.0)
+    controller.note_trial(Trial(number=1, start=0, end=100, target=(1.0, 0.0)))
+    controller.note_trial(Trial(number=1, start=500, target=(0.0, 1.0)))
+    running = controller.running(600)
+    assert running is not None and running.start == 500

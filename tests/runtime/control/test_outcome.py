@@ -138,8 +138,15 @@ def test_an_end_that_is_told_twice_counts_once(task: Task) -> None:
     for _ in range(2):
         monitor.note_trial(Trial(number=1, start=0, end=500, target=(1.0, 0.0), success=True))
     assert monitor.n_trials == 1
-    monitor.note_trial(Trial(number=0, start=0, end=500, target=(1.0, 0.0), success=True))
-    assert monitor.n_trials == 1
+    monitor.note_trial(Trial(number=0, start=-10, end=-1, target=(1.0, 0.0), success=True))
+    assert monitor.n_trials == 1, "it is of before"
+
+
+def test_a_task_that_was_started_again_may_count_from_one_again(task: Task) -> None:
+    task.block(15)
+    task.numbers = itertools.count(1)
+    assert task.block(1) == OK
+    assert task.monitor.n_trials == 16
 
 
 def test_memory_stays_bounded(task: Task) -> None:
