@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 from poyo_edge.artifact import SESSIONS, Artifact, Session
 from poyo_edge.artifact.artifact import MANIFEST
+from poyo_edge.artifact.frozen import is_frozen, open_frozen
 from poyo_edge.errors import FileProblemError, MissingExtraError, RecordingError
 from poyo_edge.files.magic import HDF5_MAGIC
 from poyo_edge.journal import (
@@ -56,6 +58,8 @@ def inspect_path(path: str | Path) -> dict[str, Any]:
     if path.suffix == ".session":
         header = Session.open(path).header.to_json()
         return {"kind": "session", "path": str(path), **header}
+    if is_frozen(path):
+        return _frozen(path)
     refuse_other(path)
     if not start.startswith(_TORCH_MAGIC) and path.suffix != _SAFETENSORS:
         raise FileProblemError(
@@ -84,6 +88,22 @@ def _artifact(path: Path) -> dict[str, Any]:
         },
         "bytes": others,
         "total_bytes": sum(sizes.values()),
+    }
+
+
+def _frozen(path: Path) -> dict[str, Any]:
+    frozen = open_frozen(path)
+    values = dataclasses.asdict(frozen.header)
+    unit_ids = values.pop("unit_ids")
+    del values["activity"]
+    return {
+        "kind": "frozen session",
+        "path": str(path),
+        **values,
+        "n_units": len(unit_ids),
+        "unit_ids": unit_ids[:4],
+        "sha256": frozen.sha256,
+        "bytes": len(frozen.data),
     }
 
 

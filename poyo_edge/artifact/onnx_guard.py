@@ -2,9 +2,9 @@
 
 ONNX Runtime and TensorRT parse files in native code, follow paths to external data, load operators
 of other domains and allocate whatever a shape asks for. So the bytes are walked here first, in
-plain Python: the protobuf wire format (https://protobuf.dev/programming-guides/encoding), with
-field numbers from ``onnx.proto3``. Tensors are skipped, not copied. Whatever occurs twice is looked
-at twice, since parsers merge repeated messages.
+plain Python: the protobuf wire format (``files.wire``), with field numbers from ``onnx.proto3``.
+Tensors are skipped, not copied. Whatever occurs twice is looked at twice, since parsers merge
+repeated messages.
 
 It bounds what a file can say, not what a graph can compute: a graph of allowed operators may still
 ask for more memory than there is. That is why artifacts can be signed.
@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from poyo_edge.errors import ArtifactError
+from poyo_edge.files import wire
 
 STANDARD_DOMAINS = frozenset({"", "ai.onnx"})
 EXTRA_DOMAINS: Mapping[str, frozenset[str]] = {"core.ort-cpu.onnx": frozenset({"com.microsoft"})}
@@ -44,8 +45,6 @@ _SMALL = 16
 """A constant of at most as many integers may be a shape."""
 _ORT_FORMAT = b"ORTM"
 """ONNX Runtime takes bytes with this mark for another format, which holds compiled graphs."""
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-_LONGEST_VARINT = 10
 _DO = "do not use this file; copy the artifact again from where it was exported"
 Value = int | memoryview
 
@@ -56,12 +55,15 @@ class _RefusedError(Exception):
         self.field, self.expected, self.got = field, expected, got
 
 
-def require_plain_onnx(data: bytes, path: str | Path) -> None:
+def require_plain_onnx(
+    data: bytes, path: str | Path, domains: frozenset[str] | None = None
+) -> None:
     """Refuse an ONNX file that is not self-contained, standard and of sensible size.
 
     Args:
         data: the bytes of the file.
-        path: where they came from; the file's name says which domains it may use.
+        path: where they came from.
+        domains: that it may use beyond the standard ones; None lets the file's name say it.
 
     Raises:
         ArtifactError: external data, a foreign domain, functions, graphs inside nodes, too many
@@ -72,9 +74,10 @@ def require_plain_onnx(data: bytes, path: str | Path) -> None:
     elif data[4:8] == _ORT_FORMAT:
         problem = _RefusedError("contents", "an ONNX model", "ONNX Runtime's own format")
     else:
-        domains = STANDARD_DOMAINS | EXTRA_DOMAINS.get(Path(path).name, frozenset())
+        if domains is None:
+            domains = EXTRA_DOMAINS.get(Path(path).name, frozenset())
         try:
-            _Model(domains).walk(memoryview(data))
+            _Model(STANDARD_DOMAINS | domains).walk(memoryview(data))
             return
         except _RefusedError as refused:
             problem = refused
@@ -275,45 +278,28 @@ class _Model:
             return [_signed(value)]
         found, at = list[int](), 0
         while at < len(value):
-            integer, at = _varint(value, at)
+            integer, at = self.varint(value, at)
             found.append(_signed(integer))
             if len(found) > MOST_TENSORS:
                 raise _RefusedError("dims", f"at most {MOST_AXES} axes", "more")
         return found
 
+    def varint(self, data: memoryview, at: int) -> tuple[int, int]:
+        try:
+            return wire.read_varint(data, at)
+        except wire.WireError as problem:
+            raise _damaged(str(problem)) from None
+
     def fields(self, data: memoryview) -> Iterator[tuple[int, Value]]:
         """``(number, value)`` of each field of a message; a value is an integer or bytes."""
-        at = 0
-        while at < len(data):
-            self.n_fields += 1
-            if self.n_fields > MOST_FIELDS:
-                raise _RefusedError("contents", f"at most {MOST_FIELDS} fields", "more")
-            tag, at = _varint(data, at)
-            number, wire = tag >> 3, tag & 7
-            if wire == _VARINT:
-                value, at = _varint(data, at)
-                yield number, value
-                continue
-            if wire == _BYTES:
-                length, at = _varint(data, at)
-            elif wire in (_FIXED32, _FIXED64):
-                length = 4 if wire == _FIXED32 else 8
-            else:
-                raise _damaged(f"the wire type {wire}")
-            if number == 0 or length > len(data) - at:
-                raise _damaged("a field that reaches beyond its end")
-            yield number, data[at : at + length]
-            at += length
-
-
-def _varint(data: memoryview, at: int) -> tuple[int, int]:
-    value = 0
-    for i in range(min(_LONGEST_VARINT, len(data) - at)):
-        byte = data[at + i]
-        value |= (byte & 0x7F) << (7 * i)
-        if byte < 0x80:
-            return value & 0xFFFF_FFFF_FFFF_FFFF, at + i + 1
-    raise _damaged("a number without an end")
+        try:
+            for field in wire.fields(data):
+                self.n_fields += 1
+                if self.n_fields > MOST_FIELDS:
+                    raise _RefusedError("contents", f"at most {MOST_FIELDS} fields", "more")
+                yield field.number, field.value
+        except wire.WireError as problem:
+            raise _damaged(str(problem)) from None
 
 
 def _signed(value: int) -> int:

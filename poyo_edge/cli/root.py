@@ -25,6 +25,7 @@ COMMANDS = (
     "poyo_edge.cli.commands.verify",
     "poyo_edge.cli.commands.build",
     "poyo_edge.cli.commands.sign",
+    "poyo_edge.cli.commands.freeze",
     "poyo_edge.cli.commands.export",
     "poyo_edge.cli.commands.convert",
     "poyo_edge.cli.commands.train",

@@ -37,6 +37,7 @@ FLAGS = {
         "--json",
         "--quiet",
     },
+    "freeze": {"--out", "--session", "--plain", "--force", "--json"},
     "calibrate": {
         "--behavior",
         "--labels",

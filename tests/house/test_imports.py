@@ -24,7 +24,8 @@ DEVICE_MODULES = (
     "poyo_edge.artifact",
     "poyo_edge.recording",
     "poyo_edge.simulation.calibrating",
-    "poyo_edge.export.engines.build",  # engines are built on devices
+    "poyo_edge.export",  # sessions are frozen on devices
+    "poyo_edge.export.engines.build",  # and engines are built there
     "poyo_edge.export.engines.engine_build",
 )
 

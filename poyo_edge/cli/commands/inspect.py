@@ -1,4 +1,4 @@
-"""``poyo-edge inspect``: what a checkpoint, artifact, session or recording is."""
+"""``poyo-edge inspect``: what a checkpoint, artifact, session, recording or frozen file is."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from poyo_edge.cli.text import Values, pairs
 
 @command(LOOK, example="poyo-edge inspect model.poyo")
 def inspect(
-    path: Annotated[Path, typer.Argument(help="A checkpoint, artifact, session or recording.")],
+    path: Annotated[
+        Path, typer.Argument(help="A checkpoint, artifact, session, recording or frozen file.")
+    ],
     as_json: Json = False,
 ) -> None:
     """Say what a file or folder is."""
