@@ -101,7 +101,7 @@ def _frozen(path: Path) -> dict[str, Any]:
         "path": str(path),
         **values,
         "n_units": len(unit_ids),
-        "unit_ids": unit_ids[:4],
+        "unit_ids": list(unit_ids[:4]),
         "sha256": frozen.sha256,
         "bytes": len(frozen.data),
     }
