@@ -110,7 +110,7 @@ def _on_device(job: Job, progress: Progress | None) -> dict[str, Any]:
         job.warnings.append(f"TensorRT {version}: {fault.fault} ({links}); {fault.answer}")
     if plan is not None:
         same = all(
-            plan.graphs.get(str(size), digest) == digest
+            plan.graphs.get(str(size)) == digest
             for size in job.buckets
             for digest in [sha256_bytes(job.fix(graph, size))]
         )

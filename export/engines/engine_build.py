@@ -175,6 +175,9 @@ class EngineBuild:
             parity = self._compare(data, core, trial)
         for size, engine in built.items():
             self._install(keys[size], engine, parity)
+        if built:
+            old = self.store.drop_superseded(self.flavour)
+            self.notes += [f"removed an engine of an earlier version: {name}" for name in old]
         if built and self.flavour == "tensorrt":
             self.store.prune(self.flavour, self.machine)
         if not built and kept:

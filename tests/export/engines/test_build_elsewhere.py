@@ -48,7 +48,7 @@ def test_off_device_the_very_graphs_are_compiled_by_nvidias_builder(
     rtx = pytest.importorskip("tensorrt_rtx_bindings", reason=RTX)
     on(Machine(rtx=rtx.__version__), None, monkeypatch)
     values = build(tiny_copy, BuildOptions(target="jetson-orin", systemd="/home/rig/tiny.poyo"))
-    assert [line["n_spikes"] for line in values["gate"]] == values["buckets"] == [512, 1024]
+    assert [line["n_spikes"] for line in values["gate"]] == values["buckets"] == [511, 1023]
     assert any("compiled the graph of every bucket" in words for words in values["settled"])
     unit = (tiny_copy / "build" / "poyo-edge-build.service").read_text()
     command = "/home/rig/poyo/bin/poyo-edge build /home/rig/tiny.poyo --target jetson-orin"
@@ -89,7 +89,7 @@ def test_rtx_engines_are_compiled_without_a_gpu(
     on(Machine(rtx=rtx.__version__), None, monkeypatch)
     for precision in ("fp32", "fp16"):
         values = build(tiny_copy, BuildOptions(target="rtx", precision=precision))
-        assert [line["n_spikes"] for line in values["engines"]] == [512, 1024]
+        assert [line["n_spikes"] for line in values["engines"]] == [511, 1023]
         assert all(line["size"] > 10_000 and not line["kept"] for line in values["engines"])
         assert values["parity"] is None
         assert any("this machine has none" in words for words in values["unsettled"])
@@ -101,7 +101,7 @@ def test_rtx_engines_are_compiled_without_a_gpu(
     ("field", "value"),
     [
         ("graphs", [1]),
-        ("graphs", {"512": 5}),
+        ("graphs", {"511": 5}),
         ("core_sha256", 5),
         ("precision", "../../x"),
         ("n_units", "5"),
@@ -113,7 +113,7 @@ def test_a_plan_of_other_types_is_refused_behind_a_checksum_that_holds(
     tmp_path: Path, field: str, value: Any
 ) -> None:
     values = {
-        "core_sha256": "0", "precision": "fp16", "graph_sha256": "1", "graphs": {"512": "2"},
+        "core_sha256": "0", "precision": "fp16", "graph_sha256": "1", "graphs": {"511": "2"},
         "n_units": 9, "target": "jetson", "prepared": {}, "settled": [], "unsettled": [],
     }  # fmt: skip
     file = tmp_path / "build" / "plan.json"

@@ -28,11 +28,11 @@ from poyo_edge.spec import POYO_1_3M, POYO_11_8M  # noqa: E402
 from poyo_edge.targets import RTX_CAPABILITIES  # noqa: E402
 
 SETTINGS = BuildSettings(compute_capabilities=RTX_CAPABILITIES)
-BUCKETS = token_buckets(8192)
+BUCKETS = token_buckets(8191)
 SMALL = random_core()
 
 
-def graph(core: RandomCore, precision: str, n_spikes: int = 512) -> bytes:
+def graph(core: RandomCore, precision: str, n_spikes: int = 511) -> bytes:
     data = core.data
     if precision != "fp32":
         data = mixed_precision(core.proto, ISLANDS, precision).SerializeToString()
@@ -84,7 +84,7 @@ def test_a_graph_that_is_not_strongly_typed_is_a_parse_error_with_the_parsers_wo
     for node in proto.graph.node:
         if node.name == "layer0.attention.qkv":
             node.input[0] = "layer0.attention.norm"  # FP32 beside an FP16 weight
-    axes = {"batch": 1, "n_spikes": 512, "n_units": 128, "n_queries": 1}
+    axes = {"batch": 1, "n_spikes": 511, "n_units": 128, "n_queries": 1}
     with pytest.raises(BackendError, match=r"expected a graph that its parser takes, got: .+"):
         build_engine(trt, fix_axes(proto.SerializeToString(), axes), SETTINGS)
 
