@@ -28,7 +28,8 @@ from poyo_edge.recording.confined import open_confined
 from poyo_edge.runtime.checks.replay import draw, replay
 from poyo_edge.runtime.decoder import Decoder
 
-MAX_SPIKES = 8192
+MAX_SPIKES = 8191
+"""The largest window where nothing else is said: that of an engine (see ``token_buckets``)."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -394,7 +394,7 @@ class Decoder:
 
     def _warm_up(self) -> None:
         """Run windows of several sizes, so that the first real one pays for no set-up."""
-        for count in (0, 256, 1024):
+        for count in (min(n, self.artifact.manifest.max_spikes) for n in (0, 256, 1023)):
             times = np.linspace(0, self.window_s, count, endpoint=False, dtype=np.float32)
             rows = np.zeros(count, np.int32)
             self._core.predict(self._session.constants, times, rows, self._query)

@@ -6,24 +6,36 @@ were made ready on a workstation, by this same command.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from poyo_edge.artifact import Artifact
-from poyo_edge.errors import BackendError, MissingExtraError
+from poyo_edge.errors import ArtifactError, BackendError, MissingExtraError
 from poyo_edge.export.engines.cpu import approve_precision
 from poyo_edge.export.engines.engine_build import Progress
 from poyo_edge.export.engines.graphs import compile_with_rtx, graph_for_device, prepare
 from poyo_edge.export.engines.job import Job, Say
 from poyo_edge.export.engines.options import BuildOptions
-from poyo_edge.export.engines.plan import FOLDER, UNIT, BuildPlan, replaced, service_unit
+from poyo_edge.export.engines.plan import (
+    FOLDER,
+    PLAN,
+    UNIT,
+    BuildPlan,
+    read_plan,
+    replaced,
+    service_unit,
+)
 from poyo_edge.files.writing import sha256_bytes, write_bytes
 from poyo_edge.runtime.backends import BACKENDS, BEHIND, open_backend
 from poyo_edge.runtime.backends.machine import this_machine
 from poyo_edge.runtime.backends.ort_cpu import OrtCpuBackend
 from poyo_edge.runtime.backends.ov.precision import forget_precision
 from poyo_edge.targets import known_faults
+
+if TYPE_CHECKING:
+    from poyo_edge.export.precision.prepare import Prepared
 
 
 def build(
@@ -36,7 +48,8 @@ def build(
     """Build an artifact for a target, as far as this machine allows.
 
     Returns:
-        JSON values: target, precision, buckets, engines, parity, settled, unsettled, next.
+        JSON values: target, precision, buckets, engines, parity, kernel_plan, settled, unsettled,
+        next.
 
     Raises:
         ArtifactError, RecordingError: a file cannot be used.
@@ -58,7 +71,6 @@ def _elsewhere(job: Job) -> dict[str, Any]:
     """For a Jetson, on another machine: everything that can be settled without one."""
     prepared = prepare(job)
     graph = prepared.graph
-    fixed = {str(size): sha256_bytes(job.fix(graph, size)) for size in job.buckets}
     gate = compile_with_rtx(job, graph)
     job.unsettled += [
         "that TensorRT on the Jetson builds the engines: it is another builder than the one "
@@ -67,17 +79,7 @@ def _elsewhere(job: Job) -> dict[str, Any]:
         "not installed",
         "latency: run poyo-edge bench there",
     ]
-    plan = BuildPlan(
-        core_sha256=job.core_sha256,
-        precision=job.precision,
-        graph_sha256=sha256_bytes(graph),
-        graphs=fixed,
-        n_units=job.n_units,
-        target=job.target.name,
-        prepared=prepared.to_json(),
-        settled=job.settled,
-        unsettled=job.unsettled,
-    )
+    plan = _plan(job, prepared)
     if lost := replaced(job.artifact.path, plan):
         job.warnings.append(lost)
     plan.save(job.artifact.path, graph)
@@ -99,6 +101,45 @@ def _elsewhere(job: Job) -> dict[str, Any]:
     )
 
 
+def _plan(job: Job, prepared: Prepared) -> BuildPlan:
+    """What there is to say about a graph that was made ready."""
+    return BuildPlan(
+        core_sha256=job.core_sha256,
+        precision=job.precision,
+        graph_sha256=sha256_bytes(prepared.graph),
+        graphs={str(size): sha256_bytes(job.fix(prepared.graph, size)) for size in job.buckets},
+        n_units=job.n_units,
+        target=job.target.name,
+        prepared=prepared.to_json(),
+        settled=job.settled,
+        unsettled=job.unsettled,
+        kernel_plan=job.kernel_plan,
+    )
+
+
+def _keep_plan(job: Job, prepared: Prepared) -> None:
+    """After a build for RTX: its kernels go into the plan, but a Jetson's plan stays what it is."""
+    path = job.artifact.path
+    plan = _plan(job, prepared)
+    try:
+        old = read_plan(path)
+    except ArtifactError:
+        old = None
+    if old is not None:  # engines that were kept were not listed again
+        for size, kernels in old.kernel_plan.items():
+            if size in plan.graphs and old.graphs.get(size) == plan.graphs[size]:
+                job.kernel_plan.setdefault(size, kernels)
+        if old.target != job.target.name:
+            if (old.graphs, old.graph_sha256) != (plan.graphs, plan.graph_sha256):
+                job.warnings.append(
+                    f"{FOLDER}/{PLAN} stays that of {old.target}, {old.precision}, which has "
+                    f"another graph; the kernel plan of this build is in --report FILE"
+                )
+                return
+            plan = dataclasses.replace(old, kernel_plan=job.kernel_plan)
+    plan.save(path, prepared.graph)
+
+
 def _on_device(job: Job, progress: Progress | None) -> dict[str, Any]:
     """On the Jetson that will run the engines."""
     graph, plan = graph_for_device(job)
@@ -110,7 +151,7 @@ def _on_device(job: Job, progress: Progress | None) -> dict[str, Any]:
         job.warnings.append(f"TensorRT {version}: {fault.fault} ({links}); {fault.answer}")
     if plan is not None:
         same = all(
-            plan.graphs.get(str(size), digest) == digest
+            plan.graphs.get(str(size)) == digest
             for size in job.buckets
             for digest in [sha256_bytes(job.fix(graph, size))]
         )
@@ -118,6 +159,7 @@ def _on_device(job: Job, progress: Progress | None) -> dict[str, Any]:
             job.settled.append("these are the graphs that were checked on the workstation")
     lines, parity = engines.build_and_check(graph, job.core, job.trial, job.options.rebuild)
     job.settled.append("every engine agrees with the FP32 core on this device")
+    job.note_kernels(f"TensorRT {version}", engines.kernel_plans)
     return job.report(
         engines=lines,
         parity=parity,
@@ -139,6 +181,7 @@ def _ahead_of_time(job: Job, progress: Progress | None) -> dict[str, Any]:
         job.options.rebuild,
     )
     job.settled.append(f"TensorRT-RTX {engines.version} compiled every bucket")
+    job.note_kernels(f"TensorRT-RTX {engines.version}", engines.kernel_plans)
     if runnable:
         job.settled.append("every engine agrees with the FP32 core on this GPU")
     else:
@@ -146,6 +189,7 @@ def _ahead_of_time(job: Job, progress: Progress | None) -> dict[str, Any]:
             "accuracy on a GPU: this machine has none that runs the engines; "
             "'poyo-edge verify' on the workstation compares them with golden windows"
         )
+    _keep_plan(job, prepared)
     return job.report(
         engines=lines,
         parity=parity,

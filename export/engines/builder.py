@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from poyo_edge.errors import BackendError
+from poyo_edge.export.engines.kernel_plan import LISTING
 from poyo_edge.targets import version_numbers
 
 MIB = 1 << 20
@@ -47,6 +48,8 @@ class BuiltEngine:
     """Of the network, before fusion."""
     warnings: tuple[str, ...]
     timing_cache: bytes
+    listing: str
+    """The builder's own list of kernels (see ``kernel_plan.py``); "" where it gave none."""
 
 
 def build_engine(
@@ -87,6 +90,7 @@ def build_engine(
         n_layers=n_layers,
         warnings=tuple(log.warnings),
         timing_cache=bytes(cache.serialize()) if cache is not None else b"",
+        listing=log.listing,
     )
 
 
@@ -161,18 +165,21 @@ def _last(messages: Sequence[str]) -> str:
 
 def _make_logger(trt: Any) -> Any:
     class Log(trt.ILogger):  # type: ignore[misc]
-        """Keeps what the builder complains of."""
+        """Keeps what the builder complains of, and its list of kernels."""
 
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
             self.errors: list[str] = []
             self.warnings: list[str] = []
+            self.listing = ""
 
         def log(self, severity: Any, message: str) -> None:
             if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
                 self.errors.append(message)
             elif severity == trt.ILogger.Severity.WARNING:
                 self.warnings.append(message)
+            elif message.startswith(LISTING):
+                self.listing = message
 
     return Log()
 

@@ -12,6 +12,7 @@ from typing import Any
 from poyo_edge.core_inputs import one_window
 from poyo_edge.errors import ArtifactError, BackendError, CheckFailedError
 from poyo_edge.export.engines.builder import BuildSettings, BuiltEngine, Progress, build_engine
+from poyo_edge.export.engines.kernel_plan import KernelPlan, read_kernel_plan
 from poyo_edge.export.engines.static_shapes import fix_axes
 from poyo_edge.export.parity.engine import Trial
 from poyo_edge.files.writing import sha256_bytes
@@ -79,6 +80,8 @@ class EngineBuild:
         self.version = str(self.trt.__version__)
         self.layers: dict[int, str] | None = None
         """What TensorRT made of each graph, once the engines have run."""
+        self.kernel_plans: dict[int, KernelPlan] = {}
+        """Token bucket → the builder's own account of what was built here."""
         self.notes: list[str] = []
         capabilities = RTX_CAPABILITIES if self.flavour == "tensorrt-rtx" else ()
         self.settings = BuildSettings(compute_capabilities=capabilities)
@@ -117,6 +120,7 @@ class EngineBuild:
         self.say(f"compiling the graph for {n_spikes} spikes")
         with self._named(n_spikes):
             built = build_engine(self.trt, graph, self.settings, progress=self.progress)
+        self._note_kernels(n_spikes, built)
         return {
             "n_spikes": n_spikes,
             "size": len(built.data),
@@ -175,6 +179,9 @@ class EngineBuild:
             parity = self._compare(data, core, trial)
         for size, engine in built.items():
             self._install(keys[size], engine, parity)
+        if built:
+            old = self.store.drop_superseded(self.flavour)
+            self.notes += [f"removed an engine of an earlier version: {name}" for name in old]
         if built and self.flavour == "tensorrt":
             self.store.prune(self.flavour, self.machine)
         if not built and kept:
@@ -247,8 +254,14 @@ class EngineBuild:
             )
         if built.timing_cache:
             self.store.write_timing_cache(built.timing_cache)
+        self._note_kernels(size, built)
         self.notes += [f"{size} spikes: TensorRT warns: {words}" for words in built.warnings[:3]]
         return built
+
+    def _note_kernels(self, size: int, built: BuiltEngine) -> None:
+        plan = read_kernel_plan(built.listing)
+        if plan is not None:
+            self.kernel_plans[size] = plan
 
     def _compare(self, engines: Mapping[int, bytes], core: bytes, trial: Trial) -> dict[str, Any]:
         self.say("comparing the engines with the FP32 core on this device")

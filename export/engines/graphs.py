@@ -60,6 +60,7 @@ def compile_with_rtx(job: Job, graph: bytes) -> list[dict[str, Any]]:
         return []
     engines = job.builder(TARGETS["rtx"], None)
     lines = [engines.compile_only(job.fix(graph, size), size) for size in job.buckets]
+    job.note_kernels(f"TensorRT-RTX {engines.version}", engines.kernel_plans)
     job.settled.append(
         f"NVIDIA's parser and builder (TensorRT-RTX {engines.version}) compiled the graph of "
         "every bucket, strongly typed"

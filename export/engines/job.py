@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from poyo_edge.artifact import CORE, CORE_ORT_CPU, Artifact
 from poyo_edge.core_inputs import one_window
 from poyo_edge.errors import UsageError
 from poyo_edge.export.engines.engine_build import EngineBuild, Progress
+from poyo_edge.export.engines.kernel_plan import KernelPlan, expected_attentions
 from poyo_edge.export.engines.options import (
     BuildOptions,
     choose_max_spikes,
@@ -70,6 +71,8 @@ class Job:
         self.settled: list[str] = []
         self.unsettled: list[str] = []
         self.warnings: list[str] = []
+        self.kernel_plan: dict[str, dict[str, Any]] = {}
+        """Token bucket → JSON values of its ``KernelPlan``."""
         if self.most_spikes < manifest.max_spikes:
             self.warnings.append(
                 f"windows of more than {self.buckets[-1]} spikes will be decoded on the CPU "
@@ -107,6 +110,27 @@ class Job:
         found = {v for r in self.target.releases for v in (r.tensorrt, *r.upgrades)}
         return [source for source in TABLES if source.tensorrt in found]
 
+    def note_kernels(self, builder: str, plans: Mapping[int, KernelPlan]) -> None:
+        """Keep the kernel plans of a builder, and say where they are not what is expected."""
+        self.kernel_plan |= {str(size): plan.to_json() for size, plan in plans.items()}
+        found: dict[str, list[str]] = {}
+        for size, plan in plans.items():
+            for problem in plan.problems(self.artifact.manifest.spec, self.precision):
+                found.setdefault(problem, []).append(str(size))
+        self.warnings += [
+            f"kernels of {builder} for {', '.join(sizes)} spikes: {problem}; decoding is right "
+            f"all the same, and slower than it could be"
+            for problem, sizes in found.items()
+        ]
+        if plans and not found:
+            fused = "no attention is fused in FP32"
+            if self.precision != "fp32":
+                fused = "every attention is one kernel"
+            self.settled.append(
+                f"kernels as expected from {builder}: {fused}, none only copies, no stream waits "
+                f"for another"
+            )
+
     def flags(self) -> str:
         """What this build was told, as it would be typed."""
         flags = f"--target {self.target.name}"
@@ -139,6 +163,8 @@ class Job:
             "settled": self.settled,
             "unsettled": self.unsettled,
             "warnings": self.warnings,
+            "kernel_plan": self.kernel_plan,
+            "expected_attentions": expected_attentions(self.artifact.manifest.spec, self.precision),
             **{"parity": None, "gate": [], "rounding": None, "layers": None, "notes": [], **more},
         }
 

@@ -16,7 +16,7 @@ from poyo_edge.records import record_from, require_fields
 FOLDER, PLAN, UNIT = "build", "plan.json", "poyo-edge-build.service"
 SCHEMA = "poyo-edge/build-plan/1"
 _MOST_BYTES = 2 << 30
-_MOST_PLAN_BYTES = 1 << 20
+_MOST_PLAN_BYTES = 1 << 24
 _REPEAT = (
     "run poyo-edge build --target jetson again on the workstation, and copy the whole artifact"
 )
@@ -37,6 +37,8 @@ class BuildPlan:
     """What ``Prepared.to_json`` says."""
     settled: list[str]
     unsettled: list[str]
+    kernel_plan: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    """Token bucket → ``KernelPlan.to_json``; empty where no builder was there to ask."""
 
     def __post_init__(self) -> None:
         require_fields(self)

@@ -13,16 +13,14 @@ Legend: B batch, N spike tokens, U units, L latents, H heads, K head dim, P rota
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 from onnx_ir.passes import common as common_passes
 
 from poyo_edge.errors import CheckFailedError
-from poyo_edge.export.graph.ops import GraphWriter
+from poyo_edge.export.graph.rewriting import Rewriter, replace_value, signature
 from poyo_edge.spec import ModelSpec
 
 DOMAIN = "com.microsoft"
@@ -71,11 +69,11 @@ class FuseForOrtCpu(ir.passes.InPlacePass):
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Write each attention anew, and drop what nobody needs any longer."""
         graph = model.graph
-        self._signature = _signature(graph)
+        self._signature = signature(graph)
         writer = _FusedWriter(graph, self.spec)
-        _replace(graph, "encoder.attention.rows", writer.encoder(), writer)
+        replace_value(graph, "encoder.attention.rows", writer.encoder(), writer)
         for scope in self._layers():
-            _replace(graph, f"{scope}.rows", writer.self_attention(scope), writer)
+            replace_value(graph, f"{scope}.rows", writer.self_attention(scope), writer)
         for value in writer.tape.initializers:
             graph.register_initializer(value)
         common_passes.RemoveUnusedNodesPass()(model)
@@ -84,7 +82,7 @@ class FuseForOrtCpu(ir.passes.InPlacePass):
 
     def ensures(self, model: ir.Model) -> None:
         """Inputs and outputs as before; one attention each, and no other foreign operator."""
-        if _signature(model.graph) != self._signature:
+        if signature(model.graph) != self._signature:
             raise ir.passes.PostconditionError("expected unchanged inputs and outputs")
         foreign = [node.op_type for node in model.graph if node.domain == DOMAIN]
         if set(foreign) - OPERATORS or foreign.count("MultiHeadAttention") != self.spec.depth + 1:
@@ -94,19 +92,8 @@ class FuseForOrtCpu(ir.passes.InPlacePass):
         return [f"layer{i}.attention" for i in range(self.spec.depth)]
 
 
-class _FusedWriter(GraphWriter):
+class _FusedWriter(Rewriter):
     """Writes attentions between values of a core that is there already."""
-
-    def __init__(self, graph: ir.Graph, spec: ModelSpec) -> None:
-        super().__init__()
-        self.spec = spec
-        computed = (value for node in graph for value in node.outputs)
-        values = (*computed, *graph.inputs, *graph.initializers.values())
-        self.known = {value.name or "": value for value in values}
-
-    def constant(self, array: npt.NDArray[Any], name: str) -> ir.Value:
-        """An initializer whose name is new to the core."""
-        return super().constant(array, f"fused.{name}")
 
     def encoder(self) -> ir.Value:
         """(B·L, H·K): what the latents take from spikes and boundary tokens."""
@@ -237,17 +224,3 @@ class _FusedWriter(GraphWriter):
         """(B, queries, H·K); queries carry their scale already."""
         attributes = {"num_heads": heads, "scale": 1.0}
         return self.op("MultiHeadAttention", qkv, name, attributes, domain=DOMAIN)
-
-
-def _replace(graph: ir.Graph, name: str, new: ir.Value, writer: GraphWriter) -> None:
-    """Put what was written since the last call in place of the value of that name."""
-    old = next(value for node in graph for value in node.outputs if value.name == name)
-    anchor = old.producer()
-    assert anchor is not None
-    written = [node for node in writer.tape.nodes if node.graph is None]
-    graph.insert_before(anchor, written)
-    ir.convenience.replace_all_uses_with(old, new)
-
-
-def _signature(graph: ir.Graph) -> list[str]:
-    return [str(value) for value in (*graph.inputs, *graph.outputs)]

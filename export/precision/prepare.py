@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 
 from poyo_edge.errors import CheckFailedError
+from poyo_edge.export.graph.tensorrt_fusion import fuse_for_tensorrt
 from poyo_edge.export.parity.engine import LIMIT_SD, EngineParity, Trial
 from poyo_edge.export.parity.windows import predict
 from poyo_edge.export.precision.emulation import EmulatedBackend
@@ -95,6 +96,7 @@ def prepare_graph(core: bytes, precision: str, trial: Trial, *, instead: str) ->
             layers=(),
             parity=None,
         )
+    proto = fuse_for_tensorrt(proto, trial.spec)
     rounding = _rounding(proto, core, precision, trial)
     islands, error = find_islands(rounding, LIMIT_SD[precision], ISLANDS)
     mixed = mixed_precision(proto, islands, precision)

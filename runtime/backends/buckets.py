@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from poyo_edge.errors import BackendError, UsageError
 
-SMALLEST = 512
+SMALLEST = 511
 LARGEST = 1 << 20
 _FEWEST_UNITS = 64
 
@@ -16,7 +16,10 @@ class WindowTooLargeError(BackendError):
 
 
 def token_buckets(max_spikes: int, smallest: int = SMALLEST) -> tuple[int, ...]:
-    """Powers of two from ``smallest`` to the first that holds ``max_spikes``.
+    """2ᵏ - 1 spikes each, from ``smallest`` to the first that holds ``max_spikes``.
+
+    With the boundary token behind the spikes that is an aligned 2ᵏ tokens, which GPU kernels take
+    as they are: with 2ᵏ spikes TensorRT pads keys, scores and values in kernels of their own.
 
     Raises:
         UsageError: ``max_spikes`` is out of range.
@@ -25,7 +28,7 @@ def token_buckets(max_spikes: int, smallest: int = SMALLEST) -> tuple[int, ...]:
         raise UsageError(f"max_spikes: expected 1 to {LARGEST}, got {max_spikes}")
     buckets = [smallest]
     while buckets[-1] < max_spikes:
-        buckets.append(2 * buckets[-1])
+        buckets.append(2 * buckets[-1] + 1)
     return tuple(buckets)
 
 

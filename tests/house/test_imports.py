@@ -107,7 +107,8 @@ HOUSE = {
     "export.graph": Row("runtime", "onnx onnx_ir"),
     "export.parity": Row("artifact recording model runtime runtime.backends", "torch"),
     "export.precision": Row(
-        "runtime runtime.backends export.parity", "onnx onnx_ir onnxruntime ml_dtypes"
+        "runtime runtime.backends export.graph export.parity",
+        "onnx onnx_ir onnxruntime ml_dtypes",
     ),
     # device
     "runtime": Row("files artifact runtime.backends runtime.clock"),

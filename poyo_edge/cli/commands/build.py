@@ -89,6 +89,10 @@ def build(
     if report is not None:
         _write_report(report, values)
     short = {name: value for name, value in values.items() if name != "layers"}
+    short["kernel_plan"] = {
+        size: {name: value for name, value in plan.items() if name != "layers"}
+        for size, plan in values["kernel_plan"].items()
+    }
     console.result(short, build_text(values, program()))
 
 

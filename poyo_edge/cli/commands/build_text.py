@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Sequence
 
 from poyo_edge.cli.text import Values, pairs, table
+from poyo_edge.export.engines.kernel_plan import plan_line
 
 
 def build_text(values: Values, program: str) -> str:
@@ -22,6 +23,9 @@ def build_text(values: Values, program: str) -> str:
     about["tried on"] = f"windows of every size, units of session {values['session']}"
     if values["recording"] is not None:
         about["tried on"] += f", and the test split of {values['recording']}"
+    kernels = plan_line(values["kernel_plan"], values["expected_attentions"])
+    if kernels:
+        about["kernels"] = kernels
     parts = [pairs(about)]
     if engines and values["target"].startswith("jetson") and not values["on_device"]:
         parts.append(

@@ -94,6 +94,18 @@ class EngineStore:
             if record.key.flavour == flavour and record.key.differences(machine):
                 self._remove(self.folder / f"{record.key.name}.json")
 
+    def drop_superseded(self, flavour: str) -> list[str]:
+        """Remove engines of a flavour for buckets that no build makes any more (2ᵏ spikes, before
+        they were 2ᵏ - 1): beside those that were just built they would be loaded for nothing.
+        Says which."""
+        names = []
+        for record in self.records():
+            size = record.key.n_spikes
+            if record.key.flavour == flavour and size & (size + 1):
+                self._remove(self.folder / f"{record.key.name}.json")
+                names.append(record.key.name)
+        return names
+
     def drop_damaged(self) -> list[ArtifactError]:
         """Remove engines whose records cannot be read: nothing may run them. Says what was wrong
         with each."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import stat
 import sys
 from pathlib import Path
@@ -15,7 +16,9 @@ from typing import Any
 import pytest
 from helpers.arrays import written_again
 from helpers.damage import flip_bit
+from helpers.paths import DATA
 from helpers.trt.double import Double
+from helpers.trt.engines import installed
 from helpers.trt.machines import HERE, ORIN, on
 
 from poyo_edge.artifact import Artifact
@@ -29,6 +32,7 @@ from poyo_edge.errors import (
 from poyo_edge.export.engines.build import build
 from poyo_edge.export.engines.options import BuildOptions
 from poyo_edge.export.precision.operator_table import VERSIONS
+from poyo_edge.files.writing import sha256_bytes
 from poyo_edge.runtime.backends.machine import Machine
 from poyo_edge.runtime.decoder import Decoder
 from poyo_edge.simulation.recordings import Simulation, simulate_study
@@ -53,16 +57,34 @@ def test_on_the_device_engines_are_built_compared_and_installed(
         monkeypatch.setitem(sys.modules, module, None)
     values = build(prepared)
     assert values["target"] == "jetson-orin"
-    assert [line["n_spikes"] for line in values["engines"]] == [512, 1024]
+    assert [line["n_spikes"] for line in values["engines"]] == [511, 1023]
     assert values["parity"]["worst"] < 0.05 * values["parity"]["output_sd"]
     assert "these are the graphs that were checked on the workstation" in values["settled"]
     assert "every engine agrees with the FP32 core on this device" in values["settled"]
     assert [w for w in values["warnings"] if "issues/4419" in w]
-    assert values["layers"] == {512: '{"Layers": ["myelin"]}', 1024: '{"Layers": ["myelin"]}'}
+    assert values["layers"] == {511: '{"Layers": ["myelin"]}', 1023: '{"Layers": ["myelin"]}'}
     modes = {stat.S_IMODE(path.stat().st_mode) for path in (prepared / "engines").iterdir()}
     assert modes == {0o600}
     assert Decoder.open(prepared, "tiny_a").backend == "tensorrt"
     assert "against the FP32 core" in build_text(values, "poyo-edge")
+
+
+def test_a_plan_of_an_older_version_still_builds_and_its_engines_give_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Made when buckets were 512 and 1024 spikes: the graph holds, its hashes are of others."""
+    artifact = tmp_path / "tiny.poyo"
+    shutil.copytree(DATA / "0.1.0" / "tiny.poyo", artifact)
+    core = (artifact / "core.onnx").read_bytes()
+    store, old = installed(artifact, b"engine", core_sha256=sha256_bytes(core), n_units=64)
+    on(ORIN, Double(), monkeypatch)
+    for module in ("onnx", "onnx_ir", "torch"):
+        monkeypatch.setitem(sys.modules, module, None)
+    values = build(artifact)
+    assert [line["n_spikes"] for line in values["engines"]] == [511, 1023]
+    assert not [words for words in values["settled"] if "checked on the workstation" in words]
+    assert f"removed an engine of an earlier version: {old.key.name}" in values["notes"]
+    assert [record.key.n_spikes for record in store.records()] == [511, 1023]
 
 
 def test_engines_that_fit_are_kept_until_something_differs(
@@ -92,7 +114,7 @@ def test_engines_that_fit_are_kept_until_something_differs(
         assert len(list((prepared / "engines").glob("*.engine"))) == 2  # the old ones are gone
     on(ORIN, Double(), monkeypatch)
     assert why() == ["TensorRT was 10.7.0, is 10.3.0"] * 2
-    engine = next((prepared / "engines").glob("fp16-0000512*.engine"))
+    engine = next((prepared / "engines").glob("fp16-0000511*.engine"))
     engine.write_bytes(b"tampered")
     changed, other = why()
     assert changed.startswith(f"bytes changed: the size of {engine.name} was expected to be ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -48,8 +49,18 @@ def test_off_device_the_very_graphs_are_compiled_by_nvidias_builder(
     rtx = pytest.importorskip("tensorrt_rtx_bindings", reason=RTX)
     on(Machine(rtx=rtx.__version__), None, monkeypatch)
     values = build(tiny_copy, BuildOptions(target="jetson-orin", systemd="/home/rig/tiny.poyo"))
-    assert [line["n_spikes"] for line in values["gate"]] == values["buckets"] == [512, 1024]
+    assert [line["n_spikes"] for line in values["gate"]] == values["buckets"] == [511, 1023]
     assert any("compiled the graph of every bucket" in words for words in values["settled"])
+    assert any("every attention is one kernel" in words for words in values["settled"])
+    plan = read_plan(tiny_copy)
+    assert plan is not None
+    assert plan.kernel_plan == values["kernel_plan"]
+    assert list(plan.kernel_plan) == ["511", "1023"]
+    for kernels in plan.kernel_plan.values():
+        assert (kernels["fused_attentions"], kernels["copies"], kernels["waits"]) == (3, 0, 0)
+        assert kernels["kernels"] == len(kernels["layers"]) > 20
+        assert set(kernels["layers"][0]) == {"kernel", "nodes", "precision"}
+    assert "3 of 3 attentions fused, 0 copies, 0 waits" in build_text(values, "poyo-edge")
     unit = (tiny_copy / "build" / "poyo-edge-build.service").read_text()
     command = "/home/rig/poyo/bin/poyo-edge build /home/rig/tiny.poyo --target jetson-orin"
     assert "User=rig\n" in unit
@@ -89,19 +100,45 @@ def test_rtx_engines_are_compiled_without_a_gpu(
     on(Machine(rtx=rtx.__version__), None, monkeypatch)
     for precision in ("fp32", "fp16"):
         values = build(tiny_copy, BuildOptions(target="rtx", precision=precision))
-        assert [line["n_spikes"] for line in values["engines"]] == [512, 1024]
+        assert [line["n_spikes"] for line in values["engines"]] == [511, 1023]
         assert all(line["size"] > 10_000 and not line["kept"] for line in values["engines"])
         assert values["parity"] is None
         assert any("this machine has none" in words for words in values["unsettled"])
+        plan = read_plan(tiny_copy)
+        assert plan is not None
+        assert (plan.target, plan.precision) == ("rtx", precision)
+        assert plan.kernel_plan == values["kernel_plan"]
+        assert list(plan.kernel_plan) == ["511", "1023"]
     again = build(tiny_copy, BuildOptions(target="rtx", precision="fp16"))
     assert all(line["kept"] for line in again["engines"])
+    assert again["kernel_plan"] == values["kernel_plan"]  # as when they were built
+
+
+def test_a_build_for_rtx_adds_its_kernels_to_a_jetsons_plan_and_leaves_the_rest(
+    tiny_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnx_ir")
+    rtx = pytest.importorskip("tensorrt_rtx_bindings", reason=RTX)
+    on(HERE, None, monkeypatch)
+    build(tiny_copy, BuildOptions(target="jetson"))
+    before = read_plan(tiny_copy)
+    on(Machine(rtx=rtx.__version__), None, monkeypatch)
+    values = build(tiny_copy, BuildOptions(target="rtx"))
+    after = read_plan(tiny_copy)
+    assert before is not None
+    assert after is not None
+    assert before.kernel_plan == {}
+    assert after == dataclasses.replace(before, kernel_plan=values["kernel_plan"])
+    values = build(tiny_copy, BuildOptions(target="rtx", precision="fp32"))
+    assert read_plan(tiny_copy) == after
+    assert any("build/plan.json stays that of jetson, fp16" in w for w in values["warnings"])
 
 
 @pytest.mark.parametrize(
     ("field", "value"),
     [
         ("graphs", [1]),
-        ("graphs", {"512": 5}),
+        ("graphs", {"511": 5}),
         ("core_sha256", 5),
         ("precision", "../../x"),
         ("n_units", "5"),
@@ -113,7 +150,7 @@ def test_a_plan_of_other_types_is_refused_behind_a_checksum_that_holds(
     tmp_path: Path, field: str, value: Any
 ) -> None:
     values = {
-        "core_sha256": "0", "precision": "fp16", "graph_sha256": "1", "graphs": {"512": "2"},
+        "core_sha256": "0", "precision": "fp16", "graph_sha256": "1", "graphs": {"511": "2"},
         "n_units": 9, "target": "jetson", "prepared": {}, "settled": [], "unsettled": [],
     }  # fmt: skip
     file = tmp_path / "build" / "plan.json"

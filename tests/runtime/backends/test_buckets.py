@@ -1,4 +1,4 @@
-"""Token buckets: powers of two, and the smallest that fits."""
+"""Token buckets: with the boundary token powers of two; the smallest that fits is taken."""
 
 from __future__ import annotations
 
@@ -10,9 +10,15 @@ from poyo_edge.runtime.backends.buckets import fitting_bucket, token_buckets, un
 
 @pytest.mark.parametrize(
     ("most", "buckets"),
-    [(1, (512,)), (512, (512,)), (513, (512, 1024)), (8192, (512, 1024, 2048, 4096, 8192))],
+    [
+        (1, (511,)),
+        (511, (511,)),
+        (512, (511, 1023)),
+        (8191, (511, 1023, 2047, 4095, 8191)),
+        (8192, (511, 1023, 2047, 4095, 8191, 16383)),
+    ],
 )
-def test_buckets_are_powers_of_two_up_to_the_first_that_holds_all(
+def test_with_the_boundary_token_buckets_are_powers_of_two_up_to_the_first_that_holds_all(
     most: int, buckets: tuple[int, ...]
 ) -> None:
     assert token_buckets(most) == buckets
@@ -26,8 +32,8 @@ def test_numbers_out_of_range_are_refused(most: int) -> None:
 
 def test_the_smallest_bucket_that_holds_a_window_is_taken() -> None:
     buckets = token_buckets(2048)
-    found = [fitting_bucket(buckets, n) for n in (0, 512, 513, 2048, 2049)]
-    assert found == [512, 512, 1024, 2048, None]
+    found = [fitting_bucket(buckets, n) for n in (0, 511, 512, 2047, 2048, 4096)]
+    assert found == [511, 511, 1023, 2047, 4095, None]
 
 
 def test_there_is_room_for_more_units_than_a_session_has() -> None:
