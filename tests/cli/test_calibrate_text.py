@@ -29,6 +29,8 @@ def values_of(**changes: Any) -> dict[str, Any]:
         "control": None,
         "compared": None,
         "labels": [],
+        "wiener": None,
+        "behind_wiener": False,
         "started": "first guess",
         "behavior": "cursor.vel",
         **changes,

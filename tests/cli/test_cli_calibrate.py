@@ -35,6 +35,8 @@ QUALITY = {
     "label_speed",
     "labels",
     "started",
+    "wiener",
+    "behind_wiener",
 }
 
 
