@@ -121,6 +121,7 @@ class _Counted:
         """Chosen on parts in time of some rows, each of which the others learn."""
         ridges = self.rate_hz * np.array(RIDGES_PER_HZ)
         errors, n_judged = np.zeros(len(ridges)), 0
+        spread = np.maximum(self.values[rows].var(0), np.finfo(np.float64).tiny)
         for part in np.array_split(rows, _PARTS):
             if not len(part):
                 continue
@@ -131,7 +132,7 @@ class _Counted:
                 continue
             x, truth = self.features[part], self.values[part]
             found = ridge_path(self.features[others], self.values[others], ridges)
-            errors += [((truth - x @ w - b) ** 2 / self.values.var(0)).sum() for w, b in found]
+            errors += [((truth - x @ w - b) ** 2 / spread).sum() for w, b in found]
             n_judged += truth.size
         if not n_judged:  # some seconds of labels: nothing can be chosen
             return float(ridges[_USUAL])

@@ -76,9 +76,7 @@ def _heldout_errors(x: Float64, y: Float64) -> Float64:
     return errors
 
 
-def ridge_path(
-    x: Float64, y: Float64, ridges: Float64 = RIDGES
-) -> list[tuple[Float64, Float64]]:
+def ridge_path(x: Float64, y: Float64, ridges: Float64 = RIDGES) -> list[tuple[Float64, Float64]]:
     """Weights (F, O) and bias (O,) for each ridge.
 
     Equations of S or of F unknowns are solved, whichever are fewer (Hastie, Tibshirani and Friedman
