@@ -5,17 +5,36 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from poyo_edge.artifact import Session
-from poyo_edge.calibration.control import Control
+from poyo_edge.calibration.control import Control, control_of
+from poyo_edge.calibration.fit.beside import wiener_beside
 from poyo_edge.calibration.fit.judging import Point
+from poyo_edge.calibration.fit.search import Search
 from poyo_edge.calibration.gate import Compared
 from poyo_edge.calibration.intention import IntentionReport
-from poyo_edge.calibration.refusing import Candidate, refusal
+from poyo_edge.calibration.refusing import MORE_ANGLE_DEG, Candidate, refusal
 from poyo_edge.errors import CheckFailedError
 from poyo_edge.files.writing import atomic_path
+from poyo_edge.records import JsonRecord
 from poyo_edge.runtime.decoder import Decoder
+
+Use = Literal["session", "wiener", "either"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class WienerQuality(JsonRecord):
+    """A Wiener filter that was fitted to the same labels (``fit.beside``), on the same samples."""
+
+    r2_heldout: float
+    r2_per_dim: tuple[float, ...]
+    angular_error_deg: float | None
+    """See ``Control``."""
+    wall_s: float
+    use: Use
+    """What decodes these labels better: the session, the filter, or either, where chance may have
+    made the difference."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +69,28 @@ class Quality:
     """How labels of intention were made; none for measured behaviour."""
     started: str = "first guess"
     """Where the fit that was taken began: "first guess", "start" or "session in use"."""
+    wiener: WienerQuality | None = None
+    """A Wiener filter on the same labels; None before it was asked for (``beside_filter``)."""
+
+    @property
+    def behind_wiener(self) -> bool:
+        """Whether the filter decodes these labels clearly better."""
+        return self.wiener is not None and self.wiener.use == "wiener"
+
+    @property
+    def lasting_notes(self) -> tuple[str, ...]:
+        """What is written into the session file, for whoever decodes with it later."""
+        if self.wiener is None or not self.behind_wiener:
+            return ()
+        figures = f"R² {self.r2_heldout:.3f} against {self.wiener.r2_heldout:.3f}"
+        angle = None if self.control is None else self.control.angular_error_deg
+        if self.labels and angle is not None and self.wiener.angular_error_deg is not None:
+            figures = f"an angular error of {angle:.1f}° against "
+            figures += f"{self.wiener.angular_error_deg:.1f}°"
+        return (
+            f"behind a Wiener filter on the same {self.labelled_s:.0f} s of labels: {figures} on "
+            f"held-out blocks",
+        )
 
     def to_json(self) -> dict[str, Any]:
         """All figures as JSON values."""
@@ -69,6 +110,8 @@ class Quality:
             "control": None if self.control is None else self.control.to_json(),
             "label_speed": round(self.label_speed, 4),
             "labels": [one.to_json() for one in self.labels],
+            "wiener": None if self.wiener is None else self.wiener.to_json(),
+            "behind_wiener": self.behind_wiener,
         }
 
 
@@ -117,6 +160,35 @@ class CalibratedSession(Session):
         if not force:
             self.require_good()
         decoder.swap_session(self)
+
+
+def beside_filter(quality: Quality, search: Search) -> Quality:
+    """The quality of a search with a Wiener filter beside it, and a note where that is better.
+
+    Measured behaviour is judged by R², beyond chance; labels of intention by the angular error, as
+    the gate judges them.
+    """
+    found, ours = wiener_beside(search), search.chosen.judged
+    other = control_of(found.judged.truth, found.judged.decoded, None).angular_error_deg
+    mine = None if quality.control is None else quality.control.angular_error_deg
+    use: Use = "either"
+    if quality.labels and mine is not None and other is not None:
+        if abs(mine - other) > MORE_ANGLE_DEG:
+            use = "session" if mine < other else "wiener"
+    elif ours.clearly_worse(found.judged):
+        use = "wiener"
+    elif found.judged.clearly_worse(ours):
+        use = "session"
+    r2 = found.judged.r2()
+    wiener = WienerQuality(
+        r2_heldout=round(float(r2.mean()), 6),
+        r2_per_dim=tuple(round(one, 6) for one in r2.tolist()),
+        angular_error_deg=other,
+        wall_s=round(found.wall_s, 2),
+        use=use,
+    )
+    beside = dataclasses.replace(quality, wiener=wiener)
+    return dataclasses.replace(beside, notes=(*beside.notes, *beside.lasting_notes))
 
 
 def candidate(session_id: str, quality: Quality) -> Candidate:

@@ -353,6 +353,7 @@ class Calibrator:
             r2_heldout=round(quality.r2_heldout, 6),
             created=_now(),
             labels=tuple(report.made() for report in quality.labels),
+            notes=quality.lasting_notes,
         )
         return CalibratedSession(
             header=header,

@@ -20,7 +20,6 @@ from poyo_edge.artifact import Session
 from poyo_edge.calibration.background import BackgroundFit
 from poyo_edge.calibration.calibrated import CalibratedSession
 from poyo_edge.calibration.calibrator import Calibrator
-from poyo_edge.calibration.control import Control
 from poyo_edge.calibration.fit.fitting import FitSettings
 from poyo_edge.calibration.fit.search import OnProgress
 from poyo_edge.calibration.following import Followed, swap_for
@@ -29,6 +28,7 @@ from poyo_edge.calibration.lead import with_lead
 from poyo_edge.calibration.task_log import TaskLog
 from poyo_edge.errors import UsageError
 from poyo_edge.files.writing import write_bytes
+from poyo_edge.records import JsonRecord
 from poyo_edge.runtime.decoder import Decoder
 from poyo_edge.trials import Trial
 
@@ -270,7 +270,10 @@ class LoopCalibration:
                 "r2_in_use": _rounded(session.quality.r2_in_use),
                 "control": _as_json(session.quality.control),
                 "labels": [one.to_json() for one in session.quality.labels],
+                "wiener": _as_json(session.quality.wiener),
             }
+            for note in session.quality.lasting_notes:
+                _log.warning("session %r: %s", session.header.session_id, note)
             swap_for(session, self._decoder, self._in_use)
             entry["swapped"] = True
             if self.save_to is not None:
@@ -296,8 +299,8 @@ class LoopCalibration:
             before["saved"] = str(kept)
 
 
-def _as_json(control: Control | None) -> dict[str, Any] | None:
-    return None if control is None else control.to_json()
+def _as_json(found: JsonRecord | None) -> dict[str, Any] | None:
+    return None if found is None else found.to_json()
 
 
 def _rounded(r2: float | None) -> float | None:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from poyo_edge.artifact import Session
-from poyo_edge.calibration.calibrated import Quality, candidate
+from poyo_edge.calibration.calibrated import Quality, beside_filter, candidate
 from poyo_edge.calibration.control import top_speed
 from poyo_edge.calibration.fit.adapter import Adapter
 from poyo_edge.calibration.fit.judging import Point
@@ -131,7 +131,7 @@ def best_of(
     knows: bool,
     resume_file: str | Path | None,
 ) -> Fitted:
-    """The better one of searches, which are run as far as the time goes.
+    """The better one of searches, which are run as far as the time goes, beside a Wiener filter.
 
     Args:
         searches: by where they begin, two at most.
@@ -159,12 +159,12 @@ def best_of(
         found = judge.fitted(search, name, notes)
         best = found if best is None else better(judge.session_id, best, found)
         if not found.ended:
-            assert best is not None
-            return best
+            files.clear()  # another run goes on from them
+            break
     for file in files:
         file.remove()
     assert best is not None
-    return best
+    return dataclasses.replace(best, quality=beside_filter(best.quality, best.search))
 
 
 def better(session_id: str, first: Fitted, second: Fitted) -> Fitted:

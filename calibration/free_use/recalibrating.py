@@ -298,6 +298,7 @@ class FreeUseCalibration:
             "lead_s": labels.lead_s,
             "labelled_s": round(session.quality.labelled_s, 2),
             "wall_s": round(session.quality.wall_s, 2),
+            "wiener": session.quality.wiener and session.quality.wiener.to_json(),
             **verdict.to_json(),
         }
         session.require_good()

@@ -3,7 +3,7 @@
 A ``.session`` file is a safetensors file with two tensors, ``unit_embedding`` (U, D) and
 ``session_embedding`` (D,), and a JSON header. It belongs to one core, named by its hash. From
 schema version 2 on it may also hold the activity during calibration (``activity.py``), from 3 on
-how labels of intention were made.
+how labels of intention were made, from 4 on notes.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from poyo_edge.files.writing import sha256_bytes, write_bytes
 from poyo_edge.records import FieldError, JsonRecord, in_words, too_long
 
 SCHEMA = "poyo-edge/session"
-SCHEMA_VERSION = 3
-_PLAIN, _ACTIVE = 1, 2
-"""The versions of a session without activity, and of one with activity and without ``labels``:
-readers of these versions open them."""
+SCHEMA_VERSION = 4
+_PLAIN, _ACTIVE, _LABELLED = 1, 2, 3
+"""The versions of a session without activity, of one with activity and without ``labels``, and of
+one without ``notes``: readers of these versions open them."""
 _HEADER_KEY = "poyo_edge"
 _MAX_BYTES = 256 << 20
 _MOST = 1e15
@@ -35,6 +35,8 @@ _MOST = 1e15
 _ACTIVITY = "rate_hz"
 """A tensor that every activity has."""
 _IDS = "unique unit ids, at least one"
+_ONLY_IF_ANY = {"labels": "how labels were made", "notes": "notes"}
+"""Fields that are not in the header where they are empty, and what they are."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,13 +74,16 @@ class SessionHeader(JsonRecord):
     """Of the file; ``Session.to_bytes`` writes the one that it needs."""
     labels: tuple[LabelsMade, ...] = ()
     """How its labels were made; none for measured behaviour, and in files before version 3."""
+    notes: tuple[str, ...] = ()
+    """What whoever decodes with it should know; none in files before version 4."""
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as JSON values; ``labels`` only where there are some, as older readers know
-        no such key and older checksums do not count it."""
+        """The fields as JSON values; ``labels`` and ``notes`` only where there are some, as older
+        readers know no such keys and older checksums do not count them."""
         values = JsonRecord.to_json(self)
-        if not self.labels:
-            del values["labels"]
+        for name in _ONLY_IF_ANY:
+            if not values[name]:
+                del values[name]
         return values
 
 
@@ -131,6 +136,8 @@ class Session:
     def _own_header(self) -> SessionHeader:
         version = _PLAIN if self.activity is None else _ACTIVE
         if self.header.labels:
+            version = _LABELLED
+        if self.header.notes:
             version = SCHEMA_VERSION
         return dataclasses.replace(self.header, schema_version=version)
 
@@ -257,10 +264,9 @@ def _header(path: str | Path, metadata: dict[str, str]) -> SessionHeader:
         value = getattr(header, name)
         if value is not None and not abs(value) < _MOST:
             raise SessionError(path, name, expected="a number", got=f"{value!r:.80}", do=do)
-    if "labels" in values and not header.labels:
-        raise SessionError(
-            path, "labels", expected="how labels were made, or no such key", got="[]", do=do
-        )
+    for name, what in _ONLY_IF_ANY.items():
+        if name in values and not getattr(header, name):
+            raise SessionError(path, name, expected=f"{what}, or no such key", got="[]", do=do)
     ids = header.unit_ids
     if not ids or len(set(ids)) != len(ids):
         raise SessionError(path, "unit_ids", expected=_IDS, got=f"{ids!r:.80}", do=do)

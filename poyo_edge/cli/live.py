@@ -10,7 +10,7 @@ from typing import Any
 
 from poyo_edge.cli.console import printable
 from poyo_edge.cli.recalibrating import live_line
-from poyo_edge.cli.text import outcome_line, sink_line
+from poyo_edge.cli.text import behind_text, outcome_line, sink_line
 from poyo_edge.runtime.rig.ends import first_reason
 
 Values = Mapping[str, Any]
@@ -150,4 +150,6 @@ def _calibration_line(values: Values) -> str:
         text += ", last fit " + ("swapped in" if last["swapped"] else "refused")
         if "r2_heldout" in last:
             text += f" (held-out R² {last['r2_heldout']:.3f})"
+        if behind := behind_text(last):
+            text += f", {behind}"
     return text

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
+from poyo_edge.cli.text import behind_text
 from poyo_edge.errors import UsageError
 
 
@@ -106,10 +107,12 @@ def outcome(entry: Mapping[str, Any]) -> str:
     if not entry["passed"]:
         return f"refused: {entry['reason']}"
     new, old = entry["new"], entry["in_use"]
-    return (
+    text = (
         f"{entry['session']} passed: angular error {new['angular_error_deg']:.1f}° "
         f"({old['angular_error_deg']:.1f}° in use), gain {new['gain']:.2f} ({old['gain']:.2f})"
     )
+    behind = behind_text(entry)
+    return f"{text}; {behind}" if behind else text
 
 
 def text_lines(values: Mapping[str, Any] | None) -> dict[str, str]:

@@ -11,6 +11,9 @@ Values = Mapping[str, Any]
 _BEHIND_MS = 100.0
 """A sink that is behind by less may be sending just now."""
 
+BEHIND = "a Wiener filter on the same labels decodes them better"
+"""Than the session that was fitted to them."""
+
 _OUTCOMES = (
     ("success", "success", "{:.0%}"),
     ("angle_deg", "angular error", "{:.0f}°"),
@@ -68,6 +71,33 @@ def lead_text(report: Values) -> str:
         text += f"; {report['trials_left_out']} trials left out, the first because "
         text += report["first_reason"]
     return text
+
+
+def wiener_lines(values: Values) -> dict[str, str]:
+    """A Wiener filter on the same labels, and what to decode with."""
+    wiener = values["wiener"]
+    if wiener is None:
+        return {}
+    dims = ", ".join(f"{r2:.3f}" for r2 in wiener["r2_per_dim"])
+    said = f"R² {wiener['r2_heldout']:.4f} on the same labels and blocks (per dimension {dims})"
+    by_angle = bool(values["labels"]) and wiener["angular_error_deg"] is not None
+    if by_angle:
+        said += f", angular error {wiener['angular_error_deg']:.1f}°"
+    uses = {
+        "session": "the session: it decodes these labels better than the filter",
+        "wiener": f"a Wiener filter: {BEHIND}; more labels may help, or a model that was trained "
+        f"on such a subject and task",
+        "either": "either: the difference is within chance",
+    }
+    return {"Wiener filter": f"{said}, {wiener['wall_s']:.1f} s", "to use": uses[wiener["use"]]}
+
+
+def behind_text(fit: Values) -> str:
+    """What is said of a fit that is behind a Wiener filter; "" for any other."""
+    wiener = fit.get("wiener")
+    if wiener is None or wiener["use"] != "wiener":
+        return ""
+    return f"{BEHIND} (held-out R² {wiener['r2_heldout']:.3f})"
 
 
 def control_text(control: Values) -> str:

@@ -55,7 +55,7 @@ def fit_ridge(x: Float64, y: Float64) -> tuple[Float64, Float64, float]:
     """
     errors = _heldout_errors(x, y)
     chosen = int(errors.argmin())
-    weights, bias = _ridge_path(x, y)[chosen]
+    weights, bias = ridge_path(x, y)[chosen]
     return weights, bias, float(RIDGES[chosen])
 
 
@@ -71,17 +71,32 @@ def _heldout_errors(x: Float64, y: Float64) -> Float64:
     for block in np.array_split(np.arange(len(x)), FOLDS):
         # Samples beside the block share bins with it.
         apart = np.r_[: max(0, block[0] - BINS), block[-1] + 1 + BINS : len(x)]
-        for i, (weights, bias) in enumerate(_ridge_path(x[apart], y[apart])):
+        for i, (weights, bias) in enumerate(ridge_path(x[apart], y[apart])):
             errors[i] += ((y[block] - x[block] @ weights - bias) ** 2).sum()
     return errors
 
 
-def _ridge_path(x: Float64, y: Float64) -> list[tuple[Float64, Float64]]:
-    """Weights (F, O) and bias (O,) for each of ``RIDGES``; x (S, F) is scaled by its sd."""
+def ridge_path(x: Float64, y: Float64, ridges: Float64 = RIDGES) -> list[tuple[Float64, Float64]]:
+    """Weights (F, O) and bias (O,) for each ridge.
+
+    Equations of S or of F unknowns are solved, whichever are fewer (Hastie, Tibshirani and Friedman
+    2009, The Elements of Statistical Learning, section 18.3.5).
+
+    Args:
+        x: (S, F), scaled here by its sd.
+        y: (S, O).
+        ridges: > 0.
+    """
     mean, size = x.mean(0), x.std(0) + SD_FLOOR
-    scaled = (x - mean) / size
-    values, vectors = np.linalg.eigh(scaled.T @ scaled)
-    projected = vectors.T @ (scaled.T @ (y - y.mean(0)))
-    shrunk = [projected / (np.maximum(values, 0.0) + ridge)[:, None] for ridge in RIDGES]
-    weights = [(vectors @ one) / size[:, None] for one in shrunk]
-    return [(one, y.mean(0) - mean @ one) for one in weights]
+    scaled, level = (x - mean) / size, y.mean(0)
+    few = len(scaled) < scaled.shape[1]
+    products = scaled @ scaled.T if few else scaled.T @ scaled
+    right = y - level if few else scaled.T @ (y - level)
+    diagonal, own = np.diag_indices(len(products)), products.diagonal().copy()
+    found = []
+    for ridge in ridges:
+        products[diagonal] = own + ridge
+        solved = np.linalg.solve(products, right)
+        weights = (scaled.T @ solved if few else solved) / size[:, None]
+        found.append((weights, level - mean @ weights))
+    return found

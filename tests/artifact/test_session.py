@@ -142,8 +142,8 @@ def test_a_flipped_bit_anywhere_is_refused_or_changes_nothing(
 
 HEADERS: dict[str, tuple[Change, str]] = {
     "newer": (
-        lambda header: header.update(schema_version=4),
-        "schema_version: expected 1 to 3, got 4; "
+        lambda header: header.update(schema_version=5),
+        "schema_version: expected 1 to 4, got 5; "
         "update poyo-edge, or make the session again with this version",
     ),
     "another schema": (
@@ -325,3 +325,17 @@ def test_how_labels_were_made_is_kept_in_a_version_of_its_own(path: Path) -> Non
     plain.save(path)
     assert opened(path).header.schema_version < 3
     assert b'"labels"' not in path.read_bytes(), "older readers know no such key"
+
+
+def test_notes_are_kept_in_a_version_of_their_own(path: Path) -> None:
+    plain = opened(path)
+    header = dataclasses.replace(plain.header, notes=("behind a Wiener filter",), labels=(MADE,))
+    dataclasses.replace(plain, header=header).save(path)
+    again = opened(path)
+    assert again.header.notes == ("behind a Wiener filter",)
+    assert again.header.labels == (MADE,)
+    assert again.header.schema_version == 4
+    assert again.digest == plain.digest, "decoded values do not depend on them"
+    plain.save(path)
+    assert opened(path).header.schema_version < 3
+    assert b'"notes"' not in path.read_bytes(), "older readers know no such key"

@@ -73,7 +73,7 @@ def test_the_quality_says_where_its_figures_come_from() -> None:
     assert beside_spread(quality.notes) == ()
     assert len(quality.notes) == 1 and "--behavior-scale 6.69" in quality.notes[0]
     values = json.loads(json.dumps(quality.to_json()))
-    assert set(values) == {field.name for field in dataclasses.fields(quality)}
+    assert set(values) == {field.name for field in dataclasses.fields(quality)} | {"behind_wiener"}
     assert values["r2_heldout"] == pytest.approx(quality.r2_heldout, abs=1e-6)
     assert [point["step"] for point in values["curve"]] == list(range(0, 90, 10))
 

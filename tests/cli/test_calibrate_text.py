@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from poyo_edge.cli.commands.calibrate import calibrate_text
+from poyo_edge.cli.text import behind_text
 
 
 def values_of(**changes: Any) -> dict[str, Any]:
@@ -29,6 +30,8 @@ def values_of(**changes: Any) -> dict[str, Any]:
         "control": None,
         "compared": None,
         "labels": [],
+        "wiener": None,
+        "behind_wiener": False,
         "started": "first guess",
         "behavior": "cursor.vel",
         **changes,
@@ -90,3 +93,34 @@ def test_text_says_what_it_is_like_to_control_with() -> None:
     assert "2 trials left out, the first because it has no target" in text
     assert text.endswith("wrote today.session"), "replay would judge by measured behaviour"
     assert "angular error" not in text_of()
+
+
+WIENER = {
+    "r2_heldout": 0.612, "r2_per_dim": [0.6, 0.624], "angular_error_deg": 12.34, "wall_s": 0.81,
+    "use": "wiener",
+}  # fmt: skip
+
+
+def test_text_says_what_to_use_instead() -> None:
+    text = text_of(wiener=WIENER)
+    assert "R² 0.6120 on the same labels and blocks (per dimension 0.600, 0.624), 0.8 s" in text
+    assert "a Wiener filter on the same labels decodes them better; more labels may help" in text
+    assert "angular" not in text
+    assert "the session: it decodes these" in text_of(wiener={**WIENER, "use": "session"})
+    assert "either: the difference is within" in text_of(wiener={**WIENER, "use": "either"})
+    made = {
+        "kind": "refit", "trials_used": 9, "lead_s": 0.148, "spike_lag_s": 0.048,
+        "trials_left_out": 0, "first_reason": "",
+    }  # fmt: skip
+    assert ", angular error 12.3°, 0.8 s" in text_of(wiener=WIENER, labels=[made])
+    assert "to use" not in text_of()
+
+
+def test_fits_beside_a_loop_say_it_too() -> None:
+    fit = {"wiener": WIENER}
+    assert behind_text(fit) == (
+        "a Wiener filter on the same labels decodes them better (held-out R² 0.612)"
+    )
+    assert behind_text({"wiener": {**WIENER, "use": "either"}}) == ""
+    assert behind_text({"wiener": None}) == ""
+    assert behind_text({}) == "", "a fit that failed"

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.calibrating.desk import TEST_S, TRAIN_S, Desk, finished, furnished, write, write_task
-from helpers.calibrating.teacher import lesson
+from helpers.calibrating.teacher import lesson, mixed
 from helpers.commands import start
+from helpers.paths import TINY
 from helpers.waiting import wait_until
 
 from poyo_edge.artifact import Session
@@ -35,6 +36,8 @@ QUALITY = {
     "label_speed",
     "labels",
     "started",
+    "wiener",
+    "behind_wiener",
 }
 
 
@@ -204,3 +207,34 @@ def test_labels_of_intention_become_a_session(desk: Desk) -> None:
     (kept,) = Session.open(desk.out).header.labels
     assert kept.kind == "intention:observation"
     assert kept.lead_s == made["lead_s"]
+
+
+def test_a_session_behind_a_wiener_filter_is_saved_with_that_said(desk: Desk) -> None:
+    given = mixed(duration_s=TRAIN_S + TEST_S)
+    path = write(
+        desk.folder.parent / "mixed.h5", behaviors={"cursor.vel": (given.times, given.values)}
+    )
+    words = ("--start", desk.truth, "--max-wall", 1e-6)
+    done = desk.run(*words, "--json", recording=path)
+    assert done.code == 0, done.stderr
+    values = done.json()
+    wiener = values["wiener"]
+    assert set(wiener) == {"r2_heldout", "r2_per_dim", "angular_error_deg", "wall_s", "use"}
+    assert (values["behind_wiener"], wiener["use"]) == (True, "wiener")
+    assert values["r2_heldout"] < wiener["r2_heldout"] <= 1.0
+    (note,) = Session.open(desk.out).header.notes
+    assert note == values["notes"][-1]
+    done = desk.run(*words, recording=path)
+    assert f"R² {wiener['r2_heldout']:.4f} on the same labels and blocks" in done.stdout
+    assert "to use" in done.stdout
+    assert "a Wiener filter: " in done.stdout
+    assert f"note: {note}" in done.stdout
+    code, out, err = finished(start("inspect", desk.out, cwd=desk.folder))
+    assert code == 0, err
+    assert note in out
+    feed = f"file:{path}?speed=8"
+    code, out, err = finished(
+        start("run", TINY, "--session", desk.out, "--from", feed, cwd=desk.folder)
+    )
+    assert code == 0, err
+    assert f"· note: this session is {note}\n" in err

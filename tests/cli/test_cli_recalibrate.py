@@ -76,6 +76,9 @@ def test_what_became_of_it_is_said_in_words() -> None:
     passed = "a+free-use-1 passed: angular error 12.0° (31.0° in use), gain 0.90 (0.41)"
     assert outcome(PASSED) == passed
     assert outcome(refused) == "refused: too few targets"
+    behind = {**PASSED, "wiener": {"use": "wiener", "r2_heldout": 0.5}}
+    said = "a Wiener filter on the same labels decodes them better (held-out R² 0.500)"
+    assert outcome(behind) == f"{passed}; {said}"
     assert (outcome(taken), outcome(rejected)) == ("a+free-use-1 taken", "a+free-use-1 rejected")
     lines = text_lines({**IDLE, "history": [PASSED, taken]})
     assert lines == {

@@ -26,7 +26,7 @@ from poyo_edge.cli.shared import (
     seed_of,
     split_to,
 )
-from poyo_edge.cli.text import Values, control_lines, lead_text, pairs, table
+from poyo_edge.cli.text import Values, control_lines, lead_text, pairs, table, wiener_lines
 from poyo_edge.errors import CheckFailedError, UsageError
 from poyo_edge.files.writing import require_folder, safe_name, write_bytes
 
@@ -251,7 +251,7 @@ def calibrate_text(values: Values, artifact: Path, recording: Path, program: str
     }
     if values["r2_in_use"] is not None:
         lines["session in use"] = f"R² {values['r2_in_use']:.4f} on the same samples"
-    lines |= control_lines(values)
+    lines |= control_lines(values) | wiener_lines(values)
     if silent:
         lines["silent units"] = f"{len(silent)}: {', '.join(silent[:6])}" + " …" * (len(silent) > 6)
     for unit, other, alike in values.get("alike", ())[:6]:

@@ -44,6 +44,7 @@ from poyo_edge.cli.shared import (
 )
 from poyo_edge.cli.text import (
     Values,
+    behind_text,
     control_text,
     granted_text,
     health_line,
@@ -177,6 +178,8 @@ def run(
                 f"decoding session {rig.decoder.session_id} with {rig.decoder.backend} at "
                 f"{rate:g} Hz; Ctrl-C ends it"
             )
+            for note in rig.decoder.session.header.notes:
+                console.step(f"note: this session is {note}")
             _say_port(rig, console, control_token_file)
             _watch(rig, (learner, free), view, stop, seconds)
     finally:
@@ -376,6 +379,8 @@ def run_text(values: Values, artifact: Path, program: str) -> str:
     for i, fit in enumerate((values["calibration"] or {}).get("fits", [])):
         said = "swapped in" if fit["swapped"] else f"refused: {fit['reason']}"
         lines[f"fit {i + 1}"] = f"held-out R² {fit.get('r2_heldout', float('nan')):.3f}, {said}"
+        if behind := behind_text(fit):
+            lines[f"fit {i + 1}, note"] = behind
         control = fit.get("control") or {}
         if control.get("angular_error_deg") is not None:
             lines[f"fit {i + 1}, control"] = control_text(control)

@@ -25,6 +25,7 @@ from poyo_edge.calibration.fit.fitting import Tables
 from poyo_edge.calibration.fit.labels import LabelCollector, Labels
 from poyo_edge.calibration.fit.prior import Prior
 from poyo_edge.calibration.fit.search import Progress, Search
+from poyo_edge.filters.wiener import bin_counts
 from poyo_edge.metrics import r2_per_dim
 from poyo_edge.runtime import Decoder
 
@@ -204,6 +205,22 @@ def misled() -> CalibratedSession:
 
 def wrong_labels() -> Lesson:
     return dataclasses.replace(lesson(), values=lesson(5).values)
+
+
+def linear(given: Lesson, *, seed: int = 0, size: float = 1.0) -> Lesson:
+    """The same spikes with another behaviour: a weighted sum of their counts in half a second."""
+    n_units = len(given.unit_ids)
+    counts = bin_counts(
+        given.spike_times, given.spike_rows, n_units, given.times, before=1, bin_s=0.5
+    )[..., 0]
+    weights = np.random.default_rng(seed).normal(0, size / np.sqrt(n_units), (n_units, 2))
+    return dataclasses.replace(given, values=(counts - counts.mean(0)) @ weights)
+
+
+def mixed(size: float = 0.8, *, duration_s: float = 40.0) -> Lesson:
+    """Behaviour of which the truth says one part, and a linear filter the other, and more."""
+    given = lesson(duration_s=duration_s)
+    return dataclasses.replace(given, values=given.values + linear(given, size=size).values)
 
 
 def bits(session: Session) -> bytes:
