@@ -20,7 +20,10 @@ from pathlib import Path
 from poyo_edge.errors import ArtifactError
 
 STANDARD_DOMAINS = frozenset({"", "ai.onnx"})
-EXTRA_DOMAINS: Mapping[str, frozenset[str]] = {"core.ort-cpu.onnx": frozenset({"com.microsoft"})}
+EXTRA_DOMAINS: Mapping[str, frozenset[str]] = {
+    "core.ort-cpu.onnx": frozenset({"com.microsoft"}),
+    "adapt.ort-cpu.onnx": frozenset({"com.microsoft"}),
+}
 """File name → domains that it may use beyond the standard ones."""
 REFUSED_OPERATORS = frozenset({
     "EPContext", "PyOp", "Loop", "If", "Scan", "SequenceMap", "RandomNormal", "RandomUniform",
