@@ -24,6 +24,8 @@ from poyo_edge.export.graph.fold import FoldedWeights, LayerWeights
 from poyo_edge.export.graph.fusion import DOMAIN
 from poyo_edge.export.graph.gradient import Gradients
 
+_ROWS_BY_ROWS = ("transBatchA", "transBatchB", "transB")
+
 
 def build_adapt_for_ort_cpu(folded: FoldedWeights) -> onnx.ModelProto:
     """The graph of loss and gradients, with inputs and outputs as ``build_adapt`` has them.
@@ -81,12 +83,10 @@ class OrtCpuAdaptWriter(AdaptWriter):
                 self.heads_apart(x, heads, f"{scope}.{name}_by_latent")
                 for x, name in zip(qkv, ("query", "key", "value"), strict=True)
             )
-            score = self.product(
-                query, key, f"{scope}.score", transBatchA=1, transBatchB=1, transB=1
-            )
+            score = self.product(query, key, f"{scope}.score", *_ROWS_BY_ROWS)
             weight = self.softmax(score, scope)
             out = self.rows(
-                self.product(weight, value, f"{scope}.weighed", transBatchB=1), f"{scope}.rows"
+                self.product(weight, value, f"{scope}.weighed", "transBatchB"), f"{scope}.rows"
             )
 
             def rule(grads: list[ir.Value]) -> Gradients:
@@ -96,20 +96,18 @@ class OrtCpuAdaptWriter(AdaptWriter):
                     "Mul", [grad, self.heads_apart(out, heads, f"{name}.out")], f"{name}.dot"
                 )
                 level = self.transpose(self.summed(level, [-1]), [1, 2, 0, 3], f"{name}.level")
-                pull = self.product(
-                    grad, value, f"{name}.pull_by_value", transBatchA=1, transBatchB=1, transB=1
-                )
+                pull = self.product(grad, value, f"{name}.pull_by_value", *_ROWS_BY_ROWS)
                 pull = self.op("Sub", [pull, level], f"{name}.levelled")
                 pull = self.op("Mul", [weight, pull], f"{name}.score")
                 return [
                     self.rows(
-                        self.product(*pair, f"{name}.{of}", transBatchB=1, **across),
+                        self.product(*pair, f"{name}.{of}", "transBatchB", *across),
                         f"{name}.{of}_rows",
                     )
                     for of, pair, across in (
-                        ("query", (pull, key), {}),
-                        ("key", (pull, query), {"transA": 1}),
-                        ("values", (weight, grad), {"transA": 1}),
+                        ("query", (pull, key), ()),
+                        ("key", (pull, query), ("transA",)),
+                        ("values", (weight, grad), ("transA",)),
                     )
                 ]
 
@@ -174,6 +172,6 @@ class OrtCpuAdaptWriter(AdaptWriter):
         x = self.transpose(x, [2, 0, 1, 3], f"{name}.latent_first")
         return self.reshape(x, [-1, heads * self.spec.dim_head], name)
 
-    def product(self, a: ir.Value, b: ir.Value, name: str, **across: int) -> ir.Value:
-        """``FusedMatMul``; ``transBatchA`` and ``B``: the first axis is that of rows."""
-        return self.op("FusedMatMul", [a, b], name, across, domain=DOMAIN)
+    def product(self, a: ir.Value, b: ir.Value, name: str, *across: str) -> ir.Value:
+        """``FusedMatMul`` across axes: "transBatchA" and "B" say that rows are the first one."""
+        return self.op("FusedMatMul", [a, b], name, dict.fromkeys(across, 1), domain=DOMAIN)
