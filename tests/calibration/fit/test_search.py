@@ -208,17 +208,21 @@ def test_what_judges_is_thinned_evenly() -> None:
 
 
 def test_the_result_is_judged_by_more_samples_than_the_way() -> None:
-    few = dataclasses.replace(QUICK, judged_on_the_way=10, most_judged=60)
-    searched = run(search(lesson(), few))
-    sizes = [len(moment.judged.truth) for moment in searched.moments]
+    given, still = lesson(), dataclasses.replace(QUICK, lr_units=1e-5, lr_session=1e-5)
+
+    def judged(on_the_way: int) -> Search:
+        settings = dataclasses.replace(still, judged_on_the_way=on_the_way, most_judged=60)
+        return run(search(given, settings, start=tables_of(given.truth)))
+
+    few, many = judged(10), judged(60)
+    sizes = [len(moment.judged.truth) for moment in few.moments]
     assert sizes[:-1] == [sizes[0]] * 3
     assert 10 < sizes[0] <= 20, "of two folds"
-    assert searched.chosen is searched.moments[-1]
+    assert few.chosen is few.moments[-1]
     assert 80 < sizes[-1] <= 120
-    assert searched.chosen.point.loss == searched.curve[-1].loss is not None
-    many = run(search(lesson(), dataclasses.replace(few, judged_on_the_way=60)))
-    assert many.chosen.judged.decoded.tobytes() == searched.chosen.judged.decoded.tobytes()
-    assert searched.curve[0].r2 != many.curve[0].r2
+    assert few.chosen.point.loss == few.curve[-1].loss is not None
+    assert few.chosen.judged.decoded.tobytes() == many.chosen.judged.decoded.tobytes()
+    assert few.curve[0].r2 != many.curve[0].r2
 
 
 def test_fits_that_run_side_by_side_end_with_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
