@@ -120,7 +120,8 @@ class Turns:
         return not self.stop.is_set() and time.monotonic() + seconds <= self.deadline
 
     def _note(self, progress: Progress) -> None:
-        self.on_progress(Progress(done=self.done + progress.done, total=self.steps, r2=progress.r2))
+        done = self.done + progress.done
+        self.on_progress(dataclasses.replace(progress, done=done, total=max(self.steps, done)))
 
 
 def best_of(

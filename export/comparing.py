@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from poyo_edge.arrays import Float32
-from poyo_edge.artifact import ADAPT, CORE, CORE_ORT_CPU, Golden
+from poyo_edge.artifact import ADAPT, ADAPT_ORT_CPU, CORE, CORE_ORT_CPU, Golden
 from poyo_edge.errors import UsageError
 from poyo_edge.export.folded import FoldedCheckpoint
 from poyo_edge.export.parity.adapt import GradientParity, compare_gradients
@@ -51,7 +51,7 @@ def compare_graphs(
 
     Args:
         source: the checkpoint.
-        graphs: file name in the artifact → bytes, of both cores and of the gradient's graph.
+        graphs: file name in the artifact → bytes, of both cores and both graphs of gradients.
         recording: its windows are compared too.
         say: called with a sentence before each step.
         tell: called within a step with what is done and what there is.
@@ -80,7 +80,8 @@ def compare_graphs(
     short = [len(w.time) <= _GOLDEN_SPIKES and w.kind == "synthetic" for w in windows]
     labelled = [window for window, kept in zip(windows, short, strict=True) if kept][::2]
     say("comparing gradients")
-    gradients, golden_gradients = compare_gradients(reference, graphs[ADAPT], labelled, tell=tell)
+    both = {name: graphs[name] for name in (ADAPT, ADAPT_ORT_CPU)}
+    gradients, golden_gradients = compare_gradients(reference, both, labelled, tell=tell)
     golden = Golden(
         unit_embedding=unit_embedding,
         session_embedding=session_embedding,

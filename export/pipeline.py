@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from poyo_edge.artifact import ADAPT, CORE, CORE_ORT_CPU, GOLDEN
+from poyo_edge.artifact import ADAPT, ADAPT_ORT_CPU, CORE, CORE_ORT_CPU, GOLDEN
 from poyo_edge.checkpoint import Checkpoint, load_checkpoint
 from poyo_edge.checkpoint.weight_health import WeightHealth, weight_health
 from poyo_edge.errors import UsageError
@@ -14,6 +14,7 @@ from poyo_edge.export.comparing import Step, compare_graphs
 from poyo_edge.export.contents import write_contents, write_manifest
 from poyo_edge.export.folded import FoldedCheckpoint, kept_sessions
 from poyo_edge.export.graph.adapt import build_adapt
+from poyo_edge.export.graph.adapt_ort_cpu import build_adapt_for_ort_cpu
 from poyo_edge.export.graph.core import build_core
 from poyo_edge.export.graph.fold import fold
 from poyo_edge.export.graph.fusion import fuse_for_ort_cpu
@@ -191,6 +192,7 @@ def _graphs(source: FoldedCheckpoint) -> dict[str, bytes]:
         CORE: core.SerializeToString(),
         CORE_ORT_CPU: fuse_for_ort_cpu(core, source.checkpoint.spec).SerializeToString(),
         ADAPT: build_adapt(source.folded).SerializeToString(),
+        ADAPT_ORT_CPU: build_adapt_for_ort_cpu(source.folded).SerializeToString(),
     }
 
 

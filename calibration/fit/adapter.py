@@ -6,14 +6,16 @@ Legend: B batch, N spike tokens, Q queries, S behaviour samples, O outputs, U un
 from __future__ import annotations
 
 import dataclasses
+import logging
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from poyo_edge.arrays import Float32, Float64, Int64
-from poyo_edge.artifact import ADAPT, Artifact
+from poyo_edge.artifact import ADAPT, ADAPT_ORT_CPU, Artifact
 from poyo_edge.calibration.fit.labels import Labels
+from poyo_edge.calibration.fit.workers import each
 from poyo_edge.core_inputs import SPIKES, no_spikes
 from poyo_edge.errors import ArtifactError, BackendError
 from poyo_edge.runtime.backends import open_ort_cpu
@@ -22,8 +24,9 @@ from poyo_edge.tokens import relative_times
 
 Feeds = dict[str, npt.NDArray[Any]]
 _OUTPUTS = ["loss", "unit_embedding_gradient", "session_embedding_gradient"]
-_LEARNED_AT_ONCE, _JUDGED_AT_ONCE = 8, 4
-"""Windows in one run of a graph: more are no faster on a CPU, and take more memory."""
+_log = logging.getLogger(__name__)
+_LEARNED_AT_ONCE, _JUDGED_AT_ONCE = 2, 4
+"""Windows in one run of a graph: of more, what lies between its nodes leaves a CPU's cache."""
 _INSIDE_S = 1e-6
 """Times nearer than this are equal."""
 
@@ -42,7 +45,11 @@ class Adapter:
     """The model of one artifact, for fitting. Everything but the two tables is frozen."""
 
     def __init__(self, artifact: Artifact, *, threads: int = 1) -> None:
-        """Open ``adapt.onnx`` and the core.
+        """Open the graph of gradients and the core.
+
+        Args:
+            artifact: with ``adapt.onnx``; ``adapt.ort-cpu.onnx`` is taken where it has that too.
+            threads: windows that are worked on at the same time, each by one thread.
 
         Raises:
             ArtifactError: the artifact has no ``adapt.onnx``, or a file is damaged.
@@ -59,8 +66,9 @@ class Adapter:
         self.artifact = artifact
         self.spec = artifact.manifest.spec
         self.window_s = self.spec.window_seconds
-        self.core = Core.open(artifact, backend="ort-cpu", threads=threads)
-        self._session = open_ort_cpu(artifact.read(ADAPT), threads=threads, what=ADAPT)
+        self.workers = threads
+        self.core = Core.open(artifact, backend="ort-cpu", threads=1)
+        self._session = _gradient_graph(artifact)
         self._scale, self._offset = artifact.manifest.output.arrays(self.spec.dim_out)
 
     def gradients(
@@ -115,13 +123,15 @@ class Adapter:
         """Causal predictions (S, O) in behaviour units: for each sample [t - T, t), query t."""
         constants = self.core.constants(units, session).feeds()
         query = np.full((1, 1), self.window_s, np.float32)
-        out = [np.empty((0, self.spec.dim_out))]
-        for first in range(0, len(samples), _JUDGED_AT_ONCE):
+
+        def part(first: int) -> Float64:
             times = labels.times[samples[first : first + _JUDGED_AT_ONCE]]
             feeds = {**self._spikes(labels, times), "query_time": query.repeat(len(times), 0)}
             prediction = self.core.backend.run({**feeds, **constants})[:, 0]
-            out.append(prediction.astype(np.float64) * self._scale + self._offset)
-        return np.concatenate(out)
+            return np.asarray(prediction.astype(np.float64) * self._scale + self._offset)
+
+        parts = each(part, range(0, len(samples), _JUDGED_AT_ONCE), self.workers)
+        return np.concatenate([np.empty((0, self.spec.dim_out)), *parts])
 
     def _spikes(self, labels: Labels, ends: Float64) -> Feeds:
         """Spike tokens of the windows [t - T, t), the newest ``max_spikes`` of each, padded."""
@@ -139,3 +149,13 @@ class Adapter:
             np.copyto(spikes["spike_time"], time, "same_kind", where=mask)
             np.copyto(spikes["spike_mask"], mask)
         return spikes
+
+
+def _gradient_graph(artifact: Artifact) -> Any:
+    """The graph made for ONNX Runtime's CPU provider, or the plain one where that does not open."""
+    if ADAPT_ORT_CPU in artifact.manifest.files:
+        try:
+            return open_ort_cpu(artifact.read(ADAPT_ORT_CPU), threads=1, what=ADAPT_ORT_CPU)
+        except BackendError as problem:
+            _log.warning("ort-cpu: using %s, for the graph made for it: %s", ADAPT, problem)
+    return open_ort_cpu(artifact.read(ADAPT), threads=1, what=ADAPT)

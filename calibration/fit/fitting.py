@@ -23,8 +23,9 @@ from poyo_edge.calibration.fit.optimizer import AdamW, cosine
 from poyo_edge.calibration.fit.prior import Prior
 from poyo_edge.errors import CheckFailedError, UsageError
 
-_STEPS, _SECONDS, _GROWTH = 80, 120.0, 0.7
-_FEWEST_STEPS, _MOST_STEPS = 20, 240
+_STEPS, _SECONDS, _GROWTH = 160, 120.0, 0.7
+_GOLDEN_RATIO = (math.sqrt(5.0) - 1.0) / 2.0
+_FEWEST_STEPS, _MOST_STEPS = 40, 480
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,10 +33,10 @@ class FitSettings:
     """How a fit goes. The defaults are those that held on real recordings (docs/calibration.md)."""
 
     steps: int | None = None
-    """Steps of the learning-rate schedule; None takes 80 for 120 labelled seconds, and more or
+    """Steps of the learning-rate schedule; None takes 160 for 120 labelled seconds, and more or
     fewer with their number to the power of 0.7. A fit may stop before."""
-    judge_every: int = 10
-    batch_size: int = 32
+    judge_every: int = 40
+    batch_size: int = 4
     lr_units: float = 0.1
     """Learning rate of the units' z at the first step."""
     lr_session: float = 5e-3
@@ -57,10 +58,12 @@ class FitSettings:
     """Blocks of labelled time that are dealt to the folds; fewer, one for each fold at least,
     where they would be shorter than two windows."""
     most_judged: int = 200
-    """Held-out samples judged in each fold while fitting."""
+    """Held-out samples of each fold that the result is judged by."""
+    judged_on_the_way: int = 80
+    """The same, for judgements while fitting."""
 
     def __post_init__(self) -> None:
-        for name in ("judge_every", "batch_size", "patience", "most_judged"):
+        for name in ("judge_every", "batch_size", "patience", "most_judged", "judged_on_the_way"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name}: expected an integer >= 1, got {getattr(self, name)!r}")
         if self.steps is not None and self.steps < 1:
@@ -123,7 +126,10 @@ class Fit:
         self._settings = settings
         self._start = start
         self._seed = list(seed)
-        self._total = settings.steps_for(seconds)
+        self.total = settings.steps_for(seconds)
+        """Steps of the schedule. Fewer while it runs let the learning rate fall sooner."""
+        self.most_judged = settings.judged_on_the_way
+        """Most samples that ``judged`` gives."""
         self._pull = settings.pull / seconds / len(start.units)
         self._weighting = Weighting(tail_s=settings.tail_s, early=settings.early_weight)
         self.optimizer = AdamW(clip_norm=settings.clip_norm)
@@ -153,7 +159,7 @@ class Fit:
                 f"calibration: expected finite loss and gradients, got loss {loss} at step "
                 f"{self.steps + 1}; check the labels"
             )
-        factor = cosine(self.steps, self._total)
+        factor = cosine(self.steps, self.total)
         lr = {"z": self._settings.lr_units * factor, "session": self._settings.lr_session * factor}
         self.optimizer.step(self.moved, gradients, lr)
         np.clip(z, -self._settings.most_z, self._settings.most_z, out=z)
@@ -168,17 +174,20 @@ class Fit:
     def _window_ends(self) -> Int64:
         """Samples at which the windows of the next batch end: one in each of as many stretches.
 
-        Random within equal stretches of the labelled time, a batch has less variance than with
-        windows from anywhere.
+        Each stretch is walked in steps of the golden ratio of its length from a random place, so
+        that after any number of steps all its parts have been seen about equally often (a Kronecker
+        sequence: Kuipers and Niederreiter 1974). With independent places, fits of few windows
+        differ from seed to seed by what they happened to see.
         """
         train = self._fold.train
-        rng = np.random.default_rng([*self._seed, self.steps])
         size = min(self._settings.batch_size, len(train))
-        at = ((np.arange(size) + rng.random(size)) * len(train) / size).astype(np.int64)
+        begin = np.random.default_rng(self._seed).random(size)
+        place = (begin + self.steps * _GOLDEN_RATIO) % 1.0
+        at = ((np.arange(size) + place) * len(train) / size).astype(np.int64)
         return train[np.minimum(at, len(train) - 1)]
 
     def judged(self) -> Int64:
-        """Held-out samples, evenly thinned to those judged while fitting."""
+        """Held-out samples, evenly thinned to ``most_judged``."""
         return self._fold.judge[:: self._stride]
 
     def judged_blocks(self) -> Int64:
@@ -192,9 +201,12 @@ class Fit:
 
     @property
     def _stride(self) -> int:
-        return max(1, -(-len(self._fold.judge) // self._settings.most_judged))
+        return max(1, -(-len(self._fold.judge) // self.most_judged))
 
     def predict_judged(self) -> Float64:
         """Causal predictions (S, O) at ``judged``, in behaviour units."""
-        tables = self.tables()
+        return self.predict_with(self.tables())
+
+    def predict_with(self, tables: Tables) -> Float64:
+        """The same with other embeddings."""
         return self._adapter.predict(self._labels, self.judged(), tables.units, tables.session)

@@ -23,6 +23,7 @@ from poyo_edge.files import tensors
 from poyo_edge.files.writing import write_bytes
 
 _KEY = "poyo_edge_search"
+_JUDGED_BY = "judged_by"
 _MAX_BYTES = 1 << 30
 
 
@@ -52,7 +53,7 @@ class ResumeFile:
     def save(self) -> None:
         """Write the state; a crash leaves the old state or the whole new one."""
         search = self._search
-        arrays: tensors.Tensors = {}
+        arrays: tensors.Tensors = {_JUDGED_BY: np.array([search.fits[0].most_judged])}
         for i, fit in enumerate(search.fits):
             arrays[f"{i}.steps"] = np.array([fit.optimizer.steps])
             for table, values in _state(fit).items():
@@ -89,7 +90,9 @@ class ResumeFile:
             }
             for i, fit in enumerate(search.fits)
         ]
+        judged_by = int(arrays[_JUDGED_BY][0])
         for i, fit in enumerate(search.fits):
+            fit.most_judged = judged_by
             fit.optimizer.steps = int(arrays[f"{i}.steps"][0])
             for table, values in _state(fit).items():
                 values.update(states[i][table])

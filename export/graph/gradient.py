@@ -43,6 +43,7 @@ class GradientWriter(GraphWriter):
         self._recording = True
         self._shapes: dict[str | None, Shape] = {}
         self._names: dict[str, int] = {}
+        self._said: list[ir.Value] = []
 
     def variable(self, value: ir.Value) -> ir.Value:
         """Declare a value that gradients are wanted for, before it is used."""
@@ -141,6 +142,12 @@ class GradientWriter(GraphWriter):
                 known[value] = gradient
         return [known[variable] for variable in variables]
 
+    def shaped(self, value: ir.Value, shape: Sequence[int | None]) -> None:
+        """Say the lengths of a forward float32 value that ONNX's inference cannot know."""
+        dims = [n if n is not None else f"{value.name}.{i}" for i, n in enumerate(shape)]
+        value.type, value.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape(dims)
+        self._said.append(value)
+
     def summed_to(self, gradient: ir.Value, like: ir.Value, of: ir.Value) -> ir.Value:
         """A gradient summed over the axes along which ``like`` was broadcast to give ``of``.
 
@@ -206,9 +213,11 @@ class GradientWriter(GraphWriter):
             if value.const_value is not None and value.const_value.dtype == ir.DataType.INT64
         ]
         nodes = [ir.serde.serialize_node(node) for node in self.tape.nodes]
-        graph = onnx.helper.make_graph(nodes, "forward", types, [], integers)
-        opset = [onnx.helper.make_opsetid("", 18)]
-        model = onnx.helper.make_model(graph, opset_imports=opset)
+        said = [ir.serde.serialize_value(value) for value in self._said]
+        graph = onnx.helper.make_graph(nodes, "forward", types, [], integers, value_info=said)
+        domains = {"": 18} | {node.domain: 1 for node in nodes if node.domain}
+        opsets = [onnx.helper.make_opsetid(domain, n) for domain, n in domains.items()]
+        model = onnx.helper.make_model(graph, opset_imports=opsets)
         inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
         infos = [*types, *inferred.graph.value_info]
         return {i.name: _lengths(i) for i in infos if i.type.tensor_type.HasField("shape")}

@@ -1,17 +1,17 @@
-"""Does ``adapt.onnx`` give the gradients that the checkpoint's own model gives?"""
+"""Do the graphs of gradients give what the checkpoint's own model gives?"""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from poyo_edge.artifact import ADAPT, GoldenGradients
+from poyo_edge.artifact import GoldenGradients
 from poyo_edge.errors import CheckFailedError
 from poyo_edge.export.parity.core import Reference, in_float64
 from poyo_edge.export.parity.meter import Meter, Progress
@@ -54,17 +54,17 @@ class GradientParity:
 
 def compare_gradients(
     reference: Reference,
-    adapt: bytes,
+    graphs: Mapping[str, bytes],
     windows: Sequence[Window],
     *,
     seed: int = 0,
     tell: Progress | None = None,
 ) -> tuple[GradientParity, GoldenGradients]:
-    """Loss and gradients of a padded batch of windows with random labels, through both.
+    """Loss and gradients of a padded batch of windows with random labels, through all.
 
     Args:
         reference: the checkpoint's own model.
-        adapt: the graph.
+        graphs: file name in the artifact → bytes; the largest error of all counts.
         windows: the batch.
         seed: of the labels.
         tell: told how many windows the checkpoint's own model has done.
@@ -84,12 +84,15 @@ def compare_gradients(
     feeds["session_embedding"] = (
         model.session_emb.weight.detach()[reference.session_row].numpy().copy()
     )
-    got = open_ort_cpu(adapt, threads=1, what=ADAPT).run(list(_OUTPUTS), feeds)
+    got = [
+        open_ort_cpu(graph, threads=1, what=name).run(list(_OUTPUTS), feeds)
+        for name, graph in graphs.items()
+    ]
     meter = Meter(tell, 2 * len(windows))
     want = _own_gradients(model, feeds, meter)
     rounding = _relative(want, _own_gradients(in_float64(model), feeds, meter))
     parity = GradientParity(
-        max_relative_error=_relative(got, want),
+        max_relative_error=max(_relative(one, want) for one in got),
         rounding=rounding,
         tolerance=max(TOLERANCE, _TOLERANCE_ROUNDING * rounding),
     )

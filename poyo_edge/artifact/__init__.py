@@ -3,6 +3,7 @@
 from poyo_edge.artifact.activity import Activity, activity_of, recording_activity
 from poyo_edge.artifact.artifact import (
     ADAPT,
+    ADAPT_ORT_CPU,
     CORE,
     CORE_ORT_CPU,
     GOLDEN,
@@ -20,6 +21,7 @@ from poyo_edge.artifact.session import LabelsMade, Session, SessionHeader, read_
 
 __all__ = [
     "ADAPT",
+    "ADAPT_ORT_CPU",
     "CORE",
     "CORE_ORT_CPU",
     "GOLDEN",

@@ -4,6 +4,7 @@ manifest.json        what this is, and SHA-256 and size of every file
 core.onnx            the folded core
 core.ort-cpu.onnx    the same with ONNX Runtime's own operators, for its CPU provider
 adapt.onnx           loss and gradients, to fit new sessions
+adapt.ort-cpu.onnx   the same with ONNX Runtime's own operators, for its CPU provider
 weights.safetensors  what the session constants need
 prior.safetensors    what trained embeddings look like
 golden.safetensors   windows with expected outputs
@@ -36,6 +37,8 @@ CORE = "core.onnx"
 CORE_ORT_CPU = "core.ort-cpu.onnx"
 """Optional: artifacts without it run the core itself there."""
 ADAPT = "adapt.onnx"
+ADAPT_ORT_CPU = "adapt.ort-cpu.onnx"
+"""Optional, likewise."""
 WEIGHTS = "weights.safetensors"
 PRIOR = "prior.safetensors"
 GOLDEN = "golden.safetensors"

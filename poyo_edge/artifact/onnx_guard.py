@@ -21,7 +21,10 @@ from poyo_edge.errors import ArtifactError
 from poyo_edge.files import wire
 
 STANDARD_DOMAINS = frozenset({"", "ai.onnx"})
-EXTRA_DOMAINS: Mapping[str, frozenset[str]] = {"core.ort-cpu.onnx": frozenset({"com.microsoft"})}
+EXTRA_DOMAINS: Mapping[str, frozenset[str]] = {
+    "core.ort-cpu.onnx": frozenset({"com.microsoft"}),
+    "adapt.ort-cpu.onnx": frozenset({"com.microsoft"}),
+}
 """File name → domains that it may use beyond the standard ones."""
 REFUSED_OPERATORS = frozenset({
     "EPContext", "PyOp", "Loop", "If", "Scan", "SequenceMap", "RandomNormal", "RandomUniform",

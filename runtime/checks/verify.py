@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from poyo_edge.artifact import ADAPT, CORE, SESSIONS, Artifact, Golden
+from poyo_edge.artifact import ADAPT, ADAPT_ORT_CPU, CORE, SESSIONS, Artifact, Golden
 from poyo_edge.artifact.signing import require_signed
 from poyo_edge.errors import PoyoEdgeError, SignatureError
 from poyo_edge.records import JsonRecord
@@ -51,7 +51,8 @@ def verify(
         checks.append(_signature_check(artifact, public_key))
     sessions = sorted((artifact.path / SESSIONS).glob("*.session"))
     checks += [_session_check(artifact, file) for file in sessions]
-    checks.append(_gradient_check(artifact, threads))
+    graphs = [name for name in (ADAPT, ADAPT_ORT_CPU) if name in artifact.manifest.files]
+    checks += [_gradient_check(artifact, name, threads) for name in graphs]
     store = EngineStore(artifact.path / ENGINES)
     checks += _engine_checks(artifact, store)
     for info in list_backends():
@@ -125,16 +126,17 @@ def _tolerance(golden: Golden, core: Core, backend: str) -> float:
     return max(golden.tolerance, WORST_SD[core.backend.precision] * float(spread))
 
 
-def _gradient_check(artifact: Artifact, threads: int) -> Check:
-    """Whether new sessions can be fitted here: ``adapt.onnx`` on its golden batch."""
+def _gradient_check(artifact: Artifact, file: str, threads: int) -> Check:
+    """Whether new sessions can be fitted here: a graph of gradients on its golden batch."""
     name, golden = "golden gradients on ort-cpu", artifact.golden().gradients
+    name += "" if file == ADAPT else f", {file}"
     try:
-        session = open_ort_cpu(artifact.read(ADAPT), threads=threads, what=ADAPT)
+        session = open_ort_cpu(artifact.read(file), threads=threads, what=file)
         found = session.run(list(golden.expected), golden.feeds)
     except PoyoEdgeError as error:
         return Check(name=name, ok=False, detail=str(error))
     except Exception as problem:  # ONNX Runtime raises classes of its own.
-        return Check(name=name, ok=False, detail=f"{ADAPT}: {problem}")
+        return Check(name=name, ok=False, detail=f"{file}: {problem}")
     errors = [
         float(np.abs(got - want).max() / max(np.abs(want).max(), 1e-30))
         for got, want in zip(found, golden.expected.values(), strict=True)

@@ -197,13 +197,43 @@ def test_held_out_blocks_are_never_learned_from() -> None:
 
 def test_what_judges_is_thinned_evenly() -> None:
     whole = search(lesson())
-    thin = search(lesson(), dataclasses.replace(QUICK, most_judged=40))
+    thin = search(lesson(), dataclasses.replace(QUICK, judged_on_the_way=40))
     for all_of, some in zip(whole.fits[:-1], thin.fits[:-1], strict=True):
+        all_of.most_judged = 10**6
         assert len(all_of.judged()) > 120
         assert 20 < len(some.judged()) <= 40
         stride = -(-len(all_of.judged()) // 40)
         assert np.array_equal(some.judged(), all_of.judged()[::stride])
         assert np.array_equal(some.judged_blocks(), all_of.judged_blocks()[::stride])
+
+
+def test_the_result_is_judged_by_more_samples_than_the_way() -> None:
+    given, still = lesson(), dataclasses.replace(QUICK, lr_units=1e-5, lr_session=1e-5)
+
+    def judged(on_the_way: int) -> Search:
+        settings = dataclasses.replace(still, judged_on_the_way=on_the_way, most_judged=60)
+        return run(search(given, settings, start=tables_of(given.truth)))
+
+    few, many = judged(10), judged(60)
+    sizes = [len(moment.judged.truth) for moment in few.moments]
+    assert sizes[:-1] == [sizes[0]] * 3
+    assert 10 < sizes[0] <= 20, "of two folds"
+    assert few.chosen is few.moments[-1]
+    assert 80 < sizes[-1] <= 120
+    assert few.chosen.point.loss == few.curve[-1].loss is not None
+    assert few.chosen.judged.decoded.tobytes() == many.chosen.judged.decoded.tobytes()
+    assert few.curve[0].r2 != many.curve[0].r2
+
+
+def test_fits_that_run_side_by_side_end_with_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone, opened, seen = run(search(lesson())), adapter(), list[Progress]()
+    for workers in (2, 3, 8):
+        monkeypatch.setattr(opened, "workers", workers)
+        together = search(lesson())
+        seen.clear()
+        together.run(1e9, threading.Event(), seen.append)
+        assert outcome(together) == outcome(alone)
+        assert [progress.done for progress in seen] == list(range(1, 6 * N_FITS + 1))
 
 
 def stopped_after(n_steps: int, end: Callable[[threading.Event], None]) -> Search:
@@ -262,14 +292,51 @@ def test_no_time_leaves_the_start() -> None:
     assert bits(searched.chosen.tables[-1]) == bits(at_mean(6))
 
 
+class Clock:
+    """One that goes on by so many seconds with every step of a fit."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, step_s: Callable[[int], float]) -> None:
+        self.now, self.taken, self.step_s = 0.0, 0, step_s
+        monkeypatch.setattr(search_module, "time", SimpleNamespace(monotonic=lambda: self.now))
+
+    def note(self, _: Progress) -> None:
+        self.now += self.step_s(self.taken)
+        self.taken += 1
+
+
+LONG = dataclasses.replace(QUICK, steps=1000, judge_every=4, patience=10**6)
+
+
+def test_a_short_time_shortens_the_schedule(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, searching = Clock(monkeypatch, lambda _: 1.0), search(lesson(), LONG)
+    searching.run(30.0 * N_FITS, threading.Event(), clock.note)
+    assert searching.stopped == TIME
+    steps = {fit.steps for fit in searching.fits}
+    assert steps == {searching.steps}
+    assert 20 < searching.steps <= 28, "most of the time is used, and some is left"
+    assert searching.curve[-1].step == searching.steps
+    units = np.stack([moment.tables[-1].units for moment in searching.moments])
+    way = np.abs(np.diff(units, axis=0)).mean((1, 2))
+    first, last = way[0], way[-1]
+    assert last < 0.3 * first, "the learning rate falls within the time"
+
+
+def test_enough_time_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, searching = Clock(monkeypatch, lambda _: 1.0), search(lesson())
+    searching.run(1e5, threading.Event(), clock.note)
+    assert outcome(searching) == outcome(run(search(lesson())))
+
+
 def test_the_time_is_looked_at_before_each_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    ticks = iter(range(1000))
-    clock = SimpleNamespace(monotonic=lambda: float(next(ticks)))
-    monkeypatch.setattr(search_module, "time", clock)
-    searched = run(search(lesson()), max_seconds=9.0)
-    assert searched.stopped == TIME
-    assert sum(fit.steps for fit in searched.fits) == 8
-    assert [point.step for point in searched.curve] == [0, 2]
+    """Where the machine gets slower than was planned with, what was learned is judged."""
+    slow = 6 * N_FITS - 2
+    clock = Clock(monkeypatch, lambda taken: 1.0 if taken < slow else 1e3)
+    searching = search(lesson(), LONG)
+    searching.run(30.0 * N_FITS, threading.Event(), clock.note)
+    assert searching.stopped == TIME
+    assert clock.taken == slow + 1
+    assert [fit.steps for fit in searching.fits] == [6] * (N_FITS - 1) + [5]
+    assert [point.step for point in searching.curve] == [0, 4, 6]
 
 
 def test_progress_counts_every_step_of_every_fit() -> None:
@@ -280,7 +347,9 @@ def test_progress_counts_every_step_of_every_fit() -> None:
     assert {progress.total for progress in seen} == {40 * N_FITS}
     per_judgement = 2 * N_FITS
     expected = [searching.curve[i // per_judgement].r2 for i in range(6 * N_FITS)]
-    assert [progress.r2 for progress in seen] == expected
+    assert [progress.r2 for progress in seen] == pytest.approx(expected, abs=1e-9)
+    left = [progress.left_s for progress in seen]
+    assert all(seconds is not None and seconds > 0 for seconds in left)
 
 
 @pytest.mark.parametrize("value", [1e30, float("nan")], ids=["absurd", "NaN"])
@@ -362,9 +431,11 @@ def test_the_way_from_the_prior_takes_more_steps_where_labels_are_few() -> None:
     few, settings = 15.0, FitSettings()
     known = Tables(units=at_mean(3).units + np.float32(0.1), session=at_mean(3).session)
     assert settings_from(known, prior(), settings, few).steps is None
-    assert settings.steps_for(few) == 20
-    assert settings_from(at_mean(3), prior(), settings, few).steps == 40
-    assert settings_from(at_mean(3), prior(), settings, 120.0).steps == 80
+    usual, whole = settings.steps_for(few), settings.steps_for(120.0)
+    begun = settings_from(at_mean(3), prior(), settings, few).steps
+    assert begun is not None
+    assert usual < begun <= whole
+    assert settings_from(at_mean(3), prior(), settings, 120.0).steps == whole
     assert settings_from(at_mean(3), prior(), QUICK, few) is QUICK
 
 

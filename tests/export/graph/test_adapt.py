@@ -1,4 +1,4 @@
-"""Loss and gradients of ``adapt.onnx`` against autograd through two torch models."""
+"""Loss and gradients of both graphs of gradients against autograd through two torch models."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ pytest.importorskip("onnxruntime")
 pytest.importorskip("torch_brain.models")
 
 from helpers.models.adapt_oracle import (  # noqa: E402
+    FAST,
+    PLAIN,
     SPECS,
     Feeds,
     Fit,
@@ -29,6 +31,7 @@ from poyo_edge.runtime.constants import session_constants  # noqa: E402
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 MODELS = ("poyo_edge", "torch_brain")
+GRAPHS = (PLAIN, FAST)
 SHAPES = [
     Shape((1, 3, 8)[(i + j) % 3], n_spikes, n_units, (1, 5, 20)[(i + 2 * j) % 3])
     for i, n_spikes in enumerate((0, 1, 7, 200))
@@ -48,7 +51,9 @@ ROUNDING = 1e-6  # 0
 @pytest.mark.parametrize("spec", SPECS)
 def test_loss_and_gradients_equal_autograds(spec: str, shape: Shape, model: str) -> None:
     feeds = labelled_windows(SPECS[spec], shape)
-    assert error(frozen(spec).fit(feeds), frozen(spec).autograd(feeds, model)) <= LIMIT
+    want = frozen(spec).autograd(feeds, model)
+    for graph in GRAPHS:
+        assert error(frozen(spec).fit(feeds, graph), want) <= LIMIT, graph
 
 
 def test_the_limit_sees_a_wrong_gradient() -> None:
@@ -65,9 +70,10 @@ def test_the_limit_sees_a_wrong_gradient() -> None:
 
 def test_the_opened_graph_keeps_nothing_from_the_shape_before() -> None:
     feeds = [labelled_windows(SPECS["odd"], shape) for shape in SHAPES]
-    for some, other in zip(feeds, reversed(feeds), strict=True):
-        first, _, again = (frozen("odd").fit(x) for x in (some, other, some))
-        assert error(again, first) <= ROUNDING
+    for graph in GRAPHS:
+        for some, other in zip(feeds, reversed(feeds), strict=True):
+            first, _, again = (frozen("odd").fit(x, graph) for x in (some, other, some))
+            assert error(again, first) <= ROUNDING
 
 
 @pytest.mark.parametrize("spec", SPECS)
@@ -79,8 +85,10 @@ def test_padding_may_belong_to_any_unit_at_any_time(spec: str) -> None:
     for unit, time in ((0, 0.0), (11, 0.4), (5, 1e3)):
         padded = {name: feeds[name].copy() for name in ("spike_unit", "spike_time")}
         padded["spike_unit"][absent], padded["spike_time"][absent] = unit, time
-        fits.append(frozen(spec).fit({**feeds, **padded}))
-    assert max(error(fit, fits[0]) for fit in fits) <= ROUNDING
+        fits.append([frozen(spec).fit({**feeds, **padded}, graph) for graph in GRAPHS])
+    for plain, fast in fits:
+        assert error(plain, fits[0][0]) <= ROUNDING
+        assert error(fast, fits[0][1]) <= ROUNDING
 
 
 def test_a_window_is_the_same_alone_unpadded() -> None:
@@ -98,8 +106,9 @@ def test_a_window_is_the_same_alone_unpadded() -> None:
 def test_a_silent_window_is_fitted_by_its_boundary_tokens(padding: int) -> None:
     feeds = labelled_windows(SPECS["odd"], USUAL._replace(n_spikes=padding))
     feeds["spike_mask"][:] = False
-    fit = frozen("odd").fit(feeds)
-    assert all(error(fit, frozen("odd").autograd(feeds, model)) <= LIMIT for model in MODELS)
+    for graph in GRAPHS:
+        fit = frozen("odd").fit(feeds, graph)
+        assert all(error(fit, frozen("odd").autograd(feeds, model)) <= LIMIT for model in MODELS)
     assert (np.abs(fit.unit).max(axis=1) > 0.01 * np.abs(fit.unit).max()).all()
 
 
@@ -194,3 +203,12 @@ def test_one_lost_summand_of_5600_would_be_seen() -> None:
     lossy[0] = fit.unit[0]
     assert fit.loss == pytest.approx(whole.loss, rel=1e-6)
     assert error(whole._replace(unit=lossy), whole) > 10 * LIMIT
+
+
+def test_the_graph_for_onnx_runtime_takes_no_other_foreign_operators() -> None:
+    """Those that every ONNX Runtime from 1.19 has."""
+    nodes = frozen("odd").fast.graph.node
+    foreign = {node.op_type for node in nodes if node.domain == "com.microsoft"}
+    assert foreign == {"FusedMatMul", "RotaryEmbedding"}
+    assert {node.domain for node in nodes} == {"", "com.microsoft"}
+    assert all(node.domain == "" for node in frozen("odd").proto.graph.node)

@@ -13,12 +13,14 @@ from helpers.models.graphs import open_graph
 from helpers.models.oracle import make_oracle
 from poyo_edge.arrays import Array
 from poyo_edge.export.graph.adapt import build_adapt
+from poyo_edge.export.graph.adapt_ort_cpu import build_adapt_for_ort_cpu
 from poyo_edge.export.graph.fold import fold
 from poyo_edge.model import POYO, RotaryTimeEmbedding
 from poyo_edge.spec import ModelSpec
 from poyo_edge.tokens import latent_tokens, window_tokens
 
 Feeds = dict[str, Array]
+PLAIN, FAST = "adapt.onnx", "adapt.ort-cpu.onnx"
 
 SPECS = {
     # A window that is no multiple of the step, one cross head, three outputs.
@@ -88,10 +90,14 @@ class Frozen:
         }
         self.folded = fold(weights, spec)
         self.proto = build_adapt(self.folded)
-        self.session = open_graph(self.proto.SerializeToString())
+        self.fast = build_adapt_for_ort_cpu(self.folded)
+        self.sessions = {
+            graph: open_graph(proto.SerializeToString())
+            for graph, proto in ((PLAIN, self.proto), (FAST, self.fast))
+        }
 
-    def fit(self, feeds: Mapping[str, Array]) -> Fit:
-        return run(self.session, feeds)
+    def fit(self, feeds: Mapping[str, Array], graph: str = "adapt.onnx") -> Fit:
+        return run(self.sessions[graph], feeds)
 
     def autograd(self, feeds: Mapping[str, Array], model: str) -> Fit:
         """The same by torch. Row 0 of its tables is for padding."""

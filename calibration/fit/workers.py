@@ -1,0 +1,63 @@
+"""Several windows at once: threads that share the items of a list.
+
+A window that is run by one thread leaves the other cores alone, and two windows side by side are
+done sooner than one window by two threads: most of its matrices are small. The threads live no
+longer than the list, so they have the priority of whoever asks, and none is left behind.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+
+def each(function: Callable[[_T], _R], items: Sequence[_T], workers: int) -> list[_R]:
+    """``function`` of every item, in their order, by as many threads at once.
+
+    The calling thread is one of them. What raises first, in order of the items, is raised here
+    once all have ended; so is a Ctrl-C meanwhile.
+    """
+    workers = min(workers, len(items))
+    if workers <= 1:
+        return [function(item) for item in items]
+    shares = [_Share(function, items[first::workers]) for first in range(workers)]
+    threads = []
+    try:
+        for share in shares[1:]:
+            thread = threading.Thread(target=share.run, daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # The program ends, and no thread begins any longer.
+                share.run()
+            else:
+                threads.append(thread)
+        shares[0].run()
+    finally:
+        for thread in threads:
+            thread.join()
+    for share in shares:
+        if share.error is not None:
+            raise share.error
+    return [shares[i % workers].results[i // workers] for i in range(len(items))]
+
+
+class _Share(Generic[_T, _R]):
+    """The items of one thread."""
+
+    def __init__(self, function: Callable[[_T], _R], items: Sequence[_T]) -> None:
+        self._function = function
+        self._items = items
+        self.results: list[_R] = []
+        self.error: Exception | None = None
+
+    def run(self) -> None:
+        """All of them, until one raises."""
+        try:
+            for item in self._items:
+                self.results.append(self._function(item))
+        except Exception as error:  # Raised where the results are wanted.
+            self.error = error

@@ -1,0 +1,52 @@
+"""Items that several threads share."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from poyo_edge.calibration.fit.workers import each
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3, 50])
+@pytest.mark.parametrize("count", [0, 1, 2, 7])
+def test_results_are_in_the_order_of_the_items(count: int, workers: int) -> None:
+    assert each(lambda x: 10 * x, range(count), workers) == [10 * i for i in range(count)]
+
+
+def test_as_many_items_as_workers_run_at_once() -> None:
+    together = threading.Barrier(3, timeout=10)
+    assert each(lambda x: (together.wait(), x)[1], [1, 2, 3], 3) == [1, 2, 3]
+
+
+def test_one_worker_is_the_calling_thread_and_none_is_left_behind() -> None:
+    before = threading.active_count()
+    idents = each(lambda _: threading.get_ident(), range(4), 2)
+    assert threading.get_ident() in idents
+    assert len(set(idents)) == 2
+    assert threading.active_count() == before
+    assert set(each(lambda _: threading.get_ident(), range(4), 1)) == {threading.get_ident()}
+
+
+def test_what_an_item_raises_is_raised_after_all_have_ended() -> None:
+    ended = list[int]()
+
+    def work(x: int) -> None:
+        if x == 1:
+            raise ValueError("item 1")
+        ended.append(x)
+
+    with pytest.raises(ValueError, match="item 1"):
+        each(work, [0, 1, 2, 3], 2)
+    assert sorted(ended) == [0, 2]
+
+
+def test_a_program_that_ends_gets_its_items_done_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert each(lambda x: x + 1, [1, 2, 3], 2) == [2, 3, 4]
