@@ -90,6 +90,8 @@ class LazyRecording:
     """Interval → its (K, 2) seconds and the weight of samples in it."""
     behavior_unit: str = ""
     """Of the values; "" where the file does not say it."""
+    in_memory: bool = False
+    """Whether spikes and behaviour are read whole when the first window is cut."""
     _file: _Opened | None = field(default=None, repr=False)
 
     @classmethod
@@ -187,13 +189,14 @@ class LazyRecording:
             group, spikes = file[name], file["spikes"]
             regular = "timestamps" not in group
             n_samples = len(group[key])
+            held = _read if self.in_memory else _left
             self._file = _Opened(
                 process=os.getpid(),
-                spike_times=spikes["timestamps"],
-                spike_units=spikes["unit_index"],
+                spike_times=held(spikes["timestamps"]),
+                spike_units=held(spikes["unit_index"]),
                 n_spikes=len(spikes["timestamps"]),
-                times=None if regular else group["timestamps"],
-                values=group[key],
+                times=None if regular else held(group["timestamps"]),
+                values=held(group[key]),
                 n_samples=n_samples,
                 grid=(
                     sample_times(self.path, group, n_samples),
@@ -210,6 +213,16 @@ class LazyRecording:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_file": None}
+
+
+def _read(dataset: Any) -> Any:
+    """All of a dataset; unit rows in four bytes."""
+    found = dataset[()]
+    return found.astype(np.int32) if found.dtype.kind in "iu" and found.itemsize > 4 else found
+
+
+def _left(dataset: Any) -> Any:
+    return dataset
 
 
 def unit_name(session_id: str, prefix: str, name: str) -> str:
