@@ -120,9 +120,7 @@ class PretrainedGru:
         fresh = torch.randn(len(old), len(known) - old.shape[1]) * old.std()
         state["gru.weight_ih_l0"] = torch.cat((old, fresh), dim=1)
         network.load_state_dict(state)
-        return PretrainedGru(
-            channels=known, network=network, level=self.level, spread=self.spread
-        )
+        return PretrainedGru(channels=known, network=network, level=self.level, spread=self.spread)
 
     def decode(self, channels: Sequence[str], counts_SUK: Float32) -> Float64:
         """Behaviour (S, O) from standardised counts (S, U, K) of the bins before each sample."""

@@ -373,9 +373,7 @@ class POYO(nn.Module):
         latents_BLD = self.latent_emb(latent_index)
         latent_rotation = self.rotary_emb(latent_timestamps)
         tokens = (input_unit_index, input_token_type, input_timestamps)
-        latents_BLD = latents_BLD + self._encoded(
-            latents_BLD, latent_rotation, tokens, input_mask
-        )
+        latents_BLD = latents_BLD + self._encoded(latents_BLD, latent_rotation, tokens, input_mask)
         latents_BLD = latents_BLD + self.enc_ffn(latents_BLD)
         for layer in self.proc_layers:
             attention, feed_forward = layer[0], layer[1]  # type: ignore[index]
@@ -402,7 +400,9 @@ class POYO(nn.Module):
         if not self.training:
             inputs_BND = self.unit_emb(unit_BN) + self.token_type_emb(type_BN)
             rotation = self.rotary_emb(time_BN)
-            plain: Tensor = self.enc_atn(latents_BLD, inputs_BND, latent_rotation, rotation, mask_BN)
+            plain: Tensor = self.enc_atn(
+                latents_BLD, inputs_BND, latent_rotation, rotation, mask_BN
+            )
             return plain
         codes_R, kind_BN = kinds(unit_BN, type_BN, len(self.unit_emb.weight))
         table_RD = self.unit_emb(codes_R // TYPES) + self.token_type_emb(codes_R % TYPES)

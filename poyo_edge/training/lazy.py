@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from poyo_edge.arrays import Float64, Int64
 from poyo_edge.errors import RecordingError
-from poyo_edge.recording.access import attribute, check_not_held, child, values
+from poyo_edge.recording.access import check_not_held, child, values
 from poyo_edge.recording.plausible import SpikeSummary, behavior_doubts, check_plausible
 from poyo_edge.recording.reading import (
     behavior_names,
@@ -30,6 +30,7 @@ from poyo_edge.recording.reading import (
     read_behavior_units,
     read_domains,
     read_session_id,
+    read_subject_id,
     read_unit_ids,
     reading,
     sample_mask,
@@ -117,8 +118,7 @@ class LazyRecording:
             accepted = read_accepted(path, file)
             domains, behaviors = read_domains(path, file), behavior_names(path, file)
             units = read_behavior_units(path, file, behaviors)
-            about = child(path, file, "subject")
-            subject = (attribute(path, about, "id") or "") if about is not None else ""
+            subject = read_subject_id(path, file)
             intervals = {name: (_intervals(path, file, name), w) for name, w in weights.items()}
         check_plausible(path, spikes.doubts(), accepted)
         times = read_behavior(path, behavior, behaviors).times
@@ -126,7 +126,7 @@ class LazyRecording:
         return cls(
             path=path,
             session_id=session_id,
-            subject_id=subject.decode() if isinstance(subject, bytes) else str(subject),
+            subject_id=subject,
             unit_ids=tuple(unit_name(session_id, prefix, name) for name in names),
             domains=domains,
             behavior=behavior,

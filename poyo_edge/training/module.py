@@ -15,11 +15,12 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.optim import Optimizer
 
+from poyo_edge.checkpoint.guess import SHARING
 from poyo_edge.model import POYO
 from poyo_edge.training.loss import step_loss
 from poyo_edge.training.optim import optimizer_and_schedule
 from poyo_edge.training.recipe import Recipe
-from poyo_edge.training.sharing import KEY, SharedTables
+from poyo_edge.training.sharing import SharedTables
 from poyo_edge.training.windows import mixed
 
 _TABLES = ("unit_emb.", "session_emb.")
@@ -122,7 +123,7 @@ class TrainingModule(LightningModule):
     def _averaged(self) -> list[tuple[str, Tensor]]:
         """What has an average: the model's parameters, and the parts of its tables."""
         parts = {} if self.tables is None else self.tables.parts
-        named = [(f"{KEY}.{name}", part) for name, part in parts.items()]
+        named = [(f"{SHARING}.{name}", part) for name, part in parts.items()]
         return [*self.model.named_parameters(), *named]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -131,14 +132,15 @@ class TrainingModule(LightningModule):
         if resumable and self.average:
             checkpoint["average"] = self.average
         if self.tables is not None:
-            checkpoint[KEY] = self.tables.state(whole=resumable)
+            parts = {SHARING: self.tables.state(whole=resumable)}
+            checkpoint["hyper_parameters"] = {**checkpoint["hyper_parameters"], **parts}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on with the average of the interrupted run."""
         average = checkpoint.get("average", {})
         self.average = {name: value.to(self.device) for name, value in average.items()}
         if self.tables is not None:
-            self.tables.load(checkpoint[KEY])
+            self.tables.load(checkpoint["hyper_parameters"][SHARING])
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The recipe's optimiser and its schedule, stepped after each batch."""

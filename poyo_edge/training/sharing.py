@@ -20,17 +20,15 @@ from poyo_edge.arrays import Float64
 from poyo_edge.model import POYO
 from poyo_edge.training.recipe import Recipe
 from poyo_edge.training.sources import TrainingSession
-from poyo_edge.unit_statistics import NAMES, unit_statistics
+from poyo_edge.unit_statistics import NAMES, electrode_of, unit_statistics
 
-KEY = "sharing"
-"""Of the parts in a checkpoint."""
 _PARTS = ("shared", "weight", "own", "session_shared", "session_own")
 _SD_FLOOR = 1e-3
 
 
 def electrode_key(subject: str, unit_id: str) -> str:
     """What units at one electrode of one animal have in common: "SUBJECT/ELECTRODE"."""
-    return f"{subject}/{unit_id.rpartition('/')[2]}"
+    return f"{subject}/{electrode_of(unit_id)}"
 
 
 class SharedTables:
@@ -124,9 +122,7 @@ def session_statistics(session: TrainingSession) -> Float64:
     """Statistics of the units' activity in the split that is trained on, (units, F)."""
     intervals, recording = session.intervals, session.recording
     cut = recording.cut(float(intervals[:, 0].min()), float(intervals[:, 1].max()))
-    return unit_statistics(
-        cut.spike_times, cut.spike_units, len(recording.unit_ids), intervals
-    )
+    return unit_statistics(cut.spike_times, cut.spike_units, len(recording.unit_ids), intervals)
 
 
 def shared_tables(

@@ -88,14 +88,15 @@ HOUSE = {
     "checkpoint.family": Row("checkpoint.layouts checkpoint.container checkpoint.poyo_plus"),
     "checkpoint.sizes": Row("model checkpoint.keys checkpoint.foreign", "torch"),
     "checkpoint.config": Row("checkpoint.keys"),
+    "checkpoint.guess": Row("", "torch"),
     "checkpoint.checkpoint": Row(
         "model checkpoint.keys checkpoint.file checkpoint.container checkpoint.poyo_plus "
-        "checkpoint.family checkpoint.sizes checkpoint.config",
+        "checkpoint.family checkpoint.sizes checkpoint.config checkpoint.guess",
         "torch",
     ),
     "checkpoint": Row("checkpoint.checkpoint"),
     "training": Row(
-        "files recording checkpoint checkpoint.file model",
+        "files recording checkpoint checkpoint.file checkpoint.guess model",
         "h5py torch lightning torch_brain tomli",
     ),
     "evaluation": Row(

@@ -104,7 +104,11 @@ def calibrate(
         require_drawing(report)
     opened = Artifact.open(artifact)
     calibrator = Calibrator.open(
-        artifact, source.unit_ids, session_id=source.session_id, threads=threads
+        artifact,
+        source.unit_ids,
+        session_id=source.session_id,
+        threads=threads,
+        subject=source.subject_id or None,
     )
     wanted = behavior or opened.manifest.behavior
     if not wanted:
