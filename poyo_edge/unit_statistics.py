@@ -172,7 +172,7 @@ class UnitGuess:
     def session(self, subject: str | None) -> Float32:
         """Embedding of a session, (D,) float32."""
         if subject in self.subjects:
-            return self.session_shared[self.subjects.index(subject)]
+            return np.asarray(self.session_shared[self.subjects.index(subject)])
         return np.asarray(self.session_shared.mean(0), dtype=np.float32)
 
     def knows(self, unit_ids: Sequence[str], subject: str | None) -> int:

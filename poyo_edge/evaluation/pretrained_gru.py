@@ -19,15 +19,23 @@ from torch import Tensor, nn
 
 from poyo_edge.arrays import Float32, Float64, Int64
 from poyo_edge.filters.wiener import BIN_S, bin_counts
+from poyo_edge.recording.recording import within
+from poyo_edge.training.lazy import LazyRecording
+from poyo_edge.unit_statistics import electrode_of
 
+PRETRAINED = "gru-pretrained"
+"""Its name among the baselines."""
 HIDDEN, DROPOUT = 128, 0.3
 WARM_UP, PIECE = 20, 80
 """Bins: those at the beginning of a piece that are not judged, and all of it."""
 MEMORY = 40
 """Bins that a decoded sample is decoded from."""
-BATCH, STEPS, LR = 64, 3000, 3e-3
-TUNING_STEPS, TUNING_LR, TUNING_EVERY = 200, 5e-4, 20
+BATCH, LR = 64, 3e-3
+STEPS_PER_SESSION, FEWEST_STEPS = 200, 1000
+TUNING_STEPS, TUNING_LR, TUNING_EVERY = 300, 3e-4, 20
 FOLDS = 3
+LEAST_UNLABELLED_S = 60.0
+"""Of activity that means and spreads of the counts are taken from, however few the labels."""
 _SD_FLOOR = 0.05
 """Spikes a bin: silent units stay silent."""
 
@@ -72,6 +80,56 @@ def grid_counts(
     flat = np.minimum(rows, n_bins - 1) * n_units + spike_units[first:last]
     counts = np.bincount(flat, minlength=n_bins * n_units)
     return counts.reshape(n_bins, n_units).astype(np.float32)
+
+
+def channels_of(recording: LazyRecording) -> tuple[str, ...]:
+    """Subject and electrode of each unit, (U,)."""
+    return tuple(f"{recording.subject_id}/{electrode_of(unit)}" for unit in recording.unit_ids)
+
+
+def first_seconds(intervals: Float64, seconds: float | None) -> Float64:
+    """The first seconds of intervals (K, 2), interval by interval; None takes all."""
+    left, kept = np.inf if seconds is None else seconds, []
+    for start, end in intervals:
+        if left <= 0:
+            break
+        kept.append((start, min(end, start + left)))
+        left -= end - start
+    return np.array(kept, dtype=np.float64).reshape(-1, 2)
+
+
+def binned(
+    recording: LazyRecording,
+    intervals: Float64,
+    *,
+    activity: Activity | None = None,
+    unlabelled: Float64 | None = None,
+) -> tuple[Binned, Activity]:
+    """A session on a grid of 50 ms, and the activity that its counts were divided by.
+
+    Args:
+        recording: the session.
+        intervals: (K, 2) seconds whose behaviour may be learned.
+        activity: of the session; None takes it from the bins in ``unlabelled``.
+        unlabelled: (K, 2) seconds; None takes ``intervals``.
+    """
+    times, values = recording.samples(intervals)
+    heard = intervals if unlabelled is None else unlabelled
+    start = min(float(times[0]), float(heard[0, 0])) - MEMORY * BIN_S
+    n_bins = int(np.ceil((max(float(times[-1]), float(heard[-1, 1])) - start) / BIN_S - 1e-6))
+    ends: Float64 = start + BIN_S * np.arange(1, n_bins + 1, dtype=np.float64)
+    cut = recording.cut(start, float(ends[-1]))
+    counts = grid_counts(cut.spike_times, cut.spike_units, len(recording.unit_ids), start, n_bins)
+    if activity is None:
+        activity = Activity.of(counts[within(ends - BIN_S / 2, heard)])
+    after = np.clip(np.searchsorted(times, ends - BIN_S / 2), 0, len(times) - 1)
+    found = Binned(
+        channels=channels_of(recording),
+        counts=activity.standardised(counts),
+        values=np.stack([np.interp(ends, times, one) for one in values.T], -1).astype(np.float32),
+        labelled=np.flatnonzero(np.abs(times[after] - ends) < BIN_S),
+    )
+    return found, activity
 
 
 class ChronicGru(nn.Module):
@@ -131,7 +189,7 @@ class PretrainedGru:
                 piece = counts_SUK[first : first + 512].transpose(0, 2, 1)
                 x = torch.from_numpy(self.inputs(channels, piece))
                 found.append(self.network(x)[:, -1].double().numpy())
-        return np.concatenate(found) * self.spread + self.level
+        return np.asarray(np.concatenate(found) * self.spread + self.level, dtype=np.float64)
 
 
 def pretrain(
@@ -139,7 +197,7 @@ def pretrain(
     valid: Sequence[Binned] = (),
     *,
     seed: int = 0,
-    steps: int = STEPS,
+    steps: int | None = None,
     lr: float = LR,
     hidden: int = HIDDEN,
     say: Callable[[str], None] = lambda _: None,
@@ -150,11 +208,12 @@ def pretrain(
         sessions: what is learned.
         valid: what is judged now and then, to be told.
         seed: of weights, pieces and dropout.
-        steps: optimiser steps of ``BATCH`` pieces.
+        steps: optimiser steps of ``BATCH`` pieces; None takes more for more sessions.
         lr: the first learning rate.
         hidden: units of the recurrent layer.
         say: told the error on ``valid``.
     """
+    steps = steps or max(FEWEST_STEPS, STEPS_PER_SESSION * len(sessions))
     names = dict.fromkeys(name for one in sessions for name in one.channels)
     channels = {name: i for i, name in enumerate(names)}
     values = np.concatenate([one.values[one.labelled] for one in sessions])
@@ -283,8 +342,48 @@ class Pieces:
         return x, y, mask
 
 
-def sample_counts(
-    spike_times: Float64, spike_units: Int64, n_units: int, times: Float64
-) -> Float32:
-    """Spikes of each unit in the ``MEMORY`` bins before each sample, (S, U, K) float32."""
-    return bin_counts(spike_times, spike_units, n_units, times, before=MEMORY)
+def pretrained_on(
+    recordings: Sequence[LazyRecording],
+    *,
+    split: str = "train",
+    seed: int = 0,
+    say: Callable[[str], None] = lambda _: None,
+) -> PretrainedGru:
+    """The network fitted to a split of many sessions."""
+    sessions = [binned(one, one.domains[split])[0] for one in recordings]
+    return pretrain(sessions, seed=seed, say=say)
+
+
+def decode_session(
+    pretrained: PretrainedGru,
+    recording: LazyRecording,
+    times: Float64,
+    *,
+    split: str = "train",
+    seconds: float | None = None,
+    seed: int = 0,
+) -> Float64:
+    """What the network decodes of samples (S,) after tuning to a session's labels, (S, O).
+
+    Args:
+        pretrained: the network.
+        recording: the session.
+        times: (S,) seconds of the samples; their bins lie before them.
+        split: what is learned.
+        seconds: labelled seconds, the first ones of the split; None takes all, 0 tunes nothing.
+        seed: of pieces and dropout.
+    """
+    domain = recording.domains[split]
+    least = None if seconds is None else max(seconds, LEAST_UNLABELLED_S)
+    heard = first_seconds(domain, least)
+    session, activity = binned(recording, heard)
+    if seconds != 0:
+        session, _ = binned(recording, first_seconds(domain, seconds), activity=activity)
+        pretrained = fine_tuned(pretrained, session, seed=seed)
+    cut, n_units = recording.cut(-np.inf, np.inf), len(recording.unit_ids)
+    decoded = []
+    for some in np.array_split(times, max(1, len(times) // 512)):
+        counts = bin_counts(cut.spike_times, cut.spike_units, n_units, some, before=MEMORY)
+        scaled = (counts - activity.mean[:, None]) / activity.sd[:, None]
+        decoded.append(pretrained.decode(channels_of(recording), scaled.astype(np.float32)))
+    return np.concatenate(decoded)

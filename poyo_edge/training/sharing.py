@@ -23,7 +23,8 @@ from poyo_edge.training.sources import TrainingSession
 from poyo_edge.unit_statistics import NAMES, electrode_of, unit_statistics
 
 _PARTS = ("shared", "weight", "own", "session_shared", "session_own")
-_SD_FLOOR = 1e-3
+_SD_FLOOR = 0.1
+"""Statistics that hardly differ in training say little of a session where they do."""
 
 
 def electrode_key(subject: str, unit_id: str) -> str:

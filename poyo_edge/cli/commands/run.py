@@ -52,6 +52,7 @@ from poyo_edge.cli.text import (
     pairs,
     sink_line,
 )
+from poyo_edge.cli.unlabelled import unlabelled_notes
 from poyo_edge.errors import PoyoEdgeError, UsageError
 from poyo_edge.files.writing import require_folder
 from poyo_edge.runtime.feeds import FEEDS, SINKS
@@ -177,6 +178,8 @@ def run(
                 f"decoding session {rig.decoder.session_id} with {rig.decoder.backend} at "
                 f"{rate:g} Hz; Ctrl-C ends it"
             )
+            for note in unlabelled_notes(artifact, session):
+                console.step(note)
             _say_port(rig, console, control_token_file)
             _watch(rig, (learner, free), view, stop, seconds)
     finally:
