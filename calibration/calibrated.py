@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +15,7 @@ from poyo_edge.calibration.gate import Compared
 from poyo_edge.calibration.intention import IntentionReport
 from poyo_edge.calibration.refusing import MORE_ANGLE_DEG, Candidate, refusal
 from poyo_edge.errors import CheckFailedError
-from poyo_edge.files.writing import atomic_path
+from poyo_edge.files.writing import keep_previous
 from poyo_edge.records import JsonRecord
 from poyo_edge.runtime.decoder import Decoder
 
@@ -144,10 +143,7 @@ class CalibratedSession(Session):
         """
         if not force:
             self.require_good()
-        path = Path(path)
-        if path.is_file():
-            with atomic_path(path.with_name(f"{path.name}.previous")) as temporary:
-                shutil.copyfile(path, temporary)
+        keep_previous(path)
         Session.save(self, path)
 
     def swap_into(self, decoder: Decoder, *, force: bool = False) -> None:

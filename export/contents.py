@@ -20,7 +20,7 @@ from poyo_edge.artifact import (
     recording_activity,
 )
 from poyo_edge.export.folded import FoldedCheckpoint
-from poyo_edge.export.graph.prior import prior_tensors
+from poyo_edge.export.graph.prior import guess_tensors, prior_tensors
 from poyo_edge.export.provenance import TABLES, source_record
 from poyo_edge.files.tensors import to_bytes
 from poyo_edge.files.writing import safe_name, sha256_file
@@ -46,7 +46,8 @@ def write_contents(
     for name, data in files.items():
         (folder / name).write_bytes(data)
     tables = [source.weights[name][1:] for name in TABLES]
-    (folder / PRIOR).write_bytes(to_bytes(prior_tensors(*tables), {}))
+    guess, names = guess_tensors(source.checkpoint.guess)
+    (folder / PRIOR).write_bytes(to_bytes({**prior_tensors(*tables), **guess}, names))
     (folder / WEIGHTS).write_bytes(to_bytes(source.folded.session, {}))
     (folder / SESSIONS).mkdir()
     window_s = source.checkpoint.spec.window_seconds

@@ -236,6 +236,37 @@ def test_complex_products_turn_as_rotations_do() -> None:
     assert torch.equal(got[..., 8:], x[..., 8:]) and not torch.equal(got[..., :8], x[..., :8])
 
 
+WHILE_TRAINING = {
+    **CASES,
+    "gaps in the mask": {"batch": 4, "n_padding": 25},
+}
+
+
+@pytest.mark.parametrize("case", WHILE_TRAINING)
+def test_keys_and_values_once_for_each_kind_of_token_change_nothing(case: str) -> None:
+    _, oracle = make_pair(SMALL)
+    dropouts = {"ffn_dropout": 0.0, "lin_dropout": 0.0, "atn_dropout": 0.0}
+    ours = POYO(SMALL, UNIT_IDS, SESSION_IDS, **dropouts).train()
+    ours.load_state_dict(oracle.state_dict())
+    inputs = make_inputs(SMALL, **WHILE_TRAINING[case])
+    if case == "gaps in the mask":
+        inputs["input_mask"] = inputs["input_mask"].flip(1)
+    torch.manual_seed(3)
+    target = torch.randn(len(inputs["session_index"]), 7, SMALL.dim_out)
+    with torch.no_grad():
+        assert relative_error(ours(**inputs), oracle(**inputs)) <= FORWARD["small"].limit
+    reference = gradients(oracle, inputs, target)
+    for name, gradient in gradients(ours, inputs, target).items():
+        assert relative_error(gradient, reference[name]) <= GRADIENT["small"].limit, name
+
+
+def test_attention_dropout_takes_the_way_through_single_tokens() -> None:
+    ours = POYO(SMALL, UNIT_IDS, SESSION_IDS, ffn_dropout=0, lin_dropout=0, atn_dropout=0.5)
+    inputs = make_inputs(SMALL, n_padding=25)
+    ours.train()
+    assert not torch.equal(ours(**inputs), ours(**inputs))
+
+
 def test_training_without_dropout_equals_eval() -> None:
     ours = POYO(SMALL, UNIT_IDS, SESSION_IDS, ffn_dropout=0.0, lin_dropout=0.0, atn_dropout=0.0)
     inputs = make_inputs(SMALL)

@@ -6,13 +6,18 @@ Legend: D model dim, U units.
 from __future__ import annotations
 
 import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from poyo_edge.arrays import Float32
 from poyo_edge.artifact import PRIOR, Artifact
-from poyo_edge.errors import ArtifactError
+from poyo_edge.errors import ArtifactError, UsageError
 from poyo_edge.files import tensors
+from poyo_edge.unit_statistics import GUESS, GUESS_NAMES, GUESS_TENSORS, UnitGuess
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -25,6 +30,8 @@ class Prior:
     """(D, D): principal directions of trained units, each times the standard deviation there."""
     session_mean: Float32
     """(D,)."""
+    guess: UnitGuess | None = None
+    """What new units are like before any label; None in artifacts whose units share nothing."""
 
     @classmethod
     def open(cls, artifact: Artifact) -> Prior:
@@ -42,13 +49,14 @@ class Prior:
                 got="an artifact without them",
                 do="export the checkpoint again with this version of poyo-edge",
             )
-        arrays, _ = tensors.from_bytes(artifact.read(PRIOR), path, ArtifactError)
+        arrays, names = tensors.from_bytes(artifact.read(PRIOR), path, ArtifactError)
         shapes = {"unit_mean": (dim,), "unit_root": (dim, dim), "session_mean": (dim,)}
         return cls(
             **{
                 name: tensors.require_tensor(arrays, name, shape, path, ArtifactError)
                 for name, shape in shapes.items()
-            }
+            },
+            guess=_guess(arrays, names, path, dim) if GUESS in names else None,
         )
 
     def distance(self, units: Float32) -> Float32:
@@ -59,3 +67,25 @@ class Prior:
         """
         z = np.linalg.solve(self.unit_root.astype(np.float64), (units - self.unit_mean).T)
         return np.asarray(np.sqrt((z**2).mean(0)), np.float32)
+
+
+def _guess(arrays: tensors.Tensors, header: Mapping[str, str], path: Path, dim: int) -> UnitGuess:
+    wide = {"shared": (None, dim), "weight": (None, dim), "session_shared": (None, dim)}
+    found: dict[str, Any] = {
+        name: tensors.require_tensor(
+            arrays, f"{GUESS}.{name}", wide.get(name, (None,)), path, ArtifactError
+        )
+        for name in GUESS_TENSORS
+    }
+    try:
+        values = json.loads(header[GUESS])
+        names: dict[str, Any] = {name: tuple(map(str, values[name])) for name in GUESS_NAMES}
+        return UnitGuess(**found, **names)
+    except (ValueError, KeyError, TypeError, RecursionError, UsageError) as error:
+        raise ArtifactError(
+            path,
+            GUESS,
+            expected="names and statistics that fit the tensors",
+            got=str(error),
+            do="export the checkpoint again with this version of poyo-edge",
+        ) from None

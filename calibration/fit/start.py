@@ -10,18 +10,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from poyo_edge.arrays import Float32
+from poyo_edge.arrays import Float32, Float64
 from poyo_edge.artifact import SESSIONS, Artifact, Session
 from poyo_edge.calibration.fit.fitting import FitSettings, Tables
+from poyo_edge.calibration.fit.labels import Labels
 from poyo_edge.calibration.fit.prior import Prior
-from poyo_edge.errors import PoyoEdgeError
+from poyo_edge.errors import PoyoEdgeError, UsageError
+from poyo_edge.unit_statistics import electrode_of, unit_statistics
 
 _FEWEST_FROM_PRIOR = 80
-
-
-def same_electrode(unit_id: str) -> str:
-    """The part of a unit's id that stays from day to day: what follows the last "/"."""
-    return unit_id.rpartition("/")[2]
 
 
 def known_units(artifact: Artifact) -> dict[str, list[Float32]]:
@@ -33,22 +30,66 @@ def known_units(artifact: Artifact) -> dict[str, list[Float32]]:
         except PoyoEdgeError:
             continue  # A damaged neighbour is no reason not to calibrate; verify names it.
         for unit, embedding in zip(session.header.unit_ids, session.unit_embedding, strict=True):
-            found.setdefault(same_electrode(unit), []).append(embedding)
+            found.setdefault(electrode_of(unit), []).append(embedding)
     return found
 
 
-def first_guess(artifact: Artifact, prior: Prior, unit_ids: Sequence[str]) -> Tables:
-    """Units that an electrode had before start at the mean of those; others at the prior's mean."""
+def first_guess(
+    artifact: Artifact,
+    prior: Prior,
+    unit_ids: Sequence[str],
+    *,
+    statistics: Float64 | None = None,
+    subject: str | None = None,
+) -> Tables:
+    """What is known of units before their labels.
+
+    Where training found what units share (``UnitGuess``): that of their electrode, and what their
+    unlabelled activity says. Elsewhere units that an electrode had before start at the mean of
+    those, and others at the prior's mean.
+
+    Args:
+        artifact: with its known sessions.
+        prior: of the artifact.
+        unit_ids: of the new session.
+        statistics: (U, F) of ``unit_statistics``; None where too little has been heard.
+        subject: the animal; None says nothing about it.
+    """
+    if prior.guess is not None:
+        return Tables(
+            units=prior.guess.units(unit_ids, subject, statistics),
+            session=prior.guess.session(subject),
+        )
     known = known_units(artifact)
     rows = [
-        np.mean(known[name], axis=0) if (name := same_electrode(unit)) in known else prior.unit_mean
+        np.mean(known[name], axis=0) if (name := electrode_of(unit)) in known else prior.unit_mean
         for unit in unit_ids
     ]
     return Tables(units=np.stack(rows), session=prior.session_mean)
 
 
+def is_strange(prior: Prior, unit_ids: Sequence[str], subject: str | None) -> bool:
+    """Whether training has seen none of these electrodes; False where it shared nothing."""
+    return prior.guess is not None and not prior.guess.knows(unit_ids, subject)
+
+
+def statistics_of(labels: Labels) -> Float64 | None:
+    """Statistics of the units' activity, (U, F); None where too little has been heard."""
+    try:
+        return unit_statistics(
+            labels.spike_times, labels.spike_rows, labels.n_units, labels.stretches
+        )
+    except UsageError:
+        return None
+
+
 def settings_from(
-    begin: Tables, prior: Prior, settings: FitSettings, seconds: float
+    begin: Tables,
+    prior: Prior,
+    settings: FitSettings,
+    seconds: float,
+    *,
+    strange: bool = False,
 ) -> FitSettings:
     """More steps for few labels where no unit is known: the way from the prior is long.
 
@@ -57,8 +98,10 @@ def settings_from(
         prior: of the artifact.
         settings: whose steps stay where they are given.
         seconds: labelled.
+        strange: whether no electrode is known, so that the beginning is no more than the prior.
     """
-    if settings.steps is not None or not (begin.units == prior.unit_mean).all():
+    at_mean = strange or bool((begin.units == prior.unit_mean).all())
+    if settings.steps is not None or not at_mean:
         return settings
     steps = max(_FEWEST_FROM_PRIOR, settings.steps_for(seconds))
     return dataclasses.replace(settings, steps=steps)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 
 from poyo_edge.arrays import Float32
+from poyo_edge.unit_statistics import GUESS, GUESS_NAMES, GUESS_TENSORS, UnitGuess
 
 _FLOOR = 1e-4
 """Least variance of a direction, as a share of that of the widest one."""
@@ -33,3 +36,12 @@ def prior_tensors(units: Float32, sessions: Float32) -> dict[str, Float32]:
         "unit_root": root.astype(np.float32),
         "session_mean": sessions.mean(0, dtype=np.float64).astype(np.float32),
     }
+
+
+def guess_tensors(guess: UnitGuess | None) -> tuple[dict[str, Float32], dict[str, str]]:
+    """The same file's tensors and header of what is guessed of new units; empty without any."""
+    if guess is None:
+        return {}, {}
+    arrays = {f"{GUESS}.{name}": getattr(guess, name) for name in GUESS_TENSORS}
+    names = {name: getattr(guess, name) for name in GUESS_NAMES}
+    return arrays, {GUESS: json.dumps(names, ensure_ascii=False)}

@@ -17,7 +17,13 @@ from poyo_edge.artifact.artifact import (
     read_manifest,
 )
 from poyo_edge.artifact.golden import Golden, GoldenGradients
-from poyo_edge.artifact.session import LabelsMade, Session, SessionHeader, read_header
+from poyo_edge.artifact.session import (
+    UNLABELLED,
+    LabelsMade,
+    Session,
+    SessionHeader,
+    read_header,
+)
 
 __all__ = [
     "ADAPT",
@@ -28,6 +34,7 @@ __all__ = [
     "MANIFEST",
     "PRIOR",
     "SESSIONS",
+    "UNLABELLED",
     "WEIGHTS",
     "Activity",
     "Artifact",

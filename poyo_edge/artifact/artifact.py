@@ -23,7 +23,7 @@ from typing import Any
 
 from poyo_edge.artifact.golden import Golden, golden_of
 from poyo_edge.artifact.onnx_guard import require_plain_onnx
-from poyo_edge.artifact.session import Session, read_header
+from poyo_edge.artifact.session import UNLABELLED, Session, read_header
 from poyo_edge.errors import ArtifactError, UsageError
 from poyo_edge.files import tensors
 from poyo_edge.files.writing import safe_name, sha256_bytes, sha256_json
@@ -162,7 +162,7 @@ class Artifact:
         return {read_header(path).session_id: path for path in paths}
 
     def session(self, session: str | Path | None = None) -> Session:
-        """A session by file or id; None takes the only one there is.
+        """A session by file or id; None takes the only one there is, if somebody has judged it.
 
         Raises:
             SessionError: the file cannot be used with this core.
@@ -188,7 +188,9 @@ class Artifact:
                 return usual
         known = self.session_files()
         if session is None and len(known) == 1:
-            return next(iter(known.values()))
+            only = next(iter(known.values()))
+            if read_header(only).method != UNLABELLED:
+                return only
         if session is not None and str(session) in known:
             return known[str(session)]
         got = "none named" if session is None else repr(str(session))

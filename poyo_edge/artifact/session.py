@@ -25,6 +25,8 @@ from poyo_edge.records import FieldError, JsonRecord, in_words, too_long
 
 SCHEMA = "poyo-edge/session"
 SCHEMA_VERSION = 4
+UNLABELLED = "unlabelled"
+"""The method of a session that nobody has judged: made of activity alone."""
 _PLAIN, _ACTIVE, _LABELLED = 1, 2, 3
 """The versions of a session without activity, of one with activity and without ``labels``, and of
 one without ``notes``: readers of these versions open them."""
@@ -64,7 +66,7 @@ class SessionHeader(JsonRecord):
     checksum: str = ""
     """SHA-256 of everything else in the file; written by ``Session.to_bytes``."""
     method: str = "checkpoint"
-    """How the embeddings were made: "checkpoint" or "calibration"."""
+    """How the embeddings were made: "checkpoint", "calibration" or "unlabelled"."""
     labelled_s: float | None = None
     steps: int | None = None
     r2_heldout: float | None = None

@@ -24,6 +24,7 @@ from poyo_edge.checkpoint.config import (
 from poyo_edge.checkpoint.container import Container, ContainerKind, open_container
 from poyo_edge.checkpoint.family import Family, family_of
 from poyo_edge.checkpoint.file import read_checkpoint_file
+from poyo_edge.checkpoint.guess import guess_of
 from poyo_edge.checkpoint.keys import OMEGA, SESSION_TABLE, UNIT_TABLE, VOCAB_KEYS
 from poyo_edge.checkpoint.poyo_plus import with_one_task
 from poyo_edge.checkpoint.sizes import (
@@ -36,6 +37,7 @@ from poyo_edge.checkpoint.sizes import (
 from poyo_edge.errors import UsageError
 from poyo_edge.model import NOT_AVAILABLE, POYO
 from poyo_edge.spec import ModelSpec, OutputScale
+from poyo_edge.unit_statistics import UnitGuess
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -58,6 +60,7 @@ class Checkpoint:
         tasks: all tasks of a POYO+; empty for a POYO.
         notes: what was recognised and why, assumed or overruled, one sentence each.
         omega_formula: which release computed ``rotary_emb.omega``.
+        guess: what it says of units that it has not seen, if units share embeddings in it.
     """
 
     path: Path
@@ -75,6 +78,7 @@ class Checkpoint:
     tasks: tuple[str, ...]
     notes: tuple[str, ...]
     omega_formula: OmegaFormula
+    guess: UnitGuess | None = None
 
     def model(self) -> POYO:
         """The model with these weights, in eval mode; ``omega`` is the file's own."""
@@ -161,6 +165,7 @@ class OpenedCheckpoint:
             tasks=self.tasks,
             notes=tuple(notes),
             omega_formula=omega_formula(weights[OMEGA]),
+            guess=guess_of(path, hyper, spec.dim),
         )
 
 

@@ -70,11 +70,12 @@ def behavior_to(do: str, *, whose: str = "artifact") -> Any:
     return typer.Option(help=f"Behaviour to {do}, as GROUP.KEY; default the {whose}'s.")
 
 
-def labels_to(do: str) -> Any:
-    """``--labels``: measured behaviour, or what a person intended."""
+def labels_to(do: str, *, none: bool = False) -> Any:
+    """``--labels``: measured behaviour, what a person intended, or nothing."""
+    nothing = " none guesses from unlabelled activity." if none else ""
     return typer.Option(
         help=f"Labels to {do}: behavior, or intention:observation, :proportional, :constant or "
-        f":refit, from trials and the shown cursor."
+        f":refit, from trials and the shown cursor.{nothing}"
     )
 
 

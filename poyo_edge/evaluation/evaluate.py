@@ -20,6 +20,12 @@ from poyo_edge.arrays import Float64
 from poyo_edge.artifact import Artifact
 from poyo_edge.errors import RecordingError, UsageError
 from poyo_edge.evaluation.baselines import BASELINES, Labelled
+from poyo_edge.evaluation.pretrained_gru import (
+    PRETRAINED,
+    PretrainedGru,
+    decode_session,
+    pretrained_on,
+)
 from poyo_edge.evaluation.torch_decoder import TorchDecoder
 from poyo_edge.metrics import r2_per_dim
 from poyo_edge.recording.recording import within
@@ -111,6 +117,8 @@ class Settings:
     """An interval of the recordings, like movement_phases.reach_period, to judge in alone."""
     protocols: tuple[str, ...] = PROTOCOLS
     baselines: tuple[str, ...] = tuple(BASELINES)
+    pretrain: tuple[Path, ...] = ()
+    """Recordings that the pretrained GRU learns first; none takes those that are judged."""
     every: int = 1
     """Judge one of so many samples."""
     seed: int = 0
@@ -154,14 +162,18 @@ def evaluate(
             f"{model}: expected recordings of sessions that it was trained on, got {ids}; give "
             f"others with --data, or calibrate it to them first"
         )
-    sessions = []
+    sessions, pretrained = [], None
+    if PRETRAINED in settings.baselines:
+        learned = [LazyRecording.open(path, behavior, {}) for path in settings.pretrain] or known
+        say(f"pretraining a GRU on {len(learned)} sessions")
+        pretrained = pretrained_on(learned, seed=settings.seed, say=say)
     for count, recording in enumerate(known, start=1):
         say(f"decoding {recording.session_id}, {count} of {len(known)}")
         columns = {MODEL: decoder}
         other = next((one for one in others if one.knows(recording)), None)
         if other is not None:
             columns[AGAINST] = other
-        sessions.append(_session(recording, columns, settings, say))
+        sessions.append(_session(recording, columns, settings, pretrained, say))
     return {
         "model": str(model),
         "against": [str(path) for path in against],
@@ -179,6 +191,7 @@ def _session(
     recording: LazyRecording,
     decoders: dict[str, WindowDecoder],
     settings: Settings,
+    pretrained: PretrainedGru | None,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
     times, truth = _judged(recording, settings)
@@ -194,7 +207,12 @@ def _session(
         say(f"fitting {', '.join(settings.baselines)} to {recording.session_id}")
         splits = _labelled(recording, times, truth)
         for protocol in settings.protocols:
+            if pretrained is not None and protocol == "causal":
+                decoded = decode_session(pretrained, recording, times, seed=settings.seed)
+                found[protocol][PRETRAINED] = r2_per_dim(truth, decoded).tolist()
             for name in settings.baselines:
+                if name == PRETRAINED:
+                    continue
                 acausal = protocol == "acausal"
                 decoded = BASELINES[name](*splits, acausal=acausal, seed=settings.seed)
                 found[protocol][name] = r2_per_dim(truth, decoded).tolist()

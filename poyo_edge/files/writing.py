@@ -51,6 +51,14 @@ def write_bytes(path: str | Path, data: bytes) -> None:
         temporary.write_bytes(data)
 
 
+def keep_previous(path: str | Path) -> None:
+    """Let a file that is about to be replaced stay beside as ``NAME.previous``."""
+    path = Path(path)
+    if path.is_file():
+        with atomic_path(path.with_name(f"{path.name}.previous")) as temporary:
+            shutil.copyfile(path, temporary)
+
+
 @contextlib.contextmanager
 def atomic_folder(
     path: str | Path, *, overwrite: bool = False, marker: str = "manifest.json"

@@ -83,6 +83,13 @@ def read_session_id(path: Path, file: Any) -> str:
     return text
 
 
+def read_subject_id(path: Path, file: Any) -> str:
+    """Name of the animal or person; "" where the file does not say it."""
+    subject = child(path, file, "subject")
+    value = (attribute(path, subject, "id") or "") if subject is not None else ""
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
 def read_accepted(path: Path, file: Any) -> tuple[str, ...]:
     """Doubts that whoever wrote the recording looked into."""
     value = attribute(path, child(path, file, "session"), "accepted")

@@ -28,6 +28,7 @@ from poyo_edge.recording.reading import (
     read_domains,
     read_session_id,
     read_spikes,
+    read_subject_id,
     read_unit_ids,
     reading,
     sample_mask,
@@ -69,6 +70,8 @@ class Recording:
     """Behaviour → the unit of its values, where the file says it."""
     accepted: tuple[str, ...] = ()
     """Names of ``plausible.DOUBTS`` that were looked into when it was written."""
+    subject_id: str = ""
+    """The animal or person, where the file says it."""
 
     @classmethod
     def open(cls, path: str | Path) -> Recording:
@@ -92,6 +95,7 @@ class Recording:
                 behaviors=behaviors,
                 behavior_units=read_behavior_units(path, file, behaviors),
                 accepted=read_accepted(path, file),
+                subject_id=read_subject_id(path, file),
             )
 
     def behavior(self, key: str, *, allow_nan: bool = False) -> Behavior:

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from poyo_edge.arrays import Float64, Int64
 from poyo_edge.errors import RecordingError
-from poyo_edge.recording.access import attribute, check_not_held, child, values
+from poyo_edge.recording.access import check_not_held, child, values
 from poyo_edge.recording.plausible import SpikeSummary, behavior_doubts, check_plausible
 from poyo_edge.recording.reading import (
     behavior_names,
@@ -30,6 +30,7 @@ from poyo_edge.recording.reading import (
     read_behavior_units,
     read_domains,
     read_session_id,
+    read_subject_id,
     read_unit_ids,
     reading,
     sample_mask,
@@ -90,6 +91,8 @@ class LazyRecording:
     """Interval → its (K, 2) seconds and the weight of samples in it."""
     behavior_unit: str = ""
     """Of the values; "" where the file does not say it."""
+    in_memory: bool = False
+    """Whether spikes and behaviour are read whole when the first window is cut."""
     _file: _Opened | None = field(default=None, repr=False)
 
     @classmethod
@@ -115,8 +118,7 @@ class LazyRecording:
             accepted = read_accepted(path, file)
             domains, behaviors = read_domains(path, file), behavior_names(path, file)
             units = read_behavior_units(path, file, behaviors)
-            about = child(path, file, "subject")
-            subject = (attribute(path, about, "id") or "") if about is not None else ""
+            subject = read_subject_id(path, file)
             intervals = {name: (_intervals(path, file, name), w) for name, w in weights.items()}
         check_plausible(path, spikes.doubts(), accepted)
         times = read_behavior(path, behavior, behaviors).times
@@ -124,7 +126,7 @@ class LazyRecording:
         return cls(
             path=path,
             session_id=session_id,
-            subject_id=subject.decode() if isinstance(subject, bytes) else str(subject),
+            subject_id=subject,
             unit_ids=tuple(unit_name(session_id, prefix, name) for name in names),
             domains=domains,
             behavior=behavior,
@@ -187,13 +189,14 @@ class LazyRecording:
             group, spikes = file[name], file["spikes"]
             regular = "timestamps" not in group
             n_samples = len(group[key])
+            held = _read if self.in_memory else _left
             self._file = _Opened(
                 process=os.getpid(),
-                spike_times=spikes["timestamps"],
-                spike_units=spikes["unit_index"],
+                spike_times=held(spikes["timestamps"]),
+                spike_units=held(spikes["unit_index"]),
                 n_spikes=len(spikes["timestamps"]),
-                times=None if regular else group["timestamps"],
-                values=group[key],
+                times=None if regular else held(group["timestamps"]),
+                values=held(group[key]),
                 n_samples=n_samples,
                 grid=(
                     sample_times(self.path, group, n_samples),
@@ -210,6 +213,16 @@ class LazyRecording:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_file": None}
+
+
+def _read(dataset: Any) -> Any:
+    """All of a dataset; unit rows in four bytes."""
+    found = dataset[()]
+    return found.astype(np.int32) if found.dtype.kind in "iu" and found.itemsize > 4 else found
+
+
+def _left(dataset: Any) -> Any:
+    return dataset
 
 
 def unit_name(session_id: str, prefix: str, name: str) -> str:

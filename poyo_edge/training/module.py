@@ -15,10 +15,12 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.optim import Optimizer
 
+from poyo_edge.checkpoint.guess import SHARING
 from poyo_edge.model import POYO
 from poyo_edge.training.loss import step_loss
 from poyo_edge.training.optim import optimizer_and_schedule
 from poyo_edge.training.recipe import Recipe
+from poyo_edge.training.sharing import SharedTables
 from poyo_edge.training.windows import mixed
 
 _TABLES = ("unit_emb.", "session_emb.")
@@ -34,6 +36,7 @@ class TrainingModule(LightningModule):
         hyper_parameters: what the checkpoint says beside the weights.
         steps: of the whole run.
         steps_per_epoch: to turn the recipe's epochs into steps.
+        tables: what the rows of the model's tables are sums of, if they are.
     """
 
     def __init__(
@@ -43,9 +46,11 @@ class TrainingModule(LightningModule):
         hyper_parameters: dict[str, Any],
         steps: int,
         steps_per_epoch: int,
+        tables: SharedTables | None = None,
     ) -> None:
         super().__init__()
         self.model = model
+        self.tables = tables
         self.recipe = recipe
         self.steps = steps
         self._thaw = {
@@ -58,6 +63,10 @@ class TrainingModule(LightningModule):
 
     def on_train_batch_start(self, batch: dict[str, Tensor], batch_index: int) -> None:
         """Make dropout a function of seed, step and device: a resumed run draws the same."""
+        if self.tables is not None:
+            torch.manual_seed(mixed(self.recipe.seed, self.global_step))
+            self.tables.leave_out(self.recipe.own_dropout)
+            self.tables.write(self.model)
         torch.manual_seed(mixed(self.recipe.seed, self.global_step, self.global_rank))
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
@@ -74,6 +83,8 @@ class TrainingModule(LightningModule):
         for name, parameter in self.model.named_parameters():
             if self.global_step < self._thaw[name]:
                 parameter.grad = None
+        if self.tables is not None:
+            self.tables.take_gradients(self.model)
 
     def follow(self) -> None:
         """Let the average follow a step that is done.
@@ -81,11 +92,14 @@ class TrainingModule(LightningModule):
         It starts fast, so that the first weights are soon forgotten. ``Watch`` calls it before it
         saves anything: Lightning would call a hook of this module afterwards.
         """
+        if self.tables is not None:
+            self.tables.leave_out(0.0)
+            self.tables.write(self.model)
         if not self.recipe.average:
             return
         decay = min(self.recipe.average, self.global_step / (self.global_step + 9))
         with torch.no_grad():
-            for name, parameter in self.model.named_parameters():
+            for name, parameter in self._averaged():
                 if name not in self.average:
                     self.average[name] = parameter.detach().clone()
                 self.average[name].lerp_(parameter, 1 - decay)
@@ -93,7 +107,7 @@ class TrainingModule(LightningModule):
     @contextmanager
     def averaged(self) -> Iterator[None]:
         """Within the block the model has its averaged weights, if the recipe wants them."""
-        own = {name: p.detach().clone() for name, p in self.model.named_parameters()}
+        own = {name: p.detach().clone() for name, p in self._averaged()}
         try:
             self._set(self.average)
             yield
@@ -102,23 +116,37 @@ class TrainingModule(LightningModule):
 
     @torch.no_grad()
     def _set(self, weights: dict[str, Tensor]) -> None:
-        for name, parameter in self.model.named_parameters():
+        for name, parameter in self._averaged():
             if name in weights:
                 parameter.copy_(weights[name])
 
+    def _averaged(self) -> list[tuple[str, Tensor]]:
+        """What has an average: the model's parameters, and the parts of its tables."""
+        parts = {} if self.tables is None else self.tables.parts
+        named = [(f"{SHARING}.{name}", part) for name, part in parts.items()]
+        return [*self.model.named_parameters(), *named]
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """States to resume from hold the average too; finished checkpoints are it."""
-        if "optimizer_states" in checkpoint and self.average:
+        resumable = "optimizer_states" in checkpoint
+        if resumable and self.average:
             checkpoint["average"] = self.average
+        if self.tables is not None:
+            parts = {SHARING: self.tables.state(whole=resumable)}
+            checkpoint["hyper_parameters"] = {**checkpoint["hyper_parameters"], **parts}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on with the average of the interrupted run."""
         average = checkpoint.get("average", {})
         self.average = {name: value.to(self.device) for name, value in average.items()}
+        if self.tables is not None:
+            self.tables.load(checkpoint["hyper_parameters"][SHARING])
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The recipe's optimiser and its schedule, stepped after each batch."""
-        optimizer, schedule = optimizer_and_schedule(self.model, self.recipe, self.steps)
+        optimizer, schedule = optimizer_and_schedule(
+            self.model, self.recipe, self.steps, None if self.tables is None else self.tables.parts
+        )
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},

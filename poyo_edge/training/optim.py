@@ -6,7 +6,7 @@ package, and other libraries' LAMB moves every row of a table in each step; so i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -80,16 +80,28 @@ class SparseLamb(Optimizer):
 
 
 def optimizer_and_schedule(
-    model: nn.Module, recipe: Recipe, steps: int
+    model: nn.Module,
+    recipe: Recipe,
+    steps: int,
+    parts: Mapping[str, nn.Parameter] | None = None,
 ) -> tuple[Optimizer, OneCycleLR]:
-    """A recipe's optimiser over a model, and its one-cycle schedule over so many steps."""
+    """A recipe's optimiser over a model, and its one-cycle schedule over so many steps.
+
+    ``parts`` are learned in place of the tables that are their sums; see ``SharedTables``.
+    """
     named = list(model.named_parameters())
     tables = [p for name, p in named if name.startswith(_TABLES)]
+    if parts is not None:
+        tables = [p for name, p in parts.items() if not name.endswith("own")]
     small = [p for name, p in named if name.startswith(_SMALL_TABLES)]
     others = [p for name, p in named if not name.startswith(_TABLES + _SMALL_TABLES)]
     groups: list[dict[str, Any]] = [{"params": tables}, {"params": small}, {"params": others}]
     high = recipe.peak_lr * recipe.table_lr
     rates = [high, high, recipe.peak_lr]
+    if parts is not None:
+        own = [p for name, p in parts.items() if name.endswith("own")]
+        groups.append({"params": own, "weight_decay": recipe.own_decay})
+        rates.append(high * recipe.own_lr)
     settings: dict[str, Any] = {
         "lr": recipe.peak_lr,
         "betas": (0.9, recipe.beta2),

@@ -10,11 +10,12 @@ from poyo_edge.errors import UsageError
 from poyo_edge.records import JsonRecord
 from poyo_edge.spec import ModelSpec, OutputScale
 
+SHARED = ("", "electrode")
 OPTIMIZERS = ("adamw", "sparse-lamb")
 PRECISIONS = ("32-true", "bf16-mixed")
 ACCELERATORS = ("auto", "cpu", "gpu")
 RUN_KEYS = ("about", "threads", "workers", "devices", "nodes", "accelerator", "checkpoint_every",
-            "validate_every", "validate_samples")  # fmt: skip
+            "validate_every", "validate_samples", "in_memory")  # fmt: skip
 """What may differ between a run and its continuation: nothing of it touches the weights."""
 
 
@@ -67,7 +68,9 @@ class Recipe(JsonRecord):
     spec: ModelSpec
     data: Mapping[str, Source] = field(default_factory=lambda: {"recordings": Source()})
     steps: int = 0
-    """Optimiser steps; or give ``epochs``."""
+    """Optimiser steps; or give ``epochs`` or ``steps_per_session``."""
+    steps_per_session: int = 0
+    """Optimiser steps for each session; or give ``steps`` or ``epochs``."""
     epochs: int = 0
     """Rounds through all windows; or give ``steps``."""
     batch_size: int = 32
@@ -87,6 +90,16 @@ class Recipe(JsonRecord):
     """Learning rate of all embeddings (units, sessions, latents, token types), as a multiple."""
     beta2: float = 0.999
     """Decay of the mean square gradients that the optimiser divides by."""
+    share_units: str = ""
+    """What units of several sessions share an embedding by: "electrode", within one subject, or
+    "" for nothing. What a unit's unlabelled activity says is added to it, and a little of its own.
+    """
+    own_lr: float = 0.1
+    """Learning rate of what a unit has of its own, as a multiple of the embeddings'."""
+    own_decay: float = 1.0
+    """Weight decay of what a unit has of its own."""
+    own_dropout: float = 0.5
+    """Part of the sessions that go without what their units have of their own, in each step."""
     average: float = 0.0
     """Decay of a moving average of the weights, which is what is judged and kept; 0 for none."""
     weight_decay: float = 1e-4
@@ -122,6 +135,8 @@ class Recipe(JsonRecord):
     accelerator: str = "auto"
     devices: int = 1
     nodes: int = 1
+    in_memory: bool = False
+    """Whether each process that cuts windows holds all spikes in memory, 12 bytes each."""
     workers: int = 0
     """Processes that cut windows, for each device."""
     threads: int | None = None
@@ -130,9 +145,11 @@ class Recipe(JsonRecord):
     def __post_init__(self) -> None:
         check_spec(self.spec)
         self._check_numbers()
-        if (self.steps > 0) == (self.epochs > 0):
+        lengths = (self.steps, self.epochs, self.steps_per_session)
+        if sum(length > 0 for length in lengths) != 1:
             raise UsageError(
-                f"steps, epochs: expected one of them > 0, got {self.steps} and {self.epochs}"
+                f"steps, epochs, steps_per_session: expected one of them > 0, got "
+                f"{', '.join(map(str, lengths))}"
             )
         if (self.lr > 0) == (self.base_lr > 0):
             raise UsageError(
@@ -141,6 +158,7 @@ class Recipe(JsonRecord):
         for name, allowed in (
             ("optimizer", OPTIMIZERS),
             ("precision", PRECISIONS),
+            ("share_units", SHARED),
             ("accelerator", ACCELERATORS),
         ):
             if getattr(self, name) not in allowed:
@@ -169,7 +187,7 @@ class Recipe(JsonRecord):
         for name in (
             "steps", "epochs", "lr", "base_lr", "weight_decay", "clip_norm", "identify_epochs",
             "seed", "workers", "validate_every", "checkpoint_every",
-            "recency_s", "at_once",
+            "recency_s", "at_once", "steps_per_session", "own_decay",
         ):  # fmt: skip
             if not 0 <= getattr(self, name) < math.inf:
                 raise UsageError(f"{name}: expected a number >= 0, got {getattr(self, name)}")
@@ -181,6 +199,7 @@ class Recipe(JsonRecord):
             "unit_dropout_peak",
             "t_min",
             "table_lr",
+            "own_lr",
         ):
             if not 0 < getattr(self, name) < math.inf:
                 raise UsageError(f"{name}: expected a number > 0, got {getattr(self, name)}")
@@ -191,6 +210,7 @@ class Recipe(JsonRecord):
             "warmup_share",
             "average",
             "beta2",
+            "own_dropout",
         ):
             if not 0 <= getattr(self, name) < 1:
                 raise UsageError(f"{name}: expected 0 <= number < 1, got {getattr(self, name)}")

@@ -29,8 +29,8 @@ else:
 
 _PACKAGE = __name__.rpartition(".")[0]
 _SIZES = ("spec", "data")
-_INSTEAD_OF = {"steps": "epochs", "epochs": "steps", "lr": "base_lr", "base_lr": "lr"}
-"""Setting the first takes the second away: a recipe has one of them."""
+_LENGTHS, _RATES = ("steps", "epochs", "steps_per_session"), ("lr", "base_lr")
+"""Setting one of these takes the others away: a recipe has one of them."""
 
 
 def recipe_names() -> list[str]:
@@ -116,7 +116,9 @@ def _parsed(where: str, text: str) -> dict[str, Any]:
 def _replace(values: dict[str, Any], override: str) -> None:
     (*tables, last), text = _key_and_value(override)
     if not tables:
-        values.pop(_INSTEAD_OF.get(last, ""), None)
+        for alternatives in (_LENGTHS, _RATES):
+            for other in alternatives if last in alternatives else ():
+                values.pop(other, None)
     for table in tables:
         values = values.setdefault(table, {})
         if not isinstance(values, dict):

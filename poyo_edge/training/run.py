@@ -153,7 +153,12 @@ def make_trainer(plan: Plan, callbacks: list[Callback], loggers: Any = False) ->
 def fit(trainer: Trainer, plan: Plan, done: int = 0, state: Path | None = None) -> TrainingModule:
     """Train. Lightning ends the process on Ctrl-C; here the caller gets the interrupt."""
     module = TrainingModule(
-        plan.model, plan.recipe, plan.hyper_parameters(), plan.steps, plan.steps_per_epoch
+        plan.model,
+        plan.recipe,
+        plan.hyper_parameters(),
+        plan.steps,
+        plan.steps_per_epoch,
+        plan.tables,
     )
     handler = signal.getsignal(signal.SIGINT)
     try:

@@ -207,6 +207,7 @@ def dataset_class(name: str) -> Any:
 def _open(found: _Found, recipe: Recipe) -> TrainingSession:
     source = recipe.data[found.source]
     recording = LazyRecording.open(found.path, source.behavior, source.weights, source.prefix)
+    recording.in_memory = recipe.in_memory
     if found.unit_ids is not None:
         recording.unit_ids = found.unit_ids
     intervals = found.intervals

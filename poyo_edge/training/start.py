@@ -19,6 +19,7 @@ from poyo_edge.model import POYO, VocabEmbedding
 from poyo_edge.spec import OutputScale
 from poyo_edge.training.readouts import readouts_of
 from poyo_edge.training.recipe import RUN_KEYS, Recipe, check_spec
+from poyo_edge.training.sharing import SharedTables, shared_tables
 from poyo_edge.training.sources import Told, TrainingSession, open_sessions
 from poyo_edge.training.windows import StepBatches, WindowDataset
 
@@ -39,6 +40,8 @@ class Plan:
     steps_per_epoch: int
     n_windows: int
     """Windows in an epoch."""
+    tables: SharedTables | None = None
+    """What the rows of the model's tables are sums of, if units share embeddings."""
 
     def dataset(self) -> WindowDataset:
         """Windows of the sessions, with the rows of the model's tables."""
@@ -136,9 +139,14 @@ def prepare(
         recipe=recipe,
         sessions=sessions,
         model=model,
-        steps=recipe.steps or recipe.epochs * batches.steps_per_epoch,
+        steps=(
+            recipe.steps
+            or recipe.steps_per_session * len(sessions)
+            or recipe.epochs * batches.steps_per_epoch
+        ),
         steps_per_epoch=batches.steps_per_epoch,
         n_windows=batches.n_windows,
+        tables=shared_tables(model, sessions, recipe),
     )
 
 

@@ -84,7 +84,7 @@ class Watch(Callback):
         if self._on_progress is not None:
             self._on_progress(step, steps, loss)
         if step % LOG_EVERY == 0 or step == steps:
-            rate = trainer.optimizers[0].param_groups[-1]["lr"]
+            rate = trainer.optimizers[0].param_groups[2]["lr"]
             self._log(trainer, {"loss": loss, "lr": rate})
         if recipe.validate_every and (step % recipe.validate_every == 0 or step == steps):
             with module.averaged():

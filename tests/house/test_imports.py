@@ -42,7 +42,8 @@ class Row(NamedTuple):
 STANDARD = {*sys.stdlib_module_names, "tomllib"}
 """The standard library; Python 3.10 has no ``tomllib`` yet, and tomli instead."""
 GROUND = (
-    "errors tables metrics spec targets tokens trials filters figures records core_inputs arrays"
+    "errors tables metrics spec targets tokens trials filters figures records core_inputs arrays "
+    "unit_statistics"
 )
 _FILES = "files recording artifact"
 _DEVICE = "runtime runtime.backends runtime.backends.ov runtime.backends.trt"
@@ -59,6 +60,7 @@ HOUSE = {
     "targets": Row(),
     "tokens": Row(),
     "trials": Row(),
+    "unit_statistics": Row(),
     "filters": Row(),
     "figures": Row("", "matplotlib"),
     "journal": Row("files"),
@@ -87,14 +89,15 @@ HOUSE = {
     "checkpoint.family": Row("checkpoint.layouts checkpoint.container checkpoint.poyo_plus"),
     "checkpoint.sizes": Row("model checkpoint.keys checkpoint.foreign", "torch"),
     "checkpoint.config": Row("checkpoint.keys"),
+    "checkpoint.guess": Row("", "torch"),
     "checkpoint.checkpoint": Row(
         "model checkpoint.keys checkpoint.file checkpoint.container checkpoint.poyo_plus "
-        "checkpoint.family checkpoint.sizes checkpoint.config",
+        "checkpoint.family checkpoint.sizes checkpoint.config checkpoint.guess",
         "torch",
     ),
     "checkpoint": Row("checkpoint.checkpoint"),
     "training": Row(
-        "files recording checkpoint checkpoint.file model",
+        "files recording checkpoint checkpoint.file checkpoint.guess model",
         "h5py torch lightning torch_brain tomli",
     ),
     "evaluation": Row(

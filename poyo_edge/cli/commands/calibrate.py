@@ -27,6 +27,7 @@ from poyo_edge.cli.shared import (
     split_to,
 )
 from poyo_edge.cli.text import Values, control_lines, lead_text, pairs, table, wiener_lines
+from poyo_edge.cli.unlabelled import LABELS_NONE, guess_session, require_unused
 from poyo_edge.errors import CheckFailedError, UsageError
 from poyo_edge.files.writing import require_folder, safe_name, write_bytes
 
@@ -49,7 +50,7 @@ def calibrate(
     artifact: ArtifactPath,
     recording: Annotated[Path, recording_with("Spikes and behaviour")],
     behavior: Annotated[str, behavior_to("learn")] = "",
-    labels: Annotated[str, labels_to("learn from")] = "behavior",
+    labels: Annotated[str, labels_to("learn from", none=True)] = "behavior",
     cursor: Annotated[
         str,
         typer.Option(help="Shown positions for labels of intention; default pos beside behavior."),
@@ -92,7 +93,8 @@ def calibrate(
     from poyo_edge.recording.units import dimension_remarks
 
     console = Console(as_json=as_json, quiet=quiet)
-    intention = settings_for(labels)
+    unlabelled = labels == LABELS_NONE
+    intention = None if unlabelled else settings_for(labels)
     if cursor and intention is None:
         raise UsageError("--cursor: expected --labels intention:KIND with it, got none")
     source = open_confined(recording)
@@ -100,11 +102,20 @@ def calibrate(
     require_folder(target)
     if target.is_dir():
         raise UsageError(f"{target}: expected a file to write, got a folder; name it with -o")
+    if unlabelled:
+        without = {"--start": start, "--in-use": in_use, "--report": report}
+        require_unused(without, "--labels none fits nothing")
+        console.result(*guess_session(artifact, source, target, split=split, seconds=seconds))
+        return
     if report is not None:
         require_drawing(report)
     opened = Artifact.open(artifact)
     calibrator = Calibrator.open(
-        artifact, source.unit_ids, session_id=source.session_id, threads=threads
+        artifact,
+        source.unit_ids,
+        session_id=source.session_id,
+        threads=threads,
+        subject=source.subject_id or None,
     )
     wanted = behavior or opened.manifest.behavior
     if not wanted:

@@ -27,6 +27,8 @@ from poyo_edge.errors import UsageError
 from poyo_edge.files.writing import write_bytes
 
 NAMES = ("wiener", "mlp", "gru")
+PRETRAINED = "gru-pretrained"
+"""Takes minutes, and other sessions: only where it is asked for."""
 
 
 @command(LOOK, example="poyo-edge evaluate model.ckpt --data recordings --report evaluation")
@@ -44,8 +46,13 @@ def evaluate(
     ] = "",
     protocol: Annotated[str, typer.Option(help="causal, acausal, or both.")] = "both",
     baselines: Annotated[
-        str, typer.Option(help="Some of wiener,mlp,gru joined by commas, or none.")
+        str,
+        typer.Option(help="Some of wiener,mlp,gru,gru-pretrained joined by commas, or none."),
     ] = ",".join(NAMES),
+    pretrain: Annotated[
+        Path | None,
+        typer.Option(help="Recordings that gru-pretrained learns first; default those judged."),
+    ] = None,
     every: Annotated[int, typer.Option(min=1, help="Judge one of so many samples.")] = 1,
     seed: Annotated[int, seed_of("Of the baselines.")] = 0,
     report: Annotated[
@@ -58,11 +65,14 @@ def evaluate(
     console = Console(as_json=as_json, quiet=quiet)
     evaluating = needs("train", "poyo_edge.evaluation.evaluate")
     chosen = tuple(name for name in baselines.split(",") if name not in ("", "none"))
-    unknown = sorted(set(chosen) - set(NAMES))
+    unknown = sorted(set(chosen) - {*NAMES, PRETRAINED})
     if unknown:
+        known = ", ".join((*NAMES, PRETRAINED))
         raise UsageError(
-            f"--baselines: expected some of {', '.join(NAMES)}, or none, got {', '.join(unknown)}"
+            f"--baselines: expected some of {known}, or none, got {', '.join(unknown)}"
         )
+    if pretrain is not None and PRETRAINED not in chosen:
+        raise UsageError(f"--pretrain: expected --baselines {PRETRAINED} with it, got none")
     if protocol not in (*evaluating.PROTOCOLS, "both"):
         raise UsageError(f"--protocol: expected causal, acausal or both, got {protocol!r}")
     if report is not None:
@@ -73,6 +83,7 @@ def evaluate(
         within=within,
         protocols=evaluating.PROTOCOLS if protocol == "both" else (protocol,),
         baselines=chosen,
+        pretrain=() if pretrain is None else tuple(recordings_in(pretrain)),
         every=every,
         seed=seed,
     )

@@ -53,6 +53,7 @@ from poyo_edge.cli.text import (
     pairs,
     sink_line,
 )
+from poyo_edge.cli.unlabelled import unlabelled_notes
 from poyo_edge.errors import PoyoEdgeError, UsageError
 from poyo_edge.files.writing import require_folder
 from poyo_edge.runtime.feeds import FEEDS, SINKS
@@ -180,6 +181,8 @@ def run(
             )
             for note in rig.decoder.session.header.notes:
                 console.step(f"note: this session is {note}")
+            for note in unlabelled_notes(artifact, session):
+                console.step(note)
             _say_port(rig, console, control_token_file)
             _watch(rig, (learner, free), view, stop, seconds)
     finally:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from poyo_edge.errors import UsageError
+from poyo_edge.model.unit_attention import TYPES, attend_by_kind, kinds, lengths
 from poyo_edge.spec import ModelSpec
 
 NOT_AVAILABLE = "NA"
@@ -215,6 +216,43 @@ class CrossAttention(_Attention):
         k, v = self.to_kv(self.norm_context(context_BND)).chunk(2, dim=-1)
         return self._attend(q, k, v, query_rotation, context_rotation, mask_BN)
 
+    def from_table(
+        self,
+        query_BLD: Tensor,
+        table_RD: Tensor,
+        row_BN: Tensor,
+        time_BN: Tensor,
+        omega_P: Tensor,
+        query_rotation: Rotation,
+        mask_BN: Tensor | None = None,
+    ) -> Tensor:
+        """As ``forward`` with the context ``table_RD[row_BN]``, normalised and projected once.
+
+        Args:
+            query_BLD: see ``forward``.
+            table_RD: the distinct rows of the context, (R, D).
+            row_BN: (B, N) int64, which of them each token is.
+            time_BN: (B, N) seconds of the tokens.
+            omega_P: (P,) rad/s of the pairs that turn.
+            query_rotation: see ``forward``.
+            mask_BN: see ``forward``.
+        """
+        q = self.to_q(self.norm(query_BLD))
+        kv_RC = self.to_kv(self.norm_context(table_RD))
+        counts = lengths(mask_BN, row_BN) if kv_RC.device.type == "cpu" else None
+        if counts is None or (self.dropout and self.training):
+            k, v = functional.embedding(row_BN, kv_RC).chunk(2, dim=-1)
+            angle = time_BN[..., None] * omega_P
+            turned_by = (angle.cos().to(omega_P.dtype), angle.sin().to(omega_P.dtype))
+            return self._attend(q, k, v, query_rotation, turned_by, mask_BN)
+        q_BHLK = rotate_complex(self._split(q).float(), *query_rotation) * self.scale
+        table_TRK = kv_RC.float().unflatten(-1, (2 * self.heads, -1)).transpose(0, 1)
+        out_BHLK = attend_by_kind(table_TRK, q_BHLK, row_BN, time_BN, omega_P, counts)
+        cos, sin = query_rotation
+        out_BHLK = rotate_complex(out_BHLK, cos, -sin).to(q.dtype)
+        out: Tensor = self.to_out(out_BHLK.transpose(1, 2).flatten(-2))
+        return out
+
 
 class SelfAttention(_Attention):
     """Latents attend to each other. Source: torch_brain ``RotarySelfAttention``."""
@@ -332,14 +370,10 @@ class POYO(nn.Module):
             session_index: (B,) int64, rows of the session table.
             output_timestamps: (B, Q) float, seconds.
         """
-        inputs_BND = self.unit_emb(input_unit_index) + self.token_type_emb(input_token_type)
         latents_BLD = self.latent_emb(latent_index)
-        input_rotation = self.rotary_emb(input_timestamps)
         latent_rotation = self.rotary_emb(latent_timestamps)
-
-        latents_BLD = latents_BLD + self.enc_atn(
-            latents_BLD, inputs_BND, latent_rotation, input_rotation, input_mask
-        )
+        tokens = (input_unit_index, input_token_type, input_timestamps)
+        latents_BLD = latents_BLD + self._encoded(latents_BLD, latent_rotation, tokens, input_mask)
         latents_BLD = latents_BLD + self.enc_ffn(latents_BLD)
         for layer in self.proc_layers:
             attention, feed_forward = layer[0], layer[1]  # type: ignore[index]
@@ -353,3 +387,26 @@ class POYO(nn.Module):
         )
         prediction: Tensor = self.readout(queries_BQD + self.dec_ffn(queries_BQD))
         return prediction
+
+    def _encoded(
+        self,
+        latents_BLD: Tensor,
+        latent_rotation: Rotation,
+        tokens: tuple[Tensor, Tensor, Tensor],
+        mask_BN: Tensor | None,
+    ) -> Tensor:
+        """What the latents take from the tokens; while training, by their distinct kinds."""
+        unit_BN, type_BN, time_BN = tokens
+        if not self.training:
+            inputs_BND = self.unit_emb(unit_BN) + self.token_type_emb(type_BN)
+            rotation = self.rotary_emb(time_BN)
+            plain: Tensor = self.enc_atn(
+                latents_BLD, inputs_BND, latent_rotation, rotation, mask_BN
+            )
+            return plain
+        codes_R, kind_BN = kinds(unit_BN, type_BN, len(self.unit_emb.weight))
+        table_RD = self.unit_emb(codes_R // TYPES) + self.token_type_emb(codes_R % TYPES)
+        omega_P = self.rotary_emb.omega[: self.rotary_emb.rotating_pairs]
+        return self.enc_atn.from_table(
+            latents_BLD, table_RD, kind_BN, time_BN, omega_P, latent_rotation, mask_BN
+        )

@@ -1,0 +1,101 @@
+"""A session from unlabelled activity alone: what training knows of its electrodes and statistics.
+
+Nothing is fitted and nothing can be judged: the session says "unlabelled", and is used by explicit
+choice only.
+
+Legend: M spikes, U units, K intervals.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from poyo_edge.arrays import Float64, Int64
+from poyo_edge.artifact import UNLABELLED, Artifact, Session, SessionHeader
+from poyo_edge.calibration.fit.prior import Prior
+from poyo_edge.calibration.fit.start import first_guess
+from poyo_edge.errors import ArtifactError
+from poyo_edge.recording import Recording
+from poyo_edge.unit_statistics import unit_statistics
+
+
+def unlabelled_session(
+    artifact: Artifact,
+    unit_ids: Sequence[str],
+    spike_times: Float64,
+    spike_units: Int64,
+    intervals: Float64,
+    *,
+    session_id: str,
+    subject: str | None = None,
+) -> tuple[Session, int]:
+    """A session guessed from activity, and how many of its electrodes training has seen.
+
+    Args:
+        artifact: of a model whose units share embeddings.
+        unit_ids: (U,) of the session.
+        spike_times: (M,) ascending seconds.
+        spike_units: (M,) rows of ``unit_ids``.
+        intervals: (K, 2) seconds in which spikes were recorded; ten seconds at least.
+        session_id: its name.
+        subject: the animal; None takes electrodes that are called alike in any.
+
+    Raises:
+        ArtifactError: the model's units share nothing, or the artifact is damaged.
+        UsageError: less than ten seconds.
+    """
+    prior = Prior.open(artifact)
+    if prior.guess is None:
+        raise ArtifactError(
+            artifact.path,
+            "prior",
+            expected="what units of several sessions share",
+            got="a model that was trained without it",
+            do="train with share_units, like the recipe chronic, or calibrate with labels",
+        )
+    statistics = unit_statistics(spike_times, spike_units, len(unit_ids), intervals)
+    tables = first_guess(artifact, prior, unit_ids, statistics=statistics, subject=subject)
+    header = SessionHeader(
+        session_id=session_id,
+        unit_ids=tuple(unit_ids),
+        core_hash=artifact.manifest.core_hash,
+        method=UNLABELLED,
+        created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+    )
+    session = Session(header=header, unit_embedding=tables.units, session_embedding=tables.session)
+    return session, prior.guess.knows(unit_ids, subject)
+
+
+def from_unlabelled(
+    artifact: str | Path, recording: Recording, *, split: str, seconds: float | None
+) -> tuple[Session, int, float]:
+    """A session guessed from the first seconds of a split, as ``unlabelled_session`` has it.
+
+    Returns:
+        The session, the electrodes that training has seen, and the seconds that were heard.
+
+    Raises:
+        RecordingError: no such split.
+        ArtifactError, UsageError: see ``unlabelled_session``.
+    """
+    left, kept = np.inf if seconds is None else seconds, []
+    for start, end in recording.intervals(split):
+        if left <= 0:
+            break
+        kept.append((float(start), float(min(end, start + left))))
+        left -= end - start
+    heard = np.array(kept, dtype=np.float64).reshape(-1, 2)
+    session, known = unlabelled_session(
+        Artifact.open(artifact),
+        recording.unit_ids,
+        recording.spike_times,
+        recording.spike_units,
+        heard,
+        session_id=recording.session_id,
+        subject=recording.subject_id or None,
+    )
+    return session, known, float((heard[:, 1] - heard[:, 0]).sum())

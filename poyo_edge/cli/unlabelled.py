@@ -1,0 +1,66 @@
+"""``poyo-edge calibrate --labels none``: a session from unlabelled activity."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from poyo_edge.cli.text import pairs
+from poyo_edge.errors import UsageError
+
+if TYPE_CHECKING:
+    from poyo_edge.recording import Recording
+
+LABELS_NONE = "none"
+"""What ``--labels`` says for it."""
+WARNING = (
+    "this session was made without labels: how well it decodes is not known; calibrate with "
+    "labels as soon as there are some"
+)
+
+
+def guess_session(
+    artifact: Path, recording: Recording, target: Path, *, split: str, seconds: float | None
+) -> tuple[dict[str, Any], str]:
+    """Write the session; its figures, and the text about them."""
+    from poyo_edge.calibration.fit.unlabelled import from_unlabelled
+    from poyo_edge.files.writing import keep_previous
+
+    session, known, heard = from_unlabelled(artifact, recording, split=split, seconds=seconds)
+    keep_previous(target)
+    session.save(target)
+    units = len(session.header.unit_ids)
+    values: dict[str, Any] = {
+        "session": str(target),
+        "method": session.header.method,
+        "r2_heldout": None,
+        "unlabelled_s": round(heard, 3),
+        "known_electrodes": known,
+        "units": units,
+        "notes": [WARNING],
+    }
+    lines = {
+        "unlabelled": f"{heard:.1f} s of the {split} split",
+        "electrodes": f"{known} of {units} were trained in this animal",
+    }
+    return values, f"{pairs(lines)}\nnote: {WARNING}\n\nwrote {target}"
+
+
+def require_unused(options: Mapping[str, object], why: str) -> None:
+    """Refuse options that would do nothing.
+
+    Raises:
+        UsageError: one of them is given.
+    """
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        raise UsageError(f"{given[0]}: expected none, got one, but {why}; leave it out")
+
+
+def unlabelled_notes(artifact: Path, session: str | None) -> list[str]:
+    """What to say of a session that nobody has judged; nothing of any other."""
+    from poyo_edge.artifact import UNLABELLED, Artifact
+
+    header = Artifact.open(artifact).session(session).header
+    return [f"note: {WARNING}"] if header.method == UNLABELLED else []
