@@ -1,7 +1,8 @@
 """TensorRT engines as a backend: one engine, context and CUDA graph for each token bucket.
 
-Shapes are fixed, buffers are allocated once, and one window costs two small copies and a graph
-launch. ``tensorrt`` and ``tensorrt-rtx`` share all of it; the module is all that differs.
+Shapes are fixed, buffers are allocated once, and one window costs one copy in, one copy out and a
+graph launch; on an integrated GPU, which shares the processor's memory, the launch alone.
+``tensorrt`` and ``tensorrt-rtx`` share all of it; the module is all that differs.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from poyo_edge.runtime.backends.base import Backend, BackendInfo, CoreToOpen
 from poyo_edge.runtime.backends.buckets import WindowTooLargeError, fitting_bucket
 from poyo_edge.runtime.backends.keep_warm import KeepWarm
 from poyo_edge.runtime.backends.machine import Machine
-from poyo_edge.runtime.backends.trt.cuda import Cuda
+from poyo_edge.runtime.backends.trt.cuda import Block, Cuda
 from poyo_edge.runtime.backends.trt.engines import ENGINES, EngineStore
 
 _log = logging.getLogger(__name__)
@@ -37,9 +38,9 @@ class _Lane:
 
     engine: Any
     context: Any
-    host: dict[str, Array]
-    device: dict[str, int]
-    graph: Any = None
+    inputs: Block
+    output: Block
+    graph: int | None = None
 
 
 class TensorRTBackend(Backend):
@@ -78,8 +79,7 @@ class TensorRTBackend(Backend):
         self._lock = threading.Lock()
         self._warm: KeepWarm | None = None
         self._log = _make_logger(trt)
-        self._session_device: dict[str, int] = {}
-        self._session_host: dict[str, Array] = {}
+        self._session: Block | None = None
         self._session_seen: dict[str, Array] = {}
         runtime = trt.Runtime(self._log)
         self._lanes = {size: self._open(runtime, data) for size, data in sorted(engines.items())}
@@ -104,6 +104,7 @@ class TensorRTBackend(Backend):
         """
         try:
             with self._lock:
+                self._cuda.enter()
                 return self._run(feeds)
         except BackendError:
             raise
@@ -132,6 +133,7 @@ class TensorRTBackend(Backend):
     def _nudge(self) -> None:
         lane = self._lanes[self.buckets[0]]
         with self._lock:
+            self._cuda.enter()
             self._answer(lane, 0.0)
 
     def close(self) -> None:
@@ -153,46 +155,48 @@ class TensorRTBackend(Backend):
                     f"got {n_spikes}; for larger engines run: {self._again} --max-spikes N"
                 )
             lane = self._lanes[size]
+            host = lane.inputs.host
             for name, values in (("spike_time", time), ("spike_unit", unit)):
-                lane.host[name][0, :n_spikes] = values if n_spikes == len(mask) else values[mask]
-            lane.host["spike_mask"][0, :n_spikes] = True
-            lane.host["spike_mask"][0, n_spikes:] = False
+                host[name][0, :n_spikes] = values if n_spikes == len(mask) else values[mask]
+            host["spike_mask"][0, :n_spikes] = True
+            host["spike_mask"][0, n_spikes:] = False
             out.append([self._answer(lane, query) for query in queries])
         return np.array(out, np.float32)
 
     def _answer(self, lane: _Lane, query: float) -> Array:
         """(O,) for the window that is in the lane's host buffers."""
-        lane.host["query_time"][...] = query
+        lane.inputs.host["query_time"][...] = query
         if lane.graph is None:
             self._enqueue(lane)
         else:
             self._cuda.launch(lane.graph)
         self._cuda.wait()
-        return np.array(lane.host["prediction"].reshape(-1))
+        return np.array(lane.output.host["prediction"].reshape(-1))
 
     def _enqueue(self, lane: _Lane) -> None:
-        for name in PER_WINDOW:
-            self._cuda.to_device(lane.device[name], lane.host[name])
+        self._cuda.to_device(lane.inputs)
         if not lane.context.execute_async_v3(int(self._cuda.stream)):
             raise BackendError(f"{self.name}: {_last(self._log)}")
-        self._cuda.to_host(lane.host["prediction"], lane.device["prediction"])
+        self._cuda.to_host(lane.output)
 
     def _upload_session(self, feeds: Mapping[str, Array]) -> None:
         """Copy the session's constants, unless they are the arrays of the last window."""
+        block = self._session
         changed = [name for name in PER_SESSION if feeds[name] is not self._session_seen.get(name)]
+        if block is None or not changed:
+            return
         for name in changed:
-            host, values = self._session_host[name], feeds[name]
+            host, values = block.host[name], feeds[name]
             if values.shape[1:] != host.shape[1:] or len(values) > len(host):
                 raise WindowTooLargeError(
                     f"{self.name}: {name}: expected shape {host.shape} at most, "
                     f"got {values.shape}; to build for this session run: {self._again}"
                 )
+            self._session_seen.pop(name, None)  # until all of it is on the device
             host[: len(values)] = values
-            self._cuda.to_device(self._session_device[name], host)
-        if changed:
-            self._cuda.wait()
-        for name in changed:
-            self._session_seen[name] = feeds[name]
+        self._cuda.to_device(block)
+        self._cuda.wait()
+        self._session_seen |= {name: feeds[name] for name in changed}
 
     def _open(self, runtime: Any, data: bytes) -> _Lane:
         engine = runtime.deserialize_cuda_engine(data)
@@ -207,33 +211,32 @@ class TensorRTBackend(Backend):
                 f"{self.name}: no memory for the engine: {_last(self._log)}; close other programs, "
                 f"or build smaller ones: {self._again} --max-spikes N"
             )
-        lane = _Lane(engine, context, {}, {})
-        for i in range(engine.num_io_tensors):
-            name = engine.get_tensor_name(i)
-            shape = tuple(engine.get_tensor_shape(name))
-            dtype = self._dtype(engine.get_tensor_dtype(name))
-            if name in PER_SESSION:
-                self._share(name, shape, dtype)
-                lane.device[name] = self._session_device[name]
-            else:
-                lane.host[name] = self._cuda.host_array(shape, dtype)
-                lane.device[name] = self._cuda.device_buffer(lane.host[name].nbytes)
-            context.set_tensor_address(name, lane.device[name])
+        shapes = {
+            name: (tuple(engine.get_tensor_shape(name)), self._dtype(engine.get_tensor_dtype(name)))
+            for name in map(engine.get_tensor_name, range(engine.num_io_tensors))
+        }
         expected = {*INPUTS, *OUTPUTS}
-        if set(lane.device) != expected:
+        if set(shapes) != expected:
             raise BackendError(
                 f"{self.name}: expected an engine of a core, with {sorted(expected)}, "
-                f"got {sorted(lane.device)}"
+                f"got {sorted(shapes)}"
             )
-        return lane
+        session = self._share({name: shapes[name] for name in PER_SESSION})
+        inputs = self._cuda.block({name: shapes[name] for name in PER_WINDOW})
+        output = self._cuda.block({name: shapes[name] for name in OUTPUTS})
+        for block in (session, inputs, output):
+            for name in block.host:
+                context.set_tensor_address(name, block.device(name))
+        return _Lane(engine, context, inputs, output)
 
-    def _share(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    def _share(self, shapes: dict[str, tuple[tuple[int, ...], np.dtype[Any]]]) -> Block:
         """The session's constants lie in memory once, for all buckets."""
-        if name not in self._session_host:
-            self._session_host[name] = self._cuda.host_array(shape, dtype)
-            self._session_device[name] = self._cuda.device_buffer(self._session_host[name].nbytes)
-        elif self._session_host[name].shape != shape:
-            raise BackendError(f"{self.name}: {name}: expected one shape in all engines")
+        if self._session is None:
+            self._session = self._cuda.block(shapes)
+        for name, (shape, _) in shapes.items():
+            if self._session.host[name].shape != shape:
+                raise BackendError(f"{self.name}: {name}: expected one shape in all engines")
+        return self._session
 
     def _dtype(self, kind: Any) -> np.dtype[Any]:
         types = self._trt.DataType
@@ -301,7 +304,7 @@ def open_engines(
     Raises:
         ArtifactError: an engine is damaged.
         BackendError: none fits, or it cannot be run.
-        MissingExtraError: TensorRT or cuda-python is not installed.
+        MissingExtraError: TensorRT-RTX is not installed.
     """
     records = store.fitting(name, core_sha256, machine)
     engines = {record.key.n_spikes: store.read(record, machine) for record in records}

@@ -46,9 +46,14 @@ class Double:
         """Added to every prediction, as a faulty kernel would."""
         self.captured: list[Callable[[], None]] | None = None
         self.memory: dict[int, Any] = {}
+        self.graphs: list[list[Callable[[], None]]] = []
+        self.copies = 0
+        self.integrated = False
+        """Whether the GPU shares the processor's memory."""
         self.engines: dict[int, Any] = {}
         self.trt = self._module()
         self.cuda = cuda_runtime(self)
+        """As ``ctypes.CDLL`` would give it."""
 
     def _class(self, name: str, **members: Any) -> Any:
         return type(name, (Listed,), {"KIND": name, "VERSION": self.version, **members})
