@@ -315,6 +315,7 @@ class EngineBuild:
             driver=self.machine.driver if device else "",
             l4t=self.machine.l4t if device else "",
             flags=self.settings.flags(),
+            gpu=self.machine.gpu if device else "",
         )
 
     def _line(

@@ -193,8 +193,10 @@ class Double:
                 monitor = config.progress_monitor
                 if monitor is not None:
                     monitor.phase_start("Building", None, 2)
-                    monitor.step_complete("Building", 0)
+                    goes_on = monitor.step_complete("Building", 0)
                     monitor.phase_finish("Building")
+                    if not goes_on:
+                        return None
                 if double.fail in ("build", "memory"):
                     words = {
                         "build": "Could not find any implementation for node {ForeignNode[...]}.",
