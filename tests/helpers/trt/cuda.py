@@ -30,6 +30,7 @@ def cuda_runtime(double: Double) -> Any:
         return 0
 
     def free(address: int) -> int:
+        assert not double.pending, "giving memory back waits for the GPU"
         del double.memory[address]
         return 0
 
@@ -62,8 +63,17 @@ def cuda_runtime(double: Double) -> Any:
     def launch(graph: int, stream: int) -> int:
         double.launches += 1
         for work in double.graphs[graph - 1]:
-            work()
+            double.enqueue(work)
         return 0
+
+    def query(event: int) -> int:
+        if double.fail == "synchronize":
+            return 700
+        return 0 if double.landed() else 600
+
+    def synchronize(stream: int) -> int:
+        assert not double.pending, "a wait without an end"
+        return 700 if double.fail == "synchronize" else 0
 
     def attribute(value: Any, which: int, device: int) -> int:
         return give(value, int(double.integrated))
@@ -82,13 +92,13 @@ def cuda_runtime(double: Double) -> Any:
         "cudaFreeHost": free, "cudaMemcpyAsync": copy, "cudaMemsetAsync": fill,
         "cudaStreamBeginCapture": begin, "cudaStreamEndCapture": end,
         "cudaGraphInstantiateWithFlags": instantiate, "cudaGraphLaunch": launch,
-        "cudaStreamSynchronize": lambda stream: 700 if double.fail == "synchronize" else 0,
+        "cudaStreamSynchronize": synchronize, "cudaEventQuery": query,
         "cudaEventCreateWithFlags": lambda event, flags: give(event, 5),
         "cudaRuntimeGetVersion": lambda version: give(version, 12060),
         "cudaDriverGetVersion": lambda version: give(version, 12060),
         **dict.fromkeys(
             ("cudaGraphDestroy", "cudaGraphExecDestroy", "cudaStreamDestroy", "cudaEventRecord",
-             "cudaEventQuery", "cudaEventDestroy", "cudaSetDevice", "cudaSetDeviceFlags"), fine
+             "cudaEventDestroy", "cudaSetDevice", "cudaSetDeviceFlags"), fine
         ),
     }  # fmt: skip
     return types.SimpleNamespace(**{name: named(f) for name, f in functions.items()})

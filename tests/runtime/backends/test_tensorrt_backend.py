@@ -18,9 +18,10 @@ from poyo_edge.errors import BackendError, MissingExtraError
 from poyo_edge.runtime.backends import open_backend
 from poyo_edge.runtime.backends import opening as backends
 from poyo_edge.runtime.backends.ort_cpu import OrtCpuBackend
-from poyo_edge.runtime.backends.trt.backend import TensorRTBackend, import_tensorrt
+from poyo_edge.runtime.backends.trt.backend import TensorRTBackend
 from poyo_edge.runtime.backends.trt.cuda import Cuda
 from poyo_edge.runtime.backends.trt.libcuda import CudaLibrary
+from poyo_edge.runtime.backends.trt.opening import import_tensorrt
 
 AGAIN = "poyo-edge build tiny.poyo --target jetson"
 
