@@ -16,11 +16,10 @@ _TRAIN = ("torch", "lightning", "torch_brain", *(("tomli",) if sys.version_info 
 EXTRAS = {
     "ort": ("onnxruntime",),
     "gpu": ("onnxruntime-gpu",),
-    "tensorrt": ("cuda-python>=12.6,<13" if sys.version_info < (3, 12) else "cuda-python>=13,<14",),
+    "tensorrt": (),
     "rtx": (
         "tensorrt_rtx_cu13_libs==1.7.1.116",
         "tensorrt_rtx_cu13_bindings==1.7.1.116",
-        "cuda-bindings>=13,<14",
     ),
     "openvino": ("openvino",),
     "plot": ("matplotlib",),

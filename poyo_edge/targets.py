@@ -100,18 +100,10 @@ JETPACK_7_2 = Release(
     note="from 7.2.2 on, TensorRT 11.4.1 can be installed through the SBSA packages",
 )
 
-CUDA_PYTHON = (
-    "cuda-python>=12.6,<13; python_version < '3.12'",
-    "cuda-python>=13,<14; python_version >= '3.12'",
-)
-"""What the extra ``tensorrt`` brings, for TensorRT's buffers. Python tells the JetPack: 3.10 is
-JetPack 6 with CUDA 12, 3.12 is JetPack 7 with CUDA 13."""
-INSTALL_CUDA_PYTHON = pip_install("tensorrt")
 _JETSON_INSTALL = (
     "sudo apt install nvidia-jetpack  # TensorRT, CUDA and their Python packages",
     "python3 -m venv --system-site-packages ~/poyo && . ~/poyo/bin/activate",
-    "pip install '.[ort,tensorrt]'  # in a clone of poyo-edge; with cuda-python: 12 on JetPack 6, "
-    "13 on 7",
+    "pip install '.[ort]'  # in a clone of poyo-edge; CUDA's runtime is JetPack's own",
 )
 
 _TARGETS = (

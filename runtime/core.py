@@ -71,3 +71,14 @@ class Core:
             **constants.feeds(),
         }
         return np.asarray(self.backend.run(feeds)[0])
+
+    def warm_up(self, constants: SessionConstants) -> None:
+        """Run windows of several sizes, so that the first real one pays for no set-up."""
+        window_s, most = (
+            self.artifact.manifest.spec.window_seconds,
+            self.artifact.manifest.max_spikes,
+        )
+        for count in (min(n, most) for n in (0, 256, 1023)):
+            times = np.linspace(0, window_s, count, endpoint=False, dtype=np.float32)
+            rows, query = np.zeros(count, np.int32), np.array([window_s], np.float32)
+            self.predict(constants, times, rows, query)

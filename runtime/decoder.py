@@ -94,7 +94,7 @@ class Decoder:
             tick_rate_hz: ticks per second if times are integer device ticks.
             settings: limits and failsafe.
             keep_warm_s: with TensorRT, run an engine whenever nothing was decoded for so long,
-                so that the GPU's clocks stay up; None leaves them alone.
+                so that its clocks have less reason to fall; None does not.
             require_signature: a public key file; the artifact must have been signed with it.
 
         Raises:
@@ -109,7 +109,7 @@ class Decoder:
             session = opened.session(session)
         core = Core.open(opened, backend=backend, threads=threads)
         decoder = cls(core, session, tick_rate_hz=tick_rate_hz, settings=settings)
-        decoder._warm_up()
+        core.warm_up(decoder._session.constants)
         if keep_warm_s is not None:
             keep_warm(core.backend, keep_warm_s)
         _log.info("decoding with %s, session %s", core.backend.name, session.header.session_id)
@@ -284,6 +284,10 @@ class Decoder:
         """Precision of the backend in use, like "fp32"."""
         return self._core.backend.precision
 
+    def set_period(self, period_s: float) -> None:
+        """Say how often a window is decoded: half of it is a GPU's deadline (docs/jetson.md)."""
+        self._core.backend.set_period(period_s)
+
     def stats(self) -> dict[str, Any]:
         """Counters, statuses and latencies since opening, as JSON values."""
         with self._lock:
@@ -294,6 +298,7 @@ class Decoder:
             "backend": self.backend,
             "session_id": self.session_id,
             "n_decodes": sum(statuses.values()),
+            "backend_late": self._core.backend.late,
             "statuses": statuses,
             "counters": counters,
             "buffered_spikes": buffered,
@@ -391,10 +396,3 @@ class Decoder:
         self._failsafe.note_good(value, seconds)
         session.health.note_value(value)
         return value, status_of(flags)
-
-    def _warm_up(self) -> None:
-        """Run windows of several sizes, so that the first real one pays for no set-up."""
-        for count in (min(n, self.artifact.manifest.max_spikes) for n in (0, 256, 1023)):
-            times = np.linspace(0, self.window_s, count, endpoint=False, dtype=np.float32)
-            rows = np.zeros(count, np.int32)
-            self._core.predict(self._session.constants, times, rows, self._query)

@@ -5,11 +5,9 @@ from __future__ import annotations
 import re
 
 import pytest
-from helpers.paths import ROOT
 
 from poyo_edge.errors import UsageError
 from poyo_edge.targets import (
-    CUDA_PYTHON,
     KNOWN_BAD,
     TARGETS,
     build_command,
@@ -38,14 +36,12 @@ def test_a_mistyped_target_is_told_which_one_was_meant(typed: str, meant: str) -
         find_target(typed)
 
 
-def test_cuda_python_is_asked_for_in_one_way() -> None:
-    """The extra, and what each target says to install."""
-    tomllib = pytest.importorskip("tomllib", reason="Python 3.10 cannot read pyproject.toml")
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert tuple(project["optional-dependencies"]["tensorrt"]) == CUDA_PYTHON
+def test_every_jetson_is_set_up_in_one_way_with_jetpacks_own_cuda() -> None:
     jetsons = [target for target in TARGETS.values() if target.built_on_device]
     assert len({target.install for target in jetsons}) == 1
-    assert all("[ort,tensorrt]" in target.install[-1] for target in jetsons)
+    assert all("pip install '.[ort]'" in target.install[-1] for target in jetsons)
+    words = [line for target in TARGETS.values() for line in target.install]
+    assert not [line for line in words if "cuda-" in line]  # no second CUDA beside the driver's
 
 
 def test_the_command_that_builds_again_is_whole() -> None:

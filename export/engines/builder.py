@@ -7,9 +7,12 @@ is in the graph: networks are strongly typed. What is used here is listed in
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import signal
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from poyo_edge.errors import BackendError
@@ -71,6 +74,7 @@ def build_engine(
 
     Raises:
         BackendError: the parser or the builder refuses; the message has their words.
+        KeyboardInterrupt: from ``progress``, or from the keyboard: the builder was told to stop.
     """
     log = _make_logger(trt)
     builder = _made("a builder", trt.Builder(log), log)
@@ -78,12 +82,16 @@ def build_engine(
     _parse(trt, network, graph, log)
     config = builder.create_builder_config()
     cache = _configure(trt, config, settings, timing_cache)
-    monitor = None if progress is None else _make_monitor(trt, progress)
+    monitor = _make_monitor(trt, progress or (lambda *_: None))
     if monitor is not None:
         config.progress_monitor = monitor
     started = time.perf_counter()
     n_layers = network.num_layers
-    plan = _made("an engine", builder.build_serialized_network(network, config), log)
+    with _interruptible(monitor):
+        made = builder.build_serialized_network(network, config)
+    if monitor is not None and monitor.stopped is not None:
+        raise monitor.stopped
+    plan = _made("an engine", made, log)
     return BuiltEngine(
         data=bytes(plan),
         seconds=time.perf_counter() - started,
@@ -92,6 +100,25 @@ def build_engine(
         timing_cache=bytes(cache.serialize()) if cache is not None else b"",
         listing=log.listing,
     )
+
+
+@contextlib.contextmanager
+def _interruptible(monitor: Any) -> Iterator[None]:
+    """Ctrl-C tells the builder to stop, instead of raising in the middle of its C++."""
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGINT) if main and monitor is not None else None
+    if before is None:
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        monitor.stopped = monitor.stopped or KeyboardInterrupt()
+
+    signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _network_flags(trt: Any, settings: BuildSettings) -> int:
@@ -190,21 +217,33 @@ def _make_monitor(trt: Any, progress: Progress) -> Any:
         return None
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
-        """Tells how far each phase is."""
+        """Tells how far each phase is, and ends the build where that raises.
+
+        The builder would make an error of its own of anything that is raised in here, Ctrl-C too.
+        """
 
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
             self.steps: dict[str, int] = {}
+            self.stopped: BaseException | None = None
 
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
             self.steps[phase_name] = num_steps
-            progress(phase_name, 0, num_steps)
+            self._tell(phase_name, 0, num_steps)
 
         def step_complete(self, phase_name: str, step: int) -> bool:
-            progress(phase_name, step + 1, self.steps.get(phase_name, step + 1))
-            return True
+            self._tell(phase_name, step + 1, self.steps.get(phase_name, step + 1))
+            return self.stopped is None
 
         def phase_finish(self, phase_name: str) -> None:
-            progress(phase_name, self.steps.pop(phase_name, 0), 0)
+            self._tell(phase_name, self.steps.pop(phase_name, 0), 0)
+
+        def _tell(self, phase: str, done: int, total: int) -> None:
+            if self.stopped is not None:
+                return
+            try:
+                progress(phase, done, total)
+            except BaseException as problem:
+                self.stopped = problem
 
     return Monitor()

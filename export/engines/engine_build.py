@@ -18,10 +18,11 @@ from poyo_edge.export.parity.engine import Trial
 from poyo_edge.files.writing import sha256_bytes
 from poyo_edge.runtime.backends.machine import Machine
 from poyo_edge.runtime.backends.ort_cpu import OrtCpuBackend
-from poyo_edge.runtime.backends.trt.backend import TensorRTBackend, import_tensorrt
+from poyo_edge.runtime.backends.trt.backend import TensorRTBackend
 from poyo_edge.runtime.backends.trt.cuda import Cuda
 from poyo_edge.runtime.backends.trt.engine_key import EngineKey
 from poyo_edge.runtime.backends.trt.engines import ENGINES, EngineRecord, EngineStore
+from poyo_edge.runtime.backends.trt.opening import import_tensorrt
 from poyo_edge.targets import (
     NEWEST_TENSORRT,
     OLDEST_TENSORRT,
@@ -315,6 +316,7 @@ class EngineBuild:
             driver=self.machine.driver if device else "",
             l4t=self.machine.l4t if device else "",
             flags=self.settings.flags(),
+            gpu=self.machine.gpu if device else "",
         )
 
     def _line(

@@ -12,7 +12,7 @@ from poyo_edge.export.precision.operator_table import VERSIONS
 from poyo_edge.targets import TARGETS, build_command
 
 if TYPE_CHECKING:
-    from poyo_edge.export.precision.prepare import Prepared
+    from poyo_edge.export.precision.prepare import Emulated, Prepared
 
 
 def prepare(job: Job) -> Prepared:
@@ -41,13 +41,34 @@ def prepare(job: Job) -> Prepared:
         if not source.settles
     ]
     if job.precision != "fp32":
-        lost = prepared.parity.r2_lost if prepared.parity is not None else None
-        on = "" if lost is None else f", R² lower by {lost:.5f} on the recording"
-        job.settled.append(
-            f"{job.precision} rounding costs {prepared.error:.1e} sd of the output{on} "
-            f"(emulated; {prepared.naive_error:.1e} sd without FP32 islands)"
-        )
+        _tell_cost(job, prepared)
     return prepared
+
+
+def _tell_cost(job: Job, prepared: Prepared) -> None:
+    """What low precision costs, as emulated."""
+
+    def words(found: Emulated) -> str:
+        lost = found.parity.r2_lost if found.parity is not None else None
+        on = "" if lost is None else f", R² lower by {lost:.5f} on the recording"
+        return f"{found.error:.1e} sd of the output{on}"
+
+    rounded, bound = prepared.rounded, prepared.accumulated
+    job.settled.append(
+        f"{job.precision} rounding costs {words(rounded)} "
+        f"(emulated; {rounded.naive_error:.1e} sd without FP32 islands)"
+    )
+    if bound is None or bound.parity is None:
+        return
+    job.settled.append(
+        f"with every sum in FP16 too, as fused attention may keep them, it costs {words(bound)} "
+        f"(a bound, emulated on {bound.parity.n_windows} windows)"
+    )
+    if problems := bound.parity.problems():
+        job.warnings.append(
+            f"kernels that keep sums in FP16 may lose more than is allowed: {'; '.join(problems)}; "
+            f"the comparison on the device decides, and --precision fp32 or bf16 avoids it"
+        )
 
 
 def compile_with_rtx(job: Job, graph: bytes) -> list[dict[str, Any]]:

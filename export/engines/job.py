@@ -52,7 +52,7 @@ class Job:
     ) -> None:
         self.artifact, self.options, self.machine, self.say = artifact, options, machine, say
         self.target = choose_target(options.target, machine)
-        self.here = self.target.built_on_device and bool(machine.l4t)
+        self.here = self.target.built_on_device and machine.jetson
         self.precision = choose_precision(options.precision, self.target)
         manifest = artifact.manifest
         self.most_spikes = choose_max_spikes(options.max_spikes, manifest.max_spikes)

@@ -40,13 +40,13 @@ def choose_target(name: str | None, machine: Machine) -> Target:
         UsageError: no such target, or another Jetson than this one.
         BackendError: a Jetson that is too old.
     """
-    if name is None and not machine.l4t:
+    if name is None and not machine.jetson:
         raise UsageError(
             f"target: expected one of {list(TARGETS)}, got none; name it with --target, which may "
             f"be left out on a Jetson only"
         )
     target = find_target(name or "jetson")
-    if not machine.l4t or not target.built_on_device:
+    if not machine.jetson or not target.built_on_device:
         return target
     here = find_jetson(machine.sm)
     if here is None:
@@ -60,7 +60,7 @@ def choose_target(name: str | None, machine: Machine) -> Target:
             f"target: expected {here.name!r}, which this machine is, got {target.name!r}; "
             f"leave --target out"
         )
-    if find_release(machine.l4t) is None:
+    if machine.l4t and find_release(machine.l4t) is None:
         raise BackendError(
             f"{target.name}: expected JetPack 6.1 or newer, got L4T {machine.l4t}; update JetPack"
         )

@@ -2,11 +2,13 @@
 
 CPU providers compute FP16 in FP32 without saying so; running the graph itself proves nothing.
 Here every node computes in FP32 on rounded inputs and its result is rounded by a pair of casts,
-as a tensor core with FP32 accumulation does. What it does not show: sums that a GPU accumulates
-in FP16, and the order of its sums.
+as a tensor core with FP32 accumulation does. What it does not show: the order of a GPU's sums,
+and sums that a GPU keeps in FP16, which ``accumulation.py`` adds.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +20,7 @@ from poyo_edge.errors import BackendError, UsageError
 from poyo_edge.export.precision.mixed import METADATA, MOVES, PRECISIONS
 from poyo_edge.runtime.backends import Backend, Feeds
 
+Emulate = Callable[[onnx.ModelProto], onnx.ModelProto]
 EXACT = ".exact"
 """Behind the name of a value before it is rounded."""
 _FLOAT = ir.DataType.FLOAT
@@ -53,9 +56,10 @@ def emulated(mixed: onnx.ModelProto) -> onnx.ModelProto:
 class EmulatedBackend(Backend):
     """Runs the emulation as any backend; for measurements, not for decoding."""
 
-    def __init__(self, mixed: onnx.ModelProto) -> None:
+    def __init__(self, mixed: onnx.ModelProto, emulate: Emulate = emulated) -> None:
+        """``emulate`` is ``emulated``, or ``accumulated`` for sums in FP16."""
         self.name = "emulated"
-        self._session = open_session(emulated(mixed), ["prediction"])
+        self._session = open_session(emulate(mixed), ["prediction"])
 
     def run(self, feeds: Feeds) -> npt.NDArray[np.float32]:
         """(B, Q, O) float32 predictions in the model's scale.

@@ -16,7 +16,7 @@ import onnx
 from poyo_edge.arrays import Float32
 from poyo_edge.errors import CheckFailedError
 from poyo_edge.export.parity.windows import Window, predict
-from poyo_edge.export.precision.emulation import EmulatedBackend
+from poyo_edge.export.precision.emulation import Emulate, EmulatedBackend, emulated
 from poyo_edge.export.precision.mixed import Island, mixed_precision
 from poyo_edge.records import JsonRecord
 from poyo_edge.runtime.constants import SessionConstants
@@ -88,6 +88,8 @@ class Rounding:
     reference: Float32
     """(windows, Q, O) of the FP32 core."""
     precision: str = "fp16"
+    emulate: Emulate = emulated
+    """``accumulated`` for sums in FP16."""
 
     def error(self, islands: Sequence[Island]) -> float:
         """Root mean square error over the output's standard deviation; infinite for NaN."""
@@ -99,7 +101,8 @@ class Rounding:
 
     def predict(self, islands: Sequence[Island]) -> Float32:
         """(windows, Q, O) float32 of the emulated graph with these islands."""
-        backend = EmulatedBackend(mixed_precision(self.proto, islands, self.precision))
+        mixed = mixed_precision(self.proto, islands, self.precision)
+        backend = EmulatedBackend(mixed, self.emulate)
         return predict(backend, self.constants, self.windows)
 
 

@@ -10,7 +10,13 @@ import numpy.typing as npt
 import onnx
 
 from poyo_edge.export.parity.windows import Window, feeds
-from poyo_edge.export.precision.emulation import EXACT, emulated, open_session, rounded_values
+from poyo_edge.export.precision.emulation import (
+    EXACT,
+    Emulate,
+    emulated,
+    open_session,
+    rounded_values,
+)
 from poyo_edge.records import JsonRecord
 from poyo_edge.runtime.constants import SessionConstants
 
@@ -58,6 +64,7 @@ def layer_errors(
     precision: str,
     constants: SessionConstants,
     windows: Sequence[Window],
+    emulate: Emulate = emulated,
 ) -> list[LayerError]:
     """Error growth along the graph, window by window, nodes compared by name.
 
@@ -67,10 +74,11 @@ def layer_errors(
         precision: which one that was.
         constants: of the session.
         windows: to run.
+        emulate: ``accumulated`` for sums in FP16.
     """
-    rounded = set(rounded_values(mixed))
-    emulation = emulated(mixed)
+    emulation = emulate(mixed)
     there = {name for node in emulation.graph.node for name in node.output}
+    rounded = {name for name in rounded_values(mixed) if name in there}
     watched = [name for name in _float_values(proto) if name in there]
     wanted = [*watched, *sorted(rounded - set(watched)), *(name + EXACT for name in rounded)]
     plain, rough = open_session(proto, watched), open_session(emulation, wanted)

@@ -7,7 +7,6 @@ expected. ``examine_jetson`` reads the files below a root, so that it can be tri
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import json
 import re
 import sys
@@ -16,7 +15,6 @@ from pathlib import Path
 from poyo_edge.records import JsonRecord
 from poyo_edge.runtime.backends.machine import Machine, l4t_version
 from poyo_edge.targets import (
-    INSTALL_CUDA_PYTHON,
     NEWEST_TENSORRT,
     OLDEST_TENSORRT,
     find_jetson,
@@ -131,8 +129,6 @@ def what_to_fix(jetson: Jetson, machine: Machine) -> list[str]:
                    f"# {machine.tensorrt} was never looked at")  # fmt: skip
     if not machine.sm:
         fix.append("sudo usermod -aG video $USER, then log in again  # the driver shows no GPU")
-    if importlib.util.find_spec("cuda") is None:
-        fix.append(f"{INSTALL_CUDA_PYTHON}  # cuda-python, which TensorRT's buffers need")
     python = f"{sys.version_info[0]}.{sys.version_info[1]}"
     if release is not None and machine.tensorrt == "" and python != release.python:
         fix.append(f"use python{release.python}  # JetPack's TensorRT is for it, this is {python}")

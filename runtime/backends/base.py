@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from poyo_edge.errors import UsageError
+from poyo_edge.errors import BackendError, UsageError
 from poyo_edge.runtime.backends.buckets import SMALLEST
 from poyo_edge.runtime.backends.machine import Machine
 
@@ -31,6 +31,9 @@ class Backend(Protocol):
     fallen_back: bool = False
     """Whether the one behind it decoded the last window."""
 
+    late: int = 0
+    """Windows that were not back in time."""
+
     @abc.abstractmethod
     def run(self, feeds: Feeds) -> npt.NDArray[np.float32]:
         """(B, Q, O) float32 predictions in the model's scale.
@@ -39,6 +42,27 @@ class Backend(Protocol):
             BackendError: the run failed.
         """
 
+    def set_period(self, period_s: float) -> None:
+        """Say how often a window is decoded, in seconds; nothing to those without a deadline."""
+        del period_s
+
+    def offer(self, feeds: Feeds) -> bool:
+        """Begin a window without waiting for its end; whether it was begun (see ``idle``).
+
+        Raises:
+            BackendError: the run failed.
+        """
+        del feeds
+        return False
+
+    def idle(self) -> bool:
+        """Whether nothing that was begun is still running; never waits.
+
+        Raises:
+            BackendError: what was begun failed.
+        """
+        return True
+
     def keep_warm(self, pause_s: float) -> None:
         """From now on, compute something whenever nothing ran for ``pause_s`` seconds.
 
@@ -46,6 +70,10 @@ class Backend(Protocol):
             UsageError: there is nothing to keep warm.
         """
         raise UsageError(f"keep_warm_s: expected a TensorRT backend, got {self.name}")
+
+
+class LateError(BackendError):
+    """A window was not back in time; what computes it may come back."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Something to do for a GPU whose clocks would fall between two windows."""
+"""Something to do for a GPU whose clocks may fall between two windows."""
 
 from __future__ import annotations
 

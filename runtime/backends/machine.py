@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from poyo_edge.records import JsonRecord
+from poyo_edge.targets import find_jetson
 
 L4T_FILE = Path("/etc/nv_tegra_release")
-_MAJOR, _MINOR = 75, 76
-"""CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR."""
+TREE = Path("/proc/device-tree")
+"""Of the board; containers show it where they hide the release."""
+_MAJOR, _MINOR, _MULTIPROCESSORS = 75, 76, 16
+"""Device attributes of ``cuda.h``: COMPUTE_CAPABILITY_MAJOR, _MINOR, MULTIPROCESSOR_COUNT."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,21 +31,34 @@ class Machine(JsonRecord):
     driver: str = ""
     """CUDA version of the driver, like "12.6"."""
     l4t: str = ""
-    """Jetson Linux release, like "36.4.3"."""
+    """Jetson Linux release, like "36.4.3"; "" in a container that does not show it."""
+    board: str = ""
+    """Of a Jetson, like "NVIDIA Jetson Orin NX Engineering Reference Developer Kit"."""
+    gpu: str = ""
+    """The board, or the name of GPU 0, and its multiprocessors: "NVIDIA …, 8 SMs". Boards of one
+    compute capability differ in them, and engines of one are not for another."""
     tensorrt: str = ""
     rtx: str = ""
     """Version of TensorRT-RTX."""
+
+    @property
+    def jetson(self) -> bool:
+        """Whether it is a Jetson; in containers the file with its release may be empty."""
+        return bool(self.l4t) or (bool(self.board) and find_jetson(self.sm) is not None)
 
 
 @functools.cache
 def this_machine() -> Machine:
     """Ask once: the driver for the GPU, the packages for their versions, the system for L4T."""
-    sm, driver = _gpu()
+    sm, driver, gpu = _gpu()
+    board = tegra_board(TREE)
     text = L4T_FILE.read_text(errors="replace") if L4T_FILE.is_file() else ""
     return Machine(
         sm=sm,
         driver=driver,
         l4t=l4t_version(text),
+        board=board,
+        gpu=", ".join([board, gpu.rpartition(", ")[2]]) if board and gpu else gpu,
         tensorrt=_version("tensorrt", "tensorrt-cu13", "tensorrt-cu12")
         or module_version("tensorrt"),
         rtx=_version("tensorrt-rtx-cu13-bindings", "tensorrt-rtx")
@@ -75,6 +91,16 @@ def l4t_version(release: str) -> str:
     return f"{found[1]}.{found[2]}" if found else ""
 
 
+def tegra_board(tree: Path) -> str:
+    """The model in a device tree of an NVIDIA Tegra; "" of any other board."""
+    try:
+        compatible = (tree / "compatible").read_bytes()
+        model = (tree / "model").read_text(errors="replace")
+    except OSError:
+        return ""
+    return model.strip("\0 \n") if b"nvidia,tegra" in compatible else ""
+
+
 def module_version(module: str) -> str:
     """What a package that came without metadata calls its version, read and not run; or ""."""
     try:
@@ -86,28 +112,31 @@ def module_version(module: str) -> str:
     return found[1] if found else ""
 
 
-def _gpu() -> tuple[str, str]:
-    """Compute capability and CUDA version, from the driver's own library."""
+def _gpu() -> tuple[str, str, str]:
+    """Compute capability, CUDA version, name and multiprocessors, from the driver's own library."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
-        return "", ""
+        return "", "", ""
     return _ask(driver)
 
 
-def _ask(driver: Any) -> tuple[str, str]:
+def _ask(driver: Any) -> tuple[str, str, str]:
     number, device = ctypes.c_int(), ctypes.c_int()
     if driver.cuInit(0) or driver.cuDriverGetVersion(ctypes.byref(number)):
-        return "", ""
+        return "", "", ""
     version = f"{number.value // 1000}.{number.value % 1000 // 10}"
     if driver.cuDeviceGet(ctypes.byref(device), 0):
-        return "", version
+        return "", version, ""
     parts = []
-    for attribute in (_MAJOR, _MINOR):
+    for attribute in (_MAJOR, _MINOR, _MULTIPROCESSORS):
         if driver.cuDeviceGetAttribute(ctypes.byref(number), attribute, device):
-            return "", version
+            return "", version, ""
         parts.append(str(number.value))
-    return "".join(parts), version
+    name = ctypes.create_string_buffer(256)
+    if driver.cuDeviceGetName(name, len(name), device):
+        return "".join(parts[:2]), version, ""
+    return "".join(parts[:2]), version, f"{name.value.decode(errors='replace')}, {parts[2]} SMs"
 
 
 def _version(*packages: str) -> str:

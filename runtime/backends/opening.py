@@ -15,7 +15,7 @@ from poyo_edge.runtime.backends.base import Backend, BackendInfo, Beside, CoreTo
 from poyo_edge.runtime.backends.fallback import FallbackBackend
 from poyo_edge.runtime.backends.machine import Machine, this_machine
 from poyo_edge.runtime.backends.ov import backend as openvino
-from poyo_edge.runtime.backends.trt import backend as tensorrt
+from poyo_edge.runtime.backends.trt import opening as tensorrt
 
 _log = logging.getLogger(__name__)
 MOST_THREADS = 256

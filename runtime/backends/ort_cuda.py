@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import platform
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -70,7 +72,7 @@ class OrtCudaBackend(Backend):
         if self._provider not in onnxruntime.get_available_providers():
             raise BackendError(
                 f"ort-cuda: expected an ONNX Runtime with {PROVIDER}, got "
-                f"{onnxruntime.get_available_providers()}; run: {pip_install('gpu')}"
+                f"{onnxruntime.get_available_providers()}; {_hint()}"
             )
         self._lane(self._buckets[0], unit_capacity(1))
 
@@ -161,11 +163,21 @@ class OrtCudaBackend(Backend):
         return lane
 
 
+def _hint() -> str:
+    """What to do for an ONNX Runtime with CUDA; no wheel of it is for the Python of JetPack 6."""
+    if platform.machine() == "aarch64" and sys.version_info < (3, 12):
+        return (
+            "PyPI has no onnxruntime-gpu for this Python on ARM: on JetPack 6 build TensorRT "
+            "engines instead (poyo-edge build ARTIFACT)"
+        )
+    return f"run: {pip_install('gpu')}"
+
+
 def look(machine: Machine) -> BackendInfo:
     """Whether ONNX Runtime was built with CUDA, and the driver shows a GPU."""
     beside = ort_cpu.look(machine)
     if not beside.present:
-        reason = f"onnxruntime is not installed; run: {pip_install('gpu')}"
+        reason = f"onnxruntime is not installed; {_hint()}"
         return BackendInfo(name=NAME, present=False, reason=reason)
     import onnxruntime
 
@@ -173,7 +185,7 @@ def look(machine: Machine) -> BackendInfo:
     if not cuda:
         reason += " is the CPU build"
         without = ", and the driver shows no GPU"
-        reason += f"; run: {pip_install('gpu')}" if machine.sm else without
+        reason += f"; {_hint()}" if machine.sm else without
     elif not machine.sm:
         reason += " has CUDA, but the driver shows no GPU"
     return BackendInfo(name=NAME, present=cuda and bool(machine.sm), reason=reason)

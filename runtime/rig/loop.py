@@ -126,6 +126,7 @@ class DecodeLoop(Inbox):
         self.control = control or Control(decoder)
         self._period = clock.rate_hz / self.settings.rate_hz
         self._period_ns = period_ns
+        decoder.set_period(1 / self.settings.rate_hz)
         self._window_ns = decoder.window_s * decoder.tick_rate_hz / clock.rate_hz * _SECOND
         self._next: int | None = None
         self._epoch = 0

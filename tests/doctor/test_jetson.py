@@ -5,7 +5,6 @@ No Jetson was at hand: the samples are written after the formats that NVIDIA and
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from poyo_edge.cli.commands.doctor import doctor_text
 from poyo_edge.doctor import examine
 from poyo_edge.doctor import jetson as doctor_jetson
 from poyo_edge.doctor.jetson import cuda_version, examine_jetson, installed, power_mode, power_modes
-from poyo_edge.errors import pip_install
 from poyo_edge.runtime.backends.machine import Machine
 
 NVPMODEL = """\
@@ -91,15 +89,12 @@ def test_every_file_gives_its_value(root: Path) -> None:
     assert (jetson.cpu_governor, jetson.target) == ("schedutil", "jetson-orin")
 
 
-def test_it_says_what_to_fix_and_with_which_command(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+def test_it_says_what_to_fix_and_with_which_command(root: Path) -> None:
     jetson = examine_jetson(Machine(), root)
     assert jetson is not None
     commands = [words.partition("  #")[0] for words in jetson.fix]
     assert commands[0] == "sudo apt install nvidia-jetpack"
-    assert pip_install("tensorrt") in commands  # which knows the versions
+    assert not [words for words in commands if "pip" in words]  # CUDA is JetPack's own
     assert commands[-2:] == ["sudo nvpmodel -m 0", "sudo jetson_clocks"]
 
 
@@ -109,11 +104,8 @@ def fast(root: Path) -> None:
     low.write_text("1300500000\n")
 
 
-def test_nothing_is_left_to_fix_when_all_is_well(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_is_left_to_fix_when_all_is_well(root: Path) -> None:
     fast(root)
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
     jetson = examine_jetson(ORIN, root)
     assert jetson is not None
     assert jetson.fix == []

@@ -143,6 +143,7 @@ def test_stats_are_json_with_these_keys(rig: Rig) -> None:
         "backend",
         "session_id",
         "n_decodes",
+        "backend_late",
         "statuses",
         "counters",
         "buffered_spikes",

@@ -85,10 +85,13 @@ def _gate(lines: Sequence[Values]) -> str:
 def _rounding(values: Values | None) -> str:
     if values is None or not values["layers"]:
         return ""
+    bound = {} if values["accumulated"] is None else values["accumulated"]
+    sums = {layer["layer"]: layer["error"] for layer in bound.get("layers", [])}
     rows = [
         [
             layer["layer"],
             _number(layer["error"]),
+            *([_number(sums[layer["layer"]])] if sums else []),
             _number(layer["worst_error"]),
             layer["worst_node"],
             layer["overflows"],
@@ -96,13 +99,14 @@ def _rounding(values: Values | None) -> str:
         ]
         for layer in _few(values["layers"])
     ]
-    head = ["rounding, emulated", "error", "worst", "worst node", "overflow", "to zero"]
+    head = ["rounding, emulated", "error", *(["sums in FP16"] if sums else []), "worst"]
+    head += ["worst node", "overflow", "to zero"]
     return f"{table(head, rows)}\n\n{_islands(values)}"
 
 
 def _islands(values: Values) -> str:
     """What stays in FP32, what it would cost alone to give it up, and why it stays."""
-    total = values["error"]
+    total = (values["accumulated"] or values)["error"]
     rows = [
         [
             island["name"],
@@ -114,10 +118,11 @@ def _islands(values: Values) -> str:
     ]
     low = values["precision"].upper()
     head = ["kept in FP32", "nodes", f"error if it were in {low} too", "so many times as much"]
+    sums = ", sums in FP16 as well" if values["accumulated"] else ""
     told = (
-        f"The error with all of these in FP32 is {_number(total)}, in sd of the output. Where the "
-        "last column is near 1 this model gives no reason to keep them: larger models do, or what "
-        "emulation cannot see:"
+        f"The error with all of these in FP32 is {_number(total)}, in sd of the output{sums}. "
+        "Where the last column is near 1 this model gives no reason to keep them: larger models "
+        "do, or what emulation cannot see:"
     )
     reasons = [f"{island['name']}: {island['why']}" for island in values["islands"]]
     lines = [_wrap(told), *(_wrap(reason, "  ") for reason in reasons)]

@@ -1,15 +1,17 @@
 """TensorRT engines as a backend: one engine, context and CUDA graph for each token bucket.
 
-Shapes are fixed, buffers are allocated once, and one window costs two small copies and a graph
-launch. ``tensorrt`` and ``tensorrt-rtx`` share all of it; the module is all that differs.
+Shapes are fixed, buffers are allocated once, and one window costs one copy in, one copy out and a
+graph launch; on an integrated GPU, which shares the processor's memory, the launch alone.
+``tensorrt`` and ``tensorrt-rtx`` share all of it; the module is all that differs.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import importlib
 import logging
 import threading
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,17 +20,19 @@ import numpy.typing as npt
 
 from poyo_edge.arrays import Array
 from poyo_edge.core_inputs import INPUTS, OUTPUTS, PER_SESSION, PER_WINDOW
-from poyo_edge.errors import BackendError, MissingExtraError, pip_install
-from poyo_edge.runtime.backends.base import Backend, BackendInfo, CoreToOpen
+from poyo_edge.errors import BackendError
+from poyo_edge.runtime.backends.base import Backend, LateError
 from poyo_edge.runtime.backends.buckets import WindowTooLargeError, fitting_bucket
 from poyo_edge.runtime.backends.keep_warm import KeepWarm
-from poyo_edge.runtime.backends.machine import Machine
-from poyo_edge.runtime.backends.trt.cuda import Cuda
-from poyo_edge.runtime.backends.trt.engines import ENGINES, EngineStore
+from poyo_edge.runtime.backends.trt.cuda import Block, Cuda
 
 _log = logging.getLogger(__name__)
-MODULES = {"tensorrt": ("tensorrt",), "tensorrt-rtx": ("tensorrt_rtx", "tensorrt_rtx_bindings")}
 _WARM_UPS = 3
+DEADLINE_SHARE = 0.5
+"""Of the period in which a window has to be back; the rest is for the CPU to answer it."""
+_NUDGE_S = 0.1
+_ABANDONED: list[object] = []
+"""What a GPU that hangs may still use; kept, because giving it back would wait for the GPU."""
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -37,9 +41,9 @@ class _Lane:
 
     engine: Any
     context: Any
-    host: dict[str, Array]
-    device: dict[str, int]
-    graph: Any = None
+    inputs: Block
+    output: Block
+    graph: int | None = None
 
 
 class TensorRTBackend(Backend):
@@ -78,8 +82,13 @@ class TensorRTBackend(Backend):
         self._lock = threading.Lock()
         self._warm: KeepWarm | None = None
         self._log = _make_logger(trt)
-        self._session_device: dict[str, int] = {}
-        self._session_host: dict[str, Array] = {}
+        self._deadline_s: float | None = None
+        self._until: float | None = None
+        """When the window in hand has to be back, in seconds of ``perf_counter``."""
+        self._flying = False
+        """Whether the device may still read and write the blocks."""
+        self._event = cuda.event()
+        self._session: Block | None = None
         self._session_seen: dict[str, Array] = {}
         runtime = trt.Runtime(self._log)
         self._lanes = {size: self._open(runtime, data) for size, data in sorted(engines.items())}
@@ -104,6 +113,11 @@ class TensorRTBackend(Backend):
         """
         try:
             with self._lock:
+                self._cuda.enter()
+                deadline = self._deadline_s
+                self._until = None if deadline is None else time.perf_counter() + deadline
+                if not self._landed():
+                    raise LateError(f"{self.name}: the GPU is still busy with an earlier window")
                 return self._run(feeds)
         except BackendError:
             raise
@@ -124,75 +138,137 @@ class TensorRTBackend(Backend):
     def keep_warm(self, pause_s: float) -> None:
         """From now on, run the smallest engine whenever nothing ran for ``pause_s`` seconds.
 
-        GPU clocks fall when idle and take a while to rise again, which makes the window after a
-        pause late. A real window waits for one of these at most.
+        GPU clocks may fall when idle, and take a while to rise again. Whether this little work
+        keeps them up has not been measured on any Jetson: compare what ``poyo-edge bench`` says. A
+        real window waits for one of these at most.
         """
         self._warm = KeepWarm(self._nudge, pause_s)
+
+    def set_period(self, period_s: float) -> None:
+        """From now on a window that is not back after half of the period is late."""
+        self._deadline_s = DEADLINE_SHARE * period_s
+
+    def offer(self, feeds: Mapping[str, Array]) -> bool:
+        """Begin the first query of the first window; False while an earlier one is running."""
+        with self._lock:
+            self._cuda.enter()
+            if not self._landed():
+                return False
+            self._upload_session(feeds)
+            self._launch(self._filled(feeds, 0), feeds["query_time"][0][0])
+            return True
+
+    def idle(self) -> bool:
+        """Whether the device is done with all that was begun; never waits."""
+        with self._lock:
+            self._cuda.enter()
+            return self._landed()
 
     def _nudge(self) -> None:
         lane = self._lanes[self.buckets[0]]
         with self._lock:
-            self._answer(lane, 0.0)
+            self._cuda.enter()
+            self._until = time.perf_counter() + _NUDGE_S
+            with contextlib.suppress(LateError):  # the next window says so
+                if self._landed():
+                    self._answer(lane, 0.0)
 
     def close(self) -> None:
-        """Give the device's memory back."""
+        """Give the device's memory back, or abandon it where a GPU that hangs still uses it: then
+        it stays until the process ends, since giving it back would wait for the GPU."""
         if self._warm is not None:
             self._warm.stop()
+        try:
+            hangs = not self.idle()
+        except BackendError:
+            hangs = False
+        if hangs:
+            _ABANDONED.append((self._lanes, self._session, self._cuda))
+            self._lanes = {}
+            return
         self._lanes.clear()
         self._cuda.close()
 
     def _run(self, feeds: Mapping[str, Array]) -> npt.NDArray[np.float32]:
         self._upload_session(feeds)
         out = []
-        for unit, time, mask, queries in zip(*(feeds[name] for name in PER_WINDOW), strict=True):
-            n_spikes = int(mask.sum())
-            size = fitting_bucket(self.buckets, n_spikes)
-            if size is None:
-                raise WindowTooLargeError(
-                    f"{self.name}: expected at most {self.buckets[-1]} spikes in a window, "
-                    f"got {n_spikes}; for larger engines run: {self._again} --max-spikes N"
-                )
-            lane = self._lanes[size]
-            for name, values in (("spike_time", time), ("spike_unit", unit)):
-                lane.host[name][0, :n_spikes] = values if n_spikes == len(mask) else values[mask]
-            lane.host["spike_mask"][0, :n_spikes] = True
-            lane.host["spike_mask"][0, n_spikes:] = False
+        for i, queries in enumerate(feeds["query_time"]):
+            lane = self._filled(feeds, i)
             out.append([self._answer(lane, query) for query in queries])
         return np.array(out, np.float32)
 
+    def _filled(self, feeds: Mapping[str, Array], index: int) -> _Lane:
+        """The lane for a window, with its spikes in the host's block."""
+        mask = feeds["spike_mask"][index]
+        n_spikes = int(mask.sum())
+        size = fitting_bucket(self.buckets, n_spikes)
+        if size is None:
+            raise WindowTooLargeError(
+                f"{self.name}: expected at most {self.buckets[-1]} spikes in a window, "
+                f"got {n_spikes}; for larger engines run: {self._again} --max-spikes N"
+            )
+        lane = self._lanes[size]
+        host = lane.inputs.host
+        for name in ("spike_time", "spike_unit"):
+            values = feeds[name][index]
+            host[name][0, :n_spikes] = values if n_spikes == len(mask) else values[mask]
+        host["spike_mask"][0, :n_spikes] = True
+        host["spike_mask"][0, n_spikes:] = False
+        return lane
+
     def _answer(self, lane: _Lane, query: float) -> Array:
-        """(O,) for the window that is in the lane's host buffers."""
-        lane.host["query_time"][...] = query
+        """(O,) for the window that is in the lane's host block."""
+        self._launch(lane, query)
+        self._wait()
+        return np.array(lane.output.host["prediction"].reshape(-1))
+
+    def _launch(self, lane: _Lane, query: float) -> None:
+        lane.inputs.host["query_time"][...] = query
+        self._flying = True
         if lane.graph is None:
             self._enqueue(lane)
         else:
             self._cuda.launch(lane.graph)
-        self._cuda.wait()
-        return np.array(lane.host["prediction"].reshape(-1))
+        self._cuda.record(self._event)
+
+    def _wait(self) -> None:
+        """Until the device is done, or the window is late: then its blocks are left alone."""
+        if self._until is None:
+            self._cuda.wait()
+            self._flying = False
+            return
+        while not self._landed():
+            if time.perf_counter() > self._until:
+                raise LateError(f"{self.name}: a window was not back in time")
+
+    def _landed(self) -> bool:
+        if self._flying and self._cuda.done(self._event):
+            self._flying = False
+        return not self._flying
 
     def _enqueue(self, lane: _Lane) -> None:
-        for name in PER_WINDOW:
-            self._cuda.to_device(lane.device[name], lane.host[name])
+        self._cuda.to_device(lane.inputs)
         if not lane.context.execute_async_v3(int(self._cuda.stream)):
             raise BackendError(f"{self.name}: {_last(self._log)}")
-        self._cuda.to_host(lane.host["prediction"], lane.device["prediction"])
+        self._cuda.to_host(lane.output)
 
     def _upload_session(self, feeds: Mapping[str, Array]) -> None:
         """Copy the session's constants, unless they are the arrays of the last window."""
+        block = self._session
         changed = [name for name in PER_SESSION if feeds[name] is not self._session_seen.get(name)]
+        if block is None or not changed:
+            return
         for name in changed:
-            host, values = self._session_host[name], feeds[name]
+            host, values = block.host[name], feeds[name]
             if values.shape[1:] != host.shape[1:] or len(values) > len(host):
                 raise WindowTooLargeError(
                     f"{self.name}: {name}: expected shape {host.shape} at most, "
                     f"got {values.shape}; to build for this session run: {self._again}"
                 )
+            self._session_seen.pop(name, None)  # until all of it is on the device
             host[: len(values)] = values
-            self._cuda.to_device(self._session_device[name], host)
-        if changed:
-            self._cuda.wait()
-        for name in changed:
-            self._session_seen[name] = feeds[name]
+        self._cuda.to_device(block)  # in order before the windows, so nobody waits for it
+        self._session_seen |= {name: feeds[name] for name in changed}
 
     def _open(self, runtime: Any, data: bytes) -> _Lane:
         engine = runtime.deserialize_cuda_engine(data)
@@ -207,33 +283,32 @@ class TensorRTBackend(Backend):
                 f"{self.name}: no memory for the engine: {_last(self._log)}; close other programs, "
                 f"or build smaller ones: {self._again} --max-spikes N"
             )
-        lane = _Lane(engine, context, {}, {})
-        for i in range(engine.num_io_tensors):
-            name = engine.get_tensor_name(i)
-            shape = tuple(engine.get_tensor_shape(name))
-            dtype = self._dtype(engine.get_tensor_dtype(name))
-            if name in PER_SESSION:
-                self._share(name, shape, dtype)
-                lane.device[name] = self._session_device[name]
-            else:
-                lane.host[name] = self._cuda.host_array(shape, dtype)
-                lane.device[name] = self._cuda.device_buffer(lane.host[name].nbytes)
-            context.set_tensor_address(name, lane.device[name])
+        shapes = {
+            name: (tuple(engine.get_tensor_shape(name)), self._dtype(engine.get_tensor_dtype(name)))
+            for name in map(engine.get_tensor_name, range(engine.num_io_tensors))
+        }
         expected = {*INPUTS, *OUTPUTS}
-        if set(lane.device) != expected:
+        if set(shapes) != expected:
             raise BackendError(
                 f"{self.name}: expected an engine of a core, with {sorted(expected)}, "
-                f"got {sorted(lane.device)}"
+                f"got {sorted(shapes)}"
             )
-        return lane
+        session = self._share({name: shapes[name] for name in PER_SESSION})
+        inputs = self._cuda.block({name: shapes[name] for name in PER_WINDOW})
+        output = self._cuda.block({name: shapes[name] for name in OUTPUTS})
+        for block in (session, inputs, output):
+            for name in block.host:
+                context.set_tensor_address(name, block.device(name))
+        return _Lane(engine, context, inputs, output)
 
-    def _share(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    def _share(self, shapes: dict[str, tuple[tuple[int, ...], np.dtype[Any]]]) -> Block:
         """The session's constants lie in memory once, for all buckets."""
-        if name not in self._session_host:
-            self._session_host[name] = self._cuda.host_array(shape, dtype)
-            self._session_device[name] = self._cuda.device_buffer(self._session_host[name].nbytes)
-        elif self._session_host[name].shape != shape:
-            raise BackendError(f"{self.name}: {name}: expected one shape in all engines")
+        if self._session is None:
+            self._session = self._cuda.block(shapes)
+        for name, (shape, _) in shapes.items():
+            if self._session.host[name].shape != shape:
+                raise BackendError(f"{self.name}: {name}: expected one shape in all engines")
+        return self._session
 
     def _dtype(self, kind: Any) -> np.dtype[Any]:
         types = self._trt.DataType
@@ -253,85 +328,6 @@ class TensorRTBackend(Backend):
             lane.graph = None
             self.notes.append(f"{size} spikes: no CUDA graph ({problem})")
             _log.warning("%s, %d spikes: runs without a CUDA graph: %s", self.name, size, problem)
-
-
-def look(machine: Machine) -> BackendInfo:
-    """Whether TensorRT is installed, and the driver shows a GPU."""
-    return _info("tensorrt", "TensorRT", machine.tensorrt, machine.sm, "it comes with JetPack")
-
-
-def look_rtx(machine: Machine) -> BackendInfo:
-    """Whether TensorRT-RTX is installed, and the driver shows a GPU."""
-    hint = pip_install("rtx")
-    return _info("tensorrt-rtx", "TensorRT-RTX", machine.rtx, machine.sm, hint)
-
-
-def open_core(given: CoreToOpen) -> TensorRTBackend:
-    """The artifact's engines for this machine: see ``open_engines``."""
-    return _open_core("tensorrt", given)
-
-
-def open_core_rtx(given: CoreToOpen) -> TensorRTBackend:
-    """The artifact's engines of TensorRT-RTX for this machine: see ``open_engines``."""
-    return _open_core("tensorrt-rtx", given)
-
-
-def _info(name: str, title: str, version: str, sm: str, hint: str) -> BackendInfo:
-    if not version:
-        return BackendInfo(name=name, present=False, reason=f"{title} is not installed; {hint}")
-    if not sm:
-        reason = f"{title} {version} is installed, but the driver shows no GPU"
-        return BackendInfo(name=name, present=False, reason=reason)
-    return BackendInfo(name=name, present=True, reason=f"{title} {version}, GPU of SM {sm}")
-
-
-def _open_core(name: str, given: CoreToOpen) -> TensorRTBackend:
-    beside = given.beside
-    if beside.folder is None:
-        raise BackendError(f"{name}: expected an artifact with engines, got a core alone")
-    store = EngineStore(beside.folder / ENGINES)
-    return open_engines(name, store, beside.core_sha256, given.machine)
-
-
-def open_engines(
-    name: str, store: EngineStore, core_sha256: str, machine: Machine
-) -> TensorRTBackend:
-    """The engines of a core that fit this machine. TensorRT is imported after every check.
-
-    Raises:
-        ArtifactError: an engine is damaged.
-        BackendError: none fits, or it cannot be run.
-        MissingExtraError: TensorRT or cuda-python is not installed.
-    """
-    records = store.fitting(name, core_sha256, machine)
-    engines = {record.key.n_spikes: store.read(record, machine) for record in records}
-    precision = records[0].key.precision
-    again = store.build_command(name, precision)
-    return TensorRTBackend(
-        name, import_tensorrt(name), Cuda.open(), engines, precision, again=again
-    )
-
-
-def import_tensorrt(name: str) -> Any:
-    """The module behind "tensorrt" or "tensorrt-rtx".
-
-    Raises:
-        MissingExtraError: TensorRT-RTX is not installed.
-        BackendError: TensorRT is not, or its libraries cannot be loaded.
-    """
-    for module in MODULES[name]:
-        try:
-            return importlib.import_module(module)
-        except ModuleNotFoundError:
-            continue
-        except (ImportError, OSError) as problem:
-            raise BackendError(f"{name}: {module} cannot be loaded: {problem}") from problem
-    if name == "tensorrt-rtx":
-        raise MissingExtraError("tensorrt_rtx", "rtx", "the backend tensorrt-rtx")
-    raise BackendError(
-        "tensorrt: expected TensorRT's Python package, got none; on a Jetson run: sudo apt install "
-        "nvidia-jetpack, and make virtual environments with --system-site-packages"
-    )
 
 
 def _make_logger(trt: Any) -> Any:

@@ -1,126 +1,218 @@
-"""The few CUDA calls that a decoder needs, through cuda-python, each one checked."""
+"""A device, one stream on it and what is allocated there: every CUDA call checked."""
 
 from __future__ import annotations
 
 import ctypes
-import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from poyo_edge.arrays import Array
-from poyo_edge.errors import BackendError, MissingExtraError
+from poyo_edge.errors import BackendError
+from poyo_edge.runtime.backends.machine import this_machine
+from poyo_edge.runtime.backends.trt.libcuda import (
+    CAN_MAP,
+    COPY_DEFAULT,
+    INTEGRATED,
+    MAPPED,
+    NO_TIMING,
+    NON_BLOCKING,
+    NOT_READY,
+    THREAD_LOCAL,
+    CudaLibrary,
+    load_cuda,
+)
 
 ALIGNMENT = 256
 """TensorRT's for every tensor; ``cudaMalloc`` gives it."""
 
 
-class Cuda:
-    """A device, one stream of our own on it, and what is allocated there."""
+class Block:
+    """Arrays that lie side by side in pinned memory, and where the device finds each.
 
-    def __init__(self, runtime: Any) -> None:
-        """``runtime`` is ``cuda.bindings.runtime``."""
-        self._runtime = runtime
+    One copy moves them all. On an integrated GPU, which shares its memory with the processor, both
+    are the same memory and nothing is copied.
+    """
+
+    def __init__(self, host: dict[str, Array], address: int, source: int, n_bytes: int) -> None:
+        self.host = host
+        self.address = address
+        """The device's."""
+        self.source = source
+        """The host's."""
+        self.n_bytes = n_bytes
+
+    def device(self, name: str) -> int:
+        """The device's address of one array."""
+        return self.address + self.host[name].ctypes.data - self.source
+
+    @property
+    def mapped(self) -> bool:
+        """Whether the device reads the host's memory."""
+        return self.n_bytes == 0
+
+
+class Cuda:
+    """Device 0, one stream of our own on it, and what is allocated there."""
+
+    def __init__(self, library: CudaLibrary) -> None:
+        """Make the stream, of the highest priority that there is."""
+        self._library = library
         self._device: list[int] = []
         self._host: list[int] = []
-        self._graphs: list[Any] = []
-        # Non-blocking: on the default stream every enqueue would synchronise the device.
-        self.stream = self._call("cudaStreamCreateWithFlags", runtime.cudaStreamNonBlocking)
+        self._graphs: list[int] = []
+        self._events: list[int] = []
+        library.enter()
+        least, greatest = ctypes.c_int(), ctypes.c_int()
+        self._call("cudaDeviceGetStreamPriorityRange", ctypes.byref(least), ctypes.byref(greatest))
+        self.stream = self._made("cudaStreamCreateWithPriority", NON_BLOCKING, greatest.value)
+        self.maps = self._attribute(INTEGRATED) == 1 and self._attribute(CAN_MAP) == 1
+        """Whether the device shares the processor's memory."""
 
     @classmethod
     def open(cls) -> Cuda:
-        """On the machine's own cuda-python.
+        """With the machine's own library.
 
         Raises:
-            MissingExtraError: it is not installed.
-            BackendError: there is no usable GPU.
+            BackendError: there is none, or no usable GPU.
         """
-        for name in ("cuda.bindings.runtime", "cuda.cudart"):  # the second: before 12.6
-            try:
-                return cls(importlib.import_module(name))
-            except ImportError:
-                continue
-        raise MissingExtraError("cuda-python", "tensorrt", "running TensorRT engines")
+        return cls(load_cuda(this_machine().driver))
+
+    def enter(self) -> None:
+        """Before other calls of a thread."""
+        self._library.enter()
 
     def device_buffer(self, n_bytes: int) -> int:
-        """The address of zeroed device memory, aligned for TensorRT.
+        """The address of device memory, aligned for TensorRT and zeroed on the stream.
 
         Raises:
             BackendError: there is too little of it.
         """
-        address = int(self._call("cudaMalloc", max(n_bytes, ALIGNMENT)))
+        size = max(n_bytes, ALIGNMENT)
+        address = self._made("cudaMalloc", size)
         self._device.append(address)
         if address % ALIGNMENT:
             raise BackendError(f"CUDA: expected memory aligned to {ALIGNMENT}, got {address:#x}")
-        self._call("cudaMemset", address, 0, max(n_bytes, ALIGNMENT))
+        # On our stream: a memset on the default stream is not ordered with a non-blocking one.
+        self._call("cudaMemsetAsync", address, 0, size, self.stream)
         return address
 
-    def host_array(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
-        """A zeroed array in pinned memory, for copies that do not wait."""
-        kind = np.dtype(dtype)
-        n_bytes = max(1, int(np.prod(shape)) * kind.itemsize)
-        address = int(self._call("cudaHostAlloc", n_bytes, self._runtime.cudaHostAllocDefault))
-        self._host.append(address)
-        memory: Any = (ctypes.c_byte * n_bytes).from_address(address)
-        array: Array = np.ndarray(shape, kind, memory)
-        array.fill(0)
-        return array
+    def block(self, arrays: Mapping[str, tuple[tuple[int, ...], npt.DTypeLike]]) -> Block:
+        """Zeroed arrays by name, each of a shape and dtype, aligned for TensorRT.
 
-    def to_device(self, address: int, array: Array) -> None:
-        """Enqueue a copy of a pinned array to device memory."""
-        kind = self._runtime.cudaMemcpyKind.cudaMemcpyHostToDevice
-        self._call("cudaMemcpyAsync", address, array.ctypes.data, array.nbytes, kind, self.stream)
+        Raises:
+            BackendError: there is too little memory.
+        """
+        starts, n_bytes = {}, 0
+        for name, (shape, dtype) in arrays.items():
+            starts[name] = n_bytes
+            size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+            n_bytes += -(-max(size, 1) // ALIGNMENT) * ALIGNMENT
+        source = self._made("cudaHostAlloc", n_bytes + ALIGNMENT, MAPPED if self.maps else 0)
+        self._host.append(source)
+        start = -source % ALIGNMENT
+        memory: Any = (ctypes.c_byte * n_bytes).from_address(source + start)
+        ctypes.memset(source + start, 0, n_bytes)
+        host: dict[str, Array] = {
+            name: np.ndarray(shape, np.dtype(dtype), memory, starts[name])
+            for name, (shape, dtype) in arrays.items()
+        }
+        if self.maps:
+            address = self._made("cudaHostGetDevicePointer", source, 0) + start
+            return Block(host, address, source + start, 0)
+        return Block(host, self.device_buffer(n_bytes), source + start, n_bytes)
 
-    def to_host(self, array: Array, address: int) -> None:
-        """Enqueue a copy of device memory to a pinned array."""
-        kind = self._runtime.cudaMemcpyKind.cudaMemcpyDeviceToHost
-        self._call("cudaMemcpyAsync", array.ctypes.data, address, array.nbytes, kind, self.stream)
+    def to_device(self, block: Block) -> None:
+        """Enqueue a copy of a block to the device, if it has memory of its own."""
+        self._copy(block.address, block.source, block.n_bytes)
+
+    def to_host(self, block: Block) -> None:
+        """Enqueue a copy of a block from the device, if it has memory of its own."""
+        self._copy(block.source, block.address, block.n_bytes)
+
+    def _copy(self, to: int, source: int, n_bytes: int) -> None:
+        if n_bytes:
+            self._call("cudaMemcpyAsync", to, source, n_bytes, COPY_DEFAULT, self.stream)
 
     def wait(self) -> None:
         """Until everything enqueued is done; errors of kernels appear here."""
         self._call("cudaStreamSynchronize", self.stream)
 
-    def capture(self, enqueue: Callable[[], None]) -> Any:
+    def event(self) -> int:
+        """Something to record on the stream and ask about."""
+        event = self._made("cudaEventCreateWithFlags", NO_TIMING)
+        self._events.append(event)
+        return event
+
+    def record(self, event: int) -> None:
+        """Note in an event what is enqueued so far."""
+        self._call("cudaEventRecord", event, self.stream)
+
+    def done(self, event: int) -> bool:
+        """Whether what an event noted is done; never waits.
+
+        Raises:
+            BackendError: a kernel failed.
+        """
+        code = self._library.call("cudaEventQuery", event)
+        if code not in (0, NOT_READY):
+            raise BackendError(f"CUDA: cudaEventQuery failed with {code}")
+        return code == 0
+
+    def capture(self, enqueue: Callable[[], None]) -> int:
         """What ``enqueue`` puts onto the stream, as a graph that ``launch`` repeats.
 
         Raises:
             BackendError: something in it cannot be captured; the stream is usable again.
         """
-        mode = self._runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
-        self._call("cudaStreamBeginCapture", self.stream, mode)
+        self._call("cudaStreamBeginCapture", self.stream, THREAD_LOCAL)
         try:
             enqueue()
         except BaseException:
-            self._runtime.cudaStreamEndCapture(self.stream)
+            graph = ctypes.c_void_p()
+            self._library.call("cudaStreamEndCapture", self.stream, ctypes.byref(graph))
             raise
-        graph = self._call("cudaStreamEndCapture", self.stream)
+        graph = ctypes.c_void_p()
+        self._call("cudaStreamEndCapture", self.stream, ctypes.byref(graph))
         try:
-            executable = self._call("cudaGraphInstantiate", graph, 0)
+            executable = self._made("cudaGraphInstantiateWithFlags", graph.value, 0)
         finally:
-            self._runtime.cudaGraphDestroy(graph)
+            self._library.call("cudaGraphDestroy", graph.value)
         self._graphs.append(executable)
         return executable
 
-    def launch(self, graph: Any) -> None:
+    def launch(self, graph: int) -> None:
         """Enqueue a captured graph."""
         self._call("cudaGraphLaunch", graph, self.stream)
 
     def close(self) -> None:
         """Give everything back; errors are ignored, since the device may be gone."""
-        for graph in self._graphs:
-            self._runtime.cudaGraphExecDestroy(graph)
-        for address in self._device:
-            self._runtime.cudaFree(address)
-        for address in self._host:
-            self._runtime.cudaFreeHost(address)
-        self._graphs, self._device, self._host = [], [], []
-        self._runtime.cudaStreamDestroy(self.stream)
+        give_back = [
+            ("cudaGraphExecDestroy", self._graphs),
+            ("cudaEventDestroy", self._events),
+            ("cudaFree", self._device),
+            ("cudaFreeHost", self._host),
+            ("cudaStreamDestroy", [self.stream]),
+        ]
+        for name, things in give_back:
+            for thing in things:
+                self._library.call(name, thing)
+        self._graphs, self._events, self._device, self._host = [], [], [], []
 
-    def _call(self, name: str, *arguments: Any) -> Any:
-        """The value of a call, whose first result is an error code."""
-        error, *values = getattr(self._runtime, name)(*arguments)
-        if int(error) != 0:
-            raise BackendError(f"CUDA: {name} failed with {getattr(error, 'name', error)}")
-        return values[0] if values else None
+    def _attribute(self, which: int) -> int:
+        value = ctypes.c_int()
+        self._call("cudaDeviceGetAttribute", ctypes.byref(value), which, 0)
+        return value.value
+
+    def _made(self, name: str, *arguments: Any) -> int:
+        """What a call writes through its first argument, a pointer."""
+        made = ctypes.c_void_p()
+        self._call(name, ctypes.byref(made), *arguments)
+        return made.value or 0
+
+    def _call(self, name: str, *arguments: Any) -> None:
+        code = self._library.call(name, *arguments)
+        if code:
+            raise BackendError(f"CUDA: {name} failed with {code}")

@@ -36,6 +36,9 @@ class EngineKey(JsonRecord):
     """CUDA version of the driver, and Jetson Linux release; "" for engines made ahead of time."""
     l4t: str
     flags: tuple[str, ...]
+    gpu: str = ""
+    """Board or device, and multiprocessors; "" for engines made ahead of time or before this was
+    kept."""
 
     def __post_init__(self) -> None:
         require_fields(self)
@@ -48,7 +51,10 @@ class EngineKey(JsonRecord):
     @property
     def name(self) -> str:
         """The file name without its ending."""
-        digest = sha256_bytes(json.dumps(self.to_json(), sort_keys=True).encode())
+        values = self.to_json()
+        if not self.gpu:  # as it was named before this was kept
+            del values["gpu"]
+        digest = sha256_bytes(json.dumps(values, sort_keys=True).encode())
         return f"{self.precision}-{self.n_spikes:07d}-{digest[:16]}"
 
     def differences(self, machine: Machine) -> list[str]:
@@ -62,6 +68,7 @@ class EngineKey(JsonRecord):
             facts += [
                 ("CUDA of the driver", self.driver, machine.driver, self.driver == machine.driver),
                 ("L4T", self.l4t, machine.l4t, self.l4t == machine.l4t),
+                ("device", self.gpu, machine.gpu, self.gpu in ("", machine.gpu)),
             ]
         return [
             f"{name}: expected {here}, got an engine for {built}"
@@ -93,6 +100,7 @@ _CHANGED = {
     "driver": "the driver's CUDA was {was}, is {now}",
     "l4t": "L4T was {was}, is {now}",
     "flags": "the builder's flags were {was}, are {now}",
+    "gpu": "the device was {was}, is {now}",
 }
 
 

@@ -34,6 +34,7 @@ from poyo_edge.export.engines.options import BuildOptions
 from poyo_edge.export.precision.operator_table import VERSIONS
 from poyo_edge.files.writing import sha256_bytes
 from poyo_edge.runtime.backends.machine import Machine
+from poyo_edge.runtime.backends.trt.engines import EngineStore
 from poyo_edge.runtime.decoder import Decoder
 from poyo_edge.simulation.recordings import Simulation, simulate_study
 from poyo_edge.targets import TARGETS
@@ -85,6 +86,49 @@ def test_a_plan_of_an_older_version_still_builds_and_its_engines_give_way(
     assert not [words for words in values["settled"] if "checked on the workstation" in words]
     assert f"removed an engine of an earlier version: {old.key.name}" in values["notes"]
     assert [record.key.n_spikes for record in store.records()] == [511, 1023]
+
+
+def test_a_build_that_is_interrupted_leaves_nothing(
+    prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on(ORIN, Double(), monkeypatch)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = sorted(prepared.rglob("*"))
+    with pytest.raises(KeyboardInterrupt):
+        build(prepared, progress=interrupted)
+    assert sorted(prepared.rglob("*")) == before
+
+
+def test_boards_of_one_compute_capability_share_no_engines(
+    prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nano, agx = (
+        dataclasses.replace(ORIN, gpu=f"NVIDIA Jetson {name}, {n} SMs")
+        for name, n in (("Orin Nano", 8), ("AGX Orin", 16))
+    )
+    on(nano, Double(), monkeypatch)
+    build(prepared)
+    store = EngineStore(prepared / "engines")
+    core = sha256_bytes((prepared / "core.onnx").read_bytes())
+    assert len(store.fitting("tensorrt", core, nano)) == 2
+    with pytest.raises(BackendError, match=r"device: expected NVIDIA Jetson AGX Orin, 16 SMs, got"):
+        store.fitting("tensorrt", core, agx)
+    on(agx, Double(), monkeypatch)
+    words = "the device was NVIDIA Jetson Orin Nano, 8 SMs, is NVIDIA Jetson AGX Orin, 16 SMs"
+    assert [line["why"] for line in build(prepared)["engines"]] == [words] * 2
+
+
+def test_in_a_container_that_hides_the_release_it_is_a_jetson_all_the_same(
+    prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hidden = dataclasses.replace(ORIN, l4t="", board="NVIDIA Jetson AGX Orin Developer Kit")
+    on(hidden, Double(), monkeypatch)
+    values = build(prepared)
+    assert (values["target"], values["on_device"]) == ("jetson-orin", True)
+    assert len(values["engines"]) == 2
 
 
 def test_engines_that_fit_are_kept_until_something_differs(

@@ -5,6 +5,8 @@ Weights are random: what is tested is that every graph compiles, not what it dec
 
 from __future__ import annotations
 
+import os
+import signal
 from typing import Any
 
 import pytest
@@ -155,6 +157,24 @@ def test_progress_is_told() -> None:
     build_engine(trt, graph(SMALL, "fp16"), SETTINGS, progress=lambda *a: told.append(a))
     assert told
     assert all(isinstance(phase, str) and done >= 0 for phase, done, _ in told)
+
+
+@pytest.mark.parametrize("how", ["raised", "signal"])
+def test_ctrl_c_ends_a_build_and_is_no_error_of_the_builder(how: str) -> None:
+    told: list[str] = []
+
+    def progress(phase: str, done: int, total: int) -> None:
+        told.append(phase)
+        if len(told) == 3 and how == "raised":
+            raise KeyboardInterrupt
+        if len(told) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        build_engine(trt, graph(SMALL, "fp16"), SETTINGS, progress=progress)
+    assert len(told) <= 3 + (how == "signal")
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_weak_typing_is_kept_for_one_version_only() -> None:

@@ -3,79 +3,111 @@
 from __future__ import annotations
 
 import ctypes
-import enum
 import types
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from helpers.trt.double import Double
+
+STREAM = 77
 
 
 def cuda_runtime(double: Double) -> Any:
-    """A double of ``cuda.bindings.runtime``: tuples whose first member is an error code."""
-    runtime = types.SimpleNamespace(
-        cudaStreamNonBlocking=1,
-        cudaHostAllocDefault=0,
-        cudaMemcpyKind=enum.IntEnum(
-            "cudaMemcpyKind", ["cudaMemcpyHostToDevice", "cudaMemcpyDeviceToHost"]
-        ),
-        cudaStreamCaptureMode=enum.IntEnum(
-            "cudaStreamCaptureMode", ["cudaStreamCaptureModeThreadLocal"]
-        ),
-    )
+    """A double of ``libcudart``: functions that return an error code and write through pointers."""
 
-    def allocate(size: int, *_: Any) -> tuple[int, int]:
+    def allocate(pointer: Any, size: int, *_: int) -> int:
         if double.fail == "malloc":
-            return 2, 0
+            return 2
         block = ctypes.create_string_buffer(size + 256)
         address = (ctypes.addressof(block) + 255) // 256 * 256
         double.memory[address] = block
-        return 0, address
+        return give(pointer, address)
 
-    def free(address: int) -> tuple[int]:
+    def give(pointer: Any, value: int) -> int:
+        pointer._obj.value = value
+        return 0
+
+    def free(address: int) -> int:
+        assert not double.pending, "giving memory back waits for the GPU"
         del double.memory[address]
-        return (0,)
+        return 0
 
-    def copy(to: int, source: int, size: int, kind: Any, stream: int) -> tuple[int]:
+    def copy(to: int, source: int, size: int, kind: int, stream: int) -> int:
+        double.copies += 1
         double.enqueue(lambda: void(ctypes.memmove(to, source, size)))
-        return (0,)
+        return 0
 
     def void(_: object) -> None:
         """What a copy gives back is of no use."""
 
-    def fill(address: int, value: int, size: int) -> tuple[int]:
-        ctypes.memset(address, value, size)
-        return (0,)
+    def fill(address: int, value: int, size: int, stream: int) -> int:
+        double.enqueue(lambda: void(ctypes.memset(address, value, size)))
+        return 0
 
-    def begin(stream: int, mode: Any) -> tuple[int]:
+    def begin(stream: int, mode: int) -> int:
         double.captured = []
-        return (0,)
+        return 0
 
-    def end(stream: int) -> tuple[int, Any]:
+    def end(stream: int, graph: Any) -> int:
         work, double.captured = double.captured, None
-        return (900 if double.fail == "capture" else 0), work
+        double.graphs.append(work or [])
+        give(graph, len(double.graphs))
+        return 900 if double.fail == "capture" else 0
 
-    def instantiate(graph: Any, flags: int) -> tuple[int, Any]:
-        return (1 if double.fail == "instantiate" else 0), graph
+    def instantiate(executable: Any, graph: int, flags: int) -> int:
+        give(executable, graph)
+        return 1 if double.fail == "instantiate" else 0
 
-    def launch(graph: Any, stream: int) -> tuple[int]:
+    def launch(graph: int, stream: int) -> int:
         double.launches += 1
-        for work in graph:
-            work()
-        return (0,)
+        for work in double.graphs[graph - 1]:
+            double.enqueue(work)
+        return 0
 
-    def fine(*_: Any) -> tuple[int]:
-        return (0,)
+    def query(event: int) -> int:
+        if double.fail == "synchronize":
+            return 700
+        return 0 if double.landed() else 600
 
-    functions = {
-        "cudaStreamCreateWithFlags": lambda flags: (0, 77),
+    def synchronize(stream: int) -> int:
+        assert not double.pending, "a wait without an end"
+        return 700 if double.fail == "synchronize" else 0
+
+    def attribute(value: Any, which: int, device: int) -> int:
+        return give(value, int(double.integrated))
+
+    def fine(*_: Any) -> int:
+        return 0
+
+    def shared(pointer: Any, address: int, flags: int) -> int:
+        return give(pointer, address)
+
+    functions: dict[str, Callable[..., int]] = {
+        "cudaStreamCreateWithPriority": lambda stream, flags, priority: give(stream, STREAM),
+        "cudaDeviceGetStreamPriorityRange": lambda low, high: give(low, 0) or give(high, -5),
+        "cudaDeviceGetAttribute": attribute, "cudaHostGetDevicePointer": shared,
         "cudaMalloc": allocate, "cudaHostAlloc": allocate, "cudaFree": free,
-        "cudaFreeHost": free, "cudaMemcpyAsync": copy, "cudaMemset": fill,
+        "cudaFreeHost": free, "cudaMemcpyAsync": copy, "cudaMemsetAsync": fill,
         "cudaStreamBeginCapture": begin, "cudaStreamEndCapture": end,
-        "cudaGraphInstantiate": instantiate, "cudaGraphLaunch": launch,
-        "cudaGraphDestroy": fine, "cudaGraphExecDestroy": fine, "cudaStreamDestroy": fine,
-        "cudaStreamSynchronize": lambda stream: (700 if double.fail == "synchronize" else 0,),
+        "cudaGraphInstantiateWithFlags": instantiate, "cudaGraphLaunch": launch,
+        "cudaStreamSynchronize": synchronize, "cudaEventQuery": query,
+        "cudaEventCreateWithFlags": lambda event, flags: give(event, 5),
+        "cudaRuntimeGetVersion": lambda version: give(version, 12060),
+        "cudaDriverGetVersion": lambda version: give(version, 12060),
+        **dict.fromkeys(
+            ("cudaGraphDestroy", "cudaGraphExecDestroy", "cudaStreamDestroy", "cudaEventRecord",
+             "cudaEventDestroy", "cudaSetDevice", "cudaSetDeviceFlags"), fine
+        ),
     }  # fmt: skip
-    for name, function in functions.items():
-        setattr(runtime, name, function)
-    return runtime
+    return types.SimpleNamespace(**{name: named(f) for name, f in functions.items()})
+
+
+def named(function: Callable[..., int]) -> Callable[..., int]:
+    """A function of its own, since a library's functions are given signatures."""
+
+    def call(*arguments: Any) -> int:
+        return function(*arguments)
+
+    return call

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import enum
+import time
 import types
 from collections.abc import Callable
 from typing import Any
@@ -46,9 +47,17 @@ class Double:
         """Added to every prediction, as a faulty kernel would."""
         self.captured: list[Callable[[], None]] | None = None
         self.memory: dict[int, Any] = {}
+        self.graphs: list[list[Callable[[], None]]] = []
+        self.copies = 0
+        self.late_s = 0.0
+        """How long the GPU takes; infinite for one that hangs, which nobody may wait for."""
+        self.pending: list[tuple[float, dict[int, bytes], Callable[[], None]]] = []
+        self.integrated = False
+        """Whether the GPU shares the processor's memory."""
         self.engines: dict[int, Any] = {}
         self.trt = self._module()
         self.cuda = cuda_runtime(self)
+        """As ``ctypes.CDLL`` would give it."""
 
     def _class(self, name: str, **members: Any) -> Any:
         return type(name, (Listed,), {"KIND": name, "VERSION": self.version, **members})
@@ -188,8 +197,10 @@ class Double:
                 monitor = config.progress_monitor
                 if monitor is not None:
                     monitor.phase_start("Building", None, 2)
-                    monitor.step_complete("Building", 0)
+                    goes_on = monitor.step_complete("Building", 0)
                     monitor.phase_finish("Building")
+                    if not goes_on:
+                        return None
                 if double.fail in ("build", "memory"):
                     words = {
                         "build": "Could not find any implementation for node {ForeignNode[...]}.",
@@ -282,7 +293,22 @@ class Double:
         trt.Runtime = Runtime
 
     def enqueue(self, work: Callable[[], None]) -> None:
-        if self.captured is None:
-            work()
-        else:
+        if self.captured is not None:
             self.captured.append(work)
+        elif self.late_s or self.pending:
+            memory = {address: block.raw for address, block in self.memory.items()}
+            self.pending.append((time.monotonic() + self.late_s, memory, work))
+        else:
+            work()
+
+    def landed(self) -> bool:
+        """Whether the GPU is done; what it read must be what it was given."""
+        if self.pending and max(ready for ready, _, _ in self.pending) > time.monotonic():
+            return False
+        for _, memory, _ in self.pending[-1:]:
+            for address, block in self.memory.items():
+                assert memory[address] == block.raw, "memory was written while the GPU used it"
+        work, self.pending = [work for _, _, work in self.pending], []
+        for each in work:
+            each()
+        return True

@@ -11,6 +11,7 @@ from poyo_edge.export.engines import build as build_module
 from poyo_edge.runtime.backends import opening as backends
 from poyo_edge.runtime.backends.machine import Machine
 from poyo_edge.runtime.backends.trt.cuda import Cuda
+from poyo_edge.runtime.backends.trt.libcuda import CudaLibrary
 
 HERE = Machine()
 """A workstation without a GPU."""
@@ -23,4 +24,4 @@ def on(machine: Machine, double: Double | None, monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setattr(module, "this_machine", lambda: machine)
     if double is not None:
         monkeypatch.setitem(sys.modules, "tensorrt", double.trt)
-        monkeypatch.setattr(Cuda, "open", lambda: Cuda(double.cuda))
+        monkeypatch.setattr(Cuda, "open", lambda: Cuda(CudaLibrary(double.cuda)))

@@ -166,7 +166,7 @@ def test_anything_that_differs_gives_another_name() -> None:
     changes: dict[str, Any] = {
         "flavour": "tensorrt-rtx", "core_sha256": "0", "graph_sha256": "0", "precision": "fp32",
         "n_spikes": 1024, "n_units": 256, "version": "10.7", "sm": ("86",), "driver": "13",
-        "l4t": "39", "flags": (),
+        "l4t": "39", "flags": (), "gpu": "Orin, 8 SMs",
     }  # fmt: skip
     assert set(changes) == {field.name for field in dataclasses.fields(EngineKey)}
     names = {dataclasses.replace(KEY, **{name: value}).name for name, value in changes.items()}

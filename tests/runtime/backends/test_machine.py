@@ -14,6 +14,7 @@ from poyo_edge.runtime.backends.machine import (
     _ask,
     l4t_version,
     module_version,
+    tegra_board,
     this_machine,
 )
 
@@ -45,7 +46,10 @@ class Driver:
                 return 100
             values = {"cuDriverGetVersion": 12060, "cuDeviceGet": 0}
             if name == "cuDeviceGetAttribute":
-                values[name] = {75: 8, 76: 7}[arguments[1]]
+                values[name] = {75: 8, 76: 7, 16: 8}[arguments[1]]
+            if name == "cuDeviceGetName":
+                arguments[0].value = b"Orin"
+                return 0
             if name != "cuInit":
                 pointer = ctypes.cast(arguments[0], ctypes.POINTER(ctypes.c_int))
                 pointer[0] = values[name]
@@ -57,14 +61,15 @@ class Driver:
 @pytest.mark.parametrize(
     ("failing", "answer"),
     [
-        ("", ("87", "12.6")),
-        ("cuInit", ("", "")),
-        ("cuDriverGetVersion", ("", "")),
-        ("cuDeviceGet", ("", "12.6")),
-        ("cuDeviceGetAttribute", ("", "12.6")),
+        ("", ("87", "12.6", "Orin, 8 SMs")),
+        ("cuInit", ("", "", "")),
+        ("cuDriverGetVersion", ("", "", "")),
+        ("cuDeviceGet", ("", "12.6", "")),
+        ("cuDeviceGetAttribute", ("", "12.6", "")),
+        ("cuDeviceGetName", ("87", "12.6", "")),
     ],
 )
-def test_the_driver_says_what_the_gpu_is_or_nothing(failing: str, answer: tuple[str, str]) -> None:
+def test_the_driver_says_what_the_gpu_is_or_nothing(failing: str, answer: tuple[str, ...]) -> None:
     assert _ask(Driver(failing)) == answer
 
 
@@ -81,6 +86,20 @@ def test_a_package_without_metadata_says_its_version_and_is_not_run(
     assert module_version("stand_in_b") == ""
     assert module_version("no_such_module_at_all") == ""
     assert not {"stand_in_a", "stand_in_b"} & set(sys.modules)
+
+
+def test_a_tegra_is_known_by_its_device_tree_and_a_jetson_by_its_gpu_too(tmp_path: Path) -> None:
+    assert tegra_board(tmp_path) == ""
+    (tmp_path / "compatible").write_bytes(b"nvidia,p3768-0000+p3767-0005\0nvidia,tegra234\0")
+    (tmp_path / "model").write_bytes(b"NVIDIA Jetson Orin Nano Developer Kit\0")
+    board = tegra_board(tmp_path)
+    assert board == "NVIDIA Jetson Orin Nano Developer Kit"
+    (tmp_path / "compatible").write_bytes(b"raspberrypi,5-model-b\0")
+    assert tegra_board(tmp_path) == ""
+    assert Machine(sm="87", board=board).jetson
+    assert Machine(l4t="36.4.3").jetson
+    assert not Machine(sm="86", board=board).jetson
+    assert not Machine(sm="87").jetson
 
 
 def test_this_machine_can_be_asked_whatever_it_is() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,9 @@ from helpers.models.tiny_windows import tiny_windows
 from poyo_edge.artifact import CORE, Artifact
 from poyo_edge.errors import BackendError
 from poyo_edge.runtime.backends import open_backend
+from poyo_edge.runtime.backends.machine import Machine
 from poyo_edge.runtime.backends.ort_cpu import OrtCpuBackend
-from poyo_edge.runtime.backends.ort_cuda import OrtCudaBackend
+from poyo_edge.runtime.backends.ort_cuda import OrtCudaBackend, look
 
 
 @pytest.fixture
@@ -60,6 +63,21 @@ def test_an_onnxruntime_without_cuda_says_what_to_install(core: bytes) -> None:
         pytest.skip("this ONNX Runtime has CUDA")
     with pytest.raises(BackendError, match=r"CUDAExecutionProvider.*pip install onnxruntime-gpu"):
         open_backend("ort-cuda", core)
+
+
+def test_on_jetpack_6_nothing_is_advised_that_does_not_exist(
+    core: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this ONNX Runtime has CUDA")
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    for version, words in (((3, 10), "build TensorRT engines"), ((3, 12), "pip install")):
+        monkeypatch.setattr(sys, "version_info", version)
+        assert words in look(Machine(sm="87")).reason
+        with pytest.raises(BackendError, match=words):
+            OrtCudaBackend(core, (64,))
 
 
 @pytest.mark.gpu
