@@ -4,7 +4,8 @@ A simulated person, array and task in a closed loop over the decode loop and dec
 (``poyo_edge.simulation``): no person and no animal. The session is calibrated on observation; then
 the array drifts. Two runs from the same seed: the session stays, or ``FreeUseCalibration`` infers
 targets, fits and judges, and what passes is taken. It is told spikes, cursor and decoded values,
-never trials or targets. A session is taken as many seconds later as its fit took of one core.
+never trials or targets; the loop is told them, as on a rig, and says what became of control. A
+session is taken as many seconds later as its fit took of one core.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from poyo_edge.simulation.measures import measure
 from poyo_edge.simulation.observing import ObservationSettings, observe
 from poyo_edge.simulation.person import Person
 from poyo_edge.simulation.tasks import TaskSettings
-from poyo_edge.trials import Trials
+from poyo_edge.trials import Trial, Trials
 
 DRIFTS = {
     "directions": Drift(direction_deg=60.0),
@@ -97,10 +98,8 @@ def hour(options: Any, seed: int, drift: str, recalibrated: bool) -> list[dict[s
     poyo = LoopDecoding(decoder, array.unit_ids, **told)
     decoding = poyo if user is None else Told(poyo, user)
     task = TaskSettings(kind=options.task)
-    loop = ClosedLoop(
-        array, decoding, task=task, seed=seed,
-        on_cursor=None if user is None else user.free.on_cursor,
-    )  # fmt: skip
+    cursor = None if user is None else user.free.on_cursor
+    loop = ClosedLoop(array, decoding, task=task, seed=seed, **telling(poyo, cursor))
     found = []
     for block in range(MINUTES // BLOCK_MIN):
         minutes = list[Run]()
@@ -113,6 +112,7 @@ def hour(options: Any, seed: int, drift: str, recalibrated: bool) -> list[dict[s
             **measure(whole(minutes), task.hold_s).summary(),
             "health": decoder.health()["status"],
             "health_flags": decoder.health()["flags"],
+            "outcome": {k: poyo.loop.outcome.to_json()[k] for k in ("status", "reason", "trials")},
             "session": decoder.session_id,
         }
         found.append(row)
@@ -124,6 +124,20 @@ def hour(options: Any, seed: int, drift: str, recalibrated: bool) -> list[dict[s
     if user is not None:
         found[-1]["fits"] = user.free.to_json()["history"]
     return found
+
+
+def telling(poyo: LoopDecoding, on_cursor: Any) -> dict[str, Any]:
+    """What a task tells the loop of a rig, for the outcome: its trials and the cursor."""
+
+    def trial(told: Trial) -> None:
+        poyo.loop.feed_trial(told, host_ns=poyo.host.ns)
+
+    def cursor(ticks: Any, positions: Any) -> None:
+        poyo.loop.feed_cursor(ticks, positions, host_ns=poyo.host.ns)
+        if on_cursor is not None:
+            on_cursor(ticks, positions)
+
+    return {"on_trial": trial, "on_cursor": cursor}
 
 
 def whole(runs: list[Run]) -> Run:
@@ -226,7 +240,7 @@ def table(rows: list[dict[str, Any]]) -> str:
                 ]
                 cells.append(_cell(some))
             lines.append([drift, "yes" if recalibrated else "no", *cells])
-    note = "success % / throughput bit/s / angular error °, health"
+    note = "success % / throughput bit/s / angular error °, health, outcome"
     return f"{note}\n\n{markdown(header, lines)}"
 
 
@@ -238,7 +252,8 @@ def _cell(rows: list[dict[str, Any]]) -> str:
         for name in ("success", "bits_per_s", "angular_error_deg")
     )
     health = "/".join(sorted({row["health"] for row in rows}))
-    return f"{100 * success:.0f} / {bits:.2f} / {angle:.0f}, {health}"
+    outcome = "/".join(sorted({row["outcome"]["status"] for row in rows}))
+    return f"{100 * success:.0f} / {bits:.2f} / {angle:.0f}, {health}, {outcome}"
 
 
 if __name__ == "__main__":

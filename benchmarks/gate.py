@@ -113,6 +113,7 @@ SPOILT: dict[str, Callable[[Block, int], IntentionLabels]] = {
     "shuffled targets": _shuffled,
     "0.3 s late": _changed(lambda made: dataclasses.replace(made, times=made.times + 0.3)),
     "speed × 0.5": _changed(lambda made: dataclasses.replace(made, values=made.values * 0.5)),
+    "speed × 0.2": _changed(lambda made: dataclasses.replace(made, values=made.values * 0.2)),
 }
 
 

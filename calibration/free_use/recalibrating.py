@@ -41,6 +41,7 @@ from poyo_edge.calibration.free_use.inferred_targets import InferenceSettings, i
 from poyo_edge.calibration.free_use.kept import STALE_S, Kept
 from poyo_edge.errors import CheckFailedError, PoyoEdgeError, UsageError
 from poyo_edge.records import JsonRecord
+from poyo_edge.runtime.control.outcome import CONTROL
 from poyo_edge.runtime.decoder import Decoder
 from poyo_edge.runtime.failsafe import Status
 from poyo_edge.runtime.feeds.values import LoopResult
@@ -51,7 +52,7 @@ from poyo_edge.runtime.session_check import UNVERIFIED
 _log = logging.getLogger(__name__)
 Mode = Literal["offer", "take"]
 MODES: tuple[str, ...] = get_args(Mode)
-_OF_THE_ARRAY = frozenset({DRIFT, COVERAGE, OUTPUT_RANGE, UNVERIFIED})
+_OF_THE_ARRAY = frozenset({DRIFT, COVERAGE, OUTPUT_RANGE, UNVERIFIED, CONTROL})
 """Flags of values that are what the session makes of all spikes that came."""
 _MOST_JUDGED = 400
 _MOST_HISTORY = 100

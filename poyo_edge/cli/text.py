@@ -85,8 +85,8 @@ def wiener_lines(values: Values) -> dict[str, str]:
         said += f", angular error {wiener['angular_error_deg']:.1f}°"
     uses = {
         "session": "the session: it decodes these labels better than the filter",
-        "wiener": f"a Wiener filter: {BEHIND}; more labels may help, or a model that was trained "
-        f"on such a subject and task",
+        "wiener": "the filter: it decodes these labels better than the session; more labels may "
+        "help, or a model that was trained on such a subject and task",
         "either": "either: the difference is within chance",
     }
     return {"Wiener filter": f"{said}, {wiener['wall_s']:.1f} s", "to use": uses[wiener["use"]]}

@@ -242,10 +242,10 @@ def test_drift_is_no_reason_not_to_mend_it_and_lost_data_is(taught: Lesson) -> N
     calibration = opened(decoder_of(taught))
     calibration.on_cursor(np.array([600]), np.zeros((1, 2)))
     for tick, flags in enumerate(
-        [("drift",), ("drift", "loss"), ("wrong_session",), ("coverage",)]
+        [("drift",), ("drift", "loss"), ("wrong_session",), ("coverage",), ("drift", "control")]
     ):
         calibration.on_value(value_at(600 + tick, [1.0, 1.0], Status.DEGRADED, flags))
-    assert [tick for tick, _ in calibration._kept.values] == [600, 603]
+    assert [tick for tick, _ in calibration._kept.values] == [600, 603, 604]
 
 
 def test_what_was_decoded_counts_and_not_what_control_made_of_it(taught: Lesson) -> None:

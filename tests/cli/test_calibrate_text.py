@@ -104,7 +104,7 @@ WIENER = {
 def test_text_says_what_to_use_instead() -> None:
     text = text_of(wiener=WIENER)
     assert "R² 0.6120 on the same labels and blocks (per dimension 0.600, 0.624), 0.8 s" in text
-    assert "a Wiener filter on the same labels decodes them better; more labels may help" in text
+    assert "the filter: it decodes these labels better than the session; more labels may" in text
     assert "angular" not in text
     assert "the session: it decodes these" in text_of(wiener={**WIENER, "use": "session"})
     assert "either: the difference is within" in text_of(wiener={**WIENER, "use": "either"})

@@ -227,7 +227,7 @@ def test_a_session_behind_a_wiener_filter_is_saved_with_that_said(desk: Desk) ->
     done = desk.run(*words, recording=path)
     assert f"R² {wiener['r2_heldout']:.4f} on the same labels and blocks" in done.stdout
     assert "to use" in done.stdout
-    assert "a Wiener filter: " in done.stdout
+    assert "the filter: it decodes" in done.stdout
     assert f"note: {note}" in done.stdout
     code, out, err = finished(start("inspect", desk.out, cwd=desk.folder))
     assert code == 0, err

@@ -133,7 +133,9 @@ HOUSE = {
     ),
     "calibration": Row(f"{_FILES} calibration.fit runtime"),
     "calibration.fit": Row("files artifact runtime runtime.backends"),
-    "calibration.free_use": Row("artifact runtime runtime.feeds calibration calibration.fit"),
+    "calibration.free_use": Row(
+        "artifact runtime runtime.control runtime.feeds calibration calibration.fit"
+    ),
     "export.engines": Row(f"{_FILES} {_DEVICE} export.parity export.precision"),
     "doctor": Row("runtime.backends runtime.feeds converting checkpoint.layouts"),
     # on top
