@@ -26,6 +26,7 @@ from parts.environment import describe, environment
 from parts.script import markdown, require, run, say
 from parts.unit_id_sides import (
     FITTERS,
+    MOST_WALL_S,
     OURS,
     STEPPERS,
     TORCH_BRAIN,
@@ -65,6 +66,8 @@ def main() -> None:
     save(options.json, {**found, **where})
     if options.png is not None:
         draw(options.png, fits)
+    if options.wall_png is not None:
+        draw_wall(options.wall_png, fits)
 
 
 def parse() -> argparse.Namespace:
@@ -83,8 +86,10 @@ def parse() -> argparse.Namespace:
     add("--threads", type=int, default=1, help="threads of torch (default: 1)")
     add("--time-steps", type=int, default=0, metavar="N", help="also time N optimiser steps")
     add("--step-threads", type=int, default=2, help="threads of the timed steps (default: 2)")
+    add("--wall", type=float, nargs="+", default=[MOST_WALL_S], help="seconds ours may take, each")
     add("--json", type=Path, help="results file; fits that it holds are not made again")
     add("--png", type=Path, help="draw R² against labelled seconds into this file")
+    add("--wall-png", type=Path, help="draw R² against the seconds of a fit into this file")
     options = parser.parse_args()
     for name in ("seconds", "lr", "steps", "threads", "step_threads"):
         if np.min(getattr(options, name)) <= 0:
@@ -120,8 +125,9 @@ def jobs(options: argparse.Namespace) -> Iterator[Job]:
     for side, seconds in itertools.product(options.side, options.seconds):
         seeds = options.seed if side != WIENER else [0]
         rates, steps = (options.lr, options.steps) if side == TORCH_BRAIN else ([0.0], [])
-        for seed, lr in itertools.product(seeds, rates):
-            yield Job(side, seconds, seed, lr, tuple(sorted(steps)))
+        walls = options.wall if side == OURS else [MOST_WALL_S]
+        for seed, lr, wall_s in itertools.product(seeds, rates, walls):
+            yield Job(side, seconds, seed, lr, tuple(sorted(steps)), wall_s)
 
 
 def time_steps(session: NewSession, repeats: int, threads: int) -> dict[str, list[float]]:
@@ -143,14 +149,19 @@ def best(points: Sequence[Point]) -> list[float]:
 
 
 def judged_r2(fits: Sequence[Fit], recording: str, seconds: float, side: str) -> list[float] | None:
-    """What a side is judged by: torch_brain's best fit, the mean over seeds of the others."""
-    same = [
-        fit["points"]
+    """What a side is judged by: torch_brain's best fit, the mean over seeds of the others.
+
+    Of fits that were given less time than others, nothing counts.
+    """
+    found = [
+        fit
         for fit in fits
         if (fit["recording"], fit["seconds"], fit["side"]) == (recording, seconds, side)
     ]
-    if not same:
+    if not found:
         return None
+    walls = [fit.get("most_wall_s", MOST_WALL_S) for fit in found]
+    same = [fit["points"] for fit, wall in zip(found, walls, strict=True) if wall == max(walls)]
     if side == TORCH_BRAIN:
         return best([point for points in same for point in points])
     return list(np.mean([best(points) for points in same], axis=0))
@@ -204,6 +215,38 @@ def draw(path: Path, fits: Sequence[Fit]) -> None:
         axis.set_xticks(seconds, [f"{x:g}" for x in seconds])
         axis.minorticks_off()
         axis.set_xlabel("labelled seconds")
+        axis.set_title(recording, loc="left", fontsize=10)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].set_ylabel("causal R², mean of outputs")
+    axes[-1].legend(frameon=False, fontsize=9)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+
+
+def draw_wall(path: Path, fits: Sequence[Fit]) -> None:
+    """R² against the seconds that a fit took, a panel for each recording and a mark for each point.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    require("matplotlib", "plot", "drawing R² against the seconds of a fit")
+    from matplotlib.figure import Figure
+
+    recordings = list(dict.fromkeys(fit["recording"] for fit in fits))
+    figure = Figure(figsize=(1.5 + 4.5 * len(recordings), 3.8))
+    axes = figure.subplots(1, len(recordings), sharey=True, squeeze=False)[0]
+    for axis, recording in zip(axes, recordings, strict=True):
+        for side, color in COLORS.items():
+            points = [
+                (point.get("fit_s", fit["wall_s"]), np.mean(point["r2_per_dim"]))
+                for fit in fits
+                if fit["recording"] == recording and fit["side"] == side
+                for point in fit["points"]
+            ]
+            if points:
+                axis.plot(*zip(*sorted(points), strict=True), "o", color=color, ms=5, label=side)
+        axis.set_xscale("log")
+        axis.set_xlabel("seconds of a fit")
         axis.set_title(recording, loc="left", fontsize=10)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("causal R², mean of outputs")

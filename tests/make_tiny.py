@@ -17,6 +17,7 @@ import torch
 
 from poyo_edge.artifact import (
     ADAPT,
+    ADAPT_ORT_CPU,
     CORE,
     CORE_ORT_CPU,
     GOLDEN,
@@ -69,7 +70,7 @@ def make_tiny(out: Path) -> None:
         export_checkpoint(checkpoint, exported, options)
         with atomic_folder(out, overwrite=True) as target:
             (target / SESSIONS).mkdir()
-            for name in (CORE, CORE_ORT_CPU, ADAPT, WEIGHTS, PRIOR, GOLDEN):
+            for name in (CORE, CORE_ORT_CPU, ADAPT, ADAPT_ORT_CPU, WEIGHTS, PRIOR, GOLDEN):
                 shutil.copyfile(exported / name, target / name)
             artifact = Artifact.open(exported)
             session_a = _dated(artifact.session("tiny_a"))

@@ -18,7 +18,7 @@ from poyo_edge.calibration.fit.prior import Prior
 from poyo_edge.errors import PoyoEdgeError, UsageError
 from poyo_edge.unit_statistics import electrode_of, unit_statistics
 
-_FEWEST_FROM_PRIOR = 80
+_FEWEST_FROM_PRIOR = 100
 
 
 def known_units(artifact: Artifact) -> dict[str, list[Float32]]:

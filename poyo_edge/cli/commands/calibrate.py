@@ -17,7 +17,6 @@ from poyo_edge.cli.shared import (
     ArtifactPath,
     Json,
     Quiet,
-    Threads,
     behavior_to,
     command,
     labels_to,
@@ -32,7 +31,7 @@ from poyo_edge.errors import CheckFailedError, UsageError
 from poyo_edge.files.writing import require_folder, safe_name, write_bytes
 
 if TYPE_CHECKING:
-    from poyo_edge.calibration import CalibratedSession, Calibrator
+    from poyo_edge.calibration import CalibratedSession, Calibrator, Progress
     from poyo_edge.calibration.intention import IntentionSettings
     from poyo_edge.recording import Recording
     from poyo_edge.spec import OutputScale
@@ -81,7 +80,10 @@ def calibrate(
         Path | None,
         typer.Option(help="Folder for a picture and figures of each unit; some times as slow."),
     ] = None,
-    threads: Threads = 1,
+    threads: Annotated[
+        int,
+        typer.Option(min=1, max=256, help="Windows to work on at once; the same bits with any."),
+    ] = 2,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -139,7 +141,7 @@ def calibrate(
         seed=seed,
         start=start,
         in_use=in_use,
-        on_progress=lambda p: console.progress(p.done, p.total, f"held-out R² {p.r2:.3f}"),
+        on_progress=lambda p: console.progress(p.done, p.total, _progress_text(p)),
         resume_file=target.with_name(f".{target.name}.fit"),
     )
     refused = _saved(session, target, force)
@@ -193,6 +195,12 @@ def _add(
     if left_out:
         console.step(f"{left_out} samples of {given.behavior} are NaN and were left out")
     return left_out
+
+
+def _progress_text(progress: Progress) -> str:
+    """Held-out R² so far, and the time that is left at this pace."""
+    left = "" if progress.left_s is None else f", {math.ceil(progress.left_s)} s left"
+    return f"held-out R² {progress.r2:.3f}{left}"
 
 
 def _saved(session: CalibratedSession, target: Path, force: bool) -> CheckFailedError | None:

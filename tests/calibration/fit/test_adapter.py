@@ -17,14 +17,16 @@ from helpers.damage import flip_bit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import poyo_edge.calibration.fit.adapter as adapter_module
 from poyo_edge.arrays import Float32, Float64, Int64
-from poyo_edge.artifact import ADAPT, PRIOR, Artifact
+from poyo_edge.artifact import ADAPT, ADAPT_ORT_CPU, PRIOR, Artifact
 from poyo_edge.calibration import Calibrator
 from poyo_edge.calibration.fit.adapter import Adapter, Weighting
 from poyo_edge.calibration.fit.labels import Labels
 from poyo_edge.calibration.fit.prior import Prior
 from poyo_edge.errors import ArtifactError, BackendError
 from poyo_edge.runtime import Decoder
+from poyo_edge.runtime.backends import open_ort_cpu
 from poyo_edge.spec import OutputScale
 
 if TYPE_CHECKING:
@@ -344,7 +346,36 @@ def test_an_artifact_without_gradients_or_statistics_is_refused(tiny: Path) -> N
         Prior.open(without(artifact, PRIOR))
 
 
-@pytest.mark.parametrize("name", [ADAPT, PRIOR])
+@pytest.mark.parametrize("reason", ["absent", "does not open"])
+def test_without_the_graph_for_onnx_runtime_the_plain_one_gives_the_gradients(
+    tiny: Path, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifact, opened = Artifact.open(tiny), list[str]()
+
+    def noted(model: bytes, *, threads: int, what: str) -> Any:
+        opened.append(what)
+        if what == ADAPT_ORT_CPU and reason == "does not open":
+            raise BackendError("an older ONNX Runtime")
+        return open_ort_cpu(model, threads=threads, what=what)
+
+    monkeypatch.setattr(adapter_module, "open_ort_cpu", noted)
+    if reason == "absent":
+        artifact = without(artifact, ADAPT_ORT_CPU)
+    plain = Adapter(artifact)
+    assert opened == ([ADAPT] if reason == "absent" else [ADAPT_ORT_CPU, ADAPT])
+    batch = adapter().batch(stream(300), np.array([3, 17, 60]), FLAT)
+    ours, theirs = (one.gradients(batch, *embeddings(12)) for one in (adapter(), plain))
+    for got, want in zip(ours, theirs, strict=True):
+        error = np.abs(np.asarray(got) - np.asarray(want)).max()
+        assert error <= 1e-5 * np.abs(np.asarray(want)).max()  # 5e-7
+    opened.clear()
+    monkeypatch.undo()
+    monkeypatch.setattr(adapter_module, "open_ort_cpu", lambda *_, what, **__: opened.append(what))
+    Adapter(Artifact.open(tiny))
+    assert opened == [ADAPT_ORT_CPU]
+
+
+@pytest.mark.parametrize("name", [ADAPT, ADAPT_ORT_CPU, PRIOR])
 def test_an_artifact_that_lost_or_damaged_a_file_is_refused_by_its_name(
     tiny_copy: Path, name: str
 ) -> None:

@@ -95,6 +95,25 @@ def test_the_curve_shows_the_folds_mean_loss(monkeypatch: pytest.MonkeyPatch) ->
     assert [point.loss for point in curve[1:]] == pytest.approx(expected.tolist())
 
 
+def test_all_labels_are_seen_about_equally_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of 16 parts of the labelled time, by the fit on all labels."""
+    seen, opened = list[np.ndarray[Any, Any]](), adapter()
+
+    def noted(labels: Any, ends: Any, weighting: Any) -> Any:
+        seen.append(ends)
+        return type(opened).batch(opened, labels, ends, weighting)
+
+    monkeypatch.setattr(opened, "batch", noted)
+    searched = run(search(lesson(), dataclasses.replace(QUICK, steps=20, batch_size=4)))
+    ends = np.concatenate(seen[N_FITS - 1 :: N_FITS])
+    n_samples = len(searched.labels.times)
+    counts = np.bincount(ends * 16 // n_samples, minlength=16)
+    assert counts.sum() == 80
+    assert counts.min() >= 4
+    assert counts.max() <= 6
+    assert len(set(ends.tolist())) > 70, "hardly any window is seen twice"
+
+
 def test_steps_get_smaller_towards_the_end() -> None:
     settings = dataclasses.replace(QUICK, steps=10, judge_every=1, patience=99)
     moments = run(search(lesson(), settings)).moments
