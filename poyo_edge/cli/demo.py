@@ -14,9 +14,11 @@ from poyo_edge.recording import Recording
 from poyo_edge.runtime.checks.replay import Replay, draw, replay
 from poyo_edge.runtime.checks.verify import verify
 from poyo_edge.runtime.decoder import Decoder
-from poyo_edge.simulation.recordings import simulate_study
+from poyo_edge.simulation.recordings import Simulation, simulate_study
 from poyo_edge.training import load_recipe, train
 
+KNOWN = 4
+"""Sessions that the model is pretrained on: of mixed movements, so that it holds what is held."""
 LABELLED_S = 60.0
 """Labelled seconds of the session that is calibrated."""
 
@@ -38,7 +40,9 @@ def run_demo(
     """
     folder = Path(folder)
     say("simulating five sessions of motor cortex, each with other units")
-    *known, unseen = simulate_study(folder / "recordings", n_sessions=5, seed=seed)
+    recordings, mixed = folder / "recordings", Simulation(motion="mixed")
+    known = simulate_study(recordings, n_sessions=KNOWN, seed=seed, simulation=mixed)
+    (unseen,) = simulate_study(recordings, n_sessions=1, seed=seed, first=KNOWN)
     recipe = load_recipe("demo", [f"seed={seed}", *([f"steps={steps}"] if steps else [])])
     behavior = recipe.data["recordings"].behavior
     say(f"pretraining one small POYO on the train splits of four of them, {recipe.steps} steps")
