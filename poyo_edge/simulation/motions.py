@@ -10,6 +10,7 @@ Legend: G points of the fine time grid.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Literal, NamedTuple, get_args
 
@@ -172,7 +173,7 @@ def _wander(rng: np.random.Generator, velocity: Float64, n: int) -> Float64:
     sd = float(np.hypot(*velocity)) / 2
     values = rng.normal(0.0, sd, (n_steps, 2))
     values[1:] *= np.sqrt(1 - kept**2)
-    for before, now in zip(values[:-1], values[1:], strict=True):
+    for before, now in itertools.pairwise(values):
         now += kept * before
     values += velocity / 2 * (rng.random() < 0.5)
     fine = np.arange(n) / every
