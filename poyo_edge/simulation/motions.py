@@ -24,7 +24,7 @@ Range = tuple[float, float]
 Motion = Literal["reaches", "mixed"]
 MOTIONS: tuple[str, ...] = get_args(Motion)
 
-_REACH_SHARE = 0.4
+_REACH_SHARE = 0.3
 """Part of the time of ``mixed`` that is reaches and the rest between them."""
 _IN_A_ROW = 4
 """Reaches, and other movements, that follow each other."""
@@ -189,4 +189,4 @@ def _speed(rng: np.random.Generator) -> float:
 
 
 _KINDS: tuple[_Kind, ...] = (_hold, _die_away, _wander, _swing, _rest)
-_SHARES = (0.3, 0.2, 0.3, 0.1, 0.1)
+_SHARES = (0.33, 0.2, 0.33, 0.1, 0.04)

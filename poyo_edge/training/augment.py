@@ -130,7 +130,7 @@ class Pieces:
         away = ((self.values[rows] - value) ** 2).sum(axis=1)
         return float(self.starts[rows[away.argmin()]])
 
-    def _part(self, piece: float, place: float, window_s: float) -> tuple[np.ndarray, ...]:  # type: ignore[type-arg]
+    def _part(self, piece: float, place: float, window_s: float) -> tuple[np.ndarray, ...]:
         """Spikes and samples of a piece, moved to its place in the window."""
         cut = self.recording.cut(piece, piece + self.piece_s + self.lead_s)
         weights = self.recording.sample_weights(cut.times)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -52,7 +53,7 @@ def pieces(blocks: LazyRecording) -> Pieces:
     return Pieces.of(blocks, np.array([[10.0, 50.0]]), 0.1, LEAD_S)
 
 
-def states_of(values: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+def states_of(values: np.ndarray) -> np.ndarray:
     away = ((values[:, None] - STATES) ** 2).sum(-1)
     assert away.min(axis=1).max() < 1e-9
     return np.asarray(away.argmin(axis=1))
@@ -106,6 +107,11 @@ def test_behaviours_far_from_the_mean_are_held_as_often_as_their_range_says(
     assert np.mean(np.array(ends) > 10.0) > 0.25
 
 
+def inside(value: Any) -> Any:
+    """The array that is to be padded."""
+    return getattr(value, "obj", value)
+
+
 def test_a_share_of_the_windows_is_put_together_and_each_is_the_same_again(
     tmp_path: Path,
 ) -> None:
@@ -119,8 +125,8 @@ def test_a_share_of_the_windows_is_put_together_and_each_is_the_same_again(
     for draw in draws:
         one, again, before = mixed[draw], mixed[draw], plain[draw]
         for key, value in one.items():
-            np.testing.assert_equal(np.asarray(value), np.asarray(again[key]))  # type: ignore[arg-type]
-        same = np.array_equal(one["input_timestamps"].obj, before["input_timestamps"].obj)
+            np.testing.assert_array_equal(inside(value), inside(again[key]))
+        same = np.array_equal(inside(one["input_timestamps"]), inside(before["input_timestamps"]))
         other += not same
     assert 18 <= other <= 42
 
