@@ -38,15 +38,15 @@ def test_mixed_movements_hold_a_velocity_for_seconds_and_reaches_never_do() -> N
 
 
 def test_mixed_movements_are_slow_and_fast_and_jump() -> None:
-    velocity = moved("mixed").velocity
+    velocity, reaching = moved("mixed").velocity, moved("reaches").velocity
     speed = np.hypot(*velocity.T)
-    slow = ((speed > 1.0) & (speed < 6.0)).mean()
-    assert slow > 1.3 * ((np.hypot(*moved("reaches").velocity.T) - 3.5).__abs__() < 2.5).mean()
+    slow, slow_reaching = (np.abs(np.hypot(*v.T) - 3.5) < 2.5 for v in (velocity, reaching))
+    assert slow.mean() > 1.3 * slow_reaching.mean()
     assert (speed > 20.0).mean() > 0.03
     assert 0.05 < (speed == 0).mean() < 0.3
     jumps = np.hypot(*np.diff(velocity, axis=0).T) > 5.0
     assert jumps.sum() > 20
-    assert np.hypot(*np.diff(moved("reaches").velocity, axis=0).T).max() < 5.0
+    assert np.hypot(*np.diff(reaching, axis=0).T).max() < 5.0
 
 
 def test_mixed_movements_keep_reaches_as_trials_and_their_share() -> None:
