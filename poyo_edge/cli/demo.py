@@ -14,9 +14,14 @@ from poyo_edge.recording import Recording
 from poyo_edge.runtime.checks.replay import Replay, draw, replay
 from poyo_edge.runtime.checks.verify import verify
 from poyo_edge.runtime.decoder import Decoder
-from poyo_edge.simulation.recordings import simulate_study
+from poyo_edge.simulation.recordings import Simulation, simulate_study
 from poyo_edge.training import load_recipe, train
 
+KNOWN = 8
+"""Sessions that the model is pretrained on: of mixed movements, so that it holds what is held."""
+UNSEEN = 4
+"""Number of the session that it has not seen, of reaches: "sim_04", as those who look for it
+know it."""
 LABELLED_S = 60.0
 """Labelled seconds of the session that is calibrated."""
 
@@ -37,11 +42,11 @@ def run_demo(
         bar: told the progress of training and calibration: steps done, steps in all, a note.
     """
     folder = Path(folder)
-    say("simulating five sessions of motor cortex, each with other units")
-    *known, unseen = simulate_study(folder / "recordings", n_sessions=5, seed=seed)
+    say(f"simulating {KNOWN + 1} sessions of motor cortex, each with other units")
+    known, unseen = _recordings(folder / "recordings", seed)
     recipe = load_recipe("demo", [f"seed={seed}", *([f"steps={steps}"] if steps else [])])
     behavior = recipe.data["recordings"].behavior
-    say(f"pretraining one small POYO on the train splits of four of them, {recipe.steps} steps")
+    say(f"pretraining one small POYO on the train splits of {KNOWN} of them, {recipe.steps} steps")
     trained = train(
         known,
         recipe,
@@ -72,6 +77,17 @@ def run_demo(
         "report": str(artifact / REPORT_HTML),
         "pictures": [str(folder / name) for name in pictures],
     }
+
+
+def _recordings(folder: Path, seed: int) -> tuple[list[Path], Path]:
+    """Sessions to pretrain on, and the one to calibrate."""
+    mixed = Simulation(motion="mixed")
+    before = simulate_study(folder, n_sessions=UNSEEN, seed=seed, simulation=mixed)
+    (unseen,) = simulate_study(folder, n_sessions=1, seed=seed, first=UNSEEN)
+    after = simulate_study(
+        folder, n_sessions=KNOWN - UNSEEN, seed=seed, simulation=mixed, first=UNSEEN + 1
+    )
+    return before + after, unseen
 
 
 def _new_session(

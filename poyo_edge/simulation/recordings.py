@@ -1,8 +1,9 @@
-"""Simulated recordings of motor cortex: random reaches, cosine-tuned Poisson units.
+"""Simulated recordings of motor cortex: random movements, cosine-tuned Poisson units.
 
-Reaches follow the minimum-jerk profile of Flash and Hogan (1985). Rates depend on the velocity
-that follows (the neural lead), by the cosine tuning with speed modulation of Moran and Schwartz
-(1999): ``rate(t) = base + gain * (cos(direction - preferred) + speed_share) * speed / typical``,
+Movements are those of ``motions``; reaches follow the minimum-jerk profile of Flash and Hogan
+(1985). Rates depend on the velocity that follows (the neural lead), by the cosine tuning with
+speed modulation of Moran and Schwartz (1999):
+``rate(t) = base + gain * (cos(direction - preferred) + speed_share) * speed / typical``,
 never below zero, with ``direction`` and ``speed`` taken at ``t + lead``.
 
 Legend: G points of the fine time grid, U units.
@@ -20,12 +21,9 @@ import numpy.typing as npt
 from poyo_edge.arrays import Float64, Int64
 from poyo_edge.errors import UsageError
 from poyo_edge.recording import write_recording
+from poyo_edge.simulation.motions import GRID_HZ, MOTIONS, Motion, Movements, Range, move
 from poyo_edge.trials import Trials
 
-Range = tuple[float, float]
-
-GRID_HZ = 1000
-"""Points per second of the grid on which movement and rates are computed."""
 CLOCK_HZ = 10_000
 """Ticks per second of the clock that spike times are rounded to."""
 
@@ -37,6 +35,9 @@ class Simulation:
     duration_s: float = 300.0
     n_units: int = 60
     behavior_hz: float = 50.0
+    motion: Motion = "reaches"
+    """What is moved: "reaches" alone, or "mixed", with velocities that are held, drift, jump and
+    wander between them, which a model has to have seen to hold a command."""
     reach_s: Range = (0.4, 0.9)
     """Duration of a reach."""
     pause_s: Range = (0.1, 0.5)
@@ -65,6 +66,8 @@ class Simulation:
         for name in ("duration_s", "n_units", "behavior_hz", "workspace_cm", "typical_cm_s"):
             if not 0 < getattr(self, name) < np.inf:
                 raise UsageError(f"{name}: expected a number > 0, got {getattr(self, name)}")
+        if self.motion not in MOTIONS:
+            raise UsageError(f"motion: expected one of {list(MOTIONS)}, got {self.motion!r}")
         if self.reach_s[0] <= 0:
             raise UsageError(f"reach_s: expected seconds > 0, got {self.reach_s}")
         shares = (self.valid_share, self.test_share)
@@ -73,7 +76,12 @@ class Simulation:
 
 
 def simulate_study(
-    folder: str | Path, *, n_sessions: int = 4, seed: int = 0, simulation: Simulation | None = None
+    folder: str | Path,
+    *,
+    n_sessions: int = 4,
+    seed: int = 0,
+    simulation: Simulation | None = None,
+    first: int = 0,
 ) -> list[Path]:
     """Write sessions "sim_00", "sim_01", … with different units and movements each.
 
@@ -82,16 +90,17 @@ def simulate_study(
         n_sessions: number of sessions.
         seed: sessions of different seeds or different number share nothing.
         simulation: what each session is made of.
+        first: number of the first one.
 
     Returns:
         The paths, in the order of the sessions.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    names = [f"sim_{i:02d}" for i in range(n_sessions)]
+    names = {index: f"sim_{index:02d}" for index in range(first, first + n_sessions)}
     return [
         _write_session(folder / f"{name}.h5", name, [seed, index], simulation or Simulation())
-        for index, name in enumerate(names)
+        for index, name in names.items()
     ]
 
 
@@ -114,7 +123,7 @@ def simulate_recording(
 
 def _write_session(path: Path, session_id: str, seed: list[int], simulation: Simulation) -> Path:
     rng = np.random.default_rng(seed)
-    position, velocity, trials = _reaches(simulation, rng)
+    position, velocity, trials = _moved(simulation, rng)
     rates = _Tuning.draw(simulation, rng).rates(velocity, simulation.typical_cm_s)
     spike_times, spike_units = _spikes(rates, rng)
     n_samples = int(simulation.duration_s * simulation.behavior_hz)
@@ -148,43 +157,27 @@ def _domains(simulation: Simulation) -> dict[str, list[Range]]:
     }
 
 
-def _reaches(simulation: Simulation, rng: np.random.Generator) -> tuple[Float64, Float64, Trials]:
-    """Position (G, 2) in cm and velocity (G, 2) in cm/s, from one random target to the next.
+def _moved(simulation: Simulation, rng: np.random.Generator) -> tuple[Float64, Float64, Trials]:
+    """Position (G, 2) in cm and velocity (G, 2) in cm/s.
 
     Each reach that ends in time is a trial; it begins as the movement does, and is a success.
     """
-    n_grid = round(simulation.duration_s * GRID_HZ)
-    positions, velocities, length = [], [], 0
-    edges, targets = list[tuple[float, float]](), list[Float64]()
-    here = np.zeros(2)
-    while length < n_grid:
-        target = rng.uniform(-simulation.workspace_cm, simulation.workspace_cm, 2)
-        n_reach = max(1, round(rng.uniform(*simulation.reach_s) * GRID_HZ))
-        n_pause = round(rng.uniform(*simulation.pause_s) * GRID_HZ)
-        path, speed = _minimum_jerk(n_reach)
-        positions += [here + path * (target - here), np.repeat(target[None], n_pause, axis=0)]
-        velocities += [speed * (target - here), np.zeros((n_pause, 2))]
-        if length + n_reach <= n_grid:
-            edges.append((length / GRID_HZ, (length + n_reach) / GRID_HZ))
-            targets.append(target)
-        length += n_reach + n_pause
-        here = target
-    start, end = np.array(edges).reshape(-1, 2).T
+    path = Movements(
+        rng,
+        workspace_cm=simulation.workspace_cm,
+        reach_s=simulation.reach_s,
+        pause_s=simulation.pause_s,
+    )
+    moved = move(path, simulation.motion, round(simulation.duration_s * GRID_HZ))
+    start, end = np.array([r[:2] for r in moved.reaches]).reshape(-1, 2).T / GRID_HZ
     trials = Trials.of(
         start,
         end,
         go_time=start,
-        target=np.array(targets).reshape(-1, 2),
+        target=np.array([r[2] for r in moved.reaches]).reshape(-1, 2),
         success=np.ones(len(start), np.bool_),
     )
-    return np.concatenate(positions)[:n_grid], np.concatenate(velocities)[:n_grid], trials
-
-
-def _minimum_jerk(n_points: int) -> tuple[Float64, Float64]:
-    """Share of the way (n, 1) and its derivative (n, 1) in 1/s of a reach of n grid points."""
-    s = (np.arange(n_points) / n_points)[:, None]
-    way = 10 * s**3 - 15 * s**4 + 6 * s**5
-    return way, 30 * s**2 * (1 - s) ** 2 * GRID_HZ / n_points
+    return moved.position, moved.velocity, trials
 
 
 class _Tuning(NamedTuple):

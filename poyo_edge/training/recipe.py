@@ -120,6 +120,13 @@ class Recipe(JsonRecord):
     """Time constant with which samples weigh less the farther they are from the window's end."""
     end_at_samples: bool = False
     """Let windows end where a sample is, as a live decoder's do, and decode that sample too."""
+    held_share: float = 0.0
+    """Share of the windows that are put together from pieces of their session with like behaviour,
+    so that it holds or changes at once: see ``training/augment.py``. 0 makes none."""
+    held_piece_s: float = 0.1
+    """Length of these pieces."""
+    held_lead_s: float = 0.1
+    """How long before the behaviour units fire that say most of it."""
     identify_epochs: int = 0
     """First rounds, in which only the unit and session embeddings are trained."""
     unfreeze_epochs: float = 1.0
@@ -176,6 +183,12 @@ class Recipe(JsonRecord):
                 f"batch_size: expected a multiple of the {self.devices * self.nodes} devices, "
                 f"got {self.batch_size}"
             )
+        held_s = self.held_piece_s + self.held_lead_s
+        if self.held_share and held_s > self.spec.window_seconds:
+            raise UsageError(
+                f"held_piece_s, held_lead_s: expected at most the window of "
+                f"{self.spec.window_seconds:g} s together, got {held_s:g}"
+            )
         if not self.data:
             raise UsageError("data: expected at least one source, got none")
 
@@ -187,7 +200,7 @@ class Recipe(JsonRecord):
         for name in (
             "steps", "epochs", "lr", "base_lr", "weight_decay", "clip_norm", "identify_epochs",
             "seed", "workers", "validate_every", "checkpoint_every",
-            "recency_s", "at_once", "steps_per_session", "own_decay",
+            "recency_s", "at_once", "steps_per_session", "own_decay", "held_lead_s",
         ):  # fmt: skip
             if not 0 <= getattr(self, name) < math.inf:
                 raise UsageError(f"{name}: expected a number >= 0, got {getattr(self, name)}")
@@ -200,6 +213,7 @@ class Recipe(JsonRecord):
             "t_min",
             "table_lr",
             "own_lr",
+            "held_piece_s",
         ):
             if not 0 < getattr(self, name) < math.inf:
                 raise UsageError(f"{name}: expected a number > 0, got {getattr(self, name)}")
@@ -211,6 +225,7 @@ class Recipe(JsonRecord):
             "average",
             "beta2",
             "own_dropout",
+            "held_share",
         ):
             if not 0 <= getattr(self, name) < 1:
                 raise UsageError(f"{name}: expected 0 <= number < 1, got {getattr(self, name)}")

@@ -27,6 +27,7 @@ _READOUT_IDS = {"cursor.vel": "cursor_velocity_2d", "cursor.pos": "cursor_positi
 """Names of behaviours in torch_brain 0.1's list of modalities."""
 _T_MIN = 1e-4
 """torch_brain's default."""
+_DEFAULTS = {f.name: f.default for f in dataclasses.fields(Recipe)}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -193,7 +194,8 @@ def check_resume(path: Path, plan: Plan) -> int:
         raise CheckpointError(
             path, "content", expected="the state of an interrupted run", got="another file", do=do
         )
-    saved, wanted = hyper["recipe"], plan.recipe.to_json()
+    # A key that is younger than the state was off when the run began.
+    saved, wanted = {**_DEFAULTS, **hyper["recipe"]}, plan.recipe.to_json()
     for key in wanted:
         if key not in RUN_KEYS and saved.get(key) != wanted[key]:
             name, before, now = _first_difference(key, saved.get(key), wanted[key])

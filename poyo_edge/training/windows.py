@@ -14,7 +14,7 @@ import numpy as np
 from poyo_edge.arrays import Float64
 from poyo_edge.errors import MissingExtraError
 from poyo_edge.tokens import latent_tokens, window_tokens
-from poyo_edge.training.lazy import Cut
+from poyo_edge.training.augment import Pieces, Window
 from poyo_edge.training.recipe import Recipe
 from poyo_edge.training.sources import TrainingSession
 
@@ -30,6 +30,8 @@ except ImportError as error:
     raise MissingExtraError(package, "train", "training") from error
 
 _SEEDS = 1 << 63
+_HELD = 1
+"""Put beside a window's seed: what is drawn of it does not depend on anything else."""
 
 
 class Draw(NamedTuple):
@@ -134,6 +136,13 @@ class WindowDataset(Dataset[dict[str, Any]]):
         self._rows = {s.session_id: session_rows[s.session_id] for s in sessions}
         self._latent_index, latent_time = latent_tokens(recipe.spec)
         self._latent_time = latent_time.astype(np.float32)
+        self._pieces = {
+            s.session_id: Pieces.of(
+                s.recording, s.intervals, recipe.held_piece_s, recipe.held_lead_s
+            )
+            for s in sessions
+            if recipe.held_share
+        }
         self._dropout = None
         if recipe.unit_dropout is not None:
             fewest, mode, most = recipe.unit_dropout
@@ -143,31 +152,44 @@ class WindowDataset(Dataset[dict[str, Any]]):
 
     def __getitem__(self, draw: Draw) -> dict[str, Any]:
         """Inputs and targets of a training window."""
-        session = self._sessions[draw.session]
-        start, cut = draw.start, session.recording.cut(draw.start, draw.end)
-        if self._recipe.end_at_samples and len(cut.times):
-            start, cut = self._moved(session, cut)
-        spike_times, spike_units = cut.spike_times - start, cut.spike_units
-        units = self._units[draw.session]
+        window = self._held(draw) or self._read(draw)
+        times, rows, units = window.spike_times, window.spike_units, self._units[draw.session]
         if self._dropout is not None and len(units) > 1:
-            spike_times, spike_units, units = self._dropped(
-                spike_times, spike_units, units, draw.seed
-            )
+            times, rows, units = self._dropped(times, rows, units, draw.seed)
         return {
-            **self._tokens(spike_times, spike_units, units, draw.session),
-            **self._targets(session, cut, start),
+            **self._tokens(times, rows, units, draw.session),
+            **self._targets(self._sessions[draw.session], window),
         }
 
-    def _moved(self, session: TrainingSession, cut: Cut) -> tuple[float, Cut]:
-        """The window that ends at the cut's last sample, queried there too, and its start.
+    def _read(self, draw: Draw) -> Window:
+        """The window as it is in the recording.
 
-        It begins up to a sample earlier; behaviour from before the cut, which may be of another
-        split, stays out.
+        With ``end_at_samples`` it ends at its last sample, is queried there too, and begins up to
+        a sample earlier; behaviour from before the draw, which may be of another split, stays out.
         """
-        end = float(cut.times[-1])
-        start = end - self._recipe.spec.window_seconds
-        spikes = session.recording.cut(start, end)
-        return start, Cut(spikes.spike_times, spikes.spike_units, cut.times, cut.values)
+        recording, start = self._sessions[draw.session].recording, draw.start
+        cut = recording.cut(draw.start, draw.end)
+        spikes = cut
+        if self._recipe.end_at_samples and len(cut.times):
+            end = float(cut.times[-1])
+            start = end - self._recipe.spec.window_seconds
+            spikes = recording.cut(start, end)
+        return Window(
+            spikes.spike_times - start,
+            spikes.spike_units,
+            cut.times - start,
+            cut.values,
+            recording.sample_weights(cut.times),
+        )
+
+    def _held(self, draw: Draw) -> Window | None:
+        """A window of like pieces of the session instead, as often as the recipe wants one."""
+        if not self._pieces:
+            return None
+        rng = np.random.default_rng([draw.seed, _HELD])
+        if rng.random() >= self._recipe.held_share:
+            return None
+        return self._pieces[draw.session].window(self._recipe.spec.window_seconds, rng)
 
     def causal(self, session_id: str, time: float) -> dict[str, Any]:
         """Inputs of the window [time - T, time), queried at its end; nothing is dropped."""
@@ -189,17 +211,16 @@ class WindowDataset(Dataset[dict[str, Any]]):
             "session_index": self._rows[session_id],
         }
 
-    def _targets(self, session: TrainingSession, cut: Cut, start: float) -> dict[str, Any]:
+    def _targets(self, session: TrainingSession, window: Window) -> dict[str, Any]:
         recipe = self._recipe
         scale, offset = session.scale.arrays(recipe.spec.dim_out)
-        times = (cut.times - start).astype(np.float32)
-        weights = session.recording.sample_weights(cut.times)
+        times, weights = window.times.astype(np.float32), window.weights
         if recipe.recency_s:
             weights = weights * np.exp((times - recipe.spec.window_seconds) / recipe.recency_s)
         tail = times >= recipe.spec.window_seconds - recipe.tail_s
         return {
             "output_timestamps": pad8(times),
-            "target": pad8(((cut.values - offset) / scale).astype(np.float32)),
+            "target": pad8(((window.values - offset) / scale).astype(np.float32)),
             "target_weight": pad8(
                 np.where(tail, weights * recipe.tail_weight, weights).astype(np.float32)
             ),

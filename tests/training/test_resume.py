@@ -21,6 +21,7 @@ from poyo_edge.errors import CheckpointError, UsageError  # noqa: E402
 from poyo_edge.training import train  # noqa: E402
 
 ADAMW = dataclasses.replace(TINY, checkpoint_every=3, clip_norm=0.5)
+HELD = dataclasses.replace(ADAMW, held_share=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,7 @@ def stopping_at(last: int) -> Any:
     return stop
 
 
-@pytest.mark.parametrize(("recipe", "last"), [(LAMB, 7), (LAMB, 11), (ADAMW, 4)])
+@pytest.mark.parametrize(("recipe", "last"), [(LAMB, 7), (LAMB, 11), (ADAMW, 4), (HELD, 5)])
 def test_a_resumed_run_ends_at_the_same_weights(
     study: Path, tmp_path: Path, recipe: Any, last: int
 ) -> None:
@@ -64,6 +65,22 @@ def test_a_resumed_run_ends_at_the_same_weights(
     assert resumed.losses == whole.losses[first:]
     assert_equal(tmp_path / "whole.ckpt", tmp_path / "run.ckpt")
     assert not state.exists()
+
+
+def test_a_state_from_before_a_key_was_known_goes_on(study: Path, tmp_path: Path) -> None:
+    whole = train(study, ADAMW, tmp_path / "whole.ckpt")
+    state = tmp_path / "run.resume"
+    with pytest.raises(RuntimeError, match="killed"):
+        train(study, ADAMW, tmp_path / "run.ckpt", state=state, on_progress=stopping_at(4))
+    content = torch.load(state, weights_only=True)
+    for key in ("held_share", "held_piece_s", "held_lead_s"):
+        del content["hyper_parameters"]["recipe"][key]
+    torch.save(content, state)
+    with pytest.raises(CheckpointError, match=r"held_share: expected 0.0, as the run began"):
+        train(study, HELD, tmp_path / "run.ckpt", state=state, resume=True)
+    resumed = train(study, ADAMW, tmp_path / "run.ckpt", state=state, resume=True)
+    assert resumed.losses == whole.losses[3:]
+    assert_equal(tmp_path / "whole.ckpt", tmp_path / "run.ckpt")
 
 
 @pytest.mark.slow

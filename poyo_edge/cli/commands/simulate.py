@@ -18,6 +18,12 @@ def simulate(
     sessions: Annotated[int, typer.Option(min=1, help="How many.")] = 4,
     seconds: Annotated[float, typer.Option(min=1, max=86400, help="Length of each.")] = 300.0,
     units: Annotated[int, typer.Option(min=1, help="Units in each.")] = 60,
+    motion: Annotated[
+        str,
+        typer.Option(
+            help="reaches, or mixed: beside them velocities that are held, drift, jump and wander."
+        ),
+    ] = "reaches",
     seed: Annotated[int, seed_of("The same seed gives the same spikes.")] = 0,
     overwrite: Annotated[bool, typer.Option(help="Replace recordings of these names.")] = False,
     as_json: Json = False,
@@ -33,7 +39,11 @@ def simulate(
             f"{folder}: expected no simulated recordings, got {', '.join(there[:4])}; "
             f"name another folder or pass --overwrite"
         )
-    simulation = Simulation(duration_s=seconds, n_units=units)
+    simulation = Simulation(
+        duration_s=seconds,
+        n_units=units,
+        motion=motion,  # type: ignore[arg-type]  # it is checked there
+    )
     paths = simulate_study(folder, n_sessions=sessions, seed=seed, simulation=simulation)
     names = [str(path) for path in paths]
     Console(as_json=as_json).result({"recordings": names}, "\n".join(names))
