@@ -26,9 +26,9 @@ from poyo_edge.calibration.fit.search import OnProgress, Search
 from poyo_edge.calibration.fit.start import (
     first_guess,
     from_session,
+    heard_in,
     is_strange,
     settings_from,
-    statistics_of,
 )
 from poyo_edge.calibration.gate import learned_until
 from poyo_edge.calibration.intention import IntentionLabels, IntentionReport
@@ -247,7 +247,7 @@ class Calibrator:
             self._artifact,
             self._prior,
             self.unit_ids,
-            statistics=statistics_of(labels),
+            heard=heard_in(labels),
             subject=self._subject,
         )
         strange = is_strange(self._prior, self.unit_ids, self._subject)

@@ -17,7 +17,7 @@ from poyo_edge.arrays import Float32
 from poyo_edge.artifact import PRIOR, Artifact
 from poyo_edge.errors import ArtifactError, UsageError
 from poyo_edge.files import tensors
-from poyo_edge.unit_statistics import GUESS, GUESS_NAMES, GUESS_TENSORS, UnitGuess
+from poyo_edge.unit_guess import GUESS, GUESS_NAMES, GUESS_TENSORS, UnitGuess
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -70,7 +70,10 @@ class Prior:
 
 
 def _guess(arrays: tensors.Tensors, header: Mapping[str, str], path: Path, dim: int) -> UnitGuess:
-    wide = {"shared": (None, dim), "weight": (None, dim), "session_shared": (None, dim)}
+    wide: dict[str, tuple[int | None, ...]] = {
+        **dict.fromkeys(("shared", "weight", "session_shared"), (None, dim)),
+        "axes": (None, None, None),
+    }
     found: dict[str, Any] = {
         name: tensors.require_tensor(
             arrays, f"{GUESS}.{name}", wide.get(name, (None,)), path, ArtifactError

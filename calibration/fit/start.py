@@ -10,13 +10,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from poyo_edge.arrays import Float32, Float64
+from poyo_edge.arrays import Float32
 from poyo_edge.artifact import SESSIONS, Artifact, Session
 from poyo_edge.calibration.fit.fitting import FitSettings, Tables
 from poyo_edge.calibration.fit.labels import Labels
 from poyo_edge.calibration.fit.prior import Prior
-from poyo_edge.errors import PoyoEdgeError, UsageError
-from poyo_edge.unit_statistics import electrode_of, unit_statistics
+from poyo_edge.errors import PoyoEdgeError
+from poyo_edge.unit_guess import LEAST_S, Heard, electrode_of
 
 _FEWEST_FROM_PRIOR = 40
 
@@ -39,7 +39,7 @@ def first_guess(
     prior: Prior,
     unit_ids: Sequence[str],
     *,
-    statistics: Float64 | None = None,
+    heard: Heard | None = None,
     subject: str | None = None,
 ) -> Tables:
     """What is known of units before their labels.
@@ -52,13 +52,15 @@ def first_guess(
         artifact: with its known sessions.
         prior: of the artifact.
         unit_ids: of the new session.
-        statistics: (U, F) of ``unit_statistics``; None where too little has been heard.
+        heard: activity of the units; None, or less than ten seconds, says nothing.
         subject: the animal; None says nothing about it.
     """
-    if prior.guess is not None:
+    guess = prior.guess
+    if guess is not None:
+        enough = heard is not None and np.diff(heard.intervals).sum() > LEAST_S
+        statistics = guess.statistics_of(unit_ids, subject, heard) if heard and enough else None
         return Tables(
-            units=prior.guess.units(unit_ids, subject, statistics),
-            session=prior.guess.session(subject),
+            units=guess.units(unit_ids, subject, statistics), session=guess.session(subject)
         )
     known = known_units(artifact)
     rows = [
@@ -73,14 +75,9 @@ def is_strange(prior: Prior, unit_ids: Sequence[str], subject: str | None) -> bo
     return prior.guess is not None and not prior.guess.knows(unit_ids, subject)
 
 
-def statistics_of(labels: Labels) -> Float64 | None:
-    """Statistics of the units' activity, (U, F); None where too little has been heard."""
-    try:
-        return unit_statistics(
-            labels.spike_times, labels.spike_rows, labels.n_units, labels.stretches
-        )
-    except UsageError:
-        return None
+def heard_in(labels: Labels) -> Heard:
+    """The activity that came with labels."""
+    return Heard(labels.spike_times, labels.spike_rows, labels.stretches)
 
 
 def settings_from(

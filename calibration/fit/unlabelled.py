@@ -18,9 +18,9 @@ from poyo_edge.arrays import Float64, Int64
 from poyo_edge.artifact import UNLABELLED, Artifact, Session, SessionHeader
 from poyo_edge.calibration.fit.prior import Prior
 from poyo_edge.calibration.fit.start import first_guess
-from poyo_edge.errors import ArtifactError
+from poyo_edge.errors import ArtifactError, UsageError
 from poyo_edge.recording import Recording
-from poyo_edge.unit_statistics import unit_statistics
+from poyo_edge.unit_guess import LEAST_S, Heard
 
 
 def unlabelled_session(
@@ -57,8 +57,11 @@ def unlabelled_session(
             got="a model that was trained without it",
             do="train with share_units, like the recipe chronic, or calibrate with labels",
         )
-    statistics = unit_statistics(spike_times, spike_units, len(unit_ids), intervals)
-    tables = first_guess(artifact, prior, unit_ids, statistics=statistics, subject=subject)
+    seconds = float(np.diff(intervals).sum())
+    if seconds < LEAST_S:
+        raise UsageError(f"seconds: expected at least {LEAST_S:g} s of spikes, got {seconds:.2f} s")
+    heard = Heard(spike_times, spike_units, intervals)
+    tables = first_guess(artifact, prior, unit_ids, heard=heard, subject=subject)
     header = SessionHeader(
         session_id=session_id,
         unit_ids=tuple(unit_ids),

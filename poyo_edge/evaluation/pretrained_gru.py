@@ -21,7 +21,7 @@ from poyo_edge.arrays import Float32, Float64, Int64
 from poyo_edge.filters.wiener import BIN_S, bin_counts
 from poyo_edge.recording.recording import within
 from poyo_edge.training.lazy import LazyRecording
-from poyo_edge.unit_statistics import electrode_of
+from poyo_edge.unit_guess import electrode_of
 
 PRETRAINED = "gru-pretrained"
 """Its name among the baselines."""
