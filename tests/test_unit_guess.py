@@ -132,7 +132,7 @@ def tuned(seconds: float, seed: int) -> tuple[Heard, Float64, Float64]:
     n = int(seconds / 0.05)
     noise = rng.normal(size=(n + 60, 2))
     kernel = np.exp(-np.arange(30) / 6.0)
-    signal = np.stack([np.convolve(one, kernel, "same") for one in noise.T], -1)[:n]
+    signal: Float64 = np.stack([np.convolve(one, kernel, "same") for one in noise.T], -1)[:n]
     signal /= signal.std(0)
     ahead = np.roll(signal, -2, axis=0)
     gains = np.array([1, -1, 0.5, 0, 1, -1, 0.5, 0.0])
@@ -142,7 +142,7 @@ def tuned(seconds: float, seed: int) -> tuple[Heard, Float64, Float64]:
     repeats = counts[bins, units]
     times = np.repeat((bins + 0.5) * 0.05, repeats)
     heard = Heard(times, np.repeat(units, repeats), np.array([[0.0, seconds]]))
-    return heard, 0.05 * np.arange(1, n + 1), signal
+    return heard, np.arange(1, n + 1, dtype=np.float64) * 0.05, signal
 
 
 def test_tuning_is_measured_and_guessed_from_other_units_alike() -> None:

@@ -32,10 +32,12 @@ class Prior:
     """(D,)."""
     guess: UnitGuess | None = None
     """What new units are like before any label; None in artifacts whose units share nothing."""
+    subject: str | None = None
+    """The animal that is calibrated, if it is known."""
 
     @classmethod
-    def open(cls, artifact: Artifact) -> Prior:
-        """Read ``prior.safetensors`` of an artifact.
+    def open(cls, artifact: Artifact, subject: str | None = None) -> Prior:
+        """Read ``prior.safetensors`` of an artifact, for sessions of an animal.
 
         Raises:
             ArtifactError: absent or damaged.
@@ -57,6 +59,7 @@ class Prior:
                 for name, shape in shapes.items()
             },
             guess=_guess(arrays, names, path, dim) if GUESS in names else None,
+            subject=subject,
         )
 
     def distance(self, units: Float32) -> Float32:

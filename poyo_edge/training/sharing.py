@@ -27,6 +27,7 @@ from poyo_edge.training.sources import TrainingSession
 from poyo_edge.unit_guess import (
     Heard,
     Smoothed,
+    UnitGuess,
     all_statistics,
     electrode_of,
     fit_axes,
@@ -53,9 +54,16 @@ class SharedTables:
         model: whose tables are written.
         sessions: of the run.
         seed: of the stretches that statistics are taken from.
+        guess: whose scale of the statistics to keep.
     """
 
-    def __init__(self, model: POYO, sessions: Sequence[TrainingSession], seed: int = 0) -> None:
+    def __init__(
+        self,
+        model: POYO,
+        sessions: Sequence[TrainingSession],
+        seed: int = 0,
+        guess: UnitGuess | None = None,
+    ) -> None:
         units, subjects = model.unit_emb, [s.recording.subject_id for s in sessions]
         named = [
             (unit, electrode_key(subject, unit))
@@ -76,6 +84,8 @@ class SharedTables:
         self.names = statistic_names(self.axes.shape[-1])
         self.mean = np.nan_to_num(_over(np.nanmean, raw_VUF))
         self.sd = np.maximum(np.nan_to_num(_over(np.nanstd, raw_VUF)), _SD_FLOOR)
+        if guess is not None:
+            self.mean, self.sd = guess.mean.astype(np.float64), guess.sd.astype(np.float64)
         scaled_VUF = [scaled(one, self.mean, self.sd) for one in raw_VUF]
         self._statistics = torch.from_numpy(np.stack(scaled_VUF))
         of_subject = [self.subjects.index(subject) for subject in subjects]
@@ -132,6 +142,20 @@ class SharedTables:
         for table in tables:
             table.grad = None
 
+    @torch.no_grad()
+    def begin_with(self, guess: UnitGuess, model: POYO) -> None:
+        """Take the parts of a checkpoint; what its rows have beside them is their own."""
+        known = {key: row for row, key in enumerate(guess.keys)}
+        everything = list(range(len(known)))
+        shared = [guess.shared[[known[k]] if k in known else everything].mean(0) for k in self.keys]
+        self.parts["shared"].copy_(torch.from_numpy(np.stack(shared)))
+        self.parts["weight"].copy_(torch.from_numpy(guess.weight))
+        sessions = [guess.session(subject) for subject in self.subjects]
+        self.parts["session_shared"].copy_(torch.from_numpy(np.stack(sessions)))
+        units, of_sessions = self.fold()
+        self.parts["own"].copy_(model.unit_emb.weight[1:] - units)
+        self.parts["session_own"].copy_(model.session_emb.weight[1:] - of_sessions)
+
     def state(self, *, whole: bool) -> dict[str, Any]:
         """Plain values for a checkpoint; ``whole`` adds what belongs to single rows."""
         names = _PARTS if whole else ("shared", "weight", "session_shared")
@@ -154,14 +178,39 @@ class SharedTables:
 
 
 def shared_tables(
-    model: POYO, sessions: Sequence[TrainingSession], recipe: Recipe
+    model: POYO,
+    sessions: Sequence[TrainingSession],
+    recipe: Recipe,
+    guess: UnitGuess | None = None,
 ) -> SharedTables | None:
-    """The parts that a recipe wants shared, written into the model; None where it wants none."""
+    """The parts that a recipe wants shared, in accord with the model; None where it wants none.
+
+    Args:
+        model: whose tables become the sums of the parts.
+        sessions: of the run.
+        recipe: says what is shared.
+        guess: parts to begin with; the model's rows then stay what they are.
+    """
     if not recipe.share_units:
         return None
-    tables = SharedTables(model, sessions, recipe.seed)
+    tables = SharedTables(model, sessions, recipe.seed, guess)
+    if guess is not None:
+        tables.begin_with(guess, model)
     tables.write(model)
     return tables
+
+
+@torch.no_grad()
+def write_guess(model: POYO, sessions: Sequence[TrainingSession], guess: UnitGuess) -> None:
+    """Make what is guessed of the sessions the rows of the model's tables."""
+    for session in sessions:
+        recording = session.recording
+        ids, subject = recording.unit_ids, recording.subject_id
+        statistics = guess.statistics_of(ids, subject, _heard(session))
+        rows = model.unit_emb.rows(ids)
+        model.unit_emb.weight[rows] = torch.from_numpy(guess.units(ids, subject, statistics))
+        row = model.session_emb.rows([session.session_id])
+        model.session_emb.weight[row] = torch.from_numpy(guess.session(subject))
 
 
 def _axes(

@@ -78,7 +78,7 @@ def scaled(
 ) -> Float32:
     """Statistics (U, F) as multiples of their spread, bounded, 0 where there is nothing to say."""
     found = np.clip((statistics - mean) / sd, -MOST_SD, MOST_SD)
-    return np.nan_to_num(found).astype(np.float32)
+    return np.asarray(np.nan_to_num(found), dtype=np.float32)
 
 
 def electrode_of(unit_id: str) -> str:

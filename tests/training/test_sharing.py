@@ -22,8 +22,7 @@ from helpers.training.tiny_run import TINY, tiny_study  # noqa: E402
 from poyo_edge.artifact import PRIOR, UNLABELLED, Artifact, Session  # noqa: E402
 from poyo_edge.calibration.calibrator import Calibrator  # noqa: E402
 from poyo_edge.calibration.fit.prior import Prior, _guess  # noqa: E402
-from poyo_edge.calibration.fit.unlabelled import from_unlabelled  # noqa: E402
-from poyo_edge.calibration.from_recording import add_recording  # noqa: E402
+from poyo_edge.calibration.from_recording import add_recording, from_unlabelled  # noqa: E402
 from poyo_edge.checkpoint import load_checkpoint  # noqa: E402
 from poyo_edge.errors import ArtifactError, CheckpointError, UsageError  # noqa: E402
 from poyo_edge.export.pipeline import ExportOptions, export_checkpoint  # noqa: E402
@@ -148,6 +147,21 @@ def test_a_resumed_run_ends_at_the_same_parts(study: Path, tmp_path: Path) -> No
             assert same, key
 
 
+@pytest.mark.parametrize("recipe", [SHARED, TINY])
+def test_new_units_begin_where_they_are_guessed(trained: Path, study: Path, recipe: Any) -> None:
+    plan = prepare([study / "sim_01.h5", study / "sim_02.h5"], recipe, start_from=trained)
+    rows, before = plan.model.unit_emb.weight, load_checkpoint(trained)
+    old = before.weights["unit_emb.weight"][9:17]
+    torch.testing.assert_close(rows[1:9], old, atol=1e-6, rtol=0)  # known: as they were
+    assert before.guess is not None
+    day = plan.sessions[1].recording
+    spikes = day.cut(-np.inf, np.inf)
+    heard = Heard(spikes.spike_times, spikes.spike_units, plan.sessions[1].intervals)
+    statistics = before.guess.statistics_of(day.unit_ids, day.subject_id, heard)
+    expected = before.guess.units(day.unit_ids, day.subject_id, statistics)
+    np.testing.assert_allclose(rows[9:17].detach(), expected, atol=1e-5)
+
+
 def test_steps_grow_with_sessions(study: Path) -> None:
     recipe = dataclasses.replace(TINY, steps=0, steps_per_session=5)
     assert prepare([study / "sim_00.h5"], recipe).steps == 5
@@ -186,8 +200,10 @@ def test_a_session_is_guessed_from_activity_alone(
     parts = content(trained)["hyper_parameters"]["sharing"]
     guess = load_checkpoint(trained).guess
     assert guess is not None
-    heard = Heard(recording.spike_times, recording.spike_units, np.array([[start, start + 12.0]]))
-    statistics = guess.statistics_of(recording.unit_ids, recording.subject_id, heard)
+    activity = Heard(
+        recording.spike_times, recording.spike_units, np.array([[start, start + 12.0]])
+    )
+    statistics = guess.statistics_of(recording.unit_ids, recording.subject_id, activity)
     assert np.abs(statistics[:, len(NAMES) :]).max() > 0.1  # tunings that others' activity says
     expected = parts["shared"].numpy() + statistics @ parts["weight"].numpy()
     np.testing.assert_allclose(session.unit_embedding, expected, atol=1e-5)
