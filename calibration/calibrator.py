@@ -23,13 +23,7 @@ from poyo_edge.calibration.fit.fitting import FitSettings
 from poyo_edge.calibration.fit.labels import LabelCollector, Labels
 from poyo_edge.calibration.fit.prior import Prior
 from poyo_edge.calibration.fit.search import OnProgress, Search
-from poyo_edge.calibration.fit.start import (
-    first_guess,
-    from_session,
-    is_strange,
-    settings_from,
-    statistics_of,
-)
+from poyo_edge.calibration.fit.start import from_session, guess_from, settings_from
 from poyo_edge.calibration.gate import learned_until
 from poyo_edge.calibration.intention import IntentionLabels, IntentionReport
 from poyo_edge.calibration.starts import FIRST_GUESS, IN_USE, START, Judge, Turns, best_of
@@ -51,18 +45,15 @@ class Calibrator:
         session_id: str,
         settings: FitSettings | None = None,
         prior: Prior | None = None,
-        subject: str | None = None,
     ) -> None:
         if not session_id:
             raise UsageError("session_id: expected a name for the new session, got none")
         self.session_id = session_id
         self.settings = settings or FitSettings()
-        self._subject = subject
         self._adapter = adapter
         self._artifact = adapter.artifact
         self._prior = prior or Prior.open(adapter.artifact)
-        spec = adapter.spec
-        self._collector = LabelCollector(unit_ids, spec.dim_out, spec.window_seconds)
+        self._collector = LabelCollector(unit_ids, self.dim_out, adapter.window_s)
         self._lock = threading.Lock()
         self._last: Search | None = None
         self._reports: tuple[IntentionReport, ...] = ()
@@ -86,8 +77,7 @@ class Calibrator:
             session_id: name of the new session; None takes the current time.
             threads: threads for one step. More than one may disturb a decoder beside it.
             settings: how to fit.
-            subject: the animal, if it is known: electrodes of others that are called alike then
-                say nothing.
+            subject: the animal, if known: others' electrodes of the same names then say nothing.
 
         Raises:
             ArtifactError: damaged, or exported without what calibration needs.
@@ -96,7 +86,8 @@ class Calibrator:
         """
         name = session_id if session_id is not None else f"calibrated-{_now()}"
         adapter = Adapter(Artifact.open(artifact), threads=threads)
-        return cls(adapter, unit_ids, session_id=name, settings=settings, subject=subject)
+        prior = Prior.open(adapter.artifact, subject)
+        return cls(adapter, unit_ids, session_id=name, settings=settings, prior=prior)
 
     def anew(self, unit_ids: Sequence[str], session_id: str) -> Calibrator:
         """One without labels that opens nothing: the same model and settings, another session.
@@ -104,13 +95,9 @@ class Calibrator:
         Raises:
             UsageError: no units, an id twice, or no name.
         """
+        settings, prior = self.settings, self._prior
         return Calibrator(
-            self._adapter,
-            unit_ids,
-            session_id=session_id,
-            settings=self.settings,
-            prior=self._prior,
-            subject=self._subject,
+            self._adapter, unit_ids, session_id=session_id, settings=settings, prior=prior
         )
 
     @property
@@ -243,14 +230,7 @@ class Calibrator:
             notes=tuple(notes),
             began=began,
         )
-        guess = first_guess(
-            self._artifact,
-            self._prior,
-            self.unit_ids,
-            statistics=statistics_of(labels),
-            subject=self._subject,
-        )
-        strange = is_strange(self._prior, self.unit_ids, self._subject)
+        guess = guess_from(self._artifact, self._prior, self.unit_ids, labels)
         begins = {FIRST_GUESS: guess}
         if start is not None:
             begins = {START: from_session(self.unit_ids, start, guess)}
@@ -261,7 +241,7 @@ class Calibrator:
                 self._adapter,
                 self._prior,
                 labels,
-                settings_from(begin, self._prior, self.settings, labels.seconds, strange=strange),
+                settings_from(begin, self._prior, self.settings, labels.seconds, self.unit_ids),
                 begin,
                 seed,
             )

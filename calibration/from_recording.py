@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
 from poyo_edge.arrays import Float64
+from poyo_edge.artifact import Artifact, Session
 from poyo_edge.calibration.calibrator import Calibrator
+from poyo_edge.calibration.fit.unlabelled import unlabelled_session
 from poyo_edge.calibration.intention import IntentionLabels, IntentionSettings, intention_labels
 from poyo_edge.calibration.lead import with_lead
 from poyo_edge.errors import RecordingError, UsageError
@@ -160,3 +164,34 @@ def _first(intervals: Float64, seconds: float | None) -> Float64:
     left = np.maximum(seconds - (lengths.cumsum() - lengths), 0.0)
     cut = np.column_stack([intervals[:, 0], intervals[:, 0] + np.minimum(lengths, left)])
     return np.asarray(cut[left > 0])
+
+
+def from_unlabelled(
+    artifact: str | Path, recording: Recording, *, split: str, seconds: float | None
+) -> tuple[Session, int, float]:
+    """A session guessed from the first seconds of a split, as ``unlabelled_session`` has it.
+
+    Returns:
+        The session, the electrodes that training has seen, and the seconds that were heard.
+
+    Raises:
+        RecordingError: no such split.
+        ArtifactError, UsageError: see ``unlabelled_session``.
+    """
+    left, kept = np.inf if seconds is None else seconds, []
+    for start, end in recording.intervals(split):
+        if left <= 0:
+            break
+        kept.append((float(start), float(min(end, start + left))))
+        left -= end - start
+    heard = np.array(kept, dtype=np.float64).reshape(-1, 2)
+    session, known = unlabelled_session(
+        Artifact.open(artifact),
+        recording.unit_ids,
+        recording.spike_times,
+        recording.spike_units,
+        heard,
+        session_id=recording.session_id,
+        subject=recording.subject_id or None,
+    )
+    return session, known, float((heard[:, 1] - heard[:, 0]).sum())

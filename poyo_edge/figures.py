@@ -171,7 +171,8 @@ def draw_evaluation(path: str | Path, values: Mapping[str, Any]) -> None:
 
 
 def _marks() -> list[tuple[str, str]]:
-    return [(_DECODED, "o"), ("#7c3aed", "D"), ("#2563eb", "+"), ("#059669", "x"), (_TRUE, "_")]
+    return [(_DECODED, "o"), ("#7c3aed", "D"), ("#2563eb", "+"), ("#059669", "x"), (_TRUE, "_"),
+            ("#be185d", "1")]  # fmt: skip
 
 
 def draw_scaling(path: str | Path, cells: Sequence[Mapping[str, Any]]) -> None:

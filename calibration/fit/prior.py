@@ -17,7 +17,7 @@ from poyo_edge.arrays import Float32
 from poyo_edge.artifact import PRIOR, Artifact
 from poyo_edge.errors import ArtifactError, UsageError
 from poyo_edge.files import tensors
-from poyo_edge.unit_statistics import GUESS, GUESS_NAMES, GUESS_TENSORS, UnitGuess
+from poyo_edge.unit_guess import GUESS, GUESS_NAMES, GUESS_TENSORS, UnitGuess
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -32,10 +32,12 @@ class Prior:
     """(D,)."""
     guess: UnitGuess | None = None
     """What new units are like before any label; None in artifacts whose units share nothing."""
+    subject: str | None = None
+    """The animal that is calibrated, if it is known."""
 
     @classmethod
-    def open(cls, artifact: Artifact) -> Prior:
-        """Read ``prior.safetensors`` of an artifact.
+    def open(cls, artifact: Artifact, subject: str | None = None) -> Prior:
+        """Read ``prior.safetensors`` of an artifact, for sessions of an animal.
 
         Raises:
             ArtifactError: absent or damaged.
@@ -57,6 +59,7 @@ class Prior:
                 for name, shape in shapes.items()
             },
             guess=_guess(arrays, names, path, dim) if GUESS in names else None,
+            subject=subject,
         )
 
     def distance(self, units: Float32) -> Float32:
@@ -70,7 +73,10 @@ class Prior:
 
 
 def _guess(arrays: tensors.Tensors, header: Mapping[str, str], path: Path, dim: int) -> UnitGuess:
-    wide = {"shared": (None, dim), "weight": (None, dim), "session_shared": (None, dim)}
+    wide: dict[str, tuple[int | None, ...]] = {
+        **dict.fromkeys(("shared", "weight", "session_shared"), (None, dim)),
+        "axes": (None, None, None),
+    }
     found: dict[str, Any] = {
         name: tensors.require_tensor(
             arrays, f"{GUESS}.{name}", wide.get(name, (None,)), path, ArtifactError

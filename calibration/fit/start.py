@@ -10,15 +10,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from poyo_edge.arrays import Float32, Float64
+from poyo_edge.arrays import Float32
 from poyo_edge.artifact import SESSIONS, Artifact, Session
 from poyo_edge.calibration.fit.fitting import FitSettings, Tables
 from poyo_edge.calibration.fit.labels import Labels
 from poyo_edge.calibration.fit.prior import Prior
-from poyo_edge.errors import PoyoEdgeError, UsageError
-from poyo_edge.unit_statistics import electrode_of, unit_statistics
+from poyo_edge.errors import PoyoEdgeError
+from poyo_edge.unit_guess import LEAST_S, Heard, electrode_of
 
 _FEWEST_FROM_PRIOR = 100
+_ROUNDING_S = 1.0
+"""Bins that are not whole do not count."""
 
 
 def known_units(artifact: Artifact) -> dict[str, list[Float32]]:
@@ -35,12 +37,7 @@ def known_units(artifact: Artifact) -> dict[str, list[Float32]]:
 
 
 def first_guess(
-    artifact: Artifact,
-    prior: Prior,
-    unit_ids: Sequence[str],
-    *,
-    statistics: Float64 | None = None,
-    subject: str | None = None,
+    artifact: Artifact, prior: Prior, unit_ids: Sequence[str], heard: Heard | None = None
 ) -> Tables:
     """What is known of units before their labels.
 
@@ -50,15 +47,16 @@ def first_guess(
 
     Args:
         artifact: with its known sessions.
-        prior: of the artifact.
+        prior: of the artifact; its animal is the session's.
         unit_ids: of the new session.
-        statistics: (U, F) of ``unit_statistics``; None where too little has been heard.
-        subject: the animal; None says nothing about it.
+        heard: activity of the units; None, or less than ten seconds, says nothing.
     """
-    if prior.guess is not None:
+    guess, subject = prior.guess, prior.subject
+    if guess is not None:
+        enough = heard is not None and np.diff(heard.intervals).sum() >= LEAST_S + _ROUNDING_S
+        statistics = guess.statistics_of(unit_ids, subject, heard) if heard and enough else None
         return Tables(
-            units=prior.guess.units(unit_ids, subject, statistics),
-            session=prior.guess.session(subject),
+            units=guess.units(unit_ids, subject, statistics), session=guess.session(subject)
         )
     known = known_units(artifact)
     rows = [
@@ -68,19 +66,12 @@ def first_guess(
     return Tables(units=np.stack(rows), session=prior.session_mean)
 
 
-def is_strange(prior: Prior, unit_ids: Sequence[str], subject: str | None) -> bool:
-    """Whether training has seen none of these electrodes; False where it shared nothing."""
-    return prior.guess is not None and not prior.guess.knows(unit_ids, subject)
-
-
-def statistics_of(labels: Labels) -> Float64 | None:
-    """Statistics of the units' activity, (U, F); None where too little has been heard."""
-    try:
-        return unit_statistics(
-            labels.spike_times, labels.spike_rows, labels.n_units, labels.stretches
-        )
-    except UsageError:
-        return None
+def guess_from(artifact: Artifact, prior: Prior, unit_ids: Sequence[str], labels: Labels) -> Tables:
+    """``first_guess`` from the activity that came with labels; the labels themselves say nothing,
+    so that those of held-out blocks stay unseen.
+    """
+    heard = Heard(labels.spike_times, labels.spike_rows, labels.stretches)
+    return first_guess(artifact, prior, unit_ids, heard)
 
 
 def settings_from(
@@ -88,8 +79,7 @@ def settings_from(
     prior: Prior,
     settings: FitSettings,
     seconds: float,
-    *,
-    strange: bool = False,
+    unit_ids: Sequence[str] = (),
 ) -> FitSettings:
     """More steps for few labels where no unit is known: the way from the prior is long.
 
@@ -98,9 +88,11 @@ def settings_from(
         prior: of the artifact.
         settings: whose steps stay where they are given.
         seconds: labelled.
-        strange: whether no electrode is known, so that the beginning is no more than the prior.
+        unit_ids: of the session; with what units share, none of their electrodes may be known.
     """
-    at_mean = strange or bool((begin.units == prior.unit_mean).all())
+    at_mean = bool((begin.units == prior.unit_mean).all())
+    if prior.guess is not None:
+        at_mean = at_mean or not prior.guess.knows(unit_ids, prior.subject)
     if settings.steps is not None or not at_mean:
         return settings
     steps = max(_FEWEST_FROM_PRIOR, settings.steps_for(seconds))

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -18,9 +17,8 @@ from poyo_edge.arrays import Float64, Int64
 from poyo_edge.artifact import UNLABELLED, Artifact, Session, SessionHeader
 from poyo_edge.calibration.fit.prior import Prior
 from poyo_edge.calibration.fit.start import first_guess
-from poyo_edge.errors import ArtifactError
-from poyo_edge.recording import Recording
-from poyo_edge.unit_statistics import unit_statistics
+from poyo_edge.errors import ArtifactError, UsageError
+from poyo_edge.unit_guess import LEAST_S, Heard
 
 
 def unlabelled_session(
@@ -48,7 +46,7 @@ def unlabelled_session(
         ArtifactError: the model's units share nothing, or the artifact is damaged.
         UsageError: less than ten seconds.
     """
-    prior = Prior.open(artifact)
+    prior = Prior.open(artifact, subject)
     if prior.guess is None:
         raise ArtifactError(
             artifact.path,
@@ -57,8 +55,11 @@ def unlabelled_session(
             got="a model that was trained without it",
             do="train with share_units, like the recipe chronic, or calibrate with labels",
         )
-    statistics = unit_statistics(spike_times, spike_units, len(unit_ids), intervals)
-    tables = first_guess(artifact, prior, unit_ids, statistics=statistics, subject=subject)
+    seconds = float(np.diff(intervals).sum())
+    if seconds < LEAST_S:
+        raise UsageError(f"seconds: expected at least {LEAST_S:g} s of spikes, got {seconds:.2f} s")
+    heard = Heard(spike_times, spike_units, intervals)
+    tables = first_guess(artifact, prior, unit_ids, heard)
     header = SessionHeader(
         session_id=session_id,
         unit_ids=tuple(unit_ids),
@@ -68,34 +69,3 @@ def unlabelled_session(
     )
     session = Session(header=header, unit_embedding=tables.units, session_embedding=tables.session)
     return session, prior.guess.knows(unit_ids, subject)
-
-
-def from_unlabelled(
-    artifact: str | Path, recording: Recording, *, split: str, seconds: float | None
-) -> tuple[Session, int, float]:
-    """A session guessed from the first seconds of a split, as ``unlabelled_session`` has it.
-
-    Returns:
-        The session, the electrodes that training has seen, and the seconds that were heard.
-
-    Raises:
-        RecordingError: no such split.
-        ArtifactError, UsageError: see ``unlabelled_session``.
-    """
-    left, kept = np.inf if seconds is None else seconds, []
-    for start, end in recording.intervals(split):
-        if left <= 0:
-            break
-        kept.append((float(start), float(min(end, start + left))))
-        left -= end - start
-    heard = np.array(kept, dtype=np.float64).reshape(-1, 2)
-    session, known = unlabelled_session(
-        Artifact.open(artifact),
-        recording.unit_ids,
-        recording.spike_times,
-        recording.spike_units,
-        heard,
-        session_id=recording.session_id,
-        subject=recording.subject_id or None,
-    )
-    return session, known, float((heard[:, 1] - heard[:, 0]).sum())

@@ -7,7 +7,7 @@ import json
 import numpy as np
 
 from poyo_edge.arrays import Float32
-from poyo_edge.unit_statistics import GUESS, GUESS_NAMES, GUESS_TENSORS, UnitGuess
+from poyo_edge.unit_guess import GUESS, GUESS_NAMES, GUESS_TENSORS, UnitGuess
 
 _FLOOR = 1e-4
 """Least variance of a direction, as a share of that of the widest one."""

@@ -37,7 +37,7 @@ from poyo_edge.checkpoint.sizes import (
 from poyo_edge.errors import UsageError
 from poyo_edge.model import NOT_AVAILABLE, POYO
 from poyo_edge.spec import ModelSpec, OutputScale
-from poyo_edge.unit_statistics import UnitGuess
+from poyo_edge.unit_guess import UnitGuess
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)

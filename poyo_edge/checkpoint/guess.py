@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from poyo_edge.errors import CheckpointError, UsageError
-from poyo_edge.unit_statistics import GUESS_NAMES, GUESS_TENSORS, UnitGuess
+from poyo_edge.unit_guess import GUESS_NAMES, GUESS_TENSORS, UnitGuess
 
 SHARING = "sharing"
 """The hyper-parameter that holds them."""

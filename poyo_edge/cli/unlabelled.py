@@ -24,7 +24,7 @@ def guess_session(
     artifact: Path, recording: Recording, target: Path, *, split: str, seconds: float | None
 ) -> tuple[dict[str, Any], str]:
     """Write the session; its figures, and the text about them."""
-    from poyo_edge.calibration.fit.unlabelled import from_unlabelled
+    from poyo_edge.calibration.from_recording import from_unlabelled
     from poyo_edge.files.writing import keep_previous
 
     session, known, heard = from_unlabelled(artifact, recording, split=split, seconds=seconds)

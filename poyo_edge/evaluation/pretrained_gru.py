@@ -21,7 +21,7 @@ from poyo_edge.arrays import Float32, Float64, Int64
 from poyo_edge.filters.wiener import BIN_S, bin_counts
 from poyo_edge.recording.recording import within
 from poyo_edge.training.lazy import LazyRecording
-from poyo_edge.unit_statistics import electrode_of
+from poyo_edge.unit_guess import electrode_of
 
 PRETRAINED = "gru-pretrained"
 """Its name among the baselines."""
@@ -32,7 +32,9 @@ MEMORY = 40
 """Bins that a decoded sample is decoded from."""
 BATCH, LR = 64, 3e-3
 STEPS_PER_SESSION, FEWEST_STEPS = 200, 1000
-TUNING_STEPS, TUNING_LR, TUNING_EVERY = 300, 3e-4, 20
+TUNING_STEPS, TUNING_LR, TUNING_EVERY = 160, 3e-4, 20
+MANY_LABELS = 6000
+"""Bins from which on tuning may take twice as many steps."""
 FOLDS = 3
 LEAST_UNLABELLED_S = 60.0
 """Of activity that means and spreads of the counts are taken from, however few the labels."""
@@ -241,13 +243,14 @@ def fine_tuned(
     pretrained: PretrainedGru, session: Binned, *, seed: int = 0, lr: float = TUNING_LR
 ) -> PretrainedGru:
     """All weights fitted on to one session's labels, for as many steps as its own folds choose."""
-    curve = np.zeros(TUNING_STEPS // TUNING_EVERY + 1)
+    most = TUNING_STEPS * (1 + (len(session.labelled) > MANY_LABELS))
+    curve = np.zeros(most // TUNING_EVERY + 1)
     for block in np.array_split(session.labelled, FOLDS):
         apart = (session.labelled < block[0] - WARM_UP) | (session.labelled > block[-1] + WARM_UP)
         rest = session.labelled[apart]
         if not len(rest):
             return pretrained.widened(session.channels)
-        curve += _tuned(pretrained, session, rest, block, TUNING_STEPS, seed, lr)[1]
+        curve += _tuned(pretrained, session, rest, block, most, seed, lr)[1]
     steps = int(curve.argmin()) * TUNING_EVERY
     return _tuned(pretrained, session, session.labelled, session.labelled, steps, seed, lr)[0]
 

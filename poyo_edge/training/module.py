@@ -65,7 +65,7 @@ class TrainingModule(LightningModule):
         """Make dropout a function of seed, step and device: a resumed run draws the same."""
         if self.tables is not None:
             torch.manual_seed(mixed(self.recipe.seed, self.global_step))
-            self.tables.leave_out(self.recipe.own_dropout)
+            self.tables.vary(self.recipe.own_dropout)
             self.tables.write(self.model)
         torch.manual_seed(mixed(self.recipe.seed, self.global_step, self.global_rank))
 
@@ -93,7 +93,7 @@ class TrainingModule(LightningModule):
         saves anything: Lightning would call a hook of this module afterwards.
         """
         if self.tables is not None:
-            self.tables.leave_out(0.0)
+            self.tables.settle()
             self.tables.write(self.model)
         if not self.recipe.average:
             return

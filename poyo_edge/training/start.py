@@ -19,7 +19,7 @@ from poyo_edge.model import POYO, VocabEmbedding
 from poyo_edge.spec import OutputScale
 from poyo_edge.training.readouts import readouts_of
 from poyo_edge.training.recipe import RUN_KEYS, Recipe, check_spec
-from poyo_edge.training.sharing import SharedTables, shared_tables
+from poyo_edge.training.sharing import SharedTables, shared_tables, write_guess
 from poyo_edge.training.sources import Told, TrainingSession, open_sessions
 from poyo_edge.training.windows import StepBatches, WindowDataset
 
@@ -111,7 +111,7 @@ def prepare(
         recipe: with the sizes of the model, unless a checkpoint brings them.
         start_from: a checkpoint whose weights to begin with. Its sizes and periods win over the
             recipe's, its scale serves sources without one; units and sessions that it knows keep
-            their embeddings, others get new ones.
+            their embeddings, others get what it guesses of them, or new ones.
         on_progress: told after each recording.
 
     Raises:
@@ -134,7 +134,7 @@ def prepare(
         t_min=recipe.t_min,
     )
     if source is not None:
-        _begin_with(model, source)
+        _begin_with(model, source, sessions)
     batches = StepBatches(sessions, recipe, steps=1)
     return Plan(
         recipe=recipe,
@@ -147,7 +147,7 @@ def prepare(
         ),
         steps_per_epoch=batches.steps_per_epoch,
         n_windows=batches.n_windows,
-        tables=shared_tables(model, sessions, recipe),
+        tables=shared_tables(model, sessions, recipe, None if source is None else source.guess),
     )
 
 
@@ -164,12 +164,17 @@ def _continuing(recipe: Recipe, source: Checkpoint) -> Recipe:
     return dataclasses.replace(recipe, spec=source.spec, data=data, t_min=t_min)
 
 
-def _begin_with(model: POYO, source: Checkpoint) -> None:
-    """Give the model the weights of a checkpoint, and the rows of the ids that both know."""
+def _begin_with(model: POYO, source: Checkpoint, sessions: Sequence[TrainingSession]) -> None:
+    """Give the model the weights of a checkpoint, and the rows of the ids that both know.
+
+    Where units of the checkpoint share embeddings, rows of new ones are what it guesses.
+    """
     tables = ("unit_emb.weight", "session_emb.weight")
     shared = {key: value for key, value in source.weights.items() if key not in tables}
     model.load_state_dict(shared, strict=False)
     known = (source.unit_vocab, source.session_vocab)
+    if source.guess is not None:
+        write_guess(model, sessions, source.guess)
     for key, table, vocab in zip(tables, (model.unit_emb, model.session_emb), known, strict=True):
         _copy_rows(table, source.weights[key], vocab)
 

@@ -43,7 +43,7 @@ STANDARD = {*sys.stdlib_module_names, "tomllib"}
 """The standard library; Python 3.10 has no ``tomllib`` yet, and tomli instead."""
 GROUND = (
     "errors tables metrics spec targets tokens trials filters figures records core_inputs arrays "
-    "unit_statistics"
+    "unit_guess"
 )
 _FILES = "files recording artifact"
 _DEVICE = "runtime runtime.backends runtime.backends.ov runtime.backends.trt"
@@ -60,7 +60,7 @@ HOUSE = {
     "targets": Row(),
     "tokens": Row(),
     "trials": Row(),
-    "unit_statistics": Row(),
+    "unit_guess": Row(),
     "filters": Row(),
     "figures": Row("", "matplotlib"),
     "journal": Row("files"),

@@ -27,6 +27,13 @@ from poyo_edge.evaluation.evaluate import (  # noqa: E402
     _window_starts,
     evaluate,
 )
+from poyo_edge.evaluation.pretrained_gru import (  # noqa: E402
+    binned,
+    decode_session,
+    first_seconds,
+    grid_counts,
+    pretrain,
+)
 from poyo_edge.filters.wiener import bin_counts  # noqa: E402
 from poyo_edge.metrics import r2_per_dim  # noqa: E402
 from poyo_edge.recording import Recording, write_recording  # noqa: E402
@@ -140,3 +147,31 @@ def test_baselines_decode_and_repeat(tmp_path: Path, name: str, acausal: bool) -
     np.testing.assert_array_equal(decoded[0], decoded[-1])
     assert decoded[0].shape == test.values.shape
     assert r2_per_dim(test.values, decoded[0]).mean() > 0.2
+
+
+def test_a_pretrained_gru_decodes_by_electrode_and_takes_labels(tmp_path: Path) -> None:
+    simulation = Simulation(duration_s=60.0, n_units=20)
+    paths = simulate_study(tmp_path, n_sessions=2, simulation=simulation)
+    known, new = (LazyRecording.open(path, "cursor.vel", {}) for path in paths)
+    sessions = [binned(known, known.domains["train"])[0]]
+    found = pretrain(sessions, seed=1, steps=80, hidden=16)
+    times, truth = known.samples(known.domains["test"])
+    own = r2_per_dim(truth, decode_session(found, known, times, seconds=0)).mean()
+    assert own > 0.2
+    times, truth = new.samples(new.domains["test"])
+    before = r2_per_dim(truth, decode_session(found, new, times, seconds=0)).mean()
+    tuned = decode_session(found, new, times, seed=1)
+    assert r2_per_dim(truth, tuned).mean() > before + 0.05
+    np.testing.assert_array_equal(tuned, decode_session(found, new, times, seed=1))
+
+
+def test_counts_of_a_grid_are_those_before_each_sample(tmp_path: Path) -> None:
+    simulation = Simulation(duration_s=30.0, n_units=5)
+    (path,) = simulate_study(tmp_path, n_sessions=1, simulation=simulation)
+    lazy = LazyRecording.open(path, "cursor.vel", {})
+    cut = lazy.cut(-np.inf, np.inf)
+    grid = grid_counts(cut.spike_times, cut.spike_units, 5, 2.0, 100)
+    ends = 2.0 + 0.05 * np.arange(1, 101)
+    expected = bin_counts(cut.spike_times, cut.spike_units, 5, ends, before=1)[:, :, 0]
+    assert np.abs(grid - expected).sum() <= 2  # a spike on an edge, by rounding
+    assert first_seconds(np.array([[0.0, 3.0], [5.0, 9.0]]), 4.5).tolist() == [[0, 3], [5, 6.5]]

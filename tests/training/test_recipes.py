@@ -110,5 +110,7 @@ def test_files_are_recipes_too(tmp_path: Path) -> None:
 
 
 def test_an_unknown_name_is_answered_with_the_likely_one() -> None:
-    with pytest.raises(UsageError, match=r"one of chronic, .* got 'poyo_mp'; did you mean 'poyo-mp'"):
+    with pytest.raises(
+        UsageError, match=r"one of chronic, .* got 'poyo_mp'; did you mean 'poyo-mp'"
+    ):
         load_recipe("poyo_mp")
