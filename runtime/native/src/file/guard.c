@@ -313,8 +313,9 @@ const char *pe_guard(pe_bytes file, pe_interface *found) {
     if (file.n > PE_MOST_BYTES) return "expected at most 2^30 bytes, got more";
     if (file.n >= 8 && memcmp(file.at + 4, "ORTM", 4) == 0)
         return "expected an ONNX model, got ONNX Runtime's own format";
-    walk.sizes = malloc((MOST_TENSORS + MOST_NODES) * sizeof *walk.sizes);
-    if (!pe_units_init(&walk.names, MOST_TENSORS + MOST_NODES) || !walk.sizes)
+    size_t room = file.n < MOST_TENSORS + MOST_NODES ? file.n + 1 : MOST_TENSORS + MOST_NODES;
+    walk.sizes = malloc(room * sizeof *walk.sizes);
+    if (!pe_units_init(&walk.names, room) || !walk.sizes)
         refuse(&walk, "expected memory to check it with, got none");
     while (next(&walk, &rest, &f)) {
         if (f.number == 7 && is_message(&walk, &f)) n_graphs++;
