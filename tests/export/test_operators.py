@@ -1,4 +1,4 @@
-"""What a reduced ONNX Runtime must have: all that the graphs hold, before and after it opens them."""
+"""What a reduced ONNX Runtime must have: all that the graphs hold, also after it opened them."""
 
 from __future__ import annotations
 

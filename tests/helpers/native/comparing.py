@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from helpers.native.calling import NativeDecoder
+from helpers.native.calling import NativeDecoder, NativeResult
 from poyo_edge.arrays import Float32
 from poyo_edge.artifact import Session
 from poyo_edge.runtime import Decoder, DecoderSettings, FailsafeSettings
@@ -136,6 +136,8 @@ class Pair:
         self.prepared = {path: sessions[path] for path in self.files}
         self.rows = [self._rows()]
         self.windows = 0
+        self.last: NativeResult
+        """What C said of the last window."""
         self.largest = 0.0
         """Difference of a value so far."""
 
@@ -170,6 +172,7 @@ class Pair:
         ours = self.python.decode(now, stream_lost=stream_lost)
         theirs = self.native.decode(now, stream_lost=stream_lost)
         self.windows += 1
+        self.last = theirs
         said = (ours.status.value, {*ours.flags}, ours.n_spikes, ours.t_last_spike)
         heard = (theirs.status, {*theirs.flags}, theirs.n_spikes, theirs.t_last_spike)
         assert heard == said, f"at {now}: C {heard}, Python {said}"

@@ -80,6 +80,24 @@ def test_a_long_stream_meets_every_rule(
     pair.close()
 
 
+def test_what_random_streams_seldom_meet_is_the_same(
+    rig: Rig, native_sessions: dict[Path, Session], libpoyoedge: Path, stand_in: Path
+) -> None:
+    core = FrozenCore.of(rig.core, native_sessions, stand_in=True)
+    pair = Pair(core, native_sessions, libpoyoedge, stand_in, CLOCKS[0], capacity=64)
+    rows = np.arange(65) % 12
+    pair.push(np.array([10.0, *np.linspace(10.1, 10.9, 64)]), rows, None)
+    pair.decode(11.0)  # the spike that was lost lay on the window's start
+    assert "overflow" in pair.last.flags
+    pair.push(np.array([np.nextafter(12.0, 0)]), np.zeros(1, np.int64), None)
+    pair.decode(12.0)  # as float32, that is the window's end
+    pair.decode(5.0, stream_lost=True)  # another clock: there is nothing to hold
+    assert (pair.last.status, pair.last.value.tolist()) == ("INVALID", [0.0, 0.0])
+    pair.same_counters()
+    assert pair.largest == 0
+    pair.close()
+
+
 @pytest.mark.parametrize("clock", CLOCKS[1:])
 def test_with_onnx_runtime_values_are_the_same(
     rig: Rig,
