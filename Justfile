@@ -46,6 +46,27 @@ test-device interpreter="python3.12" package=".":
     "$venv/bin/python" -c "import importlib.util as u; assert not u.find_spec('torch')"
     "$venv/bin/pytest" --quiet
 
+# The C library: build/native/libpoyoedge.so, and its tests
+native *arguments: setup
+    #!/usr/bin/env bash
+    set -euo pipefail
+    cmake="$(command -v cmake || true)"
+    if [ -z "$cmake" ]; then
+        "{{ bin }}/python" -m pip install --quiet cmake
+        cmake="{{ bin }}/cmake"
+    fi
+    "$cmake" -S runtime/native -B build/native > /dev/null
+    "$cmake" --build build/native
+    OMP_NUM_THREADS=1 "{{ bin }}/pytest" tests/runtime/native {{ arguments }}
+
+# The C library under sanitizers for a minute, and with 10⁶ windows (about 10 minutes)
+native-faults: setup
+    POYOEDGE_THREADS_S=60 POYOEDGE_SOAK_WINDOWS=1000000 "{{ bin }}/pytest" tests/runtime/native/test_faults.py
+
+# The device side and the C library on an emulated aarch64: just test-arm [short|full] [1.19.2]
+test-arm how="full" onnxruntime="":
+    bash tests/arm.sh "{{ how }}" "{{ onnxruntime }}"
+
 # What the device side is made of, as CycloneDX JSON: just sbom [poyo-edge.cdx.json] [ort,sign]
 sbom out="poyo-edge.cdx.json" extras="ort":
     #!/usr/bin/env bash

@@ -179,8 +179,10 @@ class Intake:
 
     def _in_reach(self, first: Any, last: Any) -> bool:
         """Whether an ascending chunk is finite and neither late nor future."""
+        if not (math.isfinite(first) and math.isfinite(last)):
+            return False
         if self.decoded_until is None:
-            return math.isfinite(first) and math.isfinite(last)
+            return True
         earliest = self.decoded_until - self.window
         return bool(first >= earliest and last <= self.decoded_until + self.future_limit)
 

@@ -21,7 +21,7 @@ from poyo_edge.runtime import Decoder, Result
 from poyo_edge.runtime.core import Core
 from poyo_edge.tokens import cut_window
 
-pytest_plugins = ["helpers.checkpoints.fixtures"]
+pytest_plugins = ["helpers.checkpoints.fixtures", "helpers.native.fixtures"]
 
 
 def pytest_report_header() -> list[str]:

@@ -22,8 +22,10 @@ DROPPED = ("unknown_unit", "late", "future", "duplicate", "not_finite")
 Spikes = list[tuple[float, int]]
 
 
-def an_intake(*, decoded_until: float | None = NOW, capacity: int = 64) -> Intake:
-    intake = Intake(SpikeRing(capacity, np.float64), WINDOW, FUTURE_LIMIT)
+def an_intake(
+    *, decoded_until: float | None = NOW, capacity: int = 64, future_limit: float = FUTURE_LIMIT
+) -> Intake:
+    intake = Intake(SpikeRing(capacity, np.float64), WINDOW, future_limit)
     intake.decoded_until = decoded_until
     return intake
 
@@ -112,6 +114,13 @@ def test_each_rule_keeps_and_counts_what_it_says(rule: str) -> None:
     add(intake, spikes)
     assert held(intake) == kept
     assert counts(intake) == expected | ({"received": len(spikes)} if spikes else {})
+
+
+def test_infinity_is_no_time_however_far_ahead_spikes_may_be() -> None:
+    intake = an_intake(future_limit=INF)
+    add(intake, [(101.0, 0)])
+    add(intake, [(INF, 1)])
+    assert counts(intake) == {"received": 2, "accepted": 1, "not_finite": 1}
 
 
 def test_before_the_first_decode_nothing_is_late_or_future() -> None:

@@ -48,6 +48,10 @@ def export(
         int | None,
         typer.Option(min=1, max=1_000_000, help="Most spikes in a window; the newest are kept."),
     ] = None,
+    minimal: Annotated[
+        Path | None,
+        typer.Option(help="Also write which operators a reduced ONNX Runtime must have."),
+    ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace an artifact of that name.")] = False,
     dry_run: Annotated[bool, typer.Option(help="Look and compare, write nothing.")] = False,
     as_json: Json = False,
@@ -74,7 +78,12 @@ def export(
     report = pipeline.export_checkpoint(
         checkpoint, target, options, on_step=console.step, on_progress=console.progress
     )
-    console.result(report.to_json(), export_text(report.to_json(), target, program(), recording))
+    values, text = report.to_json(), export_text(report.to_json(), target, program(), recording)
+    if minimal is not None and not dry_run:
+        count = needs("export", "poyo_edge.export.operators").write_operators(target, minimal)
+        values["minimal"] = {"file": str(minimal), "operators": count}
+        text += f"\n\nwrote {minimal}: {count} operators (docs/embedding.md says what for)"
+    console.result(values, text)
 
 
 def export_text(values: Values, target: Path, program: str, recording: Path | None) -> str:

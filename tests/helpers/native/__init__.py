@@ -1,0 +1,1 @@
+"""libpoyoedge for tests: built from its sources, and called through ctypes."""
