@@ -126,6 +126,7 @@ FLAGS = {
         "--within",
         "--protocol",
         "--baselines",
+        "--pretrain",
         "--every",
         "--seed",
         "--report",
