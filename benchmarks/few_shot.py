@@ -156,8 +156,8 @@ def poyo_cell(path: Path, seconds: float | None, options: Any) -> dict[str, Any]
 
 def decoded_r2(artifact: Path, session: Session, recording: Recording, options: Any) -> float:
     """Causal R² through the runtime."""
-    with Decoder.open(artifact, session=session) as decoder:
-        return replay(decoder, recording, options.behavior, split=options.split).r2
+    decoder = Decoder.open(artifact, session=session)
+    return replay(decoder, recording, options.behavior, split=options.split).r2
 
 
 def alone(

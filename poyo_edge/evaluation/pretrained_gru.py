@@ -2,14 +2,13 @@
 
 Its inputs are named by subject and electrode, so that all sessions share their weights; the counts
 of each unit are divided by their own spread in each session, which needs no labels. It learns from
-pieces of sessions, and is fine-tuned on the labels of a new one.
+pieces of sessions, and is tuned to the labels of a new one.
 
 Legend: N bins, C channels (subject and electrode), U units, O outputs, P pieces, S samples.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -32,10 +31,10 @@ MEMORY = 40
 """Bins that a decoded sample is decoded from."""
 BATCH, LR = 64, 3e-3
 STEPS_PER_SESSION, FEWEST_STEPS = 200, 1000
-TUNING_STEPS, TUNING_LR, TUNING_EVERY = 160, 3e-4, 20
-MANY_LABELS = 6000
-"""Bins from which on tuning may take twice as many steps."""
-FOLDS = 3
+TUNING_LR, FEWEST_TUNING, TUNING_PER_S, MOST_TUNING = 3e-4, 20, 0.7, 400
+"""Steps of tuning: the fewest, those for each labelled second, the most. Chosen on the valid splits
+of two later sessions; folds of 30 s chose none at all.
+"""
 LEAST_UNLABELLED_S = 60.0
 """Of activity that means and spreads of the counts are taken from, however few the labels."""
 _SD_FLOOR = 0.05
@@ -242,47 +241,16 @@ def pretrain(
 def fine_tuned(
     pretrained: PretrainedGru, session: Binned, *, seed: int = 0, lr: float = TUNING_LR
 ) -> PretrainedGru:
-    """All weights fitted on to one session's labels, for as many steps as its own folds choose."""
-    most = TUNING_STEPS * (1 + (len(session.labelled) > MANY_LABELS))
-    curve = np.zeros(most // TUNING_EVERY + 1)
-    for block in np.array_split(session.labelled, FOLDS):
-        apart = (session.labelled < block[0] - WARM_UP) | (session.labelled > block[-1] + WARM_UP)
-        rest = session.labelled[apart]
-        if not len(rest):
-            return pretrained.widened(session.channels)
-        curve += _tuned(pretrained, session, rest, block, most, seed, lr)[1]
-    steps = int(curve.argmin()) * TUNING_EVERY
-    return _tuned(pretrained, session, session.labelled, session.labelled, steps, seed, lr)[0]
-
-
-def _tuned(
-    pretrained: PretrainedGru,
-    session: Binned,
-    learned: Int64,
-    judged: Int64,
-    steps: int,
-    seed: int,
-    lr: float,
-) -> tuple[PretrainedGru, Float64]:
-    """After so many steps; and the error on ``judged`` each ``TUNING_EVERY`` steps, first at 0."""
+    """All weights fitted on to one session's labels: the more of them, the more steps."""
+    seconds = len(session.labelled) * BIN_S
+    steps = int(min(MOST_TUNING, FEWEST_TUNING + TUNING_PER_S * seconds))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         found = pretrained.widened(session.channels)
-        network, rng = found.network, np.random.default_rng(seed)
-        some = Pieces(found, [_with(session, learned)])
-        others = Pieces(found, [_with(session, judged)])
-        optimizer = torch.optim.AdamW(network.parameters(), lr=lr, weight_decay=1e-2)
-        curve = [others.error(network)]
-        for step in range(1, steps + 1):
-            _step(network, optimizer, *some.draw(rng, BATCH // 4))
-            if step % TUNING_EVERY == 0:
-                curve.append(others.error(network))
-    return found, np.array(curve)
-
-
-def _with(session: Binned, labelled: Int64) -> Binned:
-    found = copy.copy(session)
-    object.__setattr__(found, "labelled", labelled)
+        pieces, rng = Pieces(found, [session]), np.random.default_rng(seed)
+        optimizer = torch.optim.AdamW(found.network.parameters(), lr=lr, weight_decay=1e-2)
+        for _ in range(steps):
+            _step(found.network, optimizer, *pieces.draw(rng, BATCH // 4))
     return found
 
 

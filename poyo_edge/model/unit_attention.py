@@ -77,6 +77,7 @@ class _ByKind(torch.autograd.Function):
     """See ``attend_by_kind``. Weights are kept for the gradients, keys and values made again."""
 
     @staticmethod
+    @torch.autocast("cpu", enabled=False)  # type: ignore[untyped-decorator]
     def forward(
         ctx: Any,
         table: Tensor,
@@ -101,6 +102,7 @@ class _ByKind(torch.autograd.Function):
         return out
 
     @staticmethod
+    @torch.autocast("cpu", enabled=False)  # type: ignore[untyped-decorator]
     def backward(ctx: Any, *grads: Any) -> Any:
         table, query, kind, *saved = ctx.saved_tensors
         phases, weights = saved[: len(ctx.counts)], saved[len(ctx.counts) :]

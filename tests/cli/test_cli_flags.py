@@ -127,6 +127,7 @@ FLAGS = {
         "--within",
         "--protocol",
         "--baselines",
+        "--pretrain",
         "--every",
         "--seed",
         "--report",

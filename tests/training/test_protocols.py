@@ -171,7 +171,7 @@ def test_counts_of_a_grid_are_those_before_each_sample(tmp_path: Path) -> None:
     lazy = LazyRecording.open(path, "cursor.vel", {})
     cut = lazy.cut(-np.inf, np.inf)
     grid = grid_counts(cut.spike_times, cut.spike_units, 5, 2.0, 100)
-    ends = 2.0 + 0.05 * np.arange(1, 101)
+    ends: Float64 = 2.0 + 0.05 * np.arange(1, 101, dtype=np.float64)
     expected = bin_counts(cut.spike_times, cut.spike_units, 5, ends, before=1)[:, :, 0]
     assert np.abs(grid - expected).sum() <= 2  # a spike on an edge, by rounding
     assert first_seconds(np.array([[0.0, 3.0], [5.0, 9.0]]), 4.5).tolist() == [[0, 3], [5, 6.5]]

@@ -17,6 +17,7 @@ models = pytest.importorskip("torch_brain.models", reason="training needs torch_
 
 import h5py  # noqa: E402
 import numpy as np  # noqa: E402
+from helpers.commands import run, run_json  # noqa: E402
 from helpers.training.tiny_run import TINY, tiny_study  # noqa: E402
 
 from poyo_edge.artifact import PRIOR, UNLABELLED, Artifact, Session  # noqa: E402
@@ -260,3 +261,20 @@ def test_a_prior_whose_names_are_gone_is_refused(exported: Path, tmp_path: Path)
     with pytest.raises(ArtifactError, match="names and statistics that fit"):
         _guess(arrays, {"guess": "{}"}, exported, 16)
     assert "guess" in names
+
+
+def test_calibrate_without_labels_says_what_nobody_knows(
+    exported: Path, study: Path, tmp_path: Path
+) -> None:
+    out, day = tmp_path / "day.session", study / "sim_02.h5"
+    without = ("calibrate", exported, day, "--labels", "none", "-o", out)
+    values = run_json(*without, "--seconds", 12)
+    assert values["method"] == UNLABELLED and values["r2_heldout"] is None
+    assert values["unlabelled_s"] == 12.0 and values["known_electrodes"] == values["units"] == 8
+    first = Session.open(out)
+    done = run(*without)
+    assert done.returncode == 0 and "made without labels" in done.stdout
+    kept = Session.open(out.with_name("day.session.previous"))
+    assert np.array_equal(kept.unit_embedding, first.unit_embedding)
+    refused = run(*without, "--start", "sim_00")
+    assert refused.returncode == 2 and "--labels none fits nothing" in refused.stderr
