@@ -219,7 +219,15 @@ FLAGS = {
         "--quiet",
     },
     "doctor": {"--json"},
-    "simulate": {"--sessions", "--seconds", "--units", "--seed", "--overwrite", "--json"},
+    "simulate": {
+        "--sessions",
+        "--seconds",
+        "--units",
+        "--motion",
+        "--seed",
+        "--overwrite",
+        "--json",
+    },
 }
 
 
