@@ -221,7 +221,15 @@ FLAGS = {
         "--quiet",
     },
     "doctor": {"--json"},
-    "simulate": {"--sessions", "--seconds", "--units", "--seed", "--overwrite", "--json"},
+    "simulate": {
+        "--sessions",
+        "--seconds",
+        "--units",
+        "--motion",
+        "--seed",
+        "--overwrite",
+        "--json",
+    },
 }
 
 
