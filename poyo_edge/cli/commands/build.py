@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from poyo_edge.cli.commands.build_text import build_text
+from poyo_edge.cli.commands.build_text import TEXT, build_screen, build_text
 from poyo_edge.cli.console import Console, program
 from poyo_edge.cli.shared import (
     DEPLOY,
@@ -20,7 +20,8 @@ from poyo_edge.cli.shared import (
     command,
 )
 from poyo_edge.errors import UsageError
-from poyo_edge.files.writing import require_folder, write_bytes
+from poyo_edge.export.engines.plan import FOLDER
+from poyo_edge.files.writing import own_folder, require_folder, write_bytes
 
 
 @command(DEPLOY, example="poyo-edge build model.poyo --target jetson")
@@ -93,7 +94,16 @@ def build(
         size: {name: value for name, value in plan.items() if name != "layers"}
         for size, plan in values["kernel_plan"].items()
     }
-    console.result(short, build_text(values, program()))
+    if values["target"] not in ("cuda", "cpu"):
+        _write_text(artifact, build_text(values, program()))
+    console.result(short, build_screen(values, program()))
+
+
+def _write_text(artifact: Path, text: str) -> None:
+    """Everything, beside the plan; the screen has what one reads at once."""
+    folder = artifact / FOLDER
+    own_folder(folder)
+    write_bytes(folder / TEXT, (text + "\n").encode())
 
 
 def _write_report(path: Path, values: dict[str, Any]) -> None:

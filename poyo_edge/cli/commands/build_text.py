@@ -8,15 +8,51 @@ from collections.abc import Sequence
 from poyo_edge.cli.text import Values, pairs, table
 from poyo_edge.export.engines.kernel_plan import plan_line
 
+TEXT = "report.txt"
+"""In the folder ``build/`` of an artifact: everything that ``build_text`` says."""
 
-def build_text(values: Values, program: str) -> str:
-    """What was built, what is settled, what is not, and what to type next."""
+
+def build_screen(values: Values, program: str) -> str:
+    """The same in one screen: without the tables of compiling, rounding and operators."""
+    parts = [
+        _about(values),
+        _engines(values["engines"]),
+        _parity(values["parity"]),
+        _sentences(values),
+        "\n".join(_steps(values, program)),
+    ]
+    if _has_engines(values):
+        parts.append(
+            f"Tables of rounding, islands and operators: {values['artifact']}/build/{TEXT}"
+        )
+    return "\n\n".join(part for part in parts if part)
+
+
+def _sentences(values: Values) -> str:
+    """What is settled, what is not, notes and warnings, wrapped."""
+    titles = {"settled": "settled", "unsettled": "not settled", "notes": "notes",
+              "warnings": "warning"}  # fmt: skip
+    return "\n".join(
+        textwrap.fill(
+            f"{title}: {sentence}", 98, subsequent_indent="  ", break_long_words=False,
+            break_on_hyphens=False,
+        )
+        for name, title in titles.items()
+        for sentence in values[name]
+    )  # fmt: skip
+
+
+def _has_engines(values: Values) -> bool:
+    return values["target"] not in ("cuda", "cpu")
+
+
+def _about(values: Values) -> str:
     about = {
         "target": f"{values['target']}: {values['title']}",
         "artifact": values["artifact"],
         "precision": _precision(values),
     }
-    engines = values["target"] not in ("cuda", "cpu")
+    engines = _has_engines(values)
     if engines:
         sizes = ", ".join(map(str, values["buckets"]))
         about["token buckets"] = f"{sizes} spikes, up to {values['n_units']} units"
@@ -26,13 +62,19 @@ def build_text(values: Values, program: str) -> str:
     kernels = plan_line(values["kernel_plan"], values["expected_attentions"])
     if kernels:
         about["kernels"] = kernels
-    parts = [pairs(about)]
+    text = pairs(about)
     if engines and values["target"].startswith("jetson") and not values["on_device"]:
-        parts.append(
-            "No Jetson engine exists yet: TensorRT builds engines only on the machine that runs "
-            "them.\nThis is everything that could be done without one."
+        text += (
+            "\n\nNo Jetson engine exists yet: TensorRT builds engines only on the machine that "
+            "runs them.\nThis is everything that could be done without one."
         )
-    parts += [
+    return text
+
+
+def build_text(values: Values, program: str) -> str:
+    """What was built, what is settled, what is not, and what to type next."""
+    parts = [
+        _about(values),
         _engines(values["engines"]),
         _gate(values["gate"]),
         _rounding(values["rounding"]),
@@ -162,13 +204,20 @@ def _parity(values: Values | None) -> str:
     return pairs(lines)
 
 
-def _next(values: Values, program: str) -> str:
+def _steps(values: Values, program: str) -> list[str]:
+    """What to type next, and what to install before that."""
     lines = [line.replace("poyo-edge ", f"{program} ", 1) if values["on_device"] else line
              for line in values["next"]]  # fmt: skip
-    text = "Next:\n" + "\n".join(f"  {line}" for line in lines)
+    text = ["Next:", *(f"  {line}" for line in lines)]
     if values["target"].startswith("jetson") and not values["on_device"]:
-        install = "\n".join(f"  {line}" for line in values["install"])
-        text += f"\n\nOn a Jetson without poyo-edge, before that:\n{install}"
+        text += ["", "On a Jetson without poyo-edge, before that:"]
+        text += [f"  {line}" for line in values["install"]]
+    return text
+
+
+def _next(values: Values, program: str) -> str:
+    text = "\n".join(_steps(values, program))
+    if values["target"].startswith("jetson") and not values["on_device"]:
         text += "\n\nIt may run\n" + "\n".join(f"  {line}" for line in values["releases"])
         tables = [
             f"  TensorRT {source['tensorrt']}: table {source['table']}"

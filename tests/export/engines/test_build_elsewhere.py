@@ -11,7 +11,7 @@ import pytest
 from helpers.trt.machines import HERE, on
 
 from poyo_edge.artifact import Artifact
-from poyo_edge.cli.commands.build_text import build_text
+from poyo_edge.cli.commands.build_text import build_screen, build_text
 from poyo_edge.errors import ArtifactError
 from poyo_edge.export.engines.build import build
 from poyo_edge.export.engines.options import BuildOptions
@@ -82,6 +82,25 @@ def test_the_table_of_islands_says_why_each_stays(
         ("readout", "its rounding is the output's"),
     ):
         assert f"  {name}: {words}" in text
+
+
+def test_the_command_fits_one_screen_and_the_tables_are_in_a_file(
+    tiny_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnx_ir")
+    on(HERE, None, monkeypatch)
+    values = build(tiny_copy, BuildOptions(target="jetson"))
+    lines = build_screen(values, "poyo-edge").splitlines()
+    assert len(lines) <= 45
+    assert max(len(line) for line in lines if "/" not in line and "  #" not in line) <= 100
+    screen = "\n".join(lines)
+    for words in ("No Jetson engine exists yet", "settled: fp16 rounding costs", "Next:",
+                  "    poyo-edge build tiny.poyo --target jetson", "build/report.txt"):  # fmt: skip
+        assert words in screen
+    whole = build_text(values, "poyo-edge")
+    for words in ("kept in FP32", "rounding, emulated", "Its operators were checked by"):
+        assert words in whole
+        assert words not in screen
 
 
 def test_the_cpu_needs_no_engine(tiny_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
