@@ -46,7 +46,7 @@ def write_operators(artifact: str | Path, out: str | Path) -> int:
         found = operators_of([*graphs, *(_as_run(graph, Path(folder)) for graph in graphs)])
     lines = [
         "# Operators of a core and of a frozen session, as ONNX Runtime opens them (CPU).",
-        "# build.sh --include_ops_by_config THIS_FILE; the model needs float, int32, int64 and bool.",
+        "# For build.sh --include_ops_by_config; types are float, int32, int64 and bool.",
         *(
             f"{domain or 'ai.onnx'};{opset};{','.join(sorted(names))}"
             for (domain, opset), names in sorted(found.items())

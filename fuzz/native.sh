@@ -7,7 +7,7 @@ minutes="${2:-3}"
 clang="${CLANG:-$(command -v clang || command -v clang-14)}"
 out=build/fuzz
 mkdir -p "$out" fuzz/corpus/native fuzz/crashes/native
-flags=(-std=c11 -D_POSIX_C_SOURCE=200809L -g -O1 -fno-sanitize-recover=all)
+flags=(-std=c11 -D_POSIX_C_SOURCE=200809L -g -O2 -fno-sanitize-recover=all)
 mapfile -t sources < <(find runtime/native/src -name '*.c')
 "$clang" "${flags[@]}" -DSTAND_IN_GOOD -shared -fPIC tests/runtime/native/c/stand_in.c \
     -o "$out/libonnxruntime.so"

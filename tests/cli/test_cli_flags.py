@@ -19,6 +19,7 @@ FLAGS = {
         "--behavior",
         "--split",
         "--max-spikes",
+        "--minimal",
         "--overwrite",
         "--dry-run",
         "--json",

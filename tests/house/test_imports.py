@@ -105,7 +105,8 @@ HOUSE = {
         "torch torch_brain",
     ),
     "export": Row(
-        f"{_FILES} checkpoint runtime runtime.backends runtime.checks export.graph export.parity"
+        f"{_FILES} checkpoint runtime runtime.backends runtime.checks export.graph export.parity",
+        "onnxruntime",
     ),
     "export.graph": Row("runtime", "onnx onnx_ir"),
     "export.parity": Row("artifact recording model runtime runtime.backends", "torch"),

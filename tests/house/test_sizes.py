@@ -16,17 +16,23 @@ MAY_BE_FULL = {"poyo_edge/cli/commands", "benchmarks"}
 
 def python_files(root: Path) -> list[str]:
     """All of the project from its root, none of them twice through a link."""
+    return files(root, ".py")
+
+
+def files(root: Path, *suffixes: str) -> list[str]:
+    """Those of these kinds."""
     return [
         path.relative_to(root).as_posix()
         for folder in (*FOLDERS, *BESIDE)
-        for path in sorted((root / folder).rglob("*.py"))
-        if not any(part.is_symlink() for part in path.parents)
+        for path in sorted((root / folder).rglob("*"))
+        if path.suffix in suffixes and not any(part.is_symlink() for part in path.parents)
     ]
 
 
 def too_long(root: Path) -> dict[str, int]:
     """File → lines."""
-    lines = {name: len((root / name).read_bytes().splitlines()) for name in python_files(root)}
+    every = files(root, ".py", ".c", ".h", ".cpp")
+    lines = {name: len((root / name).read_bytes().splitlines()) for name in every}
     return {name: count for name, count in lines.items() if count > MOST_LINES}
 
 
@@ -59,4 +65,5 @@ def test_the_checks_can_fail(tmp_path: Path) -> None:
     (tmp_path / "poyo_edge" / "runtime").symlink_to("../runtime")
     assert (too_long(tmp_path), too_full(tmp_path)) == ({}, {"runtime/feeds": 17})
     (tmp_path / "tests" / "helpers" / "m1.py").write_text("x = 1\n" * (MOST_LINES + 1))
-    assert too_long(tmp_path) == {"tests/helpers/m1.py": 401}
+    (tmp_path / "runtime" / "x.c").write_text("int x;\n" * (MOST_LINES + 1))
+    assert too_long(tmp_path) == {"tests/helpers/m1.py": 401, "runtime/x.c": 401}

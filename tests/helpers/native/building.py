@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+
+import pytest
 
 from helpers.paths import ROOT
 
@@ -23,6 +26,10 @@ LIBRARIES = ("-ldl", "-lpthread", "-lm")
 CC = shutil.which(os.environ.get("CC", "cc")) or shutil.which("gcc")
 CXX = shutil.which(os.environ.get("CXX", "c++")) or shutil.which("g++")
 NO_COMPILER = "no C compiler"
+once_is_enough = pytest.mark.skipif(
+    importlib.util.find_spec("torch") is None,
+    reason="C alone, which no Python changes: tested where everything is installed",
+)
 
 
 def run(command: Sequence[str | Path], **settings: object) -> str:

@@ -11,6 +11,8 @@ from helpers.native import building
 
 from poyo_edge.artifact import Session
 
+pytestmark = building.once_is_enough
+
 SECONDS = float(os.environ.get("POYOEDGE_THREADS_S", "1"))
 """That threads run for; ``just native-faults`` runs them for longer, and decodes 10⁶ windows."""
 WINDOWS = int(os.environ.get("POYOEDGE_SOAK_WINDOWS", "20000"))

@@ -19,6 +19,8 @@ from helpers.paths import ROOT
 from poyo_edge.artifact.frozen import metadata_of, open_frozen, sealed
 from poyo_edge.files import wire
 
+pytestmark = building.once_is_enough
+
 EXAMPLES = ROOT / "examples" / "native"
 STRICT = ("-Wall", "-Wextra", "-Wpedantic", "-Werror")
 
