@@ -28,7 +28,8 @@ from poyo_edge.errors import UsageError
 from poyo_edge.records import JsonRecord
 from poyo_edge.trials import Trials
 
-_LEADS_S = np.round(np.arange(0.0, 0.401, 0.02), 2)
+MOST_LEAD_S = 0.4
+_LEADS_S = np.round(np.arange(0.0, MOST_LEAD_S + 1e-3, 0.02), 2)
 _HELD_OUT = 0.3
 _FEWEST_TARGETS, _LEAST_S = 6, 5.0
 _FEWEST_LEARNED = 10
@@ -69,12 +70,13 @@ def labels_from(
     *,
     kind: Kind = "proportional",
     least_confidence: float = 0.7,
+    most_lead_s: float = MOST_LEAD_S,
 ) -> InferredLabels:
     """Labels from targets that were reached and are sure.
 
     How long a command takes from the cursor that is seen to what is decoded is taken as the delay
-    at which labels and decoded values correlate most: that of the session in use, which was fitted
-    with it.
+    at which labels and decoded values correlate most. Through a decoder that has become slow,
+    noisy or turned it looks longer than it is, by up to 0.1 s.
 
     Args:
         inferred: from these samples.
@@ -83,6 +85,7 @@ def labels_from(
         decoded: (N, 2) behaviour units.
         kind: of labels of intention (``calibration.intention``).
         least_confidence: of targets that are used.
+        most_lead_s: the longest of these delays that is tried.
 
     Raises:
         UsageError: a cursor that does not follow what is decoded, or too few targets.
@@ -111,7 +114,7 @@ def labels_from(
         at, values = made(lead_s, newest, begin)
         return _correlation(values, _at(times, decoded, at))
 
-    lead_s = max(_LEADS_S.tolist(), key=agreement)
+    lead_s = max(_LEADS_S[most_lead_s >= _LEADS_S].tolist(), key=agreement)
     at, values = made(lead_s, trials, 0)
     since = trials.start[-max(_FEWEST_TARGETS, round(_HELD_OUT * len(trials)))]
     return InferredLabels(

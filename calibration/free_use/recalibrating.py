@@ -32,6 +32,7 @@ from poyo_edge.calibration.fit.prior import Prior
 from poyo_edge.calibration.fit.search import OnProgress
 from poyo_edge.calibration.following import Followed, require_in_use, swap_for
 from poyo_edge.calibration.free_use.inferred_labels import (
+    MOST_LEAD_S,
     InferredLabels,
     Verdict,
     judge,
@@ -143,6 +144,9 @@ class FreeUseCalibration:
         self._settled = threading.Event()
         self._offered: tuple[CalibratedSession, Session] | None = None
         self._rounds = 0
+        self._lead_s = MOST_LEAD_S
+        """The shortest so far: a decoder that is off makes it look longer, and each session would
+        be later than the one before."""
         self._figures: dict[str, Any] = {}
         """Of the fit that ended last."""
         self._begin()
@@ -280,8 +284,10 @@ class FreeUseCalibration:
         times, cursor, decoded = kept.used(self._rate)
         inferred = infer_targets(times, cursor, decoded, settings=self._inference)
         labels = labels_from(
-            inferred, times, cursor, decoded, least_confidence=self.settings.least_confidence
-        )
+            inferred, times, cursor, decoded, least_confidence=self.settings.least_confidence,
+            most_lead_s=self._lead_s,
+        )  # fmt: skip
+        self._lead_s = labels.lead_s
         self._rounds += 1
         name = f"{in_use.header.session_id.partition('+free-use')[0]}+free-use-{self._rounds}"
         calibrator = Calibrator(

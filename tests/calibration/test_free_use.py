@@ -16,10 +16,10 @@ from helpers.waiting import PATIENCE_S
 
 from poyo_edge.artifact import Session
 from poyo_edge.calibration.free_use import recalibrating as module
-from poyo_edge.calibration.free_use.inferred_labels import InferredLabels
+from poyo_edge.calibration.free_use.inferred_labels import MOST_LEAD_S, InferredLabels
 from poyo_edge.calibration.free_use.inferred_targets import InferredTargets
 from poyo_edge.calibration.free_use.recalibrating import FreeUseCalibration, FreeUseSettings
-from poyo_edge.errors import UsageError
+from poyo_edge.errors import CheckFailedError, UsageError
 from poyo_edge.runtime import Decoder
 from poyo_edge.runtime.failsafe import Status
 from poyo_edge.runtime.feeds.values import LoopResult
@@ -246,6 +246,32 @@ def test_drift_is_no_reason_not_to_mend_it_and_lost_data_is(taught: Lesson) -> N
     ):
         calibration.on_value(value_at(600 + tick, [1.0, 1.0], Status.DEGRADED, flags))
     assert [tick for tick, _ in calibration._kept.values] == [600, 603, 604]
+
+
+def test_the_lead_of_one_session_is_no_longer_than_that_of_the_one_before(
+    taught: Lesson, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A decoder that is off makes it look longer, and it would grow from session to session."""
+    most, found = list[float](), iter([0.14, 0.10])
+
+    def labels_from(*_: Any, most_lead_s: float, **__: Any) -> InferredLabels:
+        most.append(most_lead_s)
+        at = taught.times[taught.times >= 1.0]
+        return InferredLabels(
+            times=at, values=taught.values[taught.times >= 1.0], held_out=at > 0.7 * LESSON_S,
+            lead_s=next(found), targets=30, targets_held_out=9,
+        )  # fmt: skip
+
+    monkeypatch.setattr(module, "labels_from", labels_from)
+    calibration = opened(decoder_of(taught, knowing=True))
+    use(calibration, taught)
+    settled(calibration)
+    units = calibration._followed.unit_ids
+    with pytest.raises(CheckFailedError, match="it stays"):  # the truth cannot be bettered
+        calibration._fitted(
+            calibration._kept, units, taught.truth, threading.Event(), lambda _: None
+        )
+    assert most == [MOST_LEAD_S, 0.14]
 
 
 def test_what_was_decoded_counts_and_not_what_control_made_of_it(taught: Lesson) -> None:

@@ -129,6 +129,8 @@ def test_labels_are_of_what_was_meant_when_it_is_decoded() -> None:
     assert labels.lead_s > 0.05
     slope = float((labels.values * meant).sum() / (meant**2).sum())
     assert slope > 0.6, "the speed of a decoder that is too slow is not that of the labels"
+    short = labels_from(inferred(use), use.times, use.cursor, use.decoded, most_lead_s=0.11)
+    assert short.lead_s == 0.1 < labels.lead_s, "through this decoder it looks longer than it is"
     assert 0.15 < labels.held_out.mean() < 0.45
     assert labels.times[labels.held_out].min() > labels.times[~labels.held_out].max()
 
