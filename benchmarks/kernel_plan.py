@@ -54,9 +54,9 @@ def main() -> None:
     rows, lines = [], []
     for size in words.sizes:
         for name, precision, n_spikes, graph in graphs(size, token_buckets(words.max_spikes)):
-            say(f"{size}: {name}, {precision}, {n_spikes} spikes")
             found = plan(graph)
             counts: dict[str, Any] = {} if isinstance(found, str) else found.counts()
+            say(f"{size}: {name}, {precision}, {n_spikes} spikes: {counts or found}")
             lines.append(
                 {"size": size, "graph": name, "precision": precision, "n_spikes": n_spikes,
                  "refused": found if isinstance(found, str) else "", **counts}

@@ -31,7 +31,8 @@ from poyo_edge.runtime.backends.trt.libcuda import CudaLibrary
 from poyo_edge.runtime.decoder import Decoder
 from poyo_edge.runtime.failsafe import Status
 
-PERIOD_S = 0.1
+PERIOD_S = 0.6
+"""Long, since other work on the machine may take its time too."""
 
 
 @pytest.fixture
@@ -70,26 +71,37 @@ def decoder(tiny_copy: Path, double: Double, monkeypatch: pytest.MonkeyPatch) ->
 def test_a_window_that_is_back_in_time_is_answered_by_the_gpu(
     gpu: TensorRTBackend, tiny: Path, double: Double, feeds: dict[str, Any]
 ) -> None:
-    double.late_s = PERIOD_S * DEADLINE_SHARE / 5
+    double.late_s = PERIOD_S * DEADLINE_SHARE / 10
     want = OrtCpuBackend(Artifact.open(tiny).read(CORE), threads=1).run(feeds)
     assert np.abs(gpu.run(feeds) - want).max() < 2e-6
 
 
+def waits_no_more(gpu: TensorRTBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on a wait for the GPU is a failure."""
+
+    def wait() -> None:
+        raise AssertionError("it waits for a GPU that hangs")
+
+    monkeypatch.setattr(gpu, "_wait", wait)
+
+
 def test_a_late_window_ends_at_the_deadline_and_its_memory_is_left_alone(
-    gpu: TensorRTBackend, double: Double, feeds: dict[str, Any]
+    gpu: TensorRTBackend, double: Double, feeds: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     want = gpu.run(feeds)
-    double.late_s = 3 * PERIOD_S
+    double.late_s = 2 * PERIOD_S
     started = time.perf_counter()
     with pytest.raises(LateError, match=r"^tensorrt: a window was not back in time$"):
         gpu.run(feeds)
     assert PERIOD_S * DEADLINE_SHARE <= time.perf_counter() - started < 2 * PERIOD_S
+    waits_no_more(gpu, monkeypatch)
     other = {**feeds, "spike_time": feeds["spike_time"] / 2, "unit_kv": feeds["unit_kv"] * 2}
     with pytest.raises(LateError, match=r"the GPU is still busy with an earlier window$"):
         gpu.run(other)
     assert not gpu.offer(other)
     double.late_s = 0.0
-    time.sleep(3 * PERIOD_S)
+    time.sleep(2 * PERIOD_S)
+    monkeypatch.undo()
     assert gpu.idle()  # the double has found its memory as it was
     assert np.array_equal(gpu.run(feeds), want)
 
@@ -118,7 +130,9 @@ def test_keeping_warm_does_not_wait_for_a_gpu_that_hangs(
         gpu.run(feeds)
 
 
-def test_a_late_window_is_answered_by_the_cpu_and_counted(decoder: Decoder, double: Double) -> None:
+def test_a_late_window_is_answered_by_the_cpu_and_counted(
+    decoder: Decoder, double: Double, monkeypatch: pytest.MonkeyPatch
+) -> None:
     decoder.decode(5.0)
     double.late_s = math.inf
     started = time.perf_counter()
@@ -127,10 +141,9 @@ def test_a_late_window_is_answered_by_the_cpu_and_counted(decoder: Decoder, doub
     assert (result.status, result.flags[-1]) == (Status.DEGRADED, "fallback")
     assert np.isfinite(result.value).all()
     assert decoder.stats()["backend_late"] == 1
+    waits_no_more(decoder._core.backend._first, monkeypatch)  # type: ignore[attr-defined]
     for i in range(5):
-        started = time.perf_counter()
         assert decoder.decode(5.2 + i / 10).flags[-1] == "fallback"
-        assert time.perf_counter() - started < PERIOD_S * DEADLINE_SHARE  # nobody waits any more
     assert decoder.stats()["backend_late"] == 6
     decoder.swap_session("tiny_b")  # nor a swap
     assert decoder.decode(6.0).session_id == "tiny_b"
