@@ -9,7 +9,7 @@ _JUDGING_SHARE, _SETTLING_SHARE = 0.1, 0.15
 """Most of the time that one judgement on the way, and that of the result, may take."""
 _SPARE = 0.9
 """Share of the time that is planned with: a machine does not always go at the same pace."""
-FEWEST_JUDGED = 8
+_FEWEST_JUDGED = 8
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -38,7 +38,7 @@ class Pace:
         if not self.in_a_hurry or self.sample_s <= 0:
             return most
         fitting = share * self.seconds / (self.sample_s * n_folds)
-        return max(min(most, FEWEST_JUDGED), min(most, int(fitting)))
+        return max(min(most, _FEWEST_JUDGED), min(most, int(fitting)))
 
     def steps_within(self, left_s: float, step_s: float, judging_s: float, every: int) -> int:
         """Steps for which there is time, each of ``step_s``, judged every so many steps.

@@ -24,7 +24,7 @@ from poyo_edge.calibration.fit.fitting import Fit, FitSettings, Tables
 from poyo_edge.calibration.fit.folds import everything, folds
 from poyo_edge.calibration.fit.judging import Judged, Point
 from poyo_edge.calibration.fit.labels import Labels
-from poyo_edge.calibration.fit.pace import FEWEST_JUDGED, Pace
+from poyo_edge.calibration.fit.pace import Pace
 from poyo_edge.calibration.fit.prior import Prior
 from poyo_edge.calibration.fit.workers import each
 
@@ -48,6 +48,7 @@ class Progress:
 _FALL = 0.05
 """How far below the best R² a fit has to stay to be ended: while the learning rate is high, it
 wanders, and comes back as the rate falls."""
+_MEASURED_SAMPLES = 4
 _MEASURED_STEPS = 3
 """After so many steps the pace is known well enough to plan with: the first one is slower."""
 OnProgress = Callable[[Progress], None]
@@ -174,11 +175,10 @@ class Search:
             self.moments = [self._judged_anew(moment) for moment in self.moments]
             return True
         if self._pace.in_a_hurry:
-            started = time.monotonic()
-            self._judge_by(FEWEST_JUDGED)
-            self.judge(lambda i: self.fits[i].predict_judged())
-            n_judged = sum(len(fit.judged()) for fit in self.fits[:-1])
-            self._pace.sample_s = (time.monotonic() - started) / n_judged
+            first, started = self.fits[0], time.monotonic()
+            self._judge_by(_MEASURED_SAMPLES)
+            first.predict_judged()
+            self._pace.sample_s = (time.monotonic() - started) / len(first.judged())
         self._judge_by(self._pace.judged_within(wanted, len(self.fits) - 1))
         self._judge()
         return True
