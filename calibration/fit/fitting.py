@@ -23,9 +23,10 @@ from poyo_edge.calibration.fit.optimizer import AdamW, cosine
 from poyo_edge.calibration.fit.prior import Prior
 from poyo_edge.errors import CheckFailedError, UsageError
 
-_STEPS, _SECONDS, _GROWTH = 200, 120.0, 0.7
+_STEPS, _SECONDS = 240, 120.0
+_GROWTH_BELOW, _GROWTH_ABOVE = 0.35, 0.7
 _GOLDEN_RATIO = (math.sqrt(5.0) - 1.0) / 2.0
-_FEWEST_STEPS, _MOST_STEPS = 50, 600
+_FEWEST_STEPS, _MOST_STEPS = 60, 720
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,13 +34,13 @@ class FitSettings:
     """How a fit goes. The defaults are those that held on real recordings (docs/calibration.md)."""
 
     steps: int | None = None
-    """Steps of the learning-rate schedule; None takes 200 for 120 labelled seconds, and more or
-    fewer with their number to the power of 0.7. A fit may stop before."""
-    judge_every: int = 50
+    """Steps of the learning-rate schedule; None takes 240 for 120 labelled seconds, more with
+    their number to the power of 0.7, and fewer with that to the power of 0.35. A fit may stop before."""
+    judge_every: int = 80
     batch_size: int = 4
-    lr_units: float = 0.055
+    lr_units: float = 0.05
     """Learning rate of the units' z at the first step."""
-    lr_session: float = 2.75e-3
+    lr_session: float = 2.5e-3
     """Learning rate of the session embedding at the first step."""
     pull: float = 2.0
     """What ``mean over units of sum(z²)`` adds to the loss, divided by the labelled seconds."""
@@ -83,7 +84,8 @@ class FitSettings:
         """Steps of the schedule for so many labelled seconds."""
         if self.steps is not None:
             return self.steps
-        steps = _STEPS * (seconds / _SECONDS) ** _GROWTH
+        growth = _GROWTH_BELOW if seconds < _SECONDS else _GROWTH_ABOVE
+        steps = _STEPS * (seconds / _SECONDS) ** growth
         return int(min(max(steps, _FEWEST_STEPS), _MOST_STEPS))
 
     def blocks_for(self, seconds: float, window_s: float) -> int:

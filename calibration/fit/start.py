@@ -16,7 +16,7 @@ from poyo_edge.calibration.fit.fitting import FitSettings, Tables
 from poyo_edge.calibration.fit.prior import Prior
 from poyo_edge.errors import PoyoEdgeError
 
-_FEWEST_FROM_PRIOR = 100
+_FEWEST_FROM_PRIOR = 120
 
 
 def same_electrode(unit_id: str) -> str:
