@@ -35,7 +35,8 @@ class FitSettings:
 
     steps: int | None = None
     """Steps of the learning-rate schedule; None takes 240 for 120 labelled seconds, more with
-    their number to the power of 0.7, and fewer with that to the power of 0.35. A fit may stop before."""
+    their number to the power of 0.7, and fewer with that to the power of 0.35. A fit may
+    stop before."""
     judge_every: int = 80
     batch_size: int = 4
     lr_units: float = 0.05
