@@ -26,7 +26,6 @@ from helpers.calibrating.teacher import (
 from poyo_edge.calibration import FitSettings, Progress
 from poyo_edge.calibration.fit.fitting import Tables
 from poyo_edge.calibration.fit.search import ALL_STEPS, INTERRUPTED, PAST_BEST, Search
-from poyo_edge.calibration.fit.start import settings_from
 from poyo_edge.errors import CheckFailedError, UsageError
 
 N_FITS = QUICK.n_folds + 1
@@ -389,18 +388,6 @@ def test_fewer_labels_get_no_more_steps() -> None:
     assert steps == sorted(steps)
     assert 1 <= steps[0] < steps[-1] < 1000
     assert FitSettings(steps=7).steps_for(3600.0) == 7
-
-
-def test_the_way_from_the_prior_takes_more_steps_where_labels_are_few() -> None:
-    few, settings = 15.0, FitSettings()
-    known = Tables(units=at_mean(3).units + np.float32(0.1), session=at_mean(3).session)
-    assert settings_from(known, prior(), settings, few).steps is None
-    usual, whole = settings.steps_for(few), settings.steps_for(120.0)
-    begun = settings_from(at_mean(3), prior(), settings, few).steps
-    assert begun is not None
-    assert usual < begun <= whole
-    assert settings_from(at_mean(3), prior(), settings, 120.0).steps == whole
-    assert settings_from(at_mean(3), prior(), QUICK, few) is QUICK
 
 
 @pytest.mark.parametrize(("seconds", "n_blocks"), [(6.0, 3), (9.0, 4), (12.0, 6), (300.0, 6)])
