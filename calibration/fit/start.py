@@ -5,18 +5,15 @@ Legend: U units, D model dim.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
 
 from poyo_edge.arrays import Float32
 from poyo_edge.artifact import SESSIONS, Artifact, Session
-from poyo_edge.calibration.fit.fitting import FitSettings, Tables
+from poyo_edge.calibration.fit.fitting import Tables
 from poyo_edge.calibration.fit.prior import Prior
 from poyo_edge.errors import PoyoEdgeError
-
-_FEWEST_FROM_PRIOR = 120
 
 
 def same_electrode(unit_id: str) -> str:
@@ -47,21 +44,9 @@ def first_guess(artifact: Artifact, prior: Prior, unit_ids: Sequence[str]) -> Ta
     return Tables(units=np.stack(rows), session=prior.session_mean)
 
 
-def settings_from(
-    begin: Tables, prior: Prior, settings: FitSettings, seconds: float
-) -> FitSettings:
-    """More steps for few labels where no unit is known: the way from the prior is long.
-
-    Args:
-        begin: where the fit begins.
-        prior: of the artifact.
-        settings: whose steps stay where they are given.
-        seconds: labelled.
-    """
-    if settings.steps is not None or not (begin.units == prior.unit_mean).all():
-        return settings
-    steps = max(_FEWEST_FROM_PRIOR, settings.steps_for(seconds))
-    return dataclasses.replace(settings, steps=steps)
+def nothing_known(begin: Tables, prior: Prior) -> bool:
+    """Whether a fit begins with the prior for all units."""
+    return bool((begin.units == prior.unit_mean).all())
 
 
 def from_session(unit_ids: Sequence[str], session: Session, guess: Tables) -> Tables:

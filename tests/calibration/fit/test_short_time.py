@@ -9,13 +9,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from helpers.calibrating.teacher import QUICK, at_mean, lesson, prior, run, search
+from helpers.calibrating.teacher import QUICK, at_mean, lesson, run, search
 
 import poyo_edge.calibration.fit.search as search_module
-from poyo_edge.calibration import FitSettings, Progress
-from poyo_edge.calibration.fit.fitting import Tables
+from poyo_edge.calibration import Progress
 from poyo_edge.calibration.fit.search import TIME
-from poyo_edge.calibration.fit.start import settings_from
 
 N_FITS = QUICK.n_folds + 1
 
@@ -74,15 +72,3 @@ def test_the_time_is_looked_at_before_each_step(monkeypatch: pytest.MonkeyPatch)
     assert clock.taken == slow + 1
     assert [fit.steps for fit in searching.fits] == [6] * (N_FITS - 1) + [5]
     assert [point.step for point in searching.curve] == [0, 4, 6]
-
-
-def test_the_way_from_the_prior_takes_more_steps_where_labels_are_few() -> None:
-    few, settings = 15.0, FitSettings()
-    known = Tables(units=at_mean(3).units + np.float32(0.1), session=at_mean(3).session)
-    assert settings_from(known, prior(), settings, few).steps is None
-    usual, whole = settings.steps_for(few), settings.steps_for(120.0)
-    begun = settings_from(at_mean(3), prior(), settings, few).steps
-    assert begun is not None
-    assert usual < begun <= whole
-    assert settings_from(at_mean(3), prior(), settings, 120.0).steps == whole
-    assert settings_from(at_mean(3), prior(), QUICK, few) is QUICK
