@@ -104,7 +104,7 @@ class Turns:
     stop: threading.Event
     on_progress: OnProgress
     steps: int
-    """Of all searches together."""
+    """Of the searches to come."""
     done: int = 0
     """Of those before."""
 
@@ -113,6 +113,7 @@ class Turns:
     ) -> float:
         """Run one; the seconds that it took."""
         began = time.monotonic()
+        self.steps -= search.steps * len(search.fits)
         search.run(
             self.deadline - began,
             self.stop,
@@ -130,7 +131,8 @@ class Turns:
 
     def _note(self, progress: Progress) -> None:
         done = self.done + progress.done
-        self.on_progress(dataclasses.replace(progress, done=done, total=max(self.steps, done)))
+        total = self.done + progress.total + self.steps
+        self.on_progress(dataclasses.replace(progress, done=done, total=total))
 
 
 def best_of(

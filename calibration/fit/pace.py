@@ -19,6 +19,8 @@ _HELD, _HELD_FROM = 16, 40
 below which it decodes none (``calibration.held``)."""
 _LOOKS = 2
 """Moments that are judged at the end: what is chosen, and the start."""
+_WORTH = 2
+"""Times as many samples as on the way, for which it is worth to judge again."""
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -46,22 +48,26 @@ class Pace:
         fitting = int(_JUDGING_SHARE * self.seconds / (self.sample_s * n_folds))
         return min(most, max(_FEWEST_JUDGED, fitting))
 
-    def settled_within(self, most: int, n_folds: int) -> int:
-        """Samples of each fold to judge the result by, so that the gate's part fits too."""
+    def settled_within(self, most: int, before: int, n_folds: int) -> int:
+        """Samples of each fold to judge the result by, so that the gate's part fits too.
+
+        Not many more than on the way, ``before``, are not worth their time.
+        """
         if not self.in_a_hurry or self.sample_s <= 0:
-            return most
+            return max(before, most)
         windows = _RESULT_SHARE * self.seconds / (self.sample_s * n_folds)
         each = _LOOKS + self.rival
-        with_held = int((windows - self._held()) / each)
-        if with_held >= _HELD_FROM:
-            return min(most, with_held)
-        return min(most, _HELD_FROM - 1, max(_FEWEST_JUDGED, int(windows / each)))
+        fitting = int((windows - self._held()) / each)
+        if fitting < _HELD_FROM:
+            fitting = min(_HELD_FROM - 1, int(windows / each))
+        fitting = min(most, fitting)
+        return fitting if fitting >= _WORTH * before else before
 
-    def result_s(self, n_judged: int, n_folds: int) -> float:
+    def result_s(self, n_judged: int, before: int, n_folds: int) -> float:
         """Seconds from the last step on: the result's judgement and the gate's."""
+        looks = self.rival + (_LOOKS if n_judged > before else 0)
         held = self._held() if n_judged >= _HELD_FROM else 0
-        windows = (_LOOKS + self.rival) * n_judged + held
-        return windows * n_folds * self.sample_s
+        return (looks * n_judged + held) * n_folds * self.sample_s
 
     def step_s(self, schedule: Schedule, n_fits: int) -> float:
         """Seconds of a step of all fits, guessed from a forward pass before one was taken."""

@@ -58,7 +58,7 @@ _SHORT = Schedule(
     lr_session=2.5e-3,
 )
 """Both for 120 labelled seconds."""
-_FEWEST_LONG_STEPS, _MOST_GROWTH = 20, 3.0
+_FEWEST_LONG_STEPS, _FEWEST_SHORT_STEPS, _MOST_GROWTH = 20, 60, 3.0
 
 
 def long_schedule(seconds: float, *, from_prior: bool = False) -> Schedule:
@@ -68,8 +68,11 @@ def long_schedule(seconds: float, *, from_prior: bool = False) -> Schedule:
 
 
 def short_schedule(seconds: float) -> Schedule:
-    """Steps of 4 windows, 240 for up to 120 labelled seconds, more as in the long schedule."""
-    return dataclasses.replace(_SHORT, steps=int(_SHORT.steps * max(1.0, _growth(seconds))))
+    """Steps of 4 windows, 240 for 120 labelled seconds; more with their number^0.7, fewer with
+    that^0.35."""
+    growth = _growth(seconds)
+    share = math.sqrt(growth) if growth < 1.0 else growth
+    return dataclasses.replace(_SHORT, steps=max(_FEWEST_SHORT_STEPS, int(_SHORT.steps * share)))
 
 
 def schedule_for(seconds: float, spec: ModelSpec, *, from_prior: bool = False) -> Schedule:

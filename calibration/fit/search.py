@@ -212,8 +212,7 @@ class Search:
             self._pace.sample_s = sample_s / self._adapter.workers
             self._judge_by(wanted)
             self._fit_into_time(all_folds)
-            wanted = self.schedule.judged_on_the_way
-        self._judge_by(self._pace.judged_within(wanted, len(self.fits) - 1))
+        self._judge_by(self._on_the_way())
         self._judge()
         return True
 
@@ -244,15 +243,18 @@ class Search:
 
     def _judging_s(self) -> float:
         """Seconds of a judgement on the way."""
-        n_folds = len(self.fits) - 1
-        n_judged = self._pace.judged_within(self.schedule.judged_on_the_way, n_folds)
-        return n_judged * n_folds * self._pace.sample_s
+        return self._on_the_way() * (len(self.fits) - 1) * self._pace.sample_s
+
+    def _on_the_way(self) -> int:
+        """Samples of each fold that judgements on the way are of."""
+        most = self.schedule.judged_on_the_way
+        return self._pace.judged_within(most, len(self.fits) - 1)
 
     def _result_s(self) -> float:
         """Seconds of the result's judgement, and of the gate's."""
-        n_folds = len(self.fits) - 1
-        most = self._pace.settled_within(self.settings.most_judged, n_folds)
-        return self._pace.result_s(most, n_folds)
+        before, n_folds = self._on_the_way(), len(self.fits) - 1
+        most = self._pace.settled_within(self.settings.most_judged, before, n_folds)
+        return self._pace.result_s(most, before, n_folds)
 
     def _judge_by(self, most: int) -> None:
         """Judge by at most so many samples of each fold from now on."""
@@ -266,22 +268,25 @@ class Search:
         on_progress: OnProgress,
         on_judged: Callable[[], None],
     ) -> None:
-        began, before = time.monotonic(), self.moments[-1].point.step
+        began = step_began = time.monotonic()
+        before = self.moments[-1].point.step
         self._plan(deadline, None)
         self.stopped = self._ended()
-        turn_s = 0.0
+        turn_s, step_s = 0.0, self._pace.step_s(self.schedule, len(self.fits))
         while not self.stopped:
             target = min(self.moments[-1].point.step + self.schedule.judge_every, self.steps)
             for fits in self._turns(target):
-                if stop.is_set() or self._late(deadline, turn_s):
+                turn_began, first = time.monotonic(), fits[0] is self.fits[0]
+                step_began = turn_began if first else step_began
+                if stop.is_set() or self._late(deadline, step_s if first else turn_s):
                     self.stopped = INTERRUPTED if stop.is_set() else TIME
                     break
-                turn_began = time.monotonic()
                 self._step(fits, began, before, on_progress)
                 turn_s = time.monotonic() - turn_began
-                taken = self.fits[-1].steps - before
-                if fits[-1] is self.fits[-1] and taken in _MEASURED_STEPS:
-                    self._plan(deadline, (time.monotonic() - began) / taken)
+                if fits[-1] is self.fits[-1]:
+                    step_s, taken = time.monotonic() - step_began, self.fits[-1].steps - before
+                    if taken in _MEASURED_STEPS:
+                        self._plan(deadline, (time.monotonic() - began) / taken)
             # Out of time, what was learned since the last judgement is judged all the same.
             learned = min(fit.steps for fit in self.fits) > self.moments[-1].point.step
             if self.stopped == INTERRUPTED or not learned:
@@ -304,9 +309,9 @@ class Search:
         for i in range(len(fits)):
             on_progress(self._progress(done - len(fits) + 1 + i, left))
 
-    def _late(self, deadline: float, turn_s: float) -> bool:
-        """Whether another turn, and what comes after the last one, would end after the time."""
-        after_s = turn_s + self._judging_s() + self._result_s() if self._pace.in_a_hurry else 0.0
+    def _late(self, deadline: float, seconds: float) -> bool:
+        """Whether so many seconds, and what comes after the last step, would end too late."""
+        after_s = seconds + self._judging_s() + self._result_s() if self._pace.in_a_hurry else 0.0
         now = time.monotonic()
         return now >= deadline or now + after_s > deadline
 
@@ -328,8 +333,8 @@ class Search:
         chosen, start, n_folds = self.chosen, self.moments[0], len(self.fits) - 1
         rivals = [chosen] if self.stopped != TIME or chosen is start else [start, chosen]
         before = self.fits[0].most_judged
-        most = self._pace.settled_within(self.settings.most_judged, n_folds)
-        late = time.monotonic() + self._pace.result_s(most, n_folds) > deadline
+        most = self._pace.settled_within(self.settings.most_judged, before, n_folds)
+        late = time.monotonic() + self._pace.result_s(most, before, n_folds) > deadline
         if self.stopped != INTERRUPTED and not late and most > before:
             self._judge_by(most)
             for i, moment in enumerate(rivals):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -10,7 +11,12 @@ from helpers.calibrating.teacher import QUICK, adapter, at_mean, lesson, prior
 
 from poyo_edge.calibration import FitSettings
 from poyo_edge.calibration.fit.fitting import Tables
-from poyo_edge.calibration.fit.schedule import long_schedule, schedule_for, short_schedule
+from poyo_edge.calibration.fit.schedule import (
+    Schedule,
+    long_schedule,
+    schedule_for,
+    short_schedule,
+)
 from poyo_edge.calibration.fit.search import Search
 from poyo_edge.calibration.fit.start import nothing_known
 from poyo_edge.spec import POYO_1_3M, POYO_11_8M, ModelSpec
@@ -53,11 +59,11 @@ def test_a_large_model_takes_few_windows_of_many_labels(spec: ModelSpec) -> None
     assert (whole.steps, whole.batch_size) == (240, 4)
 
 
-@pytest.mark.parametrize("spec", [SMALL, POYO_11_8M], ids=["small", "11.8M"])
-def test_more_labels_get_no_fewer_windows(spec: ModelSpec) -> None:
-    windows = [schedule_for(seconds, spec).windows for seconds in SECONDS]
-    assert windows == sorted(windows)
-    assert 640 == windows[0] < windows[-1] == {SMALL: 240 * 32, POYO_11_8M: 720 * 4}[spec]
+@pytest.mark.parametrize("schedule", [long_schedule, short_schedule], ids=["long", "short"])
+def test_more_labels_get_no_fewer_steps(schedule: Callable[[float], Schedule]) -> None:
+    steps = [schedule(seconds).steps for seconds in SECONDS]
+    assert steps == sorted(steps)
+    assert (steps[0], steps[-1]) == {long_schedule: (20, 240), short_schedule: (60, 720)}[schedule]
 
 
 def test_no_large_model_pays_more_than_at_two_minutes_for_fewer_labels() -> None:
