@@ -310,7 +310,7 @@ def limit_lines(measured: list[Measured], rate: float) -> list[str]:
     lines = []
     for one in measured:
         for case, peers in one.taken.items():
-            flop = window_flop(SIZES[one.size], case[1])
+            flop = SIZES[one.size].products_flop(case[1])
             reached = flop / (np.percentile(peers[OURS], 10) * 1e6)
             lines.append(
                 f"{one.size}, {case[1]} spikes: {flop / 1e6:.0f} Mflop in products, "
@@ -318,17 +318,6 @@ def limit_lines(measured: list[Measured], rate: float) -> list[str]:
                 f"of it (10 % fastest)"
             )
     return lines
-
-
-def window_flop(spec: ModelSpec, n_spikes: int) -> float:
-    """Floating point operations of the matrix products of one window with one query."""
-    latents, dim, dim_head = spec.n_latents, spec.dim, spec.dim_head
-    cross, self_ = spec.cross_heads * dim_head, spec.self_heads * dim_head
-    feed_forward = 3 * spec.ffn_mult * dim * dim
-    layer = 4 * dim * self_ + 2 * latents * self_ + feed_forward
-    encoder = 2 * (n_spikes + 1) * cross + cross * dim + feed_forward
-    decoder = 2 * dim * cross
-    return 2.0 * latents * (encoder + spec.depth * layer + decoder)
 
 
 def _growth(one: Measured, small: Case, large: Case) -> str:

@@ -23,7 +23,7 @@ from poyo_edge.calibration.fit.fitting import FitSettings
 from poyo_edge.calibration.fit.labels import LabelCollector, Labels
 from poyo_edge.calibration.fit.prior import Prior
 from poyo_edge.calibration.fit.search import OnProgress, Search
-from poyo_edge.calibration.fit.start import from_session, guess_from, settings_from
+from poyo_edge.calibration.fit.start import from_session, guess_from
 from poyo_edge.calibration.gate import learned_until
 from poyo_edge.calibration.intention import IntentionLabels, IntentionReport
 from poyo_edge.calibration.starts import FIRST_GUESS, IN_USE, START, Judge, Turns, best_of
@@ -237,14 +237,7 @@ class Calibrator:
         elif in_use is not None and not {*in_use.header.unit_ids}.isdisjoint(self.unit_ids):
             begins[IN_USE] = from_session(self.unit_ids, in_use, guess)
         searches = {
-            name: Search(
-                self._adapter,
-                self._prior,
-                labels,
-                settings_from(begin, self._prior, self.settings, labels.seconds, self.unit_ids),
-                begin,
-                seed,
-            )
+            name: Search(self._adapter, self._prior, labels, self.settings, begin, seed)
             for name, begin in begins.items()
         }
         turns = Turns(

@@ -104,14 +104,24 @@ class Turns:
     stop: threading.Event
     on_progress: OnProgress
     steps: int
-    """Of all searches together."""
+    """Of the searches to come."""
     done: int = 0
     """Of those before."""
 
-    def run(self, search: Search, on_judged: Callable[[], None] = lambda: None) -> float:
+    def run(
+        self, search: Search, judge: Judge, on_judged: Callable[[], None] = lambda: None
+    ) -> float:
         """Run one; the seconds that it took."""
         began = time.monotonic()
-        search.run(self.deadline - began, self.stop, self._note, on_judged=on_judged)
+        self.steps -= search.steps * len(search.fits)
+        search.run(
+            self.deadline - began,
+            self.stop,
+            self._note,
+            on_judged=on_judged,
+            rival=judge.in_use is not None,
+            all_folds=judge.learned_until is not None,
+        )
         self.done += sum(fit.steps for fit in search.fits)
         return time.monotonic() - began
 
@@ -121,7 +131,8 @@ class Turns:
 
     def _note(self, progress: Progress) -> None:
         done = self.done + progress.done
-        self.on_progress(dataclasses.replace(progress, done=done, total=max(self.steps, done)))
+        total = self.done + progress.total + self.steps
+        self.on_progress(dataclasses.replace(progress, done=done, total=total))
 
 
 def best_of(
@@ -154,9 +165,12 @@ def best_of(
             files.append(kept)
             if kept.load():
                 notes.append(f"went on from step {search.moments[-1].point.step} of an earlier run")
-        took_s = turns.run(search, kept.save if kept is not None else lambda: None)
+        took_s = turns.run(search, judge, kept.save if kept is not None else lambda: None)
         if knows and name != FIRST_GUESS:
             notes.append("the start was fitted to this session: R² counts what it had learned")
+        if search.left_out:
+            of = search.left_out + len(search.fits) - 1
+            notes.append(f"time was short: judged on {len(search.fits) - 1} of {of} folds")
         found = judge.fitted(search, name, notes)
         best = found if best is None else better(judge.session_id, best, found)
         if not found.ended:

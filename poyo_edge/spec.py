@@ -83,6 +83,16 @@ class ModelSpec(JsonRecord):
         """Number of latents L in a window."""
         return self.latent_steps * self.latents_per_step
 
+    def products_flop(self, n_spikes: int) -> float:
+        """Floating point operations of the matrix products of one window with one query."""
+        latents, dim = self.n_latents, self.dim
+        cross, self_ = self.cross_heads * self.dim_head, self.self_heads * self.dim_head
+        feed_forward = 3 * self.ffn_mult * dim * dim
+        layer = 4 * dim * self_ + 2 * latents * self_ + feed_forward
+        encoder = 2 * (n_spikes + 1) * cross + cross * dim + feed_forward
+        decoder = 2 * dim * cross
+        return 2.0 * latents * (encoder + self.depth * layer + decoder)
+
     @property
     def window_seconds(self) -> float:
         """The window as float (a JSON file may hold the integer 1)."""

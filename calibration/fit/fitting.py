@@ -21,11 +21,10 @@ from poyo_edge.calibration.fit.folds import Fold
 from poyo_edge.calibration.fit.labels import Labels
 from poyo_edge.calibration.fit.optimizer import AdamW, cosine
 from poyo_edge.calibration.fit.prior import Prior
+from poyo_edge.calibration.fit.schedule import Schedule, schedule_for
 from poyo_edge.errors import CheckFailedError, UsageError
 
-_STEPS, _SECONDS, _GROWTH = 200, 120.0, 0.7
 _GOLDEN_RATIO = (math.sqrt(5.0) - 1.0) / 2.0
-_FEWEST_STEPS, _MOST_STEPS = 50, 600
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,14 +32,18 @@ class FitSettings:
     """How a fit goes. The defaults are those that held on real recordings (docs/calibration.md)."""
 
     steps: int | None = None
-    """Steps of the learning-rate schedule; None takes 200 for 120 labelled seconds, and more or
-    fewer with their number to the power of 0.7. A fit may stop before."""
-    judge_every: int = 50
-    batch_size: int = 4
-    lr_units: float = 0.055
+    """Steps of the learning-rate schedule; a fit may stop before. Of this and the other fields
+    that may be None, None takes what suits the labels and the model (``fit.schedule``)."""
+    judge_every: int | None = None
+    """Steps between judgements."""
+    batch_size: int | None = None
+    """Windows of one step."""
+    lr_units: float | None = None
     """Learning rate of the units' z at the first step."""
-    lr_session: float = 2.75e-3
+    lr_session: float | None = None
     """Learning rate of the session embedding at the first step."""
+    judged_on_the_way: int | None = None
+    """Held-out samples of each fold in judgements while fitting."""
     pull: float = 2.0
     """What ``mean over units of sum(z²)`` adds to the loss, divided by the labelled seconds."""
     clip_norm: float = 10.0
@@ -59,16 +62,20 @@ class FitSettings:
     where they would be shorter than two windows."""
     most_judged: int = 200
     """Held-out samples of each fold that the result is judged by."""
-    judged_on_the_way: int = 80
-    """The same, for judgements while fitting."""
 
     def __post_init__(self) -> None:
-        for name in ("judge_every", "batch_size", "patience", "most_judged", "judged_on_the_way"):
+        for name in ("patience", "most_judged"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name}: expected an integer >= 1, got {getattr(self, name)!r}")
-        if self.steps is not None and self.steps < 1:
-            raise UsageError(f"steps: expected an integer >= 1 or None, got {self.steps!r}")
-        for name in ("lr_units", "lr_session", "clip_norm", "most_z", "tail_s"):
+        for name in ("steps", "judge_every", "batch_size", "judged_on_the_way"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"{name}: expected an integer >= 1 or None, got {value!r}")
+        for name in ("lr_units", "lr_session"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise UsageError(f"{name}: expected a number > 0 or None, got {value!r}")
+        for name in ("clip_norm", "most_z", "tail_s"):
             if not getattr(self, name) > 0:
                 raise UsageError(f"{name}: expected a number > 0, got {getattr(self, name)!r}")
         for name in ("pull", "early_weight"):
@@ -79,12 +86,11 @@ class FitSettings:
                 f"n_folds: expected from 2 to n_blocks ({self.n_blocks}), got {self.n_folds!r}"
             )
 
-    def steps_for(self, seconds: float) -> int:
-        """Steps of the schedule for so many labelled seconds."""
-        if self.steps is not None:
-            return self.steps
-        steps = _STEPS * (seconds / _SECONDS) ** _GROWTH
-        return int(min(max(steps, _FEWEST_STEPS), _MOST_STEPS))
+    def over(self, schedule: Schedule) -> Schedule:
+        """A schedule with what is given here in the place of its own."""
+        names = [field.name for field in dataclasses.fields(schedule)]
+        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        return dataclasses.replace(schedule, **given)
 
     def blocks_for(self, seconds: float, window_s: float) -> int:
         """Blocks for so many labelled seconds."""
@@ -97,6 +103,8 @@ class Tables:
 
     units: Float32
     session: Float32
+    from_afar: bool = False
+    """Whether they are the start of units whose electrodes nobody knows."""
 
 
 class Fit:
@@ -113,12 +121,15 @@ class Fit:
         *,
         seed: Sequence[int],
         seconds: float | None = None,
+        schedule: Schedule | None = None,
     ) -> None:
         """Prepare a fit.
 
-        ``seconds`` of labels set steps and pull; None takes all of ``labels``.
+        ``seconds`` of labels set the pull; None takes all of ``labels``. A ``schedule`` of None is
+        the one of ``settings`` for so many seconds.
         """
         seconds = labels.seconds if seconds is None else seconds
+        self._schedule = schedule or settings.over(schedule_for(seconds, adapter.spec))
         self._adapter = adapter
         self._root = prior.unit_root
         self._labels = labels
@@ -126,9 +137,9 @@ class Fit:
         self._settings = settings
         self._start = start
         self._seed = list(seed)
-        self.total = settings.steps_for(seconds)
+        self.total = self._schedule.steps
         """Steps of the schedule. Fewer while it runs let the learning rate fall sooner."""
-        self.most_judged = settings.judged_on_the_way
+        self.most_judged = self._schedule.judged_on_the_way
         """Most samples that ``judged`` gives."""
         self._pull = settings.pull / seconds / len(start.units)
         self._weighting = Weighting(tail_s=settings.tail_s, early=settings.early_weight)
@@ -138,6 +149,10 @@ class Fit:
             "session": np.zeros_like(start.session),
         }
         """How far it has gone from the first guess: the units' z (U, D), the session (D,)."""
+
+    def begin_with(self, schedule: Schedule) -> None:
+        """Another schedule, before the first step."""
+        self._schedule, self.total = schedule, schedule.steps
 
     @property
     def steps(self) -> int:
@@ -160,7 +175,7 @@ class Fit:
                 f"{self.steps + 1}; check the labels"
             )
         factor = cosine(self.steps, self.total)
-        lr = {"z": self._settings.lr_units * factor, "session": self._settings.lr_session * factor}
+        lr = {"z": self._schedule.lr_units * factor, "session": self._schedule.lr_session * factor}
         self.optimizer.step(self.moved, gradients, lr)
         np.clip(z, -self._settings.most_z, self._settings.most_z, out=z)
         return loss
@@ -180,7 +195,7 @@ class Fit:
         differ from seed to seed by what they happened to see.
         """
         train = self._fold.train
-        size = min(self._settings.batch_size, len(train))
+        size = min(self._schedule.batch_size, len(train))
         begin = np.random.default_rng(self._seed).random(size)
         place = (begin + self.steps * _GOLDEN_RATIO) % 1.0
         at = ((np.arange(size) + place) * len(train) / size).astype(np.int64)

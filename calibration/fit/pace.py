@@ -5,11 +5,22 @@ from __future__ import annotations
 import dataclasses
 import math
 
-_JUDGING_SHARE, _SETTLING_SHARE = 0.1, 0.15
-"""Most of the time that one judgement on the way, and that of the result, may take."""
+from poyo_edge.calibration.fit.schedule import Schedule
+
+_JUDGING_SHARE, _RESULT_SHARE = 0.1, 0.2
+"""Most of the time that one judgement on the way, and all that is judged at the end, may take."""
 _SPARE = 0.9
 """Share of the time that is planned with: a machine does not always go at the same pace."""
-FEWEST_JUDGED = 8
+_FEWEST_JUDGED = 8
+_GRADIENT = 3.3
+"""What loss and gradients of a window take, in forward passes: 3.1 (1.3M), 3.3 (11.8M)."""
+_HELD, _HELD_FROM = 16, 40
+"""Windows of held commands that the gate decodes in each fold, and the judged samples of a fold
+below which it decodes none (``calibration.held``)."""
+_LOOKS = 2
+"""Moments that are judged at the end: what is chosen, and the start."""
+_WORTH = 2
+"""Times as many samples as on the way, for which it is worth to judge again."""
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -18,8 +29,12 @@ class Pace:
 
     seconds: float
     """For everything; infinite where nobody is in a hurry."""
+    workers: int = 1
+    """Windows that are worked on at once."""
+    rival: bool = False
+    """Whether the gate judges a session in use beside the result."""
     sample_s: float = 0.0
-    """Of one judged sample."""
+    """Of one judged sample, with all workers."""
 
     @property
     def in_a_hurry(self) -> bool:
@@ -28,17 +43,36 @@ class Pace:
 
     def judged_within(self, most: int, n_folds: int) -> int:
         """Samples of each fold to judge by on the way, ``most`` where time allows."""
-        return self._within(_JUDGING_SHARE, most, n_folds)
-
-    def settled_within(self, most: int, n_folds: int) -> int:
-        """Samples of each fold to judge the result by."""
-        return self._within(_SETTLING_SHARE, most, n_folds)
-
-    def _within(self, share: float, most: int, n_folds: int) -> int:
         if not self.in_a_hurry or self.sample_s <= 0:
             return most
-        fitting = share * self.seconds / (self.sample_s * n_folds)
-        return max(min(most, FEWEST_JUDGED), min(most, int(fitting)))
+        fitting = int(_JUDGING_SHARE * self.seconds / (self.sample_s * n_folds))
+        return min(most, max(_FEWEST_JUDGED, fitting))
+
+    def settled_within(self, most: int, before: int, n_folds: int) -> int:
+        """Samples of each fold to judge the result by, so that the gate's part fits too.
+
+        Not many more than on the way, ``before``, are not worth their time.
+        """
+        if not self.in_a_hurry or self.sample_s <= 0:
+            return max(before, most)
+        windows = _RESULT_SHARE * self.seconds / (self.sample_s * n_folds)
+        each = _LOOKS + self.rival
+        fitting = int((windows - self._held()) / each)
+        if fitting < _HELD_FROM:
+            fitting = min(_HELD_FROM - 1, int(windows / each))
+        fitting = min(most, fitting)
+        return fitting if fitting >= _WORTH * before else before
+
+    def result_s(self, n_judged: int, before: int, n_folds: int) -> float:
+        """Seconds from the last step on: the result's judgement and the gate's."""
+        looks = self.rival + (_LOOKS if n_judged > before else 0)
+        held = self._held() if n_judged >= _HELD_FROM else 0
+        return (looks * n_judged + held) * n_folds * self.sample_s
+
+    def step_s(self, schedule: Schedule, n_fits: int) -> float:
+        """Seconds of a step of all fits, guessed from a forward pass before one was taken."""
+        spread = self.workers / min(self.workers, n_fits)
+        return _GRADIENT * self.sample_s * schedule.batch_size * n_fits * spread
 
     def steps_within(self, left_s: float, step_s: float, judging_s: float, every: int) -> int:
         """Steps for which there is time, each of ``step_s``, judged every so many steps.
@@ -53,3 +87,6 @@ class Pace:
             raise ValueError("there is time for all steps")
         each_s = step_s + judging_s / every
         return max(0, int((_SPARE * left_s - judging_s) / max(each_s, 1e-9)))
+
+    def _held(self) -> int:
+        return _HELD * (3 if self.rival else 1)

@@ -1,7 +1,8 @@
 """A search that was killed goes on where it was judged last: its state in a file beside.
 
 The file belongs to one search: same labels, settings, seed, start and core. Any other one begins
-anew. A fit that was resumed ends with the same bits as one that was not.
+anew, and so does one that had so little time that it took another schedule or fewer folds. A fit
+that was resumed ends with the same bits as one that was not.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class ResumeFile:
     def __init__(self, path: str | Path, search: Search, core_hash: str) -> None:
         self.path = Path(path)
         self._search = search
-        self._fingerprint = _fingerprint(search, core_hash)
+        self._core_hash = core_hash
 
     def load(self) -> bool:
         """Go on from the file; False when there is none that fits. A damaged one counts as none."""
@@ -41,7 +42,7 @@ class ResumeFile:
             data = tensors.read_file(self.path, SessionError, _MAX_BYTES)
             arrays, metadata = tensors.from_bytes(data, self.path, SessionError)
             values = json.loads(metadata[_KEY])
-            if values["fingerprint"] != self._fingerprint:
+            if values["fingerprint"] != _fingerprint(self._search, self._core_hash):
                 return False
             if values["checksum"] != _checksum(arrays, values["curve"]):
                 return False
@@ -66,7 +67,7 @@ class ResumeFile:
                 arrays[f"moment{i}.{k}.session"] = tables.session
         curve = [point.to_json() for point in search.curve]
         header = {
-            "fingerprint": self._fingerprint,
+            "fingerprint": _fingerprint(search, self._core_hash),
             "checksum": _checksum(arrays, curve),
             "curve": curve,
         }
@@ -130,7 +131,8 @@ def _fingerprint(search: Search, core_hash: str) -> str:
     labels, start = search.labels, search.start
     digest = hashlib.sha256(core_hash.encode())
     digest.update(json.dumps(dataclasses.asdict(search.settings), sort_keys=True).encode())
-    digest.update(f"{search.seed} {labels.n_units}".encode())
+    digest.update(json.dumps(dataclasses.asdict(search.schedule), sort_keys=True).encode())
+    digest.update(f"{search.seed} {labels.n_units} {len(search.fits)}".encode())
     for array in (
         labels.spike_times,
         labels.spike_rows,

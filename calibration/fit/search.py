@@ -4,8 +4,9 @@ At each judgement the folds say how well what they have learned so far decodes w
 seen; the fit on all labels at a moment chosen by that is the result. So there is a usable result
 at any time, and whatever ends the search early loses only what would have come later.
 
-Judgements on the way are of few samples, and the result is judged again on more. Where time is
-short the schedule is: the learning rate falls to 0 within the time that there is.
+Judgements on the way may be of few samples, and the result is judged again on more. Where time is
+short the schedule is: the learning rate falls to 0 within the time that there is. Where it is very
+short, only one fold is held out, and what is not better than the start is not taken.
 """
 
 from __future__ import annotations
@@ -24,8 +25,10 @@ from poyo_edge.calibration.fit.fitting import Fit, FitSettings, Tables
 from poyo_edge.calibration.fit.folds import everything, folds
 from poyo_edge.calibration.fit.judging import Judged, Point
 from poyo_edge.calibration.fit.labels import Labels
-from poyo_edge.calibration.fit.pace import FEWEST_JUDGED, Pace
+from poyo_edge.calibration.fit.pace import Pace
 from poyo_edge.calibration.fit.prior import Prior
+from poyo_edge.calibration.fit.schedule import schedule_for, short_schedule
+from poyo_edge.calibration.fit.start import nothing_known
 from poyo_edge.calibration.fit.workers import each
 
 PAST_BEST, ALL_STEPS, TIME, INTERRUPTED = "past the best", "all steps", "time", "interrupted"
@@ -48,8 +51,13 @@ class Progress:
 _FALL = 0.05
 """How far below the best R² a fit has to stay to be ended: while the learning rate is high, it
 wanders, and comes back as the rate falls."""
-_MEASURED_STEPS = 3
-"""After so many steps the pace is known well enough to plan with: the first one is slower."""
+_MEASURED_SAMPLES = 2
+_MEASURED_STEPS = (1, 3, 10, 30)
+"""Steps after which the rest is planned anew: the first ones are slower, and machines change."""
+_ENOUGH = 0.5
+"""Share of the schedule's steps that there must be time for if all folds are to be fitted."""
+_FEWEST_BLOCKS = 2
+"""Held-out blocks without which nothing can be said about chance."""
 OnProgress = Callable[[Progress], None]
 
 
@@ -100,16 +108,34 @@ class Search:
         self.settings = settings
         self.start = start
         self.seed = seed
-        seconds = share * labels.seconds
-        self.steps = settings.steps_for(seconds)
+        self.seconds = share * labels.seconds
+        """Labelled seconds that schedule and pull are for."""
+        from_prior = nothing_known(start, prior)
+        self.schedule = settings.over(
+            schedule_for(self.seconds, adapter.spec, from_prior=from_prior)
+        )
+        self.steps = self.schedule.steps
         """Of the schedule; fewer while a search runs that has too little time for all."""
         self.fits = [
-            Fit(adapter, prior, labels, fold, settings, start, seed=[seed, i], seconds=seconds)
+            Fit(
+                adapter,
+                prior,
+                labels,
+                fold,
+                settings,
+                start,
+                seed=[seed, i],
+                seconds=self.seconds,
+                schedule=self.schedule,
+            )
             for i, fold in enumerate([*cut, everything(labels)])
         ]
         self.moments: list[Moment] = []
         self.stopped = ""
-        self._all_steps = self.steps
+        self.shortened = False
+        """Whether there was too little time for the schedule."""
+        self.left_out = 0
+        """Folds that there was too little time for."""
         self._pace = Pace(seconds=math.inf)
         self._losses: list[float] = []
         self._settled: Moment | None = None
@@ -140,19 +166,24 @@ class Search:
         stop: threading.Event,
         on_progress: OnProgress,
         on_judged: Callable[[], None] = lambda: None,
+        *,
+        rival: bool = False,
+        all_folds: bool = False,
     ) -> None:
         """Search until nothing better comes, the steps or the time are over, or it is stopped.
 
         Args:
-            max_seconds: wall time.
+            max_seconds: wall time, with what the gate decodes afterwards.
             stop: set it to end the search; Ctrl-C in the main thread does the same.
             on_progress: called after each step.
             on_judged: called after each judgement, when the state may be kept.
+            rival: whether the gate judges a session in use too.
+            all_folds: fit all folds even where time is short.
         """
         deadline = time.monotonic() + max_seconds
-        self._pace = Pace(seconds=max_seconds)
+        self._pace = Pace(seconds=max_seconds, workers=self._adapter.workers, rival=rival)
         try:
-            if self._begin():
+            if self._begin(all_folds):
                 on_judged()
             self._advance(deadline, stop, on_progress, on_judged)
             self._settle(deadline)
@@ -161,12 +192,12 @@ class Search:
                 raise
             self.stopped = INTERRUPTED
 
-    def _begin(self) -> bool:
+    def _begin(self, all_folds: bool) -> bool:
         """Judge the start, by as many samples as the time allows; whether anything was judged.
 
         A search that goes on, and was in a hurry before, is judged anew where it no longer is.
         """
-        wanted = self.settings.judged_on_the_way
+        wanted = self.schedule.judged_on_the_way
         if self.moments:
             if self._pace.in_a_hurry or self.fits[0].most_judged >= wanted:
                 return False
@@ -174,14 +205,56 @@ class Search:
             self.moments = [self._judged_anew(moment) for moment in self.moments]
             return True
         if self._pace.in_a_hurry:
-            started = time.monotonic()
-            self._judge_by(FEWEST_JUDGED)
-            self.judge(lambda i: self.fits[i].predict_judged())
-            n_judged = sum(len(fit.judged()) for fit in self.fits[:-1])
-            self._pace.sample_s = (time.monotonic() - started) / n_judged
-        self._judge_by(self._pace.judged_within(wanted, len(self.fits) - 1))
+            first, started = self.fits[0], time.monotonic()
+            self._judge_by(_MEASURED_SAMPLES)
+            first.predict_judged()
+            sample_s = (time.monotonic() - started) / len(first.judged())
+            self._pace.sample_s = sample_s / self._adapter.workers
+            self._judge_by(wanted)
+            self._fit_into_time(all_folds)
+        self._judge_by(self._on_the_way())
         self._judge()
         return True
+
+    def _fit_into_time(self, all_folds: bool) -> None:
+        """Take the short schedule, and fewer folds, where there is no time for more."""
+        if self._steps_within(self._pace.seconds) >= self.steps:
+            return
+        short = self.settings.over(short_schedule(self.seconds))
+        if short.windows < self.schedule.windows:
+            self.schedule, self.steps, self.shortened = short, short.steps, True
+            for fit in self.fits:
+                fit.begin_with(short)
+        if all_folds or self._steps_within(self._pace.seconds) >= _ENOUGH * self.steps:
+            return
+        kept, blocks = 0, 0
+        while kept < len(self.fits) - 1 and blocks < _FEWEST_BLOCKS:
+            blocks += len(np.unique(self.fits[kept].judged_blocks()))
+            kept += 1
+        self.left_out = len(self.fits) - 1 - kept
+        self.fits = [*self.fits[:kept], self.fits[-1]]
+
+    def _steps_within(self, left_s: float, step_s: float | None = None) -> int:
+        """Steps of all fits for which there is time; None guesses what one takes."""
+        if step_s is None:
+            step_s = self._pace.step_s(self.schedule, len(self.fits))
+        left_s -= self._result_s()
+        return self._pace.steps_within(left_s, step_s, self._judging_s(), self.schedule.judge_every)
+
+    def _judging_s(self) -> float:
+        """Seconds of a judgement on the way."""
+        return self._on_the_way() * (len(self.fits) - 1) * self._pace.sample_s
+
+    def _on_the_way(self) -> int:
+        """Samples of each fold that judgements on the way are of."""
+        most = self.schedule.judged_on_the_way
+        return self._pace.judged_within(most, len(self.fits) - 1)
+
+    def _result_s(self) -> float:
+        """Seconds of the result's judgement, and of the gate's."""
+        before, n_folds = self._on_the_way(), len(self.fits) - 1
+        most = self._pace.settled_within(self.settings.most_judged, before, n_folds)
+        return self._pace.result_s(most, before, n_folds)
 
     def _judge_by(self, most: int) -> None:
         """Judge by at most so many samples of each fold from now on."""
@@ -195,20 +268,25 @@ class Search:
         on_progress: OnProgress,
         on_judged: Callable[[], None],
     ) -> None:
+        began = step_began = time.monotonic()
+        before = self.moments[-1].point.step
+        self._plan(deadline, None)
         self.stopped = self._ended()
-        began, before = time.monotonic(), self.moments[-1].point.step
+        turn_s, step_s = 0.0, self._pace.step_s(self.schedule, len(self.fits))
         while not self.stopped:
-            target = min(self.moments[-1].point.step + self.settings.judge_every, self.steps)
+            target = min(self.moments[-1].point.step + self.schedule.judge_every, self.steps)
             for fits in self._turns(target):
-                if stop.is_set() or time.monotonic() >= deadline:
+                turn_began, first = time.monotonic(), fits[0] is self.fits[0]
+                step_began = turn_began if first else step_began
+                if stop.is_set() or self._late(deadline, step_s if first else turn_s):
                     self.stopped = INTERRUPTED if stop.is_set() else TIME
                     break
                 self._step(fits, began, before, on_progress)
-                taken = self.fits[-1].steps - before
-                if fits[-1] is self.fits[-1] and taken == _MEASURED_STEPS:
-                    self._plan(deadline, (time.monotonic() - began) / taken)
-                    if self.fits[-1].steps >= self.steps:
-                        break
+                turn_s = time.monotonic() - turn_began
+                if fits[-1] is self.fits[-1]:
+                    step_s, taken = time.monotonic() - step_began, self.fits[-1].steps - before
+                    if taken in _MEASURED_STEPS:
+                        self._plan(deadline, (time.monotonic() - began) / taken)
             # Out of time, what was learned since the last judgement is judged all the same.
             learned = min(fit.steps for fit in self.fits) > self.moments[-1].point.step
             if self.stopped == INTERRUPTED or not learned:
@@ -231,33 +309,38 @@ class Search:
         for i in range(len(fits)):
             on_progress(self._progress(done - len(fits) + 1 + i, left))
 
-    def _plan(self, deadline: float, step_s: float) -> None:
+    def _late(self, deadline: float, seconds: float) -> bool:
+        """Whether so many seconds, and what comes after the last step, would end too late."""
+        after_s = seconds + self._judging_s() + self._result_s() if self._pace.in_a_hurry else 0.0
+        now = time.monotonic()
+        return now >= deadline or now + after_s > deadline
+
+    def _plan(self, deadline: float, step_s: float | None) -> None:
         """Shorten the schedule where the time is too short for all steps."""
         if not self._pace.in_a_hurry:
             return
-        n_folds, now = len(self.fits) - 1, time.monotonic()
-        most = self._pace.settled_within(self.settings.most_judged, n_folds)
-        settling = most * n_folds * self._pace.sample_s
-        judging = sum(len(fit.judged()) for fit in self.fits[:-1]) * self._pace.sample_s
-        more = self._pace.steps_within(
-            deadline - now - settling, step_s, judging, self.settings.judge_every
-        )
-        self.steps = min(self._all_steps, self.fits[-1].steps + more)
+        more = self._steps_within(deadline - time.monotonic(), step_s)
+        self.steps = min(self.schedule.steps, self.fits[-1].steps + more)
         for fit in self.fits:
             fit.total = self.steps
 
     def _settle(self, deadline: float) -> None:
-        """Judge what is chosen by more samples, where there is time."""
-        chosen, n_folds = self.chosen, len(self.fits) - 1
+        """Judge what is chosen by more samples, where there is time.
+
+        Where time was short, it was not enough to say what is chance: what does not decode better
+        than the start, on the same samples, is not taken.
+        """
+        chosen, start, n_folds = self.chosen, self.moments[0], len(self.fits) - 1
+        rivals = [chosen] if self.stopped != TIME or chosen is start else [start, chosen]
         before = self.fits[0].most_judged
-        most = self._pace.settled_within(self.settings.most_judged, n_folds)
-        late = time.monotonic() + most * n_folds * self._pace.sample_s > deadline
-        if self.stopped == INTERRUPTED or late or most <= before:
-            self._settled = chosen
-            return
-        self._judge_by(most)
-        self._settled = self._judged_anew(chosen)
-        self.moments[self.moments.index(chosen)] = self._settled
+        most = self._pace.settled_within(self.settings.most_judged, before, n_folds)
+        late = time.monotonic() + self._pace.result_s(most, before, n_folds) > deadline
+        if self.stopped != INTERRUPTED and not late and most > before:
+            self._judge_by(most)
+            for i, moment in enumerate(rivals):
+                rivals[i] = self._judged_anew(moment)
+                self.moments[self.moments.index(moment)] = rivals[i]
+        self._settled = max(reversed(rivals), key=lambda moment: moment.point.r2)
 
     def _judged_anew(self, moment: Moment) -> Moment:
         """The same moment, by the samples that count now."""
@@ -277,7 +360,10 @@ class Search:
         )
 
     def _judge(self) -> None:
+        started = time.monotonic()
         judged = self.judge(lambda i: self.fits[i].predict_judged())
+        if self._pace.in_a_hurry:
+            self._pace.sample_s = (time.monotonic() - started) / len(judged.truth)
         point = judged.point(self.fits[0].steps, self._losses)
         tables = tuple(fit.tables() for fit in self.fits)
         self._losses = []
@@ -286,13 +372,15 @@ class Search:
     def _turns(self, target: int) -> Iterator[Sequence[Fit]]:
         """The fits in turns, as many as run at once, until all have taken ``target`` steps."""
         for step in range(target):
+            if step >= self.steps:  # A new plan has fewer.
+                return
             lagging = [fit for fit in self.fits if step >= fit.steps]
             for first in range(0, len(lagging), self._adapter.workers):
                 yield lagging[first : first + self._adapter.workers]
 
     def _ended(self) -> str:
         if self.moments[-1].point.step >= self.steps:
-            return ALL_STEPS if self.steps == self._all_steps else TIME
+            return TIME if self.shortened or self.steps < self.schedule.steps else ALL_STEPS
         best = max(self.moments, key=lambda moment: moment.point.r2)
         last = self.moments[-self.settings.patience :]
         if len(last) < self.settings.patience or best in last:

@@ -5,20 +5,18 @@ Legend: U units, D model dim.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
 
 from poyo_edge.arrays import Float32
 from poyo_edge.artifact import SESSIONS, Artifact, Session
-from poyo_edge.calibration.fit.fitting import FitSettings, Tables
+from poyo_edge.calibration.fit.fitting import Tables
 from poyo_edge.calibration.fit.labels import Labels
 from poyo_edge.calibration.fit.prior import Prior
 from poyo_edge.errors import PoyoEdgeError
 from poyo_edge.unit_guess import LEAST_S, Heard, electrode_of
 
-_FEWEST_FROM_PRIOR = 100
 _ROUNDING_S = 1.0
 """Bins that are not whole do not count."""
 
@@ -56,7 +54,9 @@ def first_guess(
         enough = heard is not None and np.diff(heard.intervals).sum() >= LEAST_S + _ROUNDING_S
         statistics = guess.statistics_of(unit_ids, subject, heard) if heard and enough else None
         return Tables(
-            units=guess.units(unit_ids, subject, statistics), session=guess.session(subject)
+            units=guess.units(unit_ids, subject, statistics),
+            session=guess.session(subject),
+            from_afar=not guess.knows(unit_ids, subject),
         )
     known = known_units(artifact)
     rows = [
@@ -74,29 +74,9 @@ def guess_from(artifact: Artifact, prior: Prior, unit_ids: Sequence[str], labels
     return first_guess(artifact, prior, unit_ids, heard)
 
 
-def settings_from(
-    begin: Tables,
-    prior: Prior,
-    settings: FitSettings,
-    seconds: float,
-    unit_ids: Sequence[str] = (),
-) -> FitSettings:
-    """More steps for few labels where no unit is known: the way from the prior is long.
-
-    Args:
-        begin: where the fit begins.
-        prior: of the artifact.
-        settings: whose steps stay where they are given.
-        seconds: labelled.
-        unit_ids: of the session; with what units share, none of their electrodes may be known.
-    """
-    at_mean = bool((begin.units == prior.unit_mean).all())
-    if prior.guess is not None:
-        at_mean = at_mean or not prior.guess.knows(unit_ids, prior.subject)
-    if settings.steps is not None or not at_mean:
-        return settings
-    steps = max(_FEWEST_FROM_PRIOR, settings.steps_for(seconds))
-    return dataclasses.replace(settings, steps=steps)
+def nothing_known(begin: Tables, prior: Prior) -> bool:
+    """Whether a fit begins with what is true of any unit."""
+    return begin.from_afar or bool((begin.units == prior.unit_mean).all())
 
 
 def from_session(unit_ids: Sequence[str], session: Session, guess: Tables) -> Tables:

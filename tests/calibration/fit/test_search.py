@@ -7,7 +7,6 @@ import dataclasses
 import re
 import threading
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,11 +23,9 @@ from helpers.calibrating.teacher import (
     search,
 )
 
-import poyo_edge.calibration.fit.search as search_module
 from poyo_edge.calibration import FitSettings, Progress
 from poyo_edge.calibration.fit.fitting import Tables
-from poyo_edge.calibration.fit.search import ALL_STEPS, INTERRUPTED, PAST_BEST, TIME, Search
-from poyo_edge.calibration.fit.start import settings_from
+from poyo_edge.calibration.fit.search import ALL_STEPS, INTERRUPTED, PAST_BEST, Search
 from poyo_edge.errors import CheckFailedError, UsageError
 
 N_FITS = QUICK.n_folds + 1
@@ -305,59 +302,6 @@ def test_ctrl_c_right_after_the_first_judgement_leaves_the_start() -> None:
     assert (searching.stopped, len(searching.curve)) == (INTERRUPTED, 1)
 
 
-def test_no_time_leaves_the_start() -> None:
-    searched = run(search(lesson()), max_seconds=0.0)
-    assert (searched.stopped, len(searched.curve)) == (TIME, 1)
-    assert bits(searched.chosen.tables[-1]) == bits(at_mean(6))
-
-
-class Clock:
-    """One that goes on by so many seconds with every step of a fit."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, step_s: Callable[[int], float]) -> None:
-        self.now, self.taken, self.step_s = 0.0, 0, step_s
-        monkeypatch.setattr(search_module, "time", SimpleNamespace(monotonic=lambda: self.now))
-
-    def note(self, _: Progress) -> None:
-        self.now += self.step_s(self.taken)
-        self.taken += 1
-
-
-LONG = dataclasses.replace(QUICK, steps=1000, judge_every=4, patience=10**6)
-
-
-def test_a_short_time_shortens_the_schedule(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock, searching = Clock(monkeypatch, lambda _: 1.0), search(lesson(), LONG)
-    searching.run(30.0 * N_FITS, threading.Event(), clock.note)
-    assert searching.stopped == TIME
-    steps = {fit.steps for fit in searching.fits}
-    assert steps == {searching.steps}
-    assert 20 < searching.steps <= 28, "most of the time is used, and some is left"
-    assert searching.curve[-1].step == searching.steps
-    units = np.stack([moment.tables[-1].units for moment in searching.moments])
-    way = np.abs(np.diff(units, axis=0)).mean((1, 2))
-    first, last = way[0], way[-1]
-    assert last < 0.3 * first, "the learning rate falls within the time"
-
-
-def test_enough_time_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock, searching = Clock(monkeypatch, lambda _: 1.0), search(lesson())
-    searching.run(1e5, threading.Event(), clock.note)
-    assert outcome(searching) == outcome(run(search(lesson())))
-
-
-def test_the_time_is_looked_at_before_each_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the machine gets slower than was planned with, what was learned is judged."""
-    slow = 6 * N_FITS - 2
-    clock = Clock(monkeypatch, lambda taken: 1.0 if taken < slow else 1e3)
-    searching = search(lesson(), LONG)
-    searching.run(30.0 * N_FITS, threading.Event(), clock.note)
-    assert searching.stopped == TIME
-    assert clock.taken == slow + 1
-    assert [fit.steps for fit in searching.fits] == [6] * (N_FITS - 1) + [5]
-    assert [point.step for point in searching.curve] == [0, 4, 6]
-
-
 def test_progress_counts_every_step_of_every_fit() -> None:
     seen, given = list[Progress](), lesson()
     searching = search(given, FALLING, start=tables_of(given.truth))
@@ -416,13 +360,14 @@ def test_the_pull_keeps_units_near_their_start() -> None:
 @pytest.mark.parametrize(
     ("field", "value", "expected"),
     [
-        ("judge_every", 0, "an integer >= 1"),
-        ("batch_size", 0, "an integer >= 1"),
+        ("judge_every", 0, "an integer >= 1 or None"),
+        ("batch_size", 0, "an integer >= 1 or None"),
         ("patience", 0, "an integer >= 1"),
         ("most_judged", 0, "an integer >= 1"),
         ("steps", 0, "an integer >= 1 or None"),
-        ("lr_units", 0.0, "a number > 0"),
-        ("lr_session", float("nan"), "a number > 0"),
+        ("judged_on_the_way", 0, "an integer >= 1 or None"),
+        ("lr_units", 0.0, "a number > 0 or None"),
+        ("lr_session", float("nan"), "a number > 0 or None"),
         ("clip_norm", -1.0, "a number > 0"),
         ("most_z", 0.0, "a number > 0"),
         ("tail_s", 0.0, "a number > 0"),
@@ -437,25 +382,6 @@ def test_settings_without_sense_are_refused(field: str, value: float, expected: 
     message = f"^{field}: expected {expected}, got {re.escape(repr(value))}$"
     with pytest.raises(UsageError, match=message):
         dataclasses.replace(QUICK, **change)
-
-
-def test_fewer_labels_get_no_more_steps() -> None:
-    steps = [FitSettings().steps_for(seconds) for seconds in (0, 5, 15, 30, 60, 120, 300, 1e6)]
-    assert steps == sorted(steps)
-    assert 1 <= steps[0] < steps[-1] < 1000
-    assert FitSettings(steps=7).steps_for(3600.0) == 7
-
-
-def test_the_way_from_the_prior_takes_more_steps_where_labels_are_few() -> None:
-    few, settings = 15.0, FitSettings()
-    known = Tables(units=at_mean(3).units + np.float32(0.1), session=at_mean(3).session)
-    assert settings_from(known, prior(), settings, few).steps is None
-    usual, whole = settings.steps_for(few), settings.steps_for(120.0)
-    begun = settings_from(at_mean(3), prior(), settings, few).steps
-    assert begun is not None
-    assert usual < begun <= whole
-    assert settings_from(at_mean(3), prior(), settings, 120.0).steps == whole
-    assert settings_from(at_mean(3), prior(), QUICK, few) is QUICK
 
 
 @pytest.mark.parametrize(("seconds", "n_blocks"), [(6.0, 3), (9.0, 4), (12.0, 6), (300.0, 6)])

@@ -1,0 +1,96 @@
+"""How long a fit is: steps and windows for so many labelled seconds and so large a model.
+
+There are two schedules. The long one takes steps of 32 windows and is judged often; where a window
+is cheap, nothing is gained by less. The short one takes steps of 4 windows, whose number is what a
+large model can afford (docs/performance.md compares them). Which one a fit gets follows from the
+labels and the model alone, never from the machine, so that the same labels give the same session.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+from poyo_edge.spec import ModelSpec
+
+_SECONDS, _GROWTH = 120.0, 0.7
+_CHEAP_FLOP = 2e8
+"""Of one window of a small model: 2 layers of 64 dimensions have 0.7e8, the published 1.3M 5e8."""
+_SPIKES = 800
+"""In a window, when windows of models are compared."""
+_FEWEST_FROM_PRIOR = 40
+"""Long steps where no unit is known: the way from the prior is long."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """Steps of one fit. The learning rates fall to 0 within them."""
+
+    steps: int
+    batch_size: int
+    """Windows of one step."""
+    judge_every: int
+    judged_on_the_way: int
+    """Held-out samples of each fold in judgements before the result's."""
+    lr_units: float
+    lr_session: float
+
+    @property
+    def windows(self) -> int:
+        """Of all steps."""
+        return self.steps * self.batch_size
+
+
+_LONG = Schedule(
+    steps=80,
+    batch_size=32,
+    judge_every=10,
+    judged_on_the_way=200,
+    lr_units=0.1,
+    lr_session=5e-3,
+)
+_SHORT = Schedule(
+    steps=240,
+    batch_size=4,
+    judge_every=80,
+    judged_on_the_way=80,
+    lr_units=0.05,
+    lr_session=2.5e-3,
+)
+"""Both for 120 labelled seconds."""
+_FEWEST_LONG_STEPS, _FEWEST_SHORT_STEPS, _MOST_GROWTH = 20, 60, 3.0
+
+
+def long_schedule(seconds: float, *, from_prior: bool = False) -> Schedule:
+    """Steps of 32 windows, 80 for 120 labelled seconds, in proportion to their number^0.7."""
+    fewest = _FEWEST_FROM_PRIOR if from_prior else _FEWEST_LONG_STEPS
+    return dataclasses.replace(_LONG, steps=max(fewest, int(_LONG.steps * _growth(seconds))))
+
+
+def short_schedule(seconds: float) -> Schedule:
+    """Steps of 4 windows, 240 for 120 labelled seconds; more with their number^0.7, fewer with
+    that^0.35."""
+    growth = _growth(seconds)
+    share = math.sqrt(growth) if growth < 1.0 else growth
+    return dataclasses.replace(_SHORT, steps=max(_FEWEST_SHORT_STEPS, int(_SHORT.steps * share)))
+
+
+def schedule_for(seconds: float, spec: ModelSpec, *, from_prior: bool = False) -> Schedule:
+    """The long schedule where it costs little, else the short one.
+
+    It costs little where the model is small, or where labels are so few that the long schedule
+    takes no more windows than the short one does for 120 s.
+
+    Args:
+        seconds: labelled.
+        spec: of the model.
+        from_prior: whether no unit is known, so that few labels need more steps.
+    """
+    cheap = spec.products_flop(_SPIKES) <= _CHEAP_FLOP
+    if cheap or long_schedule(seconds).windows <= _SHORT.windows:
+        return long_schedule(seconds, from_prior=from_prior)
+    return short_schedule(seconds)
+
+
+def _growth(seconds: float) -> float:
+    return min(math.pow(seconds / _SECONDS, _GROWTH), _MOST_GROWTH)

@@ -1,0 +1,107 @@
+"""Which schedule a fit gets: by labels and model, never by the machine."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from helpers.calibrating.teacher import QUICK, adapter, at_mean, lesson, prior
+
+from poyo_edge.calibration import FitSettings
+from poyo_edge.calibration.fit.fitting import Tables
+from poyo_edge.calibration.fit.schedule import (
+    Schedule,
+    long_schedule,
+    schedule_for,
+    short_schedule,
+)
+from poyo_edge.calibration.fit.search import Search
+from poyo_edge.calibration.fit.start import nothing_known
+from poyo_edge.spec import POYO_1_3M, POYO_11_8M, ModelSpec
+
+SMALL = dataclasses.replace(POYO_1_3M, depth=2, self_heads=4, latents_per_step=8)
+SECONDS = (0.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 1e6)
+
+
+def test_products_are_counted() -> None:
+    """By hand: 16 latents of 2 dimensions, one head of 2, no layer, 3 spikes and one query."""
+    spec = ModelSpec(
+        dim=2, depth=0, dim_head=2, cross_heads=1, self_heads=1, latents_per_step=2, dim_out=1,
+        ffn_mult=1, rotating_pairs=1,
+    )  # fmt: skip
+    scores_and_values, projection, feed_forward, decoder = 2 * (3 + 1) * 2, 4, 12, 8
+    assert spec.products_flop(3) == 2 * 16 * (
+        scores_and_values + projection + feed_forward + decoder
+    )
+    # One layer: queries, keys, values, projection; scores and values over 16 latents.
+    layer = 4 * 4 + 2 * 16 * 2 + 12
+    one = dataclasses.replace(spec, depth=1)
+    assert one.products_flop(3) - spec.products_flop(3) == 2 * 16 * layer
+
+
+def test_a_small_model_keeps_the_long_schedule() -> None:
+    for seconds in SECONDS:
+        assert schedule_for(seconds, SMALL) == long_schedule(seconds)
+    at_two_minutes = schedule_for(120.0, SMALL)
+    assert (at_two_minutes.steps, at_two_minutes.batch_size) == (80, 32)
+    assert at_two_minutes.judged_on_the_way == FitSettings().most_judged
+
+
+@pytest.mark.parametrize("spec", [POYO_1_3M, POYO_11_8M], ids=["1.3M", "11.8M"])
+def test_a_large_model_takes_few_windows_of_many_labels(spec: ModelSpec) -> None:
+    for seconds in (5.0, 15.0, 30.0):
+        assert schedule_for(seconds, spec) == long_schedule(seconds)
+    for seconds in (32.0, 60.0, 120.0, 600.0):
+        assert schedule_for(seconds, spec) == short_schedule(seconds)
+    whole = schedule_for(120.0, spec)
+    assert (whole.steps, whole.batch_size) == (240, 4)
+
+
+@pytest.mark.parametrize("schedule", [long_schedule, short_schedule], ids=["long", "short"])
+def test_more_labels_get_no_fewer_steps(schedule: Callable[[float], Schedule]) -> None:
+    steps = [schedule(seconds).steps for seconds in SECONDS]
+    assert steps == sorted(steps)
+    assert (steps[0], steps[-1]) == {long_schedule: (20, 240), short_schedule: (60, 720)}[schedule]
+
+
+def test_no_large_model_pays_more_than_at_two_minutes_for_fewer_labels() -> None:
+    most = schedule_for(120.0, POYO_11_8M).windows
+    assert all(schedule_for(s, POYO_11_8M).windows <= most for s in np.arange(0.0, 120.0, 0.5))
+
+
+@pytest.mark.parametrize("spec", [SMALL, POYO_11_8M], ids=["small", "11.8M"])
+def test_the_way_from_the_prior_takes_more_steps_where_labels_are_few(spec: ModelSpec) -> None:
+    for seconds in (5.0, 15.0, 30.0):
+        usual, begun = (
+            schedule_for(seconds, spec, from_prior=from_prior) for from_prior in (False, True)
+        )
+        assert usual.steps < begun.steps == 40
+        assert dataclasses.replace(begun, steps=usual.steps) == usual
+    for seconds in (60.0, 120.0, 300.0):
+        assert schedule_for(seconds, spec, from_prior=True) == schedule_for(seconds, spec)
+
+
+def search_from(begin: Tables, settings: FitSettings) -> Search:
+    return Search(adapter(), prior(), lesson(duration_s=8.0).labels(), settings, begin, 0)
+
+
+def test_a_search_knows_whether_it_begins_with_the_prior() -> None:
+    known = Tables(units=at_mean(6).units + np.float32(0.1), session=at_mean(6).session)
+    assert nothing_known(at_mean(6), prior())
+    assert not nothing_known(known, prior())
+    settings = FitSettings(n_folds=2)
+    assert search_from(at_mean(6), settings).schedule.steps == 40
+    assert search_from(known, settings).schedule.steps == 20
+    assert [fit.total for fit in search_from(known, settings).fits] == [20] * 3
+
+
+def test_what_settings_give_wins() -> None:
+    given = FitSettings(n_folds=2, steps=7, batch_size=3, lr_units=0.5)
+    schedule = search_from(at_mean(6), given).schedule
+    assert (schedule.steps, schedule.batch_size, schedule.lr_units) == (7, 3, 0.5)
+    usual = long_schedule(8.0)
+    assert (schedule.judge_every, schedule.lr_session) == (usual.judge_every, usual.lr_session)
+    quick = search_from(at_mean(6), QUICK).schedule
+    assert quick == QUICK.over(short_schedule(1.0)) == QUICK.over(long_schedule(1.0))
