@@ -9,7 +9,7 @@ import numpy as np
 from poyo_edge.arrays import Float64
 from poyo_edge.artifact import Artifact, Session
 from poyo_edge.calibration.calibrator import Calibrator
-from poyo_edge.calibration.fit.unlabelled import unlabelled_session
+from poyo_edge.calibration.fit.start import unlabelled_session
 from poyo_edge.calibration.intention import IntentionLabels, IntentionSettings, intention_labels
 from poyo_edge.calibration.lead import with_lead
 from poyo_edge.errors import RecordingError, UsageError

@@ -10,6 +10,7 @@ from poyo_edge.cli.text import pairs
 from poyo_edge.errors import UsageError
 
 if TYPE_CHECKING:
+    from poyo_edge.artifact import SessionHeader
     from poyo_edge.recording import Recording
 
 LABELS_NONE = "none"
@@ -58,9 +59,9 @@ def require_unused(options: Mapping[str, object], why: str) -> None:
         raise UsageError(f"{given[0]}: expected none, got one, but {why}; leave it out")
 
 
-def unlabelled_notes(artifact: Path, session: str | None) -> list[str]:
-    """What to say of a session that nobody has judged; nothing of any other."""
-    from poyo_edge.artifact import UNLABELLED, Artifact
+def session_notes(header: SessionHeader) -> list[str]:
+    """What has to be said of a session whenever it is decoded with."""
+    from poyo_edge.artifact import UNLABELLED
 
-    header = Artifact.open(artifact).session(session).header
-    return [f"note: {WARNING}"] if header.method == UNLABELLED else []
+    judged = [] if header.method != UNLABELLED else [WARNING]
+    return [*(f"this session is {note}" for note in header.notes), *judged]

@@ -13,10 +13,10 @@ from torch_brain.batching import collate, pad8, track_mask8
 
 from poyo_edge.arrays import Float64
 from poyo_edge.checkpoint import load_checkpoint
+from poyo_edge.checkpoint.readouts import readouts_of
 from poyo_edge.spec import OutputScale
 from poyo_edge.tokens import latent_tokens, window_tokens
 from poyo_edge.training.lazy import LazyRecording, unit_names
-from poyo_edge.training.readouts import readouts_of
 from poyo_edge.training.validation import predict
 
 BATCH = 32

@@ -14,10 +14,10 @@ from lightning.pytorch import seed_everything
 
 from poyo_edge.checkpoint import Checkpoint, load_checkpoint
 from poyo_edge.checkpoint.file import read_checkpoint_file
+from poyo_edge.checkpoint.readouts import readouts_of
 from poyo_edge.errors import CheckpointError
 from poyo_edge.model import POYO, VocabEmbedding
 from poyo_edge.spec import OutputScale
-from poyo_edge.training.readouts import readouts_of
 from poyo_edge.training.recipe import RUN_KEYS, Recipe, check_spec
 from poyo_edge.training.sharing import SharedTables, shared_tables, write_guess
 from poyo_edge.training.sources import Told, TrainingSession, open_sessions

@@ -51,7 +51,7 @@ def test_a_run_with_values_and_no_cursor_says_why_nothing_is_inferred(
         (["--recalibrate", "always"], "mode: expected one of ['offer', 'take'], got 'always'"),
         (["--recalibrate", "offer", "--calibrate", "20"], "expected it without --calibrate"),
         (["--recalibrate", "offer", "--recalibrate-after", "1"], "--recalibrate-after"),
-        (["--save-session", "a"], "expected --calibrate with it, or --recalibrate, got none"),
+        (["--save-session", "a"], "expected --calibrate or --recalibrate, got none"),
     ],
 )
 def test_words_that_cannot_be_meant_are_refused(tiny: Path, words: list[str], message: str) -> None:

@@ -96,12 +96,14 @@ HOUSE = {
         "torch",
     ),
     "checkpoint": Row("checkpoint.checkpoint"),
+    "checkpoint.readouts": Row("checkpoint.file"),
     "training": Row(
-        "files recording checkpoint checkpoint.file checkpoint.guess model",
+        "files recording checkpoint checkpoint.file checkpoint.guess checkpoint.readouts model",
         "h5py torch lightning torch_brain tomli",
     ),
     "evaluation": Row(
-        f"{_FILES} checkpoint training calibration export runtime runtime.checks",
+        f"{_FILES} checkpoint checkpoint.readouts training calibration export runtime "
+        "runtime.checks",
         "torch torch_brain",
     ),
     "export": Row(

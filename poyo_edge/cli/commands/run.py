@@ -53,7 +53,7 @@ from poyo_edge.cli.text import (
     pairs,
     sink_line,
 )
-from poyo_edge.cli.unlabelled import unlabelled_notes
+from poyo_edge.cli.unlabelled import session_notes
 from poyo_edge.errors import PoyoEdgeError, UsageError
 from poyo_edge.files.writing import require_folder
 from poyo_edge.runtime.feeds import FEEDS, SINKS
@@ -137,9 +137,7 @@ def run(
     if save_session is not None:
         require_folder(save_session)
         if calibrate is None and recalibrate is None:
-            raise UsageError(
-                "--save-session: expected --calibrate with it, or --recalibrate, got none"
-            )
+            raise UsageError("--save-session: expected --calibrate or --recalibrate, got none")
     if labels != "behavior" and calibrate is None:
         raise UsageError("--labels: expected --calibrate with it, got none")
     require_alone(calibrate, recalibrate)
@@ -179,10 +177,8 @@ def run(
                 f"decoding session {rig.decoder.session_id} with {rig.decoder.backend} at "
                 f"{rate:g} Hz; Ctrl-C ends it"
             )
-            for note in rig.decoder.session.header.notes:
-                console.step(f"note: this session is {note}")
-            for note in unlabelled_notes(artifact, session):
-                console.step(note)
+            for note in session_notes(rig.decoder.session.header):
+                console.step(f"note: {note}")
             _say_port(rig, console, control_token_file)
             _watch(rig, (learner, free), view, stop, seconds)
     finally:
