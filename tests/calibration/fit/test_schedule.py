@@ -59,11 +59,15 @@ def test_a_large_model_takes_few_windows_of_many_labels(spec: ModelSpec) -> None
     assert (whole.steps, whole.batch_size) == (240, 4)
 
 
-@pytest.mark.parametrize("schedule", [long_schedule, short_schedule], ids=["long", "short"])
-def test_more_labels_get_no_fewer_steps(schedule: Callable[[float], Schedule]) -> None:
+@pytest.mark.parametrize(
+    ("schedule", "fewest", "most"), [(long_schedule, 20, 240), (short_schedule, 60, 720)]
+)
+def test_more_labels_get_no_fewer_steps(
+    schedule: Callable[[float], Schedule], fewest: int, most: int
+) -> None:
     steps = [schedule(seconds).steps for seconds in SECONDS]
     assert steps == sorted(steps)
-    assert (steps[0], steps[-1]) == {long_schedule: (20, 240), short_schedule: (60, 720)}[schedule]
+    assert (steps[0], steps[-1]) == (fewest, most)
 
 
 def test_no_large_model_pays_more_than_at_two_minutes_for_fewer_labels() -> None:
