@@ -19,9 +19,10 @@
  * Real time. After poyoedge_open, push and decode allocate nothing, open nothing and log nothing.
  * push never waits: while a decode copies its window (microseconds), chunks go to a queue. decode
  * may wait for one push that is under way, and for the exchange of a swap (a pass over the spikes
- * kept). ONNX Runtime computes in the thread that decodes (threads = 1), takes its memory from an
- * arena that the warm-up fills, and gives no bound on its own time. Lock pages with mlockall after
- * poyoedge_open. There is no global state; decoders do not know of each other.
+ * kept). That is this library; ONNX Runtime, in the same thread (threads = 1), takes large pieces of
+ * memory from an arena that the warm-up fills and small ones from malloc, and gives no bound on its
+ * own time. Lock pages with mlockall after poyoedge_open. There is no global state; decoders do not
+ * know of each other.
  */
 #ifndef POYOEDGE_H
 #define POYOEDGE_H
