@@ -25,6 +25,7 @@ from poyo_edge.errors import CheckFailedError, UsageError
 
 _STEPS, _SECONDS, _GROWTH = 80, 120.0, 0.7
 _FEWEST_STEPS, _MOST_STEPS = 20, 240
+_PULL, _PULL_TO_GUESS = 2.0, 30.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,8 +41,10 @@ class FitSettings:
     """Learning rate of the units' z at the first step."""
     lr_session: float = 5e-3
     """Learning rate of the session embedding at the first step."""
-    pull: float = 2.0
-    """What ``mean over units of sum(z²)`` adds to the loss, divided by the labelled seconds."""
+    pull: float | None = None
+    """What ``mean over units of sum(z²)`` adds to the loss, divided by the labelled seconds; None
+    takes 2, and 30 where training says what units of the animal are like (``Prior.knows_animal``):
+    they begin nearer to what they are than trained units are to their mean."""
     clip_norm: float = 10.0
     """Larger gradients are scaled down to this norm."""
     most_z: float = 4.0
@@ -69,8 +72,9 @@ class FitSettings:
             if not getattr(self, name) > 0:
                 raise UsageError(f"{name}: expected a number > 0, got {getattr(self, name)!r}")
         for name in ("pull", "early_weight"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise UsageError(f"{name}: expected a number >= 0, got {getattr(self, name)!r}")
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise UsageError(f"{name}: expected a number >= 0, got {value!r}")
         if not 2 <= self.n_folds <= self.n_blocks:
             raise UsageError(
                 f"n_folds: expected from 2 to n_blocks ({self.n_blocks}), got {self.n_folds!r}"
@@ -124,7 +128,10 @@ class Fit:
         self._start = start
         self._seed = list(seed)
         self._total = settings.steps_for(seconds)
-        self._pull = settings.pull / seconds / len(start.units)
+        pull = settings.pull
+        if pull is None:
+            pull = _PULL_TO_GUESS if prior.knows_animal else _PULL
+        self._pull = pull / seconds / len(start.units)
         self._weighting = Weighting(tail_s=settings.tail_s, early=settings.early_weight)
         self.optimizer = AdamW(clip_norm=settings.clip_norm)
         self.moved = {
