@@ -25,6 +25,7 @@ from poyo_edge.calibration.fit.schedule import Schedule, schedule_for
 from poyo_edge.errors import CheckFailedError, UsageError
 
 _GOLDEN_RATIO = (math.sqrt(5.0) - 1.0) / 2.0
+_PULL, _PULL_TO_GUESS = 2.0, 30.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +45,10 @@ class FitSettings:
     """Learning rate of the session embedding at the first step."""
     judged_on_the_way: int | None = None
     """Held-out samples of each fold in judgements while fitting."""
-    pull: float = 2.0
-    """What ``mean over units of sum(z²)`` adds to the loss, divided by the labelled seconds."""
+    pull: float | None = None
+    """What ``mean over units of sum(z²)`` adds to the loss, divided by the labelled seconds; None
+    takes 2, and 30 where training says what units of the animal are like (``Prior.knows_animal``):
+    they begin nearer to what they are than trained units are to their mean."""
     clip_norm: float = 10.0
     """Larger gradients are scaled down to this norm."""
     most_z: float = 4.0
@@ -79,8 +82,9 @@ class FitSettings:
             if not getattr(self, name) > 0:
                 raise UsageError(f"{name}: expected a number > 0, got {getattr(self, name)!r}")
         for name in ("pull", "early_weight"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise UsageError(f"{name}: expected a number >= 0, got {getattr(self, name)!r}")
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise UsageError(f"{name}: expected a number >= 0, got {value!r}")
         if not 2 <= self.n_folds <= self.n_blocks:
             raise UsageError(
                 f"n_folds: expected from 2 to n_blocks ({self.n_blocks}), got {self.n_folds!r}"
@@ -141,7 +145,10 @@ class Fit:
         """Steps of the schedule. Fewer while it runs let the learning rate fall sooner."""
         self.most_judged = self._schedule.judged_on_the_way
         """Most samples that ``judged`` gives."""
-        self._pull = settings.pull / seconds / len(start.units)
+        pull = settings.pull
+        if pull is None:
+            pull = _PULL_TO_GUESS if prior.knows_animal else _PULL
+        self._pull = pull / seconds / len(start.units)
         self._weighting = Weighting(tail_s=settings.tail_s, early=settings.early_weight)
         self.optimizer = AdamW(clip_norm=settings.clip_norm)
         self.moved = {
@@ -189,15 +196,19 @@ class Fit:
     def _window_ends(self) -> Int64:
         """Samples at which the windows of the next batch end: one in each of as many stretches.
 
-        Each stretch is walked in steps of the golden ratio of its length from a random place, so
-        that after any number of steps all its parts have been seen about equally often (a Kronecker
-        sequence: Kuipers and Niederreiter 1974). With independent places, fits of few windows
-        differ from seed to seed by what they happened to see.
+        Random within equal stretches of the labelled time, a batch has less variance than with
+        windows from anywhere. In the short schedule each stretch is walked in steps of the golden
+        ratio of its length from a random place, so that after any number of steps all its parts
+        have been seen about equally often (a Kronecker sequence: Kuipers and Niederreiter 1974):
+        with independent places, fits of few windows differ from seed to seed by what they saw.
         """
         train = self._fold.train
         size = min(self._schedule.batch_size, len(train))
-        begin = np.random.default_rng(self._seed).random(size)
-        place = (begin + self.steps * _GOLDEN_RATIO) % 1.0
+        if self._schedule.walking:
+            begin = np.random.default_rng(self._seed).random(size)
+            place = (begin + self.steps * _GOLDEN_RATIO) % 1.0
+        else:
+            place = np.random.default_rng([*self._seed, self.steps]).random(size)
         at = ((np.arange(size) + place) * len(train) / size).astype(np.int64)
         return train[np.minimum(at, len(train) - 1)]
 

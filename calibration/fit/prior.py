@@ -62,6 +62,14 @@ class Prior:
             subject=subject,
         )
 
+    @property
+    def knows_animal(self) -> bool:
+        """Whether training has found what units of this animal are like; an animal that nobody
+        named counts as known."""
+        return self.guess is not None and (
+            self.subject is None or self.subject in self.guess.subjects
+        )
+
     def distance(self, units: Float32) -> Float32:
         """How far units (U, D) are from the trained ones: (U,), 1 is typical of those.
 

@@ -34,6 +34,8 @@ class Schedule:
     """Held-out samples of each fold in judgements before the result's."""
     lr_units: float
     lr_session: float
+    walking: bool = False
+    """Whether windows walk evenly over the labels (``Fit``), or lie anywhere in their stretch."""
 
     @property
     def windows(self) -> int:
@@ -56,6 +58,7 @@ _SHORT = Schedule(
     judged_on_the_way=80,
     lr_units=0.05,
     lr_session=2.5e-3,
+    walking=True,
 )
 """Both for 120 labelled seconds."""
 _FEWEST_LONG_STEPS, _FEWEST_SHORT_STEPS, _MOST_GROWTH = 20, 60, 3.0
