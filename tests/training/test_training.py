@@ -276,7 +276,7 @@ def test_training_on_nothing_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"steps": 0}, "steps, epochs: expected one of them > 0, got 0 and 0"),
+        ({"steps": 0}, "steps, epochs, steps_per_session: expected one of them > 0, got 0, 0, 0"),
         ({"lr": 0.0}, "lr, base_lr: expected one of them > 0, got 0.0 and 0.0"),
         ({"lin_dropout": 1.0}, "lin_dropout: expected 0 <= number < 1, got 1.0"),
         ({"unit_dropout": (5, 5, 6)}, "unit_dropout: expected 0 < fewest < most frequent"),
