@@ -21,7 +21,7 @@ from poyo_edge.calibration.fit.folds import Fold
 from poyo_edge.calibration.fit.labels import Labels
 from poyo_edge.calibration.fit.optimizer import AdamW, cosine
 from poyo_edge.calibration.fit.prior import Prior
-from poyo_edge.calibration.fit.schedule import Schedule, schedule_for
+from poyo_edge.calibration.fit.schedule import Schedule, long_schedule, schedule_for
 from poyo_edge.errors import CheckFailedError, UsageError
 
 _GOLDEN_RATIO = (math.sqrt(5.0) - 1.0) / 2.0
@@ -90,10 +90,14 @@ class FitSettings:
                 f"n_folds: expected from 2 to n_blocks ({self.n_blocks}), got {self.n_folds!r}"
             )
 
+    def steps_for(self, seconds: float) -> int:
+        """Steps of the long schedule for so many labelled seconds, unless ``steps`` says them."""
+        return long_schedule(seconds).steps if self.steps is None else self.steps
+
     def over(self, schedule: Schedule) -> Schedule:
         """A schedule with what is given here in the place of its own."""
         names = [field.name for field in dataclasses.fields(schedule)]
-        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        given = {name: getattr(self, name) for name in names if getattr(self, name, None) is not None}
         return dataclasses.replace(schedule, **given)
 
     def blocks_for(self, seconds: float, window_s: float) -> int:

@@ -109,3 +109,8 @@ def test_what_settings_give_wins() -> None:
     assert (schedule.judge_every, schedule.lr_session) == (usual.judge_every, usual.lr_session)
     quick = search_from(at_mean(6), QUICK).schedule
     assert quick == QUICK.over(short_schedule(1.0)) == QUICK.over(long_schedule(1.0))
+
+
+def test_steps_for_counts_steps_of_the_long_schedule_unless_they_are_given() -> None:
+    assert FitSettings().steps_for(120.0) == 80
+    assert FitSettings(steps=7).steps_for(3600.0) == 7
