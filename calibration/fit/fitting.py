@@ -96,8 +96,8 @@ class FitSettings:
 
     def over(self, schedule: Schedule) -> Schedule:
         """A schedule with what is given here in the place of its own."""
-        names = [field.name for field in dataclasses.fields(schedule)]
-        given = {name: getattr(self, name) for name in names if getattr(self, name, None) is not None}
+        own = {name: getattr(self, name, None) for name in schedule.__dataclass_fields__}
+        given = {name: value for name, value in own.items() if value is not None}
         return dataclasses.replace(schedule, **given)
 
     def blocks_for(self, seconds: float, window_s: float) -> int:

@@ -15,7 +15,7 @@ from poyo_edge.artifact import SESSIONS, UNLABELLED, Artifact, Session, SessionH
 from poyo_edge.calibration.fit.fitting import Tables
 from poyo_edge.calibration.fit.labels import Labels
 from poyo_edge.calibration.fit.prior import Prior
-from poyo_edge.errors import ArtifactError, PoyoEdgeError, UsageError
+from poyo_edge.errors import ArtifactError, CheckFailedError, PoyoEdgeError, UsageError
 from poyo_edge.unit_guess import LEAST_S, Heard, electrode_of
 
 _ROUNDING_S = 1.0
@@ -117,6 +117,7 @@ def unlabelled_session(
     Raises:
         ArtifactError: the model's units share nothing, or the artifact is damaged.
         UsageError: less than ten seconds.
+        CheckFailedError: training has seen none of the electrodes.
     """
     prior = Prior.open(artifact, subject)
     if prior.guess is None:
@@ -130,6 +131,14 @@ def unlabelled_session(
     seconds = float(np.diff(intervals).sum())
     if seconds < LEAST_S:
         raise UsageError(f"seconds: expected at least {LEAST_S:g} s of spikes, got {seconds:.2f} s")
+    known = prior.guess.knows(unit_ids, subject)
+    if not known:
+        whose = "in any animal" if subject is None else f"in {subject}"
+        raise CheckFailedError(
+            f"{session_id}: expected electrodes that training has seen {whose}, got none of "
+            f"{len(unit_ids)}; a guess from activity alone decodes such a session worse than "
+            f"holding the mean; calibrate with labels"
+        )
     heard = Heard(spike_times, spike_units, intervals)
     tables = first_guess(artifact, prior, unit_ids, heard)
     header = SessionHeader(
@@ -140,4 +149,4 @@ def unlabelled_session(
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     )
     session = Session(header=header, unit_embedding=tables.units, session_embedding=tables.session)
-    return session, prior.guess.knows(unit_ids, subject)
+    return session, known

@@ -25,7 +25,7 @@ from poyo_edge.calibration.calibrator import Calibrator  # noqa: E402
 from poyo_edge.calibration.fit.prior import Prior, _guess  # noqa: E402
 from poyo_edge.calibration.from_recording import add_recording, from_unlabelled  # noqa: E402
 from poyo_edge.checkpoint import load_checkpoint  # noqa: E402
-from poyo_edge.errors import ArtifactError, CheckpointError, UsageError  # noqa: E402
+from poyo_edge.errors import ArtifactError, CheckFailedError, CheckpointError, UsageError  # noqa: E402
 from poyo_edge.export.pipeline import ExportOptions, export_checkpoint  # noqa: E402
 from poyo_edge.files import tensors  # noqa: E402
 from poyo_edge.recording import Recording  # noqa: E402
@@ -235,6 +235,11 @@ def test_too_little_activity_and_other_models_are_refused(
     recording = Recording.open(study / "sim_02.h5")
     with pytest.raises(UsageError, match="at least 10 s of spikes"):
         from_unlabelled(exported, recording, split="train", seconds=3.0)
+    stranger = dataclasses.replace(
+        recording, unit_ids=tuple(f"other/{i}" for i in range(len(recording.unit_ids)))
+    )
+    with pytest.raises(CheckFailedError, match=r"got none of 8; .*; calibrate with labels"):
+        from_unlabelled(exported, stranger, split="train", seconds=None)
     plain = train([study / "sim_00.h5"], TINY, tmp_path / "plain.ckpt").checkpoint
     export_checkpoint(plain, tmp_path / "plain.poyo", ExportOptions(behavior="cursor.vel"))
     with pytest.raises(ArtifactError, match="trained without it; train with share_units"):
