@@ -24,7 +24,9 @@ from helpers.calibrating.teacher import (
 )
 
 from poyo_edge.calibration import FitSettings, Progress
+from poyo_edge.calibration.fit import search as searching
 from poyo_edge.calibration.fit.fitting import Tables
+from poyo_edge.calibration.fit.schedule import short_schedule
 from poyo_edge.calibration.fit.search import ALL_STEPS, INTERRUPTED, PAST_BEST, Search
 from poyo_edge.errors import CheckFailedError, UsageError
 
@@ -92,8 +94,13 @@ def test_the_curve_shows_the_folds_mean_loss(monkeypatch: pytest.MonkeyPatch) ->
     assert [point.loss for point in curve[1:]] == pytest.approx(expected.tolist())
 
 
-def test_all_labels_are_seen_about_equally_often(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_short_schedules_see_all_labels_about_equally_often(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Each of 16 parts of the labelled time, by the fit on all labels."""
+    monkeypatch.setattr(
+        searching, "schedule_for", lambda seconds, *_, **__: short_schedule(seconds)
+    )
     seen, opened = list[np.ndarray[Any, Any]](), adapter()
 
     def noted(labels: Any, ends: Any, weighting: Any) -> Any:
