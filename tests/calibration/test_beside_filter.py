@@ -79,7 +79,7 @@ def of_intention(given: Lesson, start: Session) -> CalibratedSession:
         report=report,
     )  # fmt: skip
     made.add_intentions(given.spike_times, given.spike_rows, labels)
-    return made.fit(start=start, max_seconds=1e-9)
+    return made.fit(start=start)
 
 
 def test_labels_of_intention_are_judged_by_the_angle() -> None:

@@ -342,8 +342,9 @@ def test_remarks_are_kept_with_the_quality() -> None:
     calibrator = given.calibrator(QUICK)
     calibrator.add([0.5, 0.6], [77, 78], [0.55], [[0.0, 0.0]])
     quality = calibrator.fit(max_seconds=1e-9).quality
-    left_out, nothing, *_ = beside_spread(quality.notes)
+    left_out, short, nothing, *_ = beside_spread(quality.notes)
     assert left_out == "2 spikes of units that are not in unit_ids were left out"
+    assert short == "time was short: judged on 1 of 2 folds"
     assert nothing == "nothing was learned: this is the first guess; give it more time"
 
 

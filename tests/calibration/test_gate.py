@@ -51,7 +51,7 @@ def test_an_earlier_fit_of_these_labels_is_judged_on_later_ones_only() -> None:
     assert first.learned_until is not None
     assert first.learned_until == pytest.approx(HALF_S - 0.1)
     add(made, lesson(), HALF_S, 40.0)
-    again = made.fit(start=lesson().truth, in_use=first, max_seconds=1e-9)
+    again = made.fit(start=lesson().truth, in_use=first)
     compared = again.quality.compared
     assert compared is not None
     assert compared.later_only
