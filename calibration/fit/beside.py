@@ -54,8 +54,9 @@ def wiener_beside(search: Search) -> WienerBeside:
     began = time.monotonic()
     labels, settings, window_s = search.labels, search.settings, search.window_s
     n_blocks = settings.blocks_for(labels.seconds, window_s)
-    cut = folds(labels, window_s, n_folds=settings.n_folds, n_blocks=n_blocks)
-    judged = [fit.judged() for fit in search.fits[: len(cut)]]
+    held_out = search.fits[:-1]  # fewer than folds where the search had little time
+    cut = folds(labels, window_s, n_folds=settings.n_folds, n_blocks=n_blocks)[: len(held_out)]
+    judged = [fit.judged() for fit in held_out]
     counted = _Counted.of(labels, [fold.train for fold in cut], judged, window_s)
     decoded, ridges = list[Float64](), list[float]()
     for fold, judge in zip(cut, judged, strict=True):

@@ -214,7 +214,7 @@ def test_a_session_behind_a_wiener_filter_is_saved_with_that_said(desk: Desk) ->
     path = write(
         desk.folder.parent / "mixed.h5", behaviors={"cursor.vel": (given.times, given.values)}
     )
-    words = ("--start", desk.truth, "--max-wall", 1e-6)
+    words = ("--start", desk.truth)
     done = desk.run(*words, "--json", recording=path)
     assert done.code == 0, done.stderr
     values = done.json()

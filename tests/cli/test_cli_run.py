@@ -158,7 +158,7 @@ def test_ctrl_c_is_a_clean_end_and_nothing_decoded_is_no_success(
     [
         (["--from", "ftp://x"], "--from: expected an address like udp://"),
         (["--from", "udp://127.0.0.1:0", "--to", "udp://x"], "expected HOST:PORT"),
-        (["--from", "udp://127.0.0.1:0", "--save-session", "a"], "expected --calibrate with it"),
+        (["--from", "udp://127.0.0.1:0", "--save-session", "a"], "expected --calibrate or --recal"),
         (
             ["--from", "udp://127.0.0.1:0", "--labels", "intention:refit"],
             "--labels: expected --calibrate with it",
