@@ -146,6 +146,27 @@ def test_a_plain_model_is_taken_by_both(inside: c.CDLL, native_file: Path) -> No
     assert python_takes(native_file.read_bytes())
 
 
+def sealed_again(content: bytes) -> bytes:
+    changed = content[:-64] + b"0" * 64
+    return changed[:-64] + sha256_bytes(changed).encode()
+
+
+@pytest.mark.parametrize("number", [b"05", b"+5"])
+def test_numbers_that_json_has_not_are_refused_by_both(
+    inside: c.CDLL, native_file: Path, tmp_path: Path, number: bytes
+) -> None:
+    content, rates = native_file.read_bytes(), b'"rate_hz":['
+    at = content.index(rates) + len(rates)
+    changed = sealed_again(content[:at] + number + content[at + len(number) :])
+    why = c.create_string_buffer(300)
+    assert inside.inside_read(b"sealed.onnx", changed, len(changed), why, len(why)) == 5
+    assert b"poyo_edge.activity" in why.value
+    path = tmp_path / "sealed.onnx"
+    path.write_bytes(changed)
+    with pytest.raises(ArtifactError):
+        open_frozen(path)
+
+
 @settings(deadline=None, max_examples=200)
 @given(st.data())
 def test_what_is_sealed_again_after_damage_is_read_as_python_reads_it(
@@ -155,8 +176,7 @@ def test_what_is_sealed_again_after_damage_is_read_as_python_reads_it(
     content = bytearray(native_file.read_bytes())
     at = data.draw(st.integers(len(content) - 2000, len(content) - 70))
     content[at] = data.draw(st.integers(0, 255))
-    changed = bytes(content[:-64]) + b"0" * 64
-    changed = changed[:-64] + sha256_bytes(changed).encode()
+    changed = sealed_again(bytes(content))
     path = tmp_path_factory.getbasetemp() / "sealed.onnx"
     path.write_bytes(changed)
     why = c.create_string_buffer(300)

@@ -97,11 +97,39 @@ bool pe_number(pe_bytes text, locale_t plain, double *value) {
     return end == copy + text.n;
 }
 
+static const char *digits(const char *at, const char *end) {
+    while (at < end && *at >= '0' && *at <= '9')
+        at++;
+    return at;
+}
+
+/* RFC 8259, section 6: strtod takes more, such as 01, .5 and 5. */
+static bool is_number(const char *at, const char *end) {
+    if (at < end && *at == '-') at++;
+    const char *whole = at;
+    at = digits(at, end);
+    if (at == whole || (*whole == '0' && at - whole > 1)) return false;
+    if (at < end && *at == '.') {
+        const char *fraction = ++at;
+        at = digits(at, end);
+        if (at == fraction) return false;
+    }
+    if (at < end && (*at == 'e' || *at == 'E')) {
+        at++;
+        if (at < end && (*at == '+' || *at == '-')) at++;
+        const char *power = at;
+        at = digits(at, end);
+        if (at == power) return false;
+    }
+    return at == end;
+}
+
 bool pe_json_number(pe_json *json, double *value) {
     skip(json);
     const char *from = json->at;
     while (json->at < json->end && *json->at && strchr("+-.0123456789eE", *json->at))
         json->at++;
+    if (!is_number(from, json->at)) return false;
     return pe_number((pe_bytes){(const uint8_t *)from, (size_t)(json->at - from)}, json->plain,
                      value);
 }
