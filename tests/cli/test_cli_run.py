@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -240,7 +241,7 @@ def test_a_run_says_what_became_of_the_values_of_each_sink(
 ) -> None:
     """Port 0 is nobody's: nothing can be sent there."""
     words = ["run", tiny, "--session", "tiny_a", "--from", f"file:{recording}?speed=8"]
-    words += ["--to", "udp://127.0.0.1:0", "--to", f"shm:poyo_edge_{tmp_path.name}"]
+    words += ["--to", "udp://127.0.0.1:0", "--to", f"shm:poyo_edge_sinks_{time.monotonic_ns()}"]
     done = run(*words, "--json")
     assert done.returncode == 0, done.stderr
     values = json.loads(done.stdout)
