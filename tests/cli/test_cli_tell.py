@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import queue
 import re
 import socket
 import stat
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -39,7 +41,9 @@ class Running:
     def __init__(self, tiny: Path, recording: Path, folder: Path, *more: str) -> None:
         self.peer = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.peer.bind(("127.0.0.1", 0))
-        self.peer.settimeout(30)
+        # A socket that nobody reads while commands take their time drops what comes last.
+        self.values = queue.SimpleQueue[bytes]()
+        threading.Thread(target=self._listen, daemon=True).start()
         self.token, self.journal = folder / "run.token", folder / "a.journal"
         self.child = start(
             "run", tiny, "--session", "tiny_a", "--from", f"file:{recording}", "--to",
@@ -61,7 +65,7 @@ class Running:
         found: list[dict[str, Any]] = []
 
         def came() -> bool:
-            found.append(json.loads(self.peer.recv(65536)))
+            found.append(json.loads(self.values.get(timeout=30)))
             return bool(wanted(found[-1]))
 
         wait_until(came, every_s=0)
@@ -71,11 +75,15 @@ class Running:
     def rest(self) -> list[dict[str, Any]]:
         """What came since the last one, up to the end."""
         found = list[dict[str, Any]]()
-        self.peer.settimeout(0.5)
-        with contextlib.suppress(TimeoutError):
+        with contextlib.suppress(queue.Empty):
             while True:
-                found.append(json.loads(self.peer.recv(65536)))
+                found.append(json.loads(self.values.get(timeout=0.5)))
         return found
+
+    def _listen(self) -> None:
+        with contextlib.suppress(OSError):  # closed
+            while True:
+                self.values.put(self.peer.recv(65536))
 
     def tell(self, *words: str) -> subprocess.CompletedProcess[str]:
         return run("tell", self.address, *words, "--token-file", self.token)
