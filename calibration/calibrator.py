@@ -75,7 +75,7 @@ class Calibrator:
             artifact: the folder ``NAME.poyo``.
             unit_ids: ids of the session's units; rows count along them.
             session_id: name of the new session; None takes the current time.
-            threads: threads for one step. More than one may disturb a decoder beside it.
+            threads: windows worked on at once. More than one may disturb a decoder beside it.
             settings: how to fit.
             subject: the animal, if known: others' electrodes of the same names then say nothing.
 

@@ -25,6 +25,7 @@ from poyo_edge.errors import ArtifactError, CheckFailedError, UsageError
 from poyo_edge.files import wire
 from poyo_edge.files.writing import atomic_path, require_folder
 from poyo_edge.runtime.backends.ort_cpu import open_ort_cpu
+from poyo_edge.runtime.constants import SessionConstants
 from poyo_edge.runtime.core import Core
 
 _GRAPH, _METADATA = 7, 14
@@ -105,7 +106,7 @@ def freeze_session(
             f"was made for this artifact"
         )
     core = Core.open(opened, backend="ort-cpu")
-    constants = core.constants(chosen.unit_embedding, chosen.session_embedding).feeds()
+    constants = core.constants(chosen.unit_embedding, chosen.session_embedding)
     fused = not plain and CORE_ORT_CPU in manifest.files
     name = CORE_ORT_CPU if fused else CORE
     scale, offset = manifest.output.arrays(manifest.spec.dim_out)
@@ -123,13 +124,13 @@ def freeze_session(
     model = frozen_graph(
         opened.read(name),
         opened.path / name,
-        {**constants, "query_time": query},
+        {**constants.feeds(), "query_time": query},
         scale.astype(np.float32),
         offset.astype(np.float32),
     )
     data = sealed(model, header)
     windows = _windows(header)
-    error = _largest_error(core, chosen, data, windows)
+    error = _largest_error(core, constants, data, windows)
     tolerance = TOLERANCE * float(np.abs(scale).max())
     if not error <= tolerance:
         raise CheckFailedError(
@@ -312,11 +313,10 @@ def _windows(header: FrozenHeader) -> list[tuple[Float32, Array]]:
 
 
 def _largest_error(
-    core: Core, session: Session, data: bytes, windows: Sequence[tuple[Float32, Array]]
+    core: Core, constants: SessionConstants, data: bytes, windows: Sequence[tuple[Float32, Array]]
 ) -> float:
     manifest = core.artifact.manifest
     scale, offset = manifest.output.arrays(manifest.spec.dim_out)
-    constants = core.constants(session.unit_embedding, session.session_embedding)
     query = np.full(1, manifest.spec.window_seconds, np.float32)
     frozen = open_ort_cpu(data, threads=1, what="the frozen session")
     errors = list[float]()

@@ -19,8 +19,7 @@ import onnx
 import onnx_ir as ir
 from onnx_ir.passes import common as common_passes
 
-from poyo_edge.errors import CheckFailedError
-from poyo_edge.export.graph.rewriting import Rewriter, replace_value, signature
+from poyo_edge.export.graph.rewriting import Rewriter, replace_value, rewritten, signature
 from poyo_edge.spec import ModelSpec
 
 DOMAIN = "com.microsoft"
@@ -40,14 +39,7 @@ def fuse_for_ort_cpu(proto: onnx.ModelProto, spec: ModelSpec) -> onnx.ModelProto
     Raises:
         CheckFailedError: ``proto`` is not such a core (a bug).
     """
-    model = ir.serde.deserialize_model(proto)
-    try:
-        FuseForOrtCpu(spec)(model)
-    except (ir.passes.PreconditionError, ir.passes.PostconditionError) as error:
-        raise CheckFailedError(f"fusion: {error.__cause__ or error}") from error
-    fused = ir.serde.serialize_model(model)
-    del fused.graph.value_info[:]
-    return fused
+    return rewritten(proto, FuseForOrtCpu(spec))
 
 
 class FuseForOrtCpu(ir.passes.InPlacePass):

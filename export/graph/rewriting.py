@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy.typing as npt
+import onnx
 import onnx_ir as ir
 
+from poyo_edge.errors import CheckFailedError
 from poyo_edge.export.graph.ops import GraphWriter
 from poyo_edge.spec import ModelSpec
 
@@ -32,6 +34,22 @@ class Rewriter(GraphWriter):
         value = self.known[name].const_value
         assert value is not None, name
         return value.numpy()
+
+
+def rewritten(proto: onnx.ModelProto, a_pass: ir.passes.InPlacePass) -> onnx.ModelProto:
+    """The graph that a pass makes of a core, without shapes that no longer hold.
+
+    Raises:
+        CheckFailedError: what the pass asks for before or after does not hold (a bug).
+    """
+    model = ir.serde.deserialize_model(proto)
+    try:
+        a_pass(model)
+    except (ir.passes.PreconditionError, ir.passes.PostconditionError) as error:
+        raise CheckFailedError(f"fusion: {error.__cause__ or error}") from error
+    found = ir.serde.serialize_model(model)
+    del found.graph.value_info[:]
+    return found
 
 
 def replace_value(graph: ir.Graph, name: str, new: ir.Value, writer: GraphWriter) -> None:

@@ -19,9 +19,8 @@ import onnx
 import onnx_ir as ir
 from onnx_ir.passes import common as common_passes
 
-from poyo_edge.errors import CheckFailedError
 from poyo_edge.export.graph.core import MASK_FILL
-from poyo_edge.export.graph.rewriting import Rewriter, replace_value, signature
+from poyo_edge.export.graph.rewriting import Rewriter, replace_value, rewritten, signature
 from poyo_edge.spec import ModelSpec
 
 ALIGNMENT = 8
@@ -46,14 +45,7 @@ def fuse_for_tensorrt(proto: onnx.ModelProto, spec: ModelSpec) -> onnx.ModelProt
     Raises:
         CheckFailedError: ``proto`` is not such a core (a bug).
     """
-    model = ir.serde.deserialize_model(proto)
-    try:
-        FuseForTensorRT(spec)(model)
-    except (ir.passes.PreconditionError, ir.passes.PostconditionError) as error:
-        raise CheckFailedError(f"fusion: {error.__cause__ or error}") from error
-    fused = ir.serde.serialize_model(model)
-    del fused.graph.value_info[:]
-    return fused
+    return rewritten(proto, FuseForTensorRT(spec))
 
 
 class FuseForTensorRT(ir.passes.InPlacePass):
