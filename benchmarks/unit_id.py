@@ -193,6 +193,22 @@ def step_table(taken: Mapping[str, list[float]]) -> str:
     return markdown(["one optimiser step", "median ms", "10 %", "90 %", "times as fast"], rows)
 
 
+def panels(figure: Any, count: int) -> Any:
+    """So many axes side by side, of one scale of R²."""
+    return figure.subplots(1, count, sharey=True, squeeze=False)[0]
+
+
+def finish(figure: Any, path: Path) -> None:
+    """Name the common scale and the sides once, and write the picture."""
+    axes = figure.axes
+    for axis in axes:
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].set_ylabel("causal R², mean of outputs")
+    axes[-1].legend(frameon=False, fontsize=9)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+
+
 def draw(path: Path, fits: Sequence[Fit]) -> None:
     """R² against labelled seconds, a panel for each recording and a line for each side.
 
@@ -205,8 +221,7 @@ def draw(path: Path, fits: Sequence[Fit]) -> None:
     recordings = list(dict.fromkeys(fit["recording"] for fit in fits))
     seconds = sorted({fit["seconds"] for fit in fits})
     figure = Figure(figsize=(1.5 + 4.5 * len(recordings), 3.8))
-    axes = figure.subplots(1, len(recordings), sharey=True, squeeze=False)[0]
-    for axis, recording in zip(axes, recordings, strict=True):
+    for axis, recording in zip(panels(figure, len(recordings)), recordings, strict=True):
         for side, color in COLORS.items():
             r2s = [judged_r2(fits, recording, x, side) for x in seconds]
             means = [np.nan if r2 is None else np.mean(r2) for r2 in r2s]
@@ -216,11 +231,7 @@ def draw(path: Path, fits: Sequence[Fit]) -> None:
         axis.minorticks_off()
         axis.set_xlabel("labelled seconds")
         axis.set_title(recording, loc="left", fontsize=10)
-        axis.spines[["top", "right"]].set_visible(False)
-    axes[0].set_ylabel("causal R², mean of outputs")
-    axes[-1].legend(frameon=False, fontsize=9)
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
+    finish(figure, path)
 
 
 def draw_wall(path: Path, fits: Sequence[Fit]) -> None:
@@ -234,8 +245,7 @@ def draw_wall(path: Path, fits: Sequence[Fit]) -> None:
 
     recordings = list(dict.fromkeys(fit["recording"] for fit in fits))
     figure = Figure(figsize=(1.5 + 4.5 * len(recordings), 3.8))
-    axes = figure.subplots(1, len(recordings), sharey=True, squeeze=False)[0]
-    for axis, recording in zip(axes, recordings, strict=True):
+    for axis, recording in zip(panels(figure, len(recordings)), recordings, strict=True):
         for side, color in COLORS.items():
             points = [
                 (point.get("fit_s", fit["wall_s"]), np.mean(point["r2_per_dim"]))
@@ -248,11 +258,7 @@ def draw_wall(path: Path, fits: Sequence[Fit]) -> None:
         axis.set_xscale("log")
         axis.set_xlabel("seconds of a fit")
         axis.set_title(recording, loc="left", fontsize=10)
-        axis.spines[["top", "right"]].set_visible(False)
-    axes[0].set_ylabel("causal R², mean of outputs")
-    axes[-1].legend(frameon=False, fontsize=9)
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
+    finish(figure, path)
 
 
 def save(path: Path | None, found: Mapping[str, Any]) -> None:

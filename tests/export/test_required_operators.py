@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from helpers.commands import run
 
 from poyo_edge.artifact import CORE, CORE_ORT_CPU
 from poyo_edge.errors import UsageError
@@ -37,3 +38,12 @@ def test_operators_are_those_that_onnx_reads(tiny: Path) -> None:
 def test_a_folder_that_is_not_there_is_refused(tiny: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError):
         write_operators(tiny, tmp_path / "absent" / "ops.config")
+
+
+def test_a_dry_run_that_is_to_write_operators_is_refused(tmp_path: Path) -> None:
+    checkpoint, operators = tmp_path / "x.ckpt", tmp_path / "operators.config"
+    checkpoint.write_bytes(b"")
+    done = run("export", checkpoint, "--dry-run", "--minimal", operators)
+    assert done.returncode == 2
+    assert "--minimal: expected no --dry-run with it" in done.stderr
+    assert not operators.exists()

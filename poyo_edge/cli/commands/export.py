@@ -11,6 +11,7 @@ from poyo_edge.checkpoint.layouts import checkpoint_help
 from poyo_edge.cli.console import Console, program
 from poyo_edge.cli.shared import DEPLOY, DecodedBehavior, Json, Quiet, command, needs, split_to
 from poyo_edge.cli.text import Values, pairs, r2_text, table
+from poyo_edge.errors import UsageError
 
 
 @command(DEPLOY, example="poyo-edge export ckpt.pt -o model.poyo --output-scale 10")
@@ -58,6 +59,8 @@ def export(
     quiet: Quiet = False,
 ) -> None:
     """Turn a research checkpoint into an artifact that has been checked."""
+    if minimal is not None and dry_run:
+        raise UsageError("--minimal: expected no --dry-run with it, got both; leave one out")
     console = Console(as_json=as_json, quiet=quiet)
     pipeline = needs("export", "poyo_edge.export.pipeline")
     options = pipeline.ExportOptions(
@@ -79,7 +82,7 @@ def export(
         checkpoint, target, options, on_step=console.step, on_progress=console.progress
     )
     values, text = report.to_json(), export_text(report.to_json(), target, program(), recording)
-    if minimal is not None and not dry_run:
+    if minimal is not None:
         count = needs("export", "poyo_edge.export.operators").write_operators(target, minimal)
         values["minimal"] = {"file": str(minimal), "operators": count}
         text += f"\n\nwrote {minimal}: {count} operators (docs/embedding.md says what for)"

@@ -10,22 +10,14 @@ import pytest
 pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
 
-from helpers.models.cores import SMALL, random_core  # noqa: E402
+from helpers.models.cores import SMALL, SPECS, random_core  # noqa: E402
 
 from poyo_edge.errors import CheckFailedError  # noqa: E402
 from poyo_edge.export.graph.fusion import DOMAIN, OPERATORS, fuse_for_ort_cpu  # noqa: E402
 from poyo_edge.export.parity.windows import feeds, synthetic_windows  # noqa: E402
 from poyo_edge.runtime.backends.ort_cpu import OrtCpuBackend  # noqa: E402
-from poyo_edge.spec import POYO_1_3M, ModelSpec  # noqa: E402
+from poyo_edge.spec import ModelSpec  # noqa: E402
 
-SPECS = {
-    "small": SMALL,
-    "all turning, one head": dataclasses.replace(
-        SMALL, cross_heads=1, self_heads=3, rotating_pairs=8, depth=1
-    ),
-    "no layers": dataclasses.replace(SMALL, depth=0),
-    "1.3M": POYO_1_3M,
-}
 LIMIT = 2e-6
 """Largest error of outputs of about 0.3; measured worst case 2.4e-7."""
 

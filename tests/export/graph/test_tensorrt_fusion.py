@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
 import onnx_ir as ir  # noqa: E402
-from helpers.models.cores import SMALL, RandomCore, random_core  # noqa: E402
+from helpers.models.cores import SMALL, SPECS, RandomCore, random_core  # noqa: E402
 from helpers.models.tiny_windows import tiny_windows  # noqa: E402
 from helpers.paths import DATA, TINY  # noqa: E402
 
@@ -26,16 +26,8 @@ from poyo_edge.export.graph.tensorrt_fusion import (  # noqa: E402
 from poyo_edge.export.parity.windows import feeds, synthetic_windows  # noqa: E402
 from poyo_edge.export.precision.operators import require_operators  # noqa: E402
 from poyo_edge.runtime.backends.ort_cpu import OrtCpuBackend  # noqa: E402
-from poyo_edge.spec import POYO_1_3M, ModelSpec  # noqa: E402
+from poyo_edge.spec import ModelSpec  # noqa: E402
 
-SPECS = {
-    "small": SMALL,
-    "all turning, one head": dataclasses.replace(
-        SMALL, cross_heads=1, self_heads=3, rotating_pairs=8, depth=1
-    ),
-    "no layers": dataclasses.replace(SMALL, depth=0),
-    "1.3M": POYO_1_3M,
-}
 LIMIT = 2e-6
 """Largest error of outputs of about 0.5; measured worst case 2.4e-7."""
 

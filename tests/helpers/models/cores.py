@@ -12,7 +12,7 @@ from poyo_edge.export.graph.core import build_core
 from poyo_edge.export.graph.fold import fold
 from poyo_edge.model import POYO
 from poyo_edge.runtime.constants import SessionConstants, session_constants
-from poyo_edge.spec import ModelSpec
+from poyo_edge.spec import POYO_1_3M, ModelSpec
 
 SMALL = ModelSpec(
     dim=16,
@@ -25,6 +25,15 @@ SMALL = ModelSpec(
     rotating_pairs=4,
     latent_step_s=0.25,
 )
+SPECS = {
+    "small": SMALL,
+    "all turning, one head": dataclasses.replace(
+        SMALL, cross_heads=1, self_heads=3, rotating_pairs=8, depth=1
+    ),
+    "no layers": dataclasses.replace(SMALL, depth=0),
+    "1.3M": POYO_1_3M,
+}
+"""What passes over a core are tried on."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
