@@ -42,6 +42,7 @@ def parse() -> argparse.Namespace:
     add = parser.add_argument
     add("--observe-s", type=float, default=60.0)
     add("--control-s", type=float, default=60.0, help="of closed loop that is labelled")
+    add("--labels", nargs="+", choices=list(SPOILT), default=list(SPOILT))
     add("--latency", type=float, nargs="+", default=[0.0, 100.0], help="added, in ms")
     return parser.parse_args()
 
@@ -52,7 +53,7 @@ def measure(kept: Kept, options: Any, seed: int) -> None:
     calibration = Calibration(
         artifact=options.artifact, observation=ObservationSettings(seconds=options.observe_s)
     )
-    names = ["session in use", *SPOILT]
+    names = ["session in use", *options.labels]
     if all(f"seed {seed}: {name}" in kept.parts for name in names):
         return
     before = observed(array, calibration, seed=seed)
@@ -83,7 +84,7 @@ def measure(kept: Kept, options: Any, seed: int) -> None:
         return tried(name, decoding_with(session, array, calibration), said)
 
     kept.part(f"seed {seed}: {names[0]}", lambda: tried(names[0], decoding, {"reason": ""}))
-    for name in SPOILT:
+    for name in options.labels:
         kept.part(f"seed {seed}: {name}", lambda n=name: spoilt(n))  # type: ignore[misc]
 
 
