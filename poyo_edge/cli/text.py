@@ -130,7 +130,7 @@ def control_lines(values: Values) -> dict[str, str]:
     if relation is not None:
         lines["labels beside it"] = (
             f"turned by {relation['turned_deg']:.0f}°, {relation['lag_s']:+.2f} s, correlation "
-            f"{relation['correlation']:.2f}"
+            f"{relation['correlation']:.2f}, decoded speed × {relation['speed_ratio']:.2f}"
         )
     if compared:
         lines["began with"] = values["started"]
