@@ -9,16 +9,36 @@ from typing import Any
 from poyo_edge.errors import UsageError
 
 
+class Stopping(threading.Event):
+    """Set when a worker is to stop, and sets what it waits for instead.
+
+    Args:
+        wakes: an event that the work waits for.
+    """
+
+    def __init__(self, wakes: threading.Event) -> None:
+        super().__init__()
+        self._wakes = wakes
+
+    def set(self) -> None:
+        """Set both."""
+        super().set()
+        self._wakes.set()
+
+
 class Worker:
     """One job that can be started, stopped, and started again.
 
     Args:
         work: returns soon after ``stopping`` is set.
         name: of the thread, behind "poyo-edge-".
+        stopping: set to stop it; None makes one.
     """
 
-    def __init__(self, work: Callable[..., None], name: str) -> None:
-        self.stopping = threading.Event()
+    def __init__(
+        self, work: Callable[..., None], name: str, stopping: threading.Event | None = None
+    ) -> None:
+        self.stopping = stopping or threading.Event()
         self._work, self._name = work, name
         self._thread: threading.Thread | None = None
 

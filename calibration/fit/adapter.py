@@ -152,11 +152,12 @@ class Adapter:
 
 
 def _gradient_graph(artifact: Artifact) -> Any:
-    """The graph made for ONNX Runtime's CPU provider, or the plain one where that does not open."""
-    plain = artifact.read(ADAPT)
+    """The graph made for ONNX Runtime's CPU provider, or the plain one where that does not open;
+    the one that is not needed is not read.
+    """
     if ADAPT_ORT_CPU in artifact.manifest.files:
         try:
             return open_ort_cpu(artifact.read(ADAPT_ORT_CPU), threads=1, what=ADAPT_ORT_CPU)
         except BackendError as problem:
             _log.warning("ort-cpu: using %s, for the graph made for it: %s", ADAPT, problem)
-    return open_ort_cpu(plain, threads=1, what=ADAPT)
+    return open_ort_cpu(artifact.read(ADAPT), threads=1, what=ADAPT)

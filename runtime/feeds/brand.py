@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from poyo_edge.errors import UsageError
-from poyo_edge.runtime.feeds.feed import POLL_S, Feed, Receiver
+from poyo_edge.runtime.feeds.feed import POLL_S, Feed, Receiver, gather_s
 from poyo_edge.runtime.feeds.task.redis_streams import RedisTask
 from poyo_edge.runtime.feeds.values import LoopResult
 from poyo_edge.runtime.feeds.wire.address import Address
@@ -40,8 +40,6 @@ DTYPES = {"int8": 1, "uint8": 1, "int16": 2, "uint16": 2, "int32": 4, "int64": 8
 _CHANNEL = re.compile("ch([0-9]{1,5})")
 _MOST_CHANNELS = 1 << 15
 _MOST_ENTRIES = 256
-_REST_S = 0.002
-"""Between two reads: entries that come meanwhile, one each 1 ms, are read together."""
 _LOOK_EACH_S = 1.0
 """Between two looks for entries that were trimmed away before they were read."""
 _IDLE = 5
@@ -224,8 +222,8 @@ class BrandFeed(Feed):
                     looked = time.monotonic() if all_read else looked
                 elif idle and idle % _IDLE == 0:
                     self._look_for_another(client)
-                if answer:
-                    time.sleep(_REST_S)
+                if answer:  # Entries come one each 1 ms.
+                    time.sleep(gather_s(receiver))
         finally:
             client.close()
 

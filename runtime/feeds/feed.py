@@ -6,6 +6,7 @@ import abc
 import dataclasses
 import logging
 import threading
+import time
 from collections.abc import Collection
 from typing import Any, Protocol, runtime_checkable
 
@@ -23,6 +24,10 @@ DEFAULT_HZ = 1e9
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.05, 1.0
 POLL_S = 0.05
 """A read that waits longer than this comes back, to look whether it should stop."""
+GATHER_S = 0.002
+"""So long messages may gather, to be read together: a read costs as much for several as for one."""
+_AHEAD_S = 0.0015
+"""So long before a window is due they are read as they come."""
 
 
 class Receiver(Protocol):
@@ -62,6 +67,22 @@ class TaskReceiver(Protocol):
         self, ticks: npt.ArrayLike | None, positions: npt.ArrayLike, *, host_ns: int | None = None
     ) -> None:
         """Take where the cursor was: ticks (N,), or None for now, and positions (N, D)."""
+
+
+@runtime_checkable
+class Punctual(Protocol):
+    """A receiver that says when it wants all that has come, as a ``DecodeLoop`` does."""
+
+    due_ns: int
+    """When its next window is due (``time.monotonic_ns``)."""
+
+
+def gather_s(receiver: Receiver) -> float:
+    """For how long messages may gather now: not while a window is nearly due."""
+    if not isinstance(receiver, Punctual):
+        return GATHER_S
+    left_s = (receiver.due_ns - time.monotonic_ns()) / 1e9
+    return GATHER_S if left_s < 0 else min(GATHER_S, max(0.0, left_s - _AHEAD_S))
 
 
 @dataclasses.dataclass(slots=True)

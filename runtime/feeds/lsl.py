@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from poyo_edge.journal import STATUSES
-from poyo_edge.runtime.feeds.feed import POLL_S, Feed, Receiver
+from poyo_edge.runtime.feeds.feed import POLL_S, Feed, Receiver, gather_s
 from poyo_edge.runtime.feeds.task.lsl_streams import task_feeds
 from poyo_edge.runtime.feeds.values import LoopResult
 from poyo_edge.runtime.feeds.wire.address import Address
@@ -67,7 +67,7 @@ class LslFeed(Feed):
             inlet.open()
             self.counters.connections += 1
             while not stop.is_set():
-                samples, stamps = inlet.pull(POLL_S)
+                samples, stamps = inlet.pull(POLL_S, lambda: gather_s(receiver))
                 if samples:
                     seconds = np.asarray(stamps, np.float64) + inlet.correction_s
                     self._take(samples, seconds, receiver, time.monotonic_ns())

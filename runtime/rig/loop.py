@@ -43,7 +43,7 @@ from poyo_edge.runtime.rig.settings import (
 from poyo_edge.runtime.rig.source_watch import SourceWatch
 from poyo_edge.runtime.rig.task import Task, told_to
 from poyo_edge.runtime.unit_names import UnitNames
-from poyo_edge.runtime.worker import Worker
+from poyo_edge.runtime.worker import Stopping, Worker
 from poyo_edge.trials import Trial
 
 _log = logging.getLogger(__name__)
@@ -114,6 +114,8 @@ class DecodeLoop(Inbox):
         """Told by sinks with threads of their own, from there."""
         self.granted: dict[str, str] = {}
         """What the operating system said to each real-time setting."""
+        self.due_ns = 0
+        """When the next window is due, on the host's clock; 0 before the first packet."""
         self.error: BaseException | None = None
         self._sinks = list(sinks)
         self._realtime = realtime_settings or RealtimeSettings()
@@ -125,7 +127,7 @@ class DecodeLoop(Inbox):
         )  # fmt: skip
         self.control = control or Control(decoder)
         self._period = clock.rate_hz / self.settings.rate_hz
-        self._period_ns = period_ns
+        self._period_ns, self._settle_ns = period_ns, int(self.settings.settle_ms * 1e6)
         decoder.set_period(1 / self.settings.rate_hz)
         self._window_ns = decoder.window_s * decoder.tick_rate_hz / clock.rate_hz * _SECOND
         self._next: int | None = None
@@ -133,7 +135,7 @@ class DecodeLoop(Inbox):
         self._answered = 0
         self._latency, self._lag = LatencyHistogram(), LatencyHistogram()
         self._heartbeat = 0
-        self._worker = Worker(self._guarded, "loop")
+        self._worker = Worker(self._guarded, "loop", Stopping(self._arrived))
         self.control.attach(journal, self._delivery.watch, self._worker.stopping)
         self._rate_was_wrong = False
         window = decoder.artifact.manifest.spec.window_s * self._tick_rate
@@ -194,7 +196,22 @@ class DecodeLoop(Inbox):
         with realtime(self._realtime) as granted:
             self.granted = granted
             while not self._worker.stopping.is_set():
-                self._host.wait_until(self.step(), self._worker.stopping)
+                self.rest(self.step())
+
+    def rest(self, until_ns: int) -> None:
+        """Use packets as they arrive, so that none is left to use when the next window is due.
+
+        Nothing is decoded, and all else happens as if ``step`` used them.
+
+        Args:
+            until_ns: what ``step`` gave; it ends then, or when the loop is to stop.
+        """
+        while self._host.now_ns() < until_ns and not self._worker.stopping.is_set():
+            self._arrived.clear()
+            for packet in self._waiting.take_until(self._host.now_ns, until_ns):
+                self._arrivals.take(packet)
+            if not self._waiting:
+                self._host.wait_until(until_ns, self._arrived)
 
     def step(self) -> int:
         """Use what has arrived and decode what is due; returns when to come again (host ns)."""
@@ -207,8 +224,7 @@ class DecodeLoop(Inbox):
         if not self.clock.known:
             self.control.record()
             return now + self._period_ns
-        settle = int(self.settings.settle_ms * 1e6)
-        device_now = self.clock.device_now(now - settle)
+        device_now = self.clock.device_now(now - self._settle_ns)
         self.control.look(device_now)
         self.control.record()
         if self.clock.epoch != self._epoch or self._next is None:
@@ -219,9 +235,11 @@ class DecodeLoop(Inbox):
             newest = math.floor(device_now / self._period)
             self.counters.skipped += newest - due
             self._losses.skipped(newest - due)
+            self.due_ns = self._due_ns(newest + 1)
             self._decode(newest)
             self._next = due = newest + 1
-        return self.clock.to_monotonic_ns(self._edge(due)) + settle
+        self.due_ns = self._due_ns(due)
+        return self.due_ns
 
     @property
     def last(self) -> LoopResult | None:
@@ -294,9 +312,12 @@ class DecodeLoop(Inbox):
         """The tick at which a window of the grid ends."""
         return math.ceil(number * self._period)
 
+    def _due_ns(self, number: int) -> int:
+        """When a window of the grid is due, on the host's clock."""
+        return self.clock.to_monotonic_ns(self._edge(number)) + self._settle_ns
+
     def _decode(self, number: int) -> None:
-        end = self._edge(number)
-        due_ns = self.clock.to_monotonic_ns(end) + int(self.settings.settle_ms * 1e6)
+        end, due_ns = self._edge(number), self._due_ns(number)
         lost = not self._waiting and self._source.lost(self._host.now_ns())
         if lost != self._was_lost and self.journal is not None:
             self.journal.event(stream_lost=lost)

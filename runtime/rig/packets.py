@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -60,10 +61,21 @@ class PacketQueue:
         self._packets.append(packet)
 
     def take(self, now_ns: Callable[[], int]) -> Iterator[Packet]:
-        """What waits now, the oldest first, until the time for it is over. Only spikes go stale."""
+        """What waits now, as a window is due: the oldest first, until the time for it is over."""
         now = now_ns()
         until = now + self._period_ns // _SHARE
-        stale = now - self._stale_ns if self._flooded(now) else None
+        yield from self._oldest(now_ns, until, now - self._stale_ns if self._flooded(now) else None)
+        self._lagging = self._lagging + 1 if self._packets and now_ns() >= until else 0
+
+    def take_until(self, now_ns: Callable[[], int], until: int) -> Iterator[Packet]:
+        """What waits now, between two windows: the oldest first, until the next one is due."""
+        stale = now_ns() - self._stale_ns if self._floods else None
+        yield from self._oldest(now_ns, until, stale)
+
+    def _oldest(
+        self, now_ns: Callable[[], int], until: int, stale: int | None
+    ) -> Iterator[Packet]:
+        """Packets that wait, until the time is over; spikes from before ``stale`` are dropped."""
         for _ in range(len(self._packets)):
             packet = self._packets.popleft()
             if stale is not None and packet.host_ns < stale and len(packet.units):
@@ -72,7 +84,6 @@ class PacketQueue:
             yield packet
             if now_ns() >= until:
                 break
-        self._lagging = self._lagging + 1 if self._packets and now_ns() >= until else 0
 
     def _flooded(self, now: int) -> bool:
         if not self._lagging:
@@ -95,6 +106,8 @@ class Inbox:
 
     def __init__(self, waiting: PacketQueue, counters: LoopCounters, host: HostClock) -> None:
         self._waiting, self.counters, self._host = waiting, counters, host
+        self._arrived = threading.Event()
+        """Set when a packet has come."""
 
     def feed(
         self, ticks: npt.ArrayLike, units: npt.ArrayLike, *, host_ns: int | None = None,
@@ -117,7 +130,7 @@ class Inbox:
         except ValueError:  # lists of lists of different lengths
             self.counters.bad_packets += 1
             return
-        self._waiting.put(packet)
+        self._put(packet)
 
     def feed_labels(
         self, ticks: npt.ArrayLike, values: npt.ArrayLike, *, host_ns: int | None = None
@@ -135,7 +148,7 @@ class Inbox:
         except (ValueError, TypeError):
             self.counters.bad_packets += 1
             return
-        self._waiting.put(packet)
+        self._put(packet)
 
     def feed_trial(self, trial: Trial | TrialUpdate, *, host_ns: int | None = None) -> None:
         """Hand over what is known of a trial by now; the newest of a number stands for it.
@@ -146,7 +159,7 @@ class Inbox:
         """
         at = self._host.now_ns() if host_ns is None else host_ns
         update = TrialUpdate.of(trial) if isinstance(trial, Trial) else trial
-        self._waiting.put(Packet.note(at, trial=update))
+        self._put(Packet.note(at, trial=update))
 
     def feed_cursor(
         self, ticks: npt.ArrayLike | None, positions: npt.ArrayLike, *, host_ns: int | None = None
@@ -164,13 +177,18 @@ class Inbox:
         except (ValueError, TypeError):
             self.counters.bad_packets += 1
             return
-        self._waiting.put(packet)
+        self._put(packet)
 
     def note_loss(self, n: int, *, host_ns: int | None = None) -> None:
         """Messages of the feed never arrived: values that lack them are DEGRADED with ``loss``."""
         at = self._host.now_ns() if host_ns is None else host_ns
-        self._waiting.put(Packet.note(at, lost=n))
+        self._put(Packet.note(at, lost=n))
 
     def note_problem(self, said: str) -> None:
         """What the feed could not use, for the journal."""
-        self._waiting.put(Packet.note(self._host.now_ns(), problem=said))
+        self._put(Packet.note(self._host.now_ns(), problem=said))
+
+    def _put(self, packet: Packet) -> None:
+        self._waiting.put(packet)
+        if not self._arrived.is_set():  # Who clears it takes what waits afterwards.
+            self._arrived.set()

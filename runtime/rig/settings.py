@@ -54,7 +54,7 @@ class HostClock(Protocol):
         """Nanoseconds that never go back."""
 
     def wait_until(self, ns: int, stop: threading.Event) -> None:
-        """Return at ``ns``, or when ``stop`` is set."""
+        """Return at ``ns``, or when ``stop`` is set: a packet has come, or the loop is to end."""
 
 
 class MonotonicClock:

@@ -281,5 +281,8 @@ def test_calibrate_without_labels_says_what_nobody_knows(
     assert done.returncode == 0 and "made without labels" in done.stdout
     kept = Session.open(out.with_name("day.session.previous"))
     assert np.array_equal(kept.unit_embedding, first.unit_embedding)
-    refused = run(*without, "--start", "sim_00")
-    assert refused.returncode == 2 and "--labels none fits nothing" in refused.stderr
+    for option, value in (("--start", "sim_00"), ("--seed", 0), ("--max-wall", 5),
+                          ("--behavior", "cursor.vel"), ("--threads", 2)):  # fmt: skip
+        refused = run(*without, option, value)
+        assert refused.returncode == 2 and "--labels none fits nothing" in refused.stderr
+        assert option in refused.stderr

@@ -73,8 +73,14 @@ class Inlet:
         """
         self._inlet.open_stream(timeout=2.0)
 
-    def pull(self, timeout_s: float) -> tuple[list[Any], list[float]]:
+    def pull(
+        self, timeout_s: float, gather_s: Callable[[], float] = lambda: 0.0
+    ) -> tuple[list[Any], list[float]]:
         """Samples and stamps that have come, the latter as the sender wrote them.
+
+        Args:
+            timeout_s: wait so long for the first.
+            gather_s: says then for how long others may join it.
 
         Raises:
             ConnectionError: only another outlet of the name answers.
@@ -88,7 +94,8 @@ class Inlet:
             self._look_for_others()
             return [], []
         self._heard = time.monotonic()
-        more, stamps = self._inlet.pull_chunk(timeout=0.0, max_samples=_MOST)
+        # With a timeout the library waits for all of it, or for so many samples.
+        more, stamps = self._inlet.pull_chunk(timeout=gather_s(), max_samples=_MOST)
         return [sample, *more], [stamp, *stamps]
 
     def close(self) -> None:
