@@ -162,11 +162,16 @@ def test_an_onnx_runtime_that_does_not_fit_is_refused(
         assert sentence in str(problem)
 
 
-def test_a_folder_with_onnx_runtime_is_enough(
-    libpoyoedge: Path, native_file: Path, stand_in: Path, tmp_path: Path
-) -> None:
-    shutil.copy(stand_in, tmp_path / "libonnxruntime.so.1.21.0")
-    with NativeDecoder(libpoyoedge, native_file, tmp_path) as native_decoder:
+@pytest.mark.parametrize("where", ["a folder", "a name in this folder"])
+def test_a_folder_or_a_bare_name_is_enough(
+    libpoyoedge: Path, native_file: Path, stand_in: Path, tmp_path: Path, where: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    name = "libonnxruntime.so.1.21.0"
+    shutil.copy(stand_in, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path if where == "a folder" else Path(name)
+    with NativeDecoder(libpoyoedge, native_file, path) as native_decoder:
         assert native_decoder.decode(1.0).status == "WARMUP"
 
 
