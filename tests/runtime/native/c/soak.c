@@ -1,5 +1,6 @@
 /* soak LIBRARY A.onnx B.onnx WINDOWS EVERY WARM: memory in use after half of the windows, and after
- * all, with a swap every so many windows (0: none) and warm_spikes; at last what of it no file holds.
+ * all, with a swap every so many windows (0: none) and warm_spikes; at last what of it no file
+ * holds.
  */
 #include <stdio.h>
 #include <stdlib.h>
