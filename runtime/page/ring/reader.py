@@ -63,6 +63,11 @@ class FrameReader:
         self.next = max(self.next, self.written - self.slots)
 
     @property
+    def frame_dtype(self) -> np.dtype[Any]:
+        """Of what ``read`` gives."""
+        return self._frames.dtype
+
+    @property
     def written(self) -> int:
         """Whole frames so far."""
         return int(self._live["written"])
