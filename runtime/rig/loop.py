@@ -250,12 +250,19 @@ class DecodeLoop(Inbox):
             self._decode(newest)
             self._next = due = newest + 1
         self.due_ns = self._due_ns(due)
-        return self.due_ns
+        return max(self.due_ns, now + 1)  # Rounded, it may be a moment before the window's end.
 
     @property
     def last(self) -> LoopResult | None:
         """The newest value that left."""
         return self._delivery.last
+
+    def wait_for_value(self, timeout_s: float) -> bool:
+        """Wait until the next value has left, from another thread; False where none did in time.
+
+        What takes processor time beside the loop does so best then: no window is due for a while.
+        """
+        return self._delivery.wait(timeout_s)
 
     @property
     def heartbeat_ns(self) -> int:

@@ -286,13 +286,14 @@ def _watch(
         if rig.stopped:
             return
         rig.require_alive()
+        rig.loop.wait_for_value(_LOOK_EACH_S)  # Figures and panel keep no window waiting.
         values = rig.stats()
         for one in beside:
             values |= one.to_json()
         view.update(values, rig.loop.last)
         if end is not None and time.monotonic() >= end:
             return
-        if rig.feed.finished.is_set() and not rig.loop.stats()["waiting_packets"]:
+        if rig.feed.finished.is_set() and not values["waiting_packets"]:
             return
 
 
