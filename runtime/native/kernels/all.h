@@ -4,6 +4,11 @@
 #define INLINE __attribute__((always_inline)) static inline
 #define INLINE_LAMBDA __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
+#if defined(__aarch64__)
+#define IN_REGISTER(v) __asm__("" : "+w"(v))
+#else
+#define IN_REGISTER(v) __asm__("" : "+v"(v))
+#endif
 
 namespace poyo {
 namespace {

@@ -18,8 +18,10 @@ INLINE void multiply_some(Tile<M> &c, const float *a, const float *b, size_t n_k
     for (size_t k = 0; k < n_k; k++) {
         vf row[NV];
         UNROLL
-        for (int j = 0; j < NV; j++)
+        for (int j = 0; j < NV; j++) {
             row[j] = load(b + k * LANES + j * W);
+            IN_REGISTER(row[j]); // or the compiler reads it again for each row of the tile
+        }
         UNROLL
         for (int i = 0; i < M; i++) {
             vf x = all(lying == PACKED   ? a[k * M + i]
