@@ -71,8 +71,8 @@ static void put_together(const float *weights, const float *bias, size_t dim, si
                          const float *heads, const float *residual, float *y, size_t latents,
                          const Parallel &parallel) {
     each(parallel, panels_of(latents), [&](size_t panel) {
-        product(weights, dim, width, heads + panel * width * LANES,
-                [&](size_t row, const auto &c) INLINE_LAMBDA {
+        product(weights, dim, width, heads + panel * width * LANES, 1, 0,
+                [&](size_t, size_t row, const auto &c) INLINE_LAMBDA {
                     add(c, row, bias, residual, y, latents, panel);
                 });
     });
@@ -97,13 +97,11 @@ static Result latent_attention(const LatentAttention &op, const float *x, float 
             }
             float *qkv = own.take(3 * head * panels * LANES);
             float *scores = own.take((KEYS + MR) * LANES), *taken = own.take(head * LANES);
-            for (size_t p = 0; p < panels; p++)
-                product(op.qkv + h * 3 * head * op.dim, 3 * head, op.dim,
-                        normed + p * op.dim * LANES,
-                        [&](size_t row, const auto &c) INLINE_LAMBDA {
-                            turn_and_keep(c, row, head, 3 * head, op.turn, panels * LANES, p,
-                                          qkv + p * 3 * head * LANES);
-                        });
+            product(op.qkv + h * 3 * head * op.dim, 3 * head, op.dim, normed, panels,
+                    op.dim * LANES, [&](size_t p, size_t row, const auto &c) INLINE_LAMBDA {
+                        turn_and_keep(c, row, head, 3 * head, op.turn, panels * LANES, p,
+                                      qkv + p * 3 * head * LANES);
+                    });
             for (size_t p = 0; p < panels; p++)
                 attend(op, p, qkv, scores, taken, heads + (p * width + h * head) * LANES);
         });
@@ -112,6 +110,8 @@ static Result latent_attention(const LatentAttention &op, const float *x, float 
     }
     return DONE;
 }
+
+constexpr size_t GROUP = 64 / LANES; // panels of a feed-forward that go together
 
 // Values times GELU of their gates, which are the odd rows.
 template <int M>
@@ -127,25 +127,29 @@ INLINE void gate(const Tile<M> &c, size_t row, const float *bias, float *hidden)
 
 static Result feed_forward(const FeedForward &op, const float *x, float *y, size_t windows,
                            size_t latents, const Parallel &parallel) {
-    const size_t panels = panels_of(latents);
+    const size_t panels = panels_of(latents), groups = (panels + GROUP - 1) / GROUP;
     bool failed = false;
-    each(parallel, windows * panels, [&](size_t task) {
-        const size_t window = task / panels, panel = task % panels;
-        const float *from = x + window * op.dim * latents;
-        float *to = y + window * op.dim * latents;
-        Scratch own((op.dim + op.hidden) * LANES + 64);
+    each(parallel, windows * groups, [&](size_t task) {
+        const size_t first = task % groups * GROUP;
+        const size_t n = panels - first < GROUP ? panels - first : GROUP;
+        const float *from = x + task / groups * op.dim * latents;
+        float *to = y + task / groups * op.dim * latents;
+        Scratch own(n * (op.dim + op.hidden) * LANES + 64);
         if (!own) {
             __atomic_store_n(&failed, true, __ATOMIC_RELAXED);
             return;
         }
-        float *normed = own.take(op.dim * LANES), *hidden = own.take(op.hidden * LANES);
-        normalise(op.norm, op.dim, from, latents, panel, normed);
-        product(op.in, 2 * op.hidden, op.dim, normed, [&](size_t row, const auto &c) INLINE_LAMBDA {
-            gate(c, row, op.in_bias, hidden);
-        });
-        product(op.out, op.dim, op.hidden, hidden, [&](size_t row, const auto &c) INLINE_LAMBDA {
-            add(c, row, op.bias, from, to, latents, panel);
-        });
+        float *normed = own.take(n * op.dim * LANES), *hidden = own.take(n * op.hidden * LANES);
+        for (size_t p = 0; p < n; p++)
+            normalise(op.norm, op.dim, from, latents, first + p, normed + p * op.dim * LANES);
+        product(op.in, 2 * op.hidden, op.dim, normed, n, op.dim * LANES,
+                [&](size_t p, size_t row, const auto &c) INLINE_LAMBDA {
+                    gate(c, row, op.in_bias, hidden + p * op.hidden * LANES);
+                });
+        product(op.out, op.dim, op.hidden, hidden, n, op.hidden * LANES,
+                [&](size_t p, size_t row, const auto &c) INLINE_LAMBDA {
+                    add(c, row, op.bias, from, to, latents, first + p);
+                });
     });
     return failed ? NO_MEMORY : DONE;
 }

@@ -94,10 +94,11 @@ static Result query_attention(const QueryAttention &op, const float *x, const fl
         each(parallel, panels, [&](size_t p) {
             float *panel = normed + p * op.dim * LANES;
             normalise(op.norm, op.dim, x, op.latents, p, panel);
-            product(op.kv, 2 * width, op.dim, panel, [&](size_t row, const auto &c) INLINE_LAMBDA {
-                turn_and_keep(c, row, op.head, width, op.turn, panels * LANES, p,
-                              kv + p * 2 * width * LANES);
-            });
+            product(op.kv, 2 * width, op.dim, panel, 1, 0,
+                    [&](size_t, size_t row, const auto &c) INLINE_LAMBDA {
+                        turn_and_keep(c, row, op.head, width, op.turn, panels * LANES, p,
+                                      kv + p * 2 * width * LANES);
+                    });
         });
         for (size_t q = 0; q < queries; q++)
             for (size_t h = 0; h < op.heads; h++) {

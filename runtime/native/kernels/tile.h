@@ -76,13 +76,16 @@ template <class F> INLINE void with(size_t rows, F f) {
     }
 }
 
-// (rows, n_k) weights packed, by a panel; `f(row, tile)` takes each tile.
+// (rows, n_k) weights packed, by `n` panels that are `apart`; `f(panel, row, tile)` takes each tile.
+// A tile of weights serves all panels while it is in the nearest cache.
 template <class F>
-INLINE void product(const float *a, size_t rows, size_t n_k, const float *b, F f) {
+INLINE void product(const float *a, size_t rows, size_t n_k, const float *b, size_t n,
+                    size_t apart, F f) {
     for (size_t row = 0, m; row < rows; row += m, a += m * n_k) {
         m = step(rows - row);
         with(m, [&](auto M) INLINE_LAMBDA {
-            f(row, multiply<M.value, PACKED>(a, b, n_k));
+            for (size_t panel = 0; panel < n; panel++)
+                f(panel, row, multiply<M.value, PACKED>(a, b + panel * apart, n_k));
         });
     }
 }
