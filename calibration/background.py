@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 
 from poyo_edge.calibration.calibrated import CalibratedSession
-from poyo_edge.calibration.fit.search import Progress
+from poyo_edge.calibration.fit.pace import Progress
 
 _log = logging.getLogger(__name__)
 _NICE = 10

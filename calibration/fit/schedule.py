@@ -36,10 +36,13 @@ class Schedule:
     lr_session: float
     walking: bool = False
     """Whether windows walk evenly over the labels (``Fit``), or lie anywhere in their stretch."""
+    encoder_steps: int = 0
+    """Steps behind these, in which the encoder's weights are fitted too."""
+    lr_encoder: float = 3e-4
 
     @property
     def windows(self) -> int:
-        """Of all steps."""
+        """Of the steps for the embeddings."""
         return self.steps * self.batch_size
 
 
