@@ -98,8 +98,8 @@ class Moment:
     """Of each fold's fit, and last that on all labels."""
 
 
-def latest_good(moments: Sequence[Moment]) -> Moment:
-    """The latest moment that is not clearly worse than the best one.
+def latest_good(moments: Sequence[Moment], margin: float = 0.01) -> Moment:
+    """The latest moment that is not clearly worse than the best one, by ``margin`` at least.
 
     Held-out R² of a minute of labels is noisy, and the learning rate falls towards the end of the
     schedule: the highest point of the curve is often luck, its end seldom is. A fit that really
@@ -107,5 +107,7 @@ def latest_good(moments: Sequence[Moment]) -> Moment:
     """
     best = max(moments, key=lambda moment: moment.point.r2)
     later = moments[moments.index(best) + 1 :]
-    good = [moment for moment in later if not moment.judged.clearly_worse(best.judged)]
+    good = [
+        moment for moment in later if not moment.judged.clearly_worse(best.judged, margin=margin)
+    ]
     return good[-1] if good else best

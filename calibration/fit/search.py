@@ -32,11 +32,13 @@ from poyo_edge.calibration.fit.start import nothing_known
 from poyo_edge.calibration.fit.workers import each
 
 PAST_BEST, ALL_STEPS, TIME, INTERRUPTED = "past the best", "all steps", "time", "interrupted"
-
-
 _FALL = 0.05
 """How far below the best R² a fit has to stay to be ended: while the learning rate is high, it
 wanders, and comes back as the rate falls."""
+_FEW_S, _LEAST_GAP = 60.0, 0.01
+"""Of so few labels a fold learns from half, and is pulled to the first guess less than it should be:
+where training says what units of the animal are like, a fit on all labels is better than its folds
+look, and counts as clearly worse below the best one by ``_FALL``, elsewhere by ``_LEAST_GAP``."""
 _MEASURED_SAMPLES = 2
 _MEASURED_STEPS = (1, 3, 10, 30)
 """Steps after which the rest is planned anew: the first ones are slower, and machines change."""
@@ -109,6 +111,8 @@ class Search:
             )
             for i, fold in enumerate([*cut, everything(labels)])
         ]
+        trusted = prior.knows_animal and self.seconds < _FEW_S
+        self._margin = _FALL if trusted else _LEAST_GAP
         self.moments: list[Moment] = []
         self.stopped = ""
         self.shortened = False
@@ -128,7 +132,8 @@ class Search:
         """
         if self._settled is not None:
             return self._settled
-        first = latest_good([m for m in self.moments if m.point.step <= self.schedule.steps])
+        learned = [m for m in self.moments if m.point.step <= self.schedule.steps]
+        first = latest_good(learned, self._margin)
         behind = [m for m in self.moments if m.point.step > self.schedule.steps]
         second = latest_good(behind) if behind else first
         return second if second.point.r2 > first.point.r2 else first
