@@ -87,7 +87,7 @@ def from_session(unit_ids: Sequence[str], session: Session, guess: Tables) -> Ta
     for i, unit in enumerate(unit_ids):
         if unit in row:
             units[i] = session.unit_embedding[row[unit]]
-    return Tables(units=units, session=session.session_embedding)
+    return Tables(units=units, session=session.session_embedding, encoder=session.encoder)
 
 
 def unlabelled_session(

@@ -172,8 +172,10 @@ class Job:
         """The windows that backends and engines are compared on."""
         manifest = self.artifact.manifest
         weights = self.artifact.weights(constant_shapes(manifest.spec))
+        session = self.session
+        weights |= session.encoder or {}
         constants = session_constants(
-            manifest.spec, weights, self.session.unit_embedding, self.session.session_embedding
+            manifest.spec, weights, session.unit_embedding, session.session_embedding
         )
         trial = Trial.prepare(
             manifest.spec, manifest.output, constants, self.buckets, self.most_spikes
