@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from helpers.native import building
+from helpers.native import building, short
 
 pytestmark = building.once_is_enough
 
@@ -63,3 +63,10 @@ def test_our_declarations_have_onnx_runtimes_places(tmp_path: Path) -> None:
         )
     building.run([building.CC, "-std=c11", f"-I{header.parent}", "-c",
                   building.STAND_INS / "layout.c", "-o", tmp_path / "layout.o"])  # fmt: skip
+
+
+def test_what_runs_on_an_emulated_arm_holds_here(
+    libpoyoedge: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert short.main(libpoyoedge)
+    assert "20 windows, C beside Python" in capsys.readouterr().out
