@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# The device side on an emulated aarch64: bash tests/arm.sh [short|full] [ONNXRUNTIME_VERSION]
+# The device side on an emulated aarch64: bash tests/arm.sh [fetch|short|full] [ONNXRUNTIME_VERSION]
 #                                    or: bash tests/arm.sh replay VERSION ARTIFACT RECORDING ...
 #
 # It takes qemu, an arm64 Python and ONNX Runtime from Debian's and PyPI's packages into build/arm,
-# and keeps them there. It shows results, never speed. What short does not run, full does: the
-# device tests. replay hands what follows to `poyo-edge replay`.
+# and keeps them there; fetch does nothing else. It shows results, never speed. What short does not
+# run, full does: the device tests. replay hands what follows to `poyo-edge replay`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 how="${1:-short}"
@@ -68,6 +68,8 @@ cat > "$arm/cc" <<END
 PYTHONHOME= PYTHONPATH= exec "$host" -m ziglang cc -target aarch64-linux-gnu.2.28 "\$@"
 END
 chmod +x "$arm/python" "$arm/cc"
+
+[ "$how" != fetch ] || exit 0
 
 export CC="$arm/cc" PYTHONDONTWRITEBYTECODE=1 OMP_NUM_THREADS=1
 python="$arm/python"
