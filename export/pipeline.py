@@ -26,7 +26,7 @@ from poyo_edge.export.report import write_report
 from poyo_edge.files.writing import atomic_folder, require_free
 from poyo_edge.recording import Recording
 from poyo_edge.recording.confined import open_confined
-from poyo_edge.runtime.checks.replay import draw, replay
+from poyo_edge.runtime.checks.replay import Replay, draw, replay
 from poyo_edge.runtime.decoder import Decoder
 
 MAX_SPIKES = 8191
@@ -216,26 +216,26 @@ def _finish(
             tools=report.tools,
         )
 
-    figures: list[str] = []
+    replayed: Replay | None = None
     if recording is not None:
         say(f"replaying {recording.path.name}")
         vouch()
-        report, figures = _replayed(folder, recording, report, options)
-    write_report(folder, report.to_json(), figures)
+        report, replayed = _replayed(folder, recording, report, options)
+    write_report(folder, report.to_json(), replayed)
     vouch()
     return report
 
 
 def _replayed(
     folder: Path, recording: Recording, report: ExportReport, options: ExportOptions
-) -> tuple[ExportReport, list[str]]:
+) -> tuple[ExportReport, Replay]:
     decoder = Decoder.open(folder, session=recording.session_id)
     result = replay(decoder, recording, options.behavior, split=options.split)
-    figures = draw(
+    draw(
         folder,
         result,
         title=f"{recording.session_id}, {options.behavior}",
         unit=report.checkpoint.output.unit,
     )
     replayed = {"recording": recording.path.name, "split": options.split, **result.to_json()}
-    return dataclasses.replace(report, replay=replayed), figures
+    return dataclasses.replace(report, replay=replayed), result

@@ -43,7 +43,7 @@ STANDARD = {*sys.stdlib_module_names, "tomllib"}
 """The standard library; Python 3.10 has no ``tomllib`` yet, and tomli instead."""
 GROUND = (
     "errors tables metrics spec targets tokens trials filters figures records core_inputs arrays "
-    "unit_guess"
+    "unit_guess reports"
 )
 _FILES = "files recording artifact"
 _DEVICE = "runtime runtime.backends runtime.backends.ov runtime.backends.trt"
@@ -63,6 +63,7 @@ HOUSE = {
     "unit_guess": Row(),
     "filters": Row(),
     "figures": Row("", "matplotlib"),
+    "reports": Row(),
     "journal": Row("files"),
     "model": Row("", "torch"),
     "files": Row("", "safetensors"),
@@ -107,7 +108,8 @@ HOUSE = {
         "torch torch_brain",
     ),
     "export": Row(
-        f"{_FILES} checkpoint runtime runtime.backends runtime.checks export.graph export.parity",
+        f"{_FILES} checkpoint checkpoint.layouts runtime runtime.backends runtime.checks "
+        "export.graph export.parity",
         "onnxruntime",
     ),
     "export.graph": Row("runtime", "onnx onnx_ir"),
