@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from poyo_edge.arrays import Float32
-from poyo_edge.artifact import CORE, CORE_ORT_CPU, Artifact, Session
+from poyo_edge.artifact import CORE, CORE_CPU, CORE_ORT_CPU, Artifact, Session
 from poyo_edge.files.tensors import Tensors
 from poyo_edge.runtime.backends import Backend, Beside, open_backend
 from poyo_edge.runtime.constants import SessionConstants, constant_shapes, session_constants
@@ -31,12 +31,12 @@ class Core:
             ArtifactError: a file of the artifact is damaged.
             UsageError, MissingExtraError, BackendError: see ``open_backend``.
         """
-        fused = artifact.read(CORE_ORT_CPU) if CORE_ORT_CPU in artifact.manifest.files else None
         beside = Beside(
             folder=artifact.path,
             core_sha256=artifact.manifest.files[CORE].sha256,
             max_spikes=artifact.manifest.max_spikes,
-            fused=fused,
+            fused=artifact.read_optional(CORE_ORT_CPU),
+            native=artifact.read_optional(CORE_CPU),
         )
         return cls(
             artifact=artifact,

@@ -112,7 +112,7 @@ HOUSE = {
         "export.graph export.parity",
         "onnxruntime",
     ),
-    "export.graph": Row("runtime", "onnx onnx_ir"),
+    "export.graph": Row("artifact runtime", "onnx onnx_ir"),
     "export.parity": Row("artifact recording model runtime runtime.backends", "torch"),
     "export.precision": Row(
         "runtime runtime.backends export.graph export.parity",
@@ -121,7 +121,9 @@ HOUSE = {
     # device
     "runtime": Row("files artifact runtime.backends runtime.clock"),
     "runtime.clock": Row(),
-    "runtime.backends": Row("runtime.backends.ov runtime.backends.trt", "onnxruntime"),
+    "runtime.backends": Row(
+        "files artifact runtime.backends.ov runtime.backends.trt", "onnxruntime"
+    ),
     "runtime.backends.ov": Row("files runtime.backends", "openvino"),
     "runtime.backends.trt": Row("files runtime.backends"),
     "runtime.page.ring": Row("files artifact journal runtime"),
@@ -142,7 +144,9 @@ HOUSE = {
     "calibration.free_use": Row(
         "artifact runtime runtime.control runtime.feeds calibration calibration.fit"
     ),
-    "export.engines": Row(f"{_FILES} {_DEVICE} export.parity export.precision"),
+    "export.engines": Row(
+        f"{_FILES} {_DEVICE} export.graph export.parity export.precision", "onnx"
+    ),
     "doctor": Row("runtime.backends runtime.feeds converting checkpoint.layouts"),
     # on top
     "inspecting": Row(f"{_FILES} checkpoint journal"),
