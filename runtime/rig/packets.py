@@ -72,9 +72,7 @@ class PacketQueue:
         stale = now_ns() - self._stale_ns if self._floods else None
         yield from self._oldest(now_ns, until, stale)
 
-    def _oldest(
-        self, now_ns: Callable[[], int], until: int, stale: int | None
-    ) -> Iterator[Packet]:
+    def _oldest(self, now_ns: Callable[[], int], until: int, stale: int | None) -> Iterator[Packet]:
         """Packets that wait, until the time is over; spikes from before ``stale`` are dropped."""
         for _ in range(len(self._packets)):
             packet = self._packets.popleft()

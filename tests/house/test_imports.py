@@ -107,7 +107,8 @@ HOUSE = {
         "torch torch_brain",
     ),
     "export": Row(
-        f"{_FILES} checkpoint runtime runtime.backends runtime.checks export.graph export.parity",
+        f"{_FILES} checkpoint runtime runtime.backends runtime.checks export.graph export.parity "
+        "export.engines",
         "onnxruntime",
     ),
     "export.graph": Row("runtime", "onnx onnx_ir"),
