@@ -85,7 +85,7 @@ def page(path: Path, root: Path) -> dict[str, str | bytes]:
             ", with what it printed when this site was built."
             if executed
             else "; it was not executed for this build of the site."
-        )  # fmt: skip
+        )
         + "\n"
     )
     title, _, rest = text.partition("\n\n")

@@ -12,8 +12,7 @@ from known_commands import is_argument, known_commands, spellings
 
 PROGRAM = "poyo-edge"
 OTHERS = frozenset(
-    "--system-site-packages --index-url --no-deps --sanitizer --cov --nnodes --nproc_per_node "
-    "--onnxruntime --sign-off".split()
+    {"--system-site-packages", "--index-url", "--no-deps", "--force-reinstall", "--cov"}
 )
 """Options of other people's programs that stand alone in a sentence."""
 
@@ -120,5 +119,5 @@ def _parsed(command: Any, name: str, words: list[str]) -> Iterable[str]:
     try:
         command.make_context(name, [*words])
     except Exception as error:
-        said = getattr(error, "format_message", lambda: str(error))()
+        said = error.format_message() if hasattr(error, "format_message") else str(error)
         yield f"{PROGRAM} {name} {' '.join(words)}: {' '.join(said.split())}"
