@@ -95,9 +95,14 @@ native *arguments: setup
     "$cmake" --build build/native
     OMP_NUM_THREADS=1 "{{ bin }}/pytest" tests/runtime/native {{ arguments }}
 
+# The C library beside Python's decoder on 2 x 10⁵ windows of random streams (about 5 minutes)
+native-same: setup
+    POYOEDGE_SAME_WINDOWS=100000 OMP_NUM_THREADS=1 "{{ bin }}/pytest" -rP \
+        tests/runtime/native/test_same_as_python.py -k "long_stream or onnx_runtime"
+
 # The C library under sanitizers for a minute, and with 10⁶ windows (about 10 minutes)
 native-faults: setup
-    POYOEDGE_THREADS_S=60 POYOEDGE_SOAK_WINDOWS=1000000 "{{ bin }}/pytest" tests/runtime/native/test_faults.py
+    POYOEDGE_THREADS_S=60 POYOEDGE_SOAK_WINDOWS=1000000 "{{ bin }}/pytest" -rP tests/runtime/native/test_faults.py
 
 # The device side and the C library on an emulated aarch64: just test-arm [short|full] [1.19.2]
 test-arm how="full" onnxruntime="":

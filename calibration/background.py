@@ -5,43 +5,15 @@ from __future__ import annotations
 import atexit
 import logging
 import os
-import sys
 import threading
 from collections.abc import Callable
 
 from poyo_edge.calibration.calibrated import CalibratedSession
 from poyo_edge.calibration.fit.search import Progress
+from poyo_edge.runtime.turns import short_turns
 
 _log = logging.getLogger(__name__)
 _NICE = 10
-
-
-class _ShortTurns:
-    """While any fit runs, no thread keeps Python's lock for long when a decoder wants it."""
-
-    SECONDS = 5e-4
-    """The default is 5 ms, as long as a decode."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._fits = 0
-        self._usual = 0.0
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if not self._fits:
-                self._usual = sys.getswitchinterval()
-                sys.setswitchinterval(min(self._usual, self.SECONDS))
-            self._fits += 1
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._fits -= 1
-            if not self._fits:
-                sys.setswitchinterval(self._usual)
-
-
-_short_turns = _ShortTurns()
 
 
 class BackgroundFit:
@@ -94,7 +66,7 @@ class BackgroundFit:
     def _run(self) -> None:
         _give_way()
         try:
-            with _short_turns:
+            with short_turns:
                 self._session = self._fit(self._stop, self._note)
         except BaseException as error:  # Handed to whoever asks for the result.
             self._error = error

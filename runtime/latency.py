@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 _LOWEST_NS = 1_000
 _BINS_PER_DECADE = 200
 _N_BINS = 7 * _BINS_PER_DECADE
+_EDGES_MS = (
+    _LOWEST_NS * 10.0 ** (np.arange(_N_BINS + 1) / _BINS_PER_DECADE) / 1e6
+).tolist()  # fmt: skip
+_PERCENTILES = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "p999": 99.9}
 
 
 class LatencyHistogram:
@@ -27,19 +32,21 @@ class LatencyHistogram:
     @staticmethod
     def edges_ms() -> np.ndarray[tuple[int], np.dtype[np.float64]]:
         """Edges of the bins in milliseconds, one more than there are bins."""
-        decades = np.arange(_N_BINS + 1) / _BINS_PER_DECADE
-        return np.asarray(_LOWEST_NS * 10.0**decades / 1e6)
+        return np.array(_EDGES_MS)
 
     def percentile_ms(self, percent: float) -> float:
         """The latency that ``percent`` of all decodes stay below, to 1.2 %; 0 without any."""
-        total = int(self.counts.sum())
-        if not total:
-            return 0.0
-        place = int(np.searchsorted(self.counts.cumsum(), math.ceil(total * percent / 100)))
-        return min(float(self.edges_ms()[place + 1]), self.max_ns / 1e6)
+        return self._percentiles_ms([percent])[0]
 
     def summary_ms(self) -> dict[str, float]:
         """p50, p90, p99, p999 and max in milliseconds."""
-        names = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "p999": 99.9}
-        summary = {name: round(self.percentile_ms(p), 4) for name, p in names.items()}
-        return summary | {"max": round(self.max_ns / 1e6, 4)}
+        found = zip(_PERCENTILES, self._percentiles_ms([*_PERCENTILES.values()]), strict=True)
+        return {name: round(ms, 4) for name, ms in found} | {"max": round(self.max_ns / 1e6, 4)}
+
+    def _percentiles_ms(self, percents: Sequence[float]) -> list[float]:
+        counted = self.counts.cumsum()
+        total = int(counted[-1])
+        if not total:
+            return [0.0] * len(percents)
+        places = counted.searchsorted([math.ceil(total * percent / 100) for percent in percents])
+        return [min(_EDGES_MS[place + 1], self.max_ns / 1e6) for place in places.tolist()]

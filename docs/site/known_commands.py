@@ -28,7 +28,7 @@ def known_commands() -> dict[str, Any]:
 
 def is_argument(parameter: Any) -> bool:
     """Whether a parameter is given by its place and not by its name."""
-    return parameter.param_type_name == "argument"
+    return bool(parameter.param_type_name == "argument")
 
 
 def spellings(command: Any) -> set[str]:

@@ -21,7 +21,10 @@ _ODD = ("malformed", "artifacts", "lost", "failures")
 
 
 class LiveView:
-    """A panel on a terminal that is redrawn; on another stream, a line each five seconds."""
+    """A panel on a terminal that is redrawn; on another stream, a line each five seconds.
+
+    It is drawn by ``update`` and at no other time, so that whoever calls it chooses the moment.
+    """
 
     def __init__(self, title: str, *, quiet: bool = False) -> None:
         self.title, self.quiet = title, quiet
@@ -37,7 +40,8 @@ class LiveView:
             from rich.console import Console
             from rich.live import Live
 
-            self._live = Live(console=Console(stderr=True), refresh_per_second=8, transient=True)
+            screen = Console(stderr=True)
+            self._live = Live(console=screen, auto_refresh=False, transient=True)
             self._live.start()
         return self
 
@@ -58,7 +62,7 @@ class LiveView:
             from rich.text import Text
 
             text = Text("\n".join(self.lines(stats, last)))
-            self._live.update(Panel(text, title=self.title))
+            self._live.update(Panel(text, title=self.title), refresh=True)
         elif now - self._last_line >= _LINE_EACH_S:
             self._last_line = now
             line = [*self.lines(stats, last)[:3], *_sink_lines(stats)]

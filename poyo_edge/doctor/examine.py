@@ -56,7 +56,7 @@ def examine() -> dict[str, Any]:
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",
         "cores": _cores(),
-        "jetson": _jetson(),
+        "jetson": _jetson() or (state.model if state else None),
         "jetson_state": None if state is None else dataclasses.asdict(state),
         "accelerator": machine.to_json(),
         "remarks": remarks(machine),

@@ -50,6 +50,12 @@ class Delivery:
             self._given.notify_all()
             return value
 
+    def wait(self, timeout_s: float) -> bool:
+        """Wait until the next value has been given; False where none was in the time."""
+        before = self.last
+        with self._given:
+            return self._given.wait_for(lambda: self.last is not before, timeout_s)
+
     def watch(self, held: Callable[[], str], then: Callable[[], None]) -> None:
         """See to it, in a thread of its own, that zero leaves within ``limit_s``; returns at once.
 

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 
 from poyo_edge.errors import UsageError
+from poyo_edge.runtime.turns import short_turns
 
 GRANTED, NOT_ASKED = "granted", "not asked for"
 _LOCK_NOW_AND_LATER = 3
@@ -42,12 +43,15 @@ def realtime(settings: RealtimeSettings) -> Iterator[dict[str, str]]:
     """Ask for the settings in the calling thread; give back what was granted at the end.
 
     In any case, objects that are there already are left out of Python's garbage collections
-    meanwhile: going through them takes longer than a window may.
+    meanwhile: going through them takes longer than a window may. And no thread keeps Python's lock
+    for long while another waits for it (``switch_interval``).
 
-    Yields setting → "granted", "not asked for", or "refused: why".
+    Yields setting → "granted", "not asked for", or "refused: why"; for ``switch_interval`` what it
+    is.
     """
     with contextlib.ExitStack() as stack:
         _freeze(stack)
+        interval_s = stack.enter_context(short_turns)
         yield {
             "cpus": _ask(bool(settings.cpus), lambda: _pin(settings.cpus, stack)),
             "priority": _ask(
@@ -55,6 +59,7 @@ def realtime(settings: RealtimeSettings) -> Iterator[dict[str, str]]:
             ),
             "lock_memory": _ask(settings.lock_memory, lambda: _lock_memory(stack)),
             "gc_off": _ask(settings.gc_off, lambda: _stop_collecting(stack)),
+            "switch_interval": f"{1e3 * interval_s:g} ms",
         }
 
 

@@ -44,4 +44,4 @@ def test_a_name_that_is_not_there_is_an_error_as_everywhere() -> None:
     import poyo_edge.export
 
     with pytest.raises(AttributeError, match="no attribute 'export_everything'"):
-        poyo_edge.export.export_everything  # noqa: B018
+        getattr(poyo_edge.export, "export_everything")  # noqa: B009

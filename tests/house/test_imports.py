@@ -123,14 +123,15 @@ HOUSE = {
     "runtime.backends": Row("runtime.backends.ov runtime.backends.trt", "onnxruntime"),
     "runtime.backends.ov": Row("files runtime.backends", "openvino"),
     "runtime.backends.trt": Row("files runtime.backends"),
+    "runtime.page.ring": Row("files artifact journal runtime"),
     "runtime.feeds": Row(
-        "artifact recording journal runtime", "falcon_challenge pycbsdk pylsl redis zmq"
+        "files artifact recording journal runtime", "falcon_challenge pycbsdk pylsl redis zmq"
     ),
     "runtime.feeds.brand_node": Row("runtime.rig"),
     "runtime.control": Row("files journal runtime runtime.feeds"),
     "runtime.rig": Row(
         "files artifact journal runtime runtime.backends runtime.clock runtime.control "
-        "runtime.feeds"
+        "runtime.feeds runtime.page.ring"
     ),
     "runtime.checks": Row(
         "files artifact recording journal runtime runtime.backends runtime.backends.trt", "h5py"

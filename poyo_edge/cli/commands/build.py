@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from poyo_edge.cli.commands.build_text import TEXT, build_screen, build_text
+from poyo_edge.cli.commands.build_text import TEXT, WIDTH, build_screen, build_text
 from poyo_edge.cli.console import Console, program
 from poyo_edge.cli.shared import (
     DEPLOY,
@@ -95,7 +96,8 @@ def build(
     }
     if values["target"] not in ("cuda", "cpu"):
         _write_text(artifact, build_text(values, program()))
-    console.result(short, build_screen(values, program()))
+    width = min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns)
+    console.result(short, build_screen(values, program(), width))
 
 
 def _write_text(artifact: Path, text: str) -> None:

@@ -82,7 +82,9 @@ def _accelerator_lines(values: Values) -> list[str]:
         ]
         about |= {
             "Jetson": jetson["model"] or "unknown model",
-            "release": f"L4T {jetson['l4t']}, {jetson['release'] or 'no JetPack that we know'}",
+            "release": f"L4T {jetson['l4t']}, {jetson['release'] or 'no JetPack that we know'}"
+            if jetson["l4t"]
+            else "not shown, as in a container",
             "CUDA toolkit": jetson["cuda"] or "not found",
             "power mode": jetson["power_mode"] or "unknown",
             "clocks": "; ".join(clocks) or "unknown",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -310,8 +311,10 @@ def test_what_the_system_grants_is_said_and_given_back() -> None:
         assert os.sched_getaffinity(0) == {min(cores)}
         assert not gc.isenabled()
         assert granted == {
-            "cpus": GRANTED, "priority": NOT_ASKED, "lock_memory": NOT_ASKED, "gc_off": GRANTED
+            "cpus": GRANTED, "priority": NOT_ASKED, "lock_memory": NOT_ASKED, "gc_off": GRANTED,
+            "switch_interval": "0.5 ms",
         }  # fmt: skip
+        assert sys.getswitchinterval() == pytest.approx(5e-4)
     assert os.sched_getaffinity(0) == cores
     assert gc.isenabled()
 
