@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import typer
@@ -13,6 +14,7 @@ from poyo_edge.cli.root import COMMANDS
 HELP = "--help"
 
 
+@cache
 def known_commands() -> dict[str, Any]:
     """Name → command, as click has it, in the order of ``--help``; hidden ones too.
 
