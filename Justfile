@@ -46,6 +46,42 @@ test-device interpreter="python3.12" package=".":
     "$venv/bin/python" -c "import importlib.util as u; assert not u.find_spec('torch')"
     "$venv/bin/pytest" --quiet
 
+# The documentation site, strictly, into build/site, notebooks executed: just docs [as-they-are]
+docs notebooks="execute": setup
+    #!/usr/bin/env bash
+    set -euo pipefail
+    stamp="{{ venv }}/.docs"
+    if [ ! "$stamp" -nt pyproject.toml ]; then
+        PYTHONWARNINGS=ignore "{{ bin }}/python" -m pip install --quiet -c constraints.txt -e ".[docs]"
+        touch "$stamp"
+    fi
+    if [ "{{ notebooks }}" = execute ]; then "{{ bin }}/python" docs/site/notebooks.py; fi
+    NO_MKDOCS_2_WARNING=1 "{{ bin }}/python" -m mkdocs build --strict --quiet
+    echo build/site/index.html
+
+# Build sdist and wheel twice from what is committed, compare their bytes, and check them
+dist out="dist":
+    #!/usr/bin/env bash
+    set -euo pipefail
+    tool="$(mktemp -d)"
+    trap 'rm -rf "$tool"' EXIT
+    "{{ python }}" -m venv "$tool"
+    "$tool/bin/python" -m pip install --quiet build twine
+    "$tool/bin/python" tests/dist.py "{{ out }}"
+
+# Install sdist and wheel of dist/, each into a clean environment, and test the device side there
+test-wheel interpreter="python3.12":
+    just test-device "{{ interpreter }}" "$(ls "$PWD"/dist/*.whl)"
+    just test-device "{{ interpreter }}" "$(ls "$PWD"/dist/*.tar.gz)"
+
+# The device side with the oldest release that each bound of pyproject.toml allows
+test-oldest interpreter="python3.10":
+    bash tests/bounds.sh oldest "{{ interpreter }}"
+
+# The device side with the newest releases that there are, pre-releases aside
+test-newest interpreter="python3.13":
+    bash tests/bounds.sh newest "{{ interpreter }}"
+
 # The C library: build/native/libpoyoedge.so, and its tests
 native *arguments: setup
     #!/usr/bin/env bash

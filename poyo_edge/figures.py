@@ -157,12 +157,14 @@ def draw_evaluation(path: str | Path, values: Mapping[str, Any]) -> None:
         1, len(protocols), figsize=(1.5 + 4.5 * len(protocols), height), squeeze=False, sharey=True
     )
     rows = np.arange(len(sessions))[::-1]
+    lowest = [max(-0.2, r2) for s in sessions for p in protocols for r2 in s["r2"][p].values()]
     for axis, protocol in zip(axes[0], protocols, strict=True):
         for name, (color, marker) in zip(names, _marks(), strict=False):
             r2 = [max(-0.2, s["r2"][protocol].get(name, np.nan)) for s in sessions]
             axis.plot(r2, rows, marker, color=color, ms=7, mew=1.6, label=name)
         axis.set_yticks(rows, [s["session"] for s in sessions])
         axis.set_ylim(-0.6, len(sessions) - 0.4)
+        axis.set_xlim(min(0.0, *lowest) - 0.02, 1.02)  # a small difference looks small
         axis.set_title(protocol, loc="left", fontsize=10)
         axis.set_xlabel("R², mean of outputs")
         axis.grid(axis="x", lw=0.4, alpha=0.5)

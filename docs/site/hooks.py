@@ -63,7 +63,9 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     """Look for stale commands, and lead links to where their files are on the site."""
     address = page.file.src_uri
     at = _origins.get(address, ROOT / "docs" / address)
-    made_of_the_program = address.startswith(("reference/commands/", "reference/python/", "source/"))
+    made_of_the_program = address.startswith(
+        ("reference/commands/", "reference/python/", "source/")
+    )
     if not made_of_the_program and address != outside.PAGES["CHANGELOG.md"]:
         for problem in find_stale(markdown, ROOT):
             log.warning("%s: %s", address, problem)

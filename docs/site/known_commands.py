@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import typer
@@ -13,6 +14,7 @@ from poyo_edge.cli.root import COMMANDS
 HELP = "--help"
 
 
+@cache
 def known_commands() -> dict[str, Any]:
     """Name → command, as click has it, in the order of ``--help``; hidden ones too.
 
@@ -28,7 +30,7 @@ def known_commands() -> dict[str, Any]:
 
 def is_argument(parameter: Any) -> bool:
     """Whether a parameter is given by its place and not by its name."""
-    return parameter.param_type_name == "argument"
+    return bool(parameter.param_type_name == "argument")
 
 
 def spellings(command: Any) -> set[str]:

@@ -81,8 +81,11 @@ def page(path: Path, root: Path) -> dict[str, str | bytes]:
         text = text.replace(f"({name})", f"({stem}_{name})")
     note = (
         f"\n\nThis page is `examples/{path.name}`"
-        + (", with what it printed when this site was built." if executed else
-           "; it was not executed for this build of the site.")  # fmt: skip
+        + (
+            ", with what it printed when this site was built."
+            if executed
+            else "; it was not executed for this build of the site."
+        )
         + "\n"
     )
     title, _, rest = text.partition("\n\n")

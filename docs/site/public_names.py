@@ -88,7 +88,7 @@ def pages(names: dict[str, list[str]]) -> dict[str, str]:
         listed = ", ".join(f"`{name}`" for name in shown)
         rows.append(f"| [`{module}`]({module}.md) | {listed} |")
     head = (
-        "# Python\n\nWhat can be imported and is kept ([what that means](../../stability.md)). Pages "
-        "are made from the docstrings.\n\n| from | import |\n|---|---|\n"
+        "# Python\n\nWhat can be imported and is kept ([what that means](../../stability.md)). "
+        "Pages are made from the docstrings.\n\n| from | import |\n|---|---|\n"
     )
     return {"reference/python/index.md": head + "\n".join(rows) + "\n", **made}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,7 @@ from known_commands import is_argument, known_commands, spellings
 
 PROGRAM = "poyo-edge"
 OTHERS = frozenset(
-    "--system-site-packages --index-url --no-deps --sanitizer --cov --nnodes --nproc_per_node "
-    "--onnxruntime --sign-off".split()
+    {"--system-site-packages", "--index-url", "--no-deps", "--force-reinstall", "--cov", "--gpus"}
 )
 """Options of other people's programs that stand alone in a sentence."""
 
@@ -47,6 +47,7 @@ def find_stale(text: str, root: Path) -> list[str]:
     return problems
 
 
+@cache
 def options_of_scripts(root: Path) -> set[str]:
     """Long options of the scripts that come with the project."""
     scripts = [path for folder in ("benchmarks", "fuzz", "tests") for path in
@@ -54,6 +55,7 @@ def options_of_scripts(root: Path) -> set[str]:
     return {word for path in scripts for word in _ADDED.findall(path.read_text("utf-8"))}
 
 
+@cache
 def recipes(root: Path) -> set[str]:
     """Names of the recipes in the Justfile."""
     return set(_RECIPE.findall((root / "Justfile").read_text("utf-8")))
@@ -120,5 +122,5 @@ def _parsed(command: Any, name: str, words: list[str]) -> Iterable[str]:
     try:
         command.make_context(name, [*words])
     except Exception as error:
-        said = getattr(error, "format_message", lambda: str(error))()
+        said = error.format_message() if hasattr(error, "format_message") else str(error)
         yield f"{PROGRAM} {name} {' '.join(words)}: {' '.join(said.split())}"

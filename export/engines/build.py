@@ -40,14 +40,20 @@ if TYPE_CHECKING:
     from poyo_edge.export.precision.prepare import Prepared
 
 
-def build(
+def build_engines(
     path: str | Path,
     options: BuildOptions | None = None,
     *,
-    say: Say | None = None,
-    progress: Progress | None = None,
+    on_step: Say | None = None,
+    on_progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Build an artifact for a target, as far as this machine allows.
+
+    Args:
+        path: the artifact, a folder ``NAME.poyo``; what is built goes into it.
+        options: see ``BuildOptions``.
+        on_step: called with a sentence before each step.
+        on_progress: called by the builder with the phase, what is done of it and what there is.
 
     Returns:
         JSON values: target, precision, buckets, engines, parity, kernel_plan, settled, unsettled,
@@ -60,13 +66,13 @@ def build(
         BackendError, MissingExtraError: this machine lacks what the target needs.
     """
     job = Job(
-        Artifact.open(path), options or BuildOptions(), this_machine(), say or (lambda _: None)
+        Artifact.open(path), options or BuildOptions(), this_machine(), on_step or (lambda _: None)
     )
     if not BACKENDS[job.target.backend].built:
         return _without_engine(job)
     if not job.target.built_on_device:
-        return _ahead_of_time(job, progress)
-    return _on_device(job, progress) if job.here else _elsewhere(job)
+        return _ahead_of_time(job, on_progress)
+    return _on_device(job, on_progress) if job.here else _elsewhere(job)
 
 
 def _elsewhere(job: Job) -> dict[str, Any]:

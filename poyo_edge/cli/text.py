@@ -49,7 +49,9 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def latency_table(latency_ms: Mapping[str, float]) -> str:
-    """Percentiles in one row."""
+    """Percentiles in one row; a sentence where nothing was decoded."""
+    if not any(latency_ms.values()):
+        return "latency  nothing was decoded"
     names = {"p50": "p50", "p90": "p90", "p99": "p99", "p999": "p99.9", "max": "max"}
     head = ["latency", *(names[name] for name in latency_ms)]
     return table(head, [["ms", *(f"{value:.2f}" for value in latency_ms.values())]])

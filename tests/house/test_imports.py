@@ -109,7 +109,7 @@ HOUSE = {
     ),
     "export": Row(
         f"{_FILES} checkpoint checkpoint.layouts runtime runtime.backends runtime.checks "
-        "export.graph export.parity",
+        "export.graph export.parity export.engines",
         "onnxruntime",
     ),
     "export.graph": Row("artifact runtime", "onnx onnx_ir"),

@@ -64,8 +64,7 @@ def build(
 ) -> None:
     """Build engines for a machine, or everything short of them elsewhere."""
 
-    from poyo_edge.export.engines.build import build as run_build
-    from poyo_edge.export.engines.options import BuildOptions
+    from poyo_edge.export import BuildOptions, build_engines
 
     if systemd is not None and not systemd.startswith("/"):
         raise UsageError(f"systemd: expected the artifact's absolute path there, got {systemd!r}")
@@ -87,7 +86,7 @@ def build(
         if total and console.on_terminal():
             console.progress(done, total, phase[:24])
 
-    values = run_build(artifact, options, say=console.step, progress=progress)
+    values = build_engines(artifact, options, on_step=console.step, on_progress=progress)
     if report is not None:
         _write_report(report, values)
     short = {name: value for name, value in values.items() if name != "layers"}

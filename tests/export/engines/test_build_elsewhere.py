@@ -13,7 +13,7 @@ from helpers.trt.machines import HERE, on
 from poyo_edge.artifact import Artifact
 from poyo_edge.cli.commands.build_text import build_screen, build_text
 from poyo_edge.errors import ArtifactError
-from poyo_edge.export.engines.build import build
+from poyo_edge.export.engines.build import build_engines as build
 from poyo_edge.export.engines.options import BuildOptions
 from poyo_edge.export.engines.plan import read_plan
 from poyo_edge.files.writing import sha256_bytes
