@@ -107,7 +107,5 @@ def latest_good(moments: Sequence[Moment], margin: float = 0.01) -> Moment:
     """
     best = max(moments, key=lambda moment: moment.point.r2)
     later = moments[moments.index(best) + 1 :]
-    good = [
-        moment for moment in later if not moment.judged.clearly_worse(best.judged, margin=margin)
-    ]
+    good = [one for one in later if not one.judged.clearly_worse(best.judged, margin=margin)]
     return good[-1] if good else best

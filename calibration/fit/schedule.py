@@ -1,9 +1,10 @@
 """How long a fit is: steps and windows for so many labelled seconds and so large a model.
 
 There are two schedules. The long one takes steps of 32 windows and is judged often; where a window
-is cheap, nothing is gained by less; it has a second stage for the encoder's weights. The short one takes steps of 4 windows, whose number is what a
-large model can afford (docs/performance.md compares them). Which one a fit gets follows from the
-labels and the model alone, never from the machine, so that the same labels give the same session.
+is cheap, nothing is gained by less. It has a second stage, for the encoder's weights. The short one
+takes steps of 4 windows, whose number is what a large model can afford (docs/performance.md has
+both). Which one a fit gets follows from the labels and the model alone, never from the machine, so
+that the same labels give the same session.
 """
 
 from __future__ import annotations

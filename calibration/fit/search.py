@@ -36,9 +36,9 @@ _FALL = 0.05
 """How far below the best R² a fit has to stay to be ended: while the learning rate is high, it
 wanders, and comes back as the rate falls."""
 _FEW_S, _LEAST_GAP = 60.0, 0.01
-"""Of so few labels a fold learns from half, and is pulled to the first guess less than it should be:
-where training says what units of the animal are like, a fit on all labels is better than its folds
-look, and counts as clearly worse below the best one by ``_FALL``, elsewhere by ``_LEAST_GAP``."""
+"""Of so few labels a fold learns from half. Where training says what units of the animal are like,
+the fit on all labels is better than its folds look, and counts as clearly worse where it is below
+the best one by ``_FALL``, elsewhere by ``_LEAST_GAP``."""
 _MEASURED_SAMPLES = 2
 _MEASURED_STEPS = (1, 3, 10, 30)
 """Steps after which the rest is planned anew: the first ones are slower, and machines change."""
