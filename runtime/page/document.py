@@ -84,8 +84,9 @@ class Page:
             for event in (MouseMove, Pan):
                 self._workspace.figure.on_event(event, self._pointed)
             self._workspace.figure.on_event(MouseLeave, lambda _: None)
-        for one in pictures:
-            document.add_root(one.figure)
+        with document.models.freeze():  # what hangs on roots is looked for once
+            for one in pictures:
+                document.add_root(one.figure)
         document.title = f"poyo-edge {self._watch.run}"
         document.template = _template()
         document.add_periodic_callback(self._quick, _QUICK_MS)

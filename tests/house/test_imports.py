@@ -126,6 +126,10 @@ HOUSE = {
     ),
     "runtime.backends.ov": Row("files runtime.backends", "openvino"),
     "runtime.backends.trt": Row("files runtime.backends"),
+    "runtime.page": Row(
+        "runtime.control runtime.page.plots runtime.page.ring", "bokeh tornado jinja2"
+    ),
+    "runtime.page.plots": Row("runtime.page", "bokeh"),
     "runtime.page.ring": Row("files artifact journal runtime"),
     "runtime.feeds": Row(
         "files artifact recording journal runtime", "falcon_challenge pycbsdk pylsl redis zmq"
@@ -153,7 +157,7 @@ HOUSE = {
     "cli": Row(
         f"{_FILES} journal converting simulation checkpoint.layouts training evaluation export "
         "export.engines calibration calibration.free_use runtime runtime.backends runtime.control "
-        "runtime.feeds "
+        "runtime.feeds runtime.page runtime.page.ring "
         "runtime.rig runtime.checks doctor inspecting",
         "typer rich",
     ),
