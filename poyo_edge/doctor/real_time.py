@@ -1,7 +1,7 @@
 """What stands between a thread with deadlines and its core on Linux; and what to do about each.
 
-Read from ``/proc`` and ``/sys`` (kernel documentation: scheduler/sched-rt-group.rst,
-admin-guide/pm/cpufreq.rst, admin-guide/kernel-parameters.rst on isolcpus, admin-guide/cgroup-v2.rst).
+Read from ``/proc`` and ``/sys``. Linux's documentation says what they mean: sched-rt-group.rst,
+cpufreq.rst, kernel-parameters.rst on isolcpus, cgroup-v2.rst.
 """
 
 from __future__ import annotations

@@ -108,7 +108,7 @@ def _control(values: Values) -> Section | None:
         answer="R² says how alike two traces are. These say whether the cursor goes where it is "
         "meant to, as fast as it is meant to, and stays when nothing is meant.",
         body=rows(head, lines),
-        words=("angular error", "gain", "held command", "rest"),
+        words=("R²", "angular error", "gain", "held command", "rest"),
     )
 
 
@@ -145,7 +145,7 @@ def _enough(values: Values) -> Section:
         answer=f"The fit ended after {values['steps']} steps and {values['wall_s']:.0f} s "
         f"(ended by: {values['stopped']}), from {values['labelled_s']:.0f} labelled seconds.",
         body=pictures([seconds, fitted]),
-        words=("labelled seconds", "step", "fold"),
+        words=("R²", "held out", "95 % interval", "labelled seconds", "step"),
     )
 
 
@@ -154,9 +154,9 @@ def _units(values: Values) -> Section:
     parts = [(float(i + 1), float(unit["part"])) for i, unit in enumerate(units)]
     edges = [(x - 0.5, y) for x, y in parts] + [(len(parts) + 0.5, 0.0)]
     chart = Chart(
-        title="What each unit adds", x=axis("units, those that add most first", [],
-                                            include=(0.5, max(1, len(parts)) + 0.5)),
-        y=axis("R² lost without it", [y for _, y in parts], include=(min([0.0, *(y for _, y in parts)]),)),
+        title="What each unit adds",
+        x=Axis(label="units, those that add most first", low=0.5, high=max(1, len(parts)) + 0.5),
+        y=axis("R² lost without it", [0.0, *(y for _, y in parts)]),
         series=[Series(label="", points=edges, style=4, fill=True)],
     )  # fmt: skip
     table = rows(
@@ -171,7 +171,7 @@ def _units(values: Values) -> Section:
         answer=f"{len(units)} units; the first {min(8, len(units))} by what they add are listed. "
         + ("Nothing odd was found." if not odd else ""),
         body=pictures([chart]) + table + told,
-        words=("unit", "distance from trained units", "alike"),
+        words=("unit", "R²", "distance from trained units", "alike"),
     )
 
 

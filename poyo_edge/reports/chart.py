@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import html
+import itertools
 import math
 import zlib
 from collections.abc import Sequence
@@ -79,8 +80,8 @@ class Chart:
         clip = f"c{zlib.crc32(f'{said}{self.series}'.encode()):x}"
         parts = [
             f'<svg viewBox="0 0 {_WIDTH:g} {self.height:g}" role="img" aria-label="{said}">',
-            f'<clipPath id="{clip}"><rect x="{box[0]:g}" y="{box[1] - 4:g}" width="{box[2]:g}" '
-            f'height="{box[3] + 8:g}"/></clipPath>',
+            f'<clipPath id="{clip}"><rect x="{box[0] - 5:g}" y="{box[1] - 5:g}" '
+            f'width="{box[2] + 10:g}" height="{box[3] + 10:g}"/></clipPath>',
             _frame(self.x, self.y, x, y, box),
             f'<g clip-path="url(#{clip})">',
         ]
@@ -163,7 +164,7 @@ def _drawn(one: Series, x: Place, y: Place, axis: Axis) -> str:
         parts.append(f'<polygon points="{_joined(edge)}" fill="{color}" opacity=".18"/>')
     if one.fill:
         floor = y(axis.floor)
-        for (left, top), (right, _) in zip(known, known[1:], strict=False):
+        for (left, top), (right, _) in itertools.pairwise(known):
             parts.append(
                 f'<rect x="{left:.1f}" y="{min(top, floor):.1f}" '
                 f'width="{max(0.5, right - left - 0.3):.1f}" height="{abs(floor - top):.1f}" '

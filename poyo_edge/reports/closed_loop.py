@@ -38,16 +38,19 @@ def _verdict(against: Sequence[Values]) -> str:
     ratios = [one["ratio"] for one in against if one["ratio"] is not None]
     if not ratios:
         return ""
+    if len(ratios) == 1:
+        return f"Its throughput is {ratios[0]:.2f} times that of the better filter."
     return (
-        f"Its throughput over the better of the filters is {min(ratios):.2f} to {max(ratios):.2f} "
-        f"over {len(ratios)} condition{'s' * (len(ratios) > 1)}."
+        f"Its throughput is {min(ratios):.2f} to {max(ratios):.2f} times that of the better "
+        f"filter, over {len(ratios)} conditions."
     )
 
 
 def _how_good(values: Values) -> Section:
     lines = values["conditions"]
     head = ["decoder", "latency, ms", "radius, cm", *_varied(lines), "success, %", "bits/s",
-            "95 % interval", "time, s", "path efficiency", "dial-in, s", "angular error, °"]  # fmt: skip
+            "95 % interval", "time, s", "path efficiency", "dial-in, s",
+            "angular error, °", "decoder gain"]  # fmt: skip
     table = rows(
         head,
         [
@@ -55,12 +58,13 @@ def _how_good(values: Values) -> Section:
              *(f"{one[key]:g}" for key in _varied(lines).values()), f"{100 * one['success']:.0f}",
              _number(one["bits_per_s"]), " to ".join(_number(x) for x in one["bits_per_s_95"]),
              _number(one["time_s"]), _number(one["path_efficiency"]), _number(one["dial_in_s"]),
-             _number(one["angular_error_deg"], 0)]
+             _number(one["angular_error_deg"], 0), _number(one["decoder_gain"])]
             for one in lines
         ],
     )  # fmt: skip
     words = ["bits per second", "success", "added latency", "radius", "95 % interval",
-             "path efficiency", "dial-in", "angular error", "Wiener filter", "Kalman filter"]  # fmt: skip
+             "path efficiency", "dial-in", "angular error", "gain", "Wiener filter",
+             "Kalman filter"]  # fmt: skip
     return Section(
         question="How well can the cursor be controlled?",
         answer="Higher is better. Where the shaded bands overlap, chance may have made the "
@@ -131,7 +135,7 @@ def _ways(values: Values, paths: Mapping[str, Sequence[Trial]]) -> Section | Non
     side = axis("cm", [], include=(-reach, reach))
     charts = [
         Chart(
-            title=name, x=side, y=side, height=378.0,
+            title=name, x=side, y=side, height=386.0,
             circles=[Circle(x=target[0], y=target[1], radius=radius)
                      for _, target, radius, _ in many],
             series=[

@@ -49,7 +49,10 @@ def _means(sessions: Sequence[Values], protocol: str) -> dict[str, float]:
 def _protocol(values: Values, protocol: str) -> Section:
     sessions = values["sessions"]
     names = list(_means(sessions, protocol))
-    lines = [_line(one["session"], one["r2"][protocol], names) for one in sessions]
+    lines = [
+        _line(f"{i}. {one['session']}", one["r2"][protocol], names)
+        for i, one in enumerate(sessions, 1)
+    ]
     if len(sessions) > 1:
         lines += [
             _line(f"mean of {one['subject'] or 'all'} ({one['n_sessions']})", one["r2"][protocol],
@@ -94,7 +97,7 @@ def _dots(sessions: Sequence[Values], protocol: str, names: Sequence[str]) -> Ch
                named={float(-i): str(i) for i in range(1, n + 1)}),
         height=max(190.0, 70.0 + 22.0 * n),
         note="Of several outputs the mean."
-        + f" What is below {_LOWEST} is drawn there." * any(x <= _LOWEST for x in every),
+        + f" What is below −{-_LOWEST} is drawn there." * any(x <= _LOWEST for x in every),
     )  # fmt: skip
 
 

@@ -44,8 +44,8 @@ def export_page(report: Values, charts: Sequence[Chart], layout_help: str = "") 
     """
     worst, limit = report["max_abs_error"], report["tolerance"]
     lead = (
-        f"From {report['source']['file']}. Its outputs are at most {small(worst)} from those of the "
-        f"checkpoint's own model; {small(limit)} was allowed."
+        f"From {report['source']['file']}. Its outputs are at most {small(worst)} from those of "
+        f"the checkpoint's own model; {small(limit)} was allowed."
     )
     parts = [
         _replay(report["replay"], charts) if report.get("replay") else None,
@@ -63,7 +63,8 @@ def _replay(found: Values, charts: Sequence[Chart]) -> Section:
     happened = {name: n for name, n in (*found["counters"].items(),) if n}
     about: dict[str, object] = {
         "R² of each output": ", ".join(f"{r2:.4f}" for r2 in found["r2_per_dim"]),
-        "recording": f"{found['recording']}, {found['split']} split, {found['n_predictions']} values",
+        "recording": f"{found['recording']}, {found['split']} split, "
+        f"{found['n_predictions']} values",
         "decoded by": found["backend"],
         "latency, ms": latency,
         "status of values": ", ".join(f"{name} {n}" for name, n in found["statuses"].items() if n),
@@ -72,8 +73,8 @@ def _replay(found: Values, charts: Sequence[Chart]) -> Section:
     said = [name for name, n in found["statuses"].items() if n]
     return Section(
         question="How well does it decode?",
-        answer=f"R² {found['r2']:.3f} on a recording that was streamed through the runtime, strictly "
-        f"causally.",
+        answer=f"R² {found['r2']:.3f} on a recording that was streamed through the runtime, "
+        f"strictly causally.",
         body=pictures(charts) + pairs(about),
         words=("R²", "causal", "latency", "p50, p99, p99.9", *said),
     )
@@ -119,8 +120,8 @@ def _weights(health: Values) -> Section:
     answer = (
         "Yes: no matrix has vanished or collapsed."
         if not sick
-        else f"No: {len(sick)} of {health['n_matrices']} matrices have vanished or collapsed. Such a "
-        "model loads and decodes badly; train it again."
+        else f"No: {len(sick)} of {health['n_matrices']} matrices have vanished or collapsed. "
+        "Such a model loads and decodes badly; train it again."
     )
     return Section(
         question="Are the weights alive?", answer=answer, body=pairs(about),

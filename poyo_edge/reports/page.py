@@ -30,7 +30,7 @@ _STYLE = (
     """
 * { box-sizing: border-box; }
 body { font: 16px/1.55 system-ui, sans-serif; color: var(--ink); background: var(--paper);
-       max-width: 68rem; margin: 0 auto; padding: 1.2rem 1rem 3rem; overflow-wrap: anywhere; }
+       max-width: 68rem; margin: 0 auto; padding: 1.2rem 1rem 3rem; overflow-wrap: break-word; }
 h1 { font-size: 1.5rem; line-height: 1.25; margin: .3rem 0 .4rem; }
 h2 { font-size: 1.15rem; margin: 2.2rem 0 .2rem; padding-top: .9rem;
      border-top: 1px solid var(--line); }
@@ -41,7 +41,7 @@ p { margin: .4rem 0; max-width: 46rem; }
 nav { font-size: .92rem; margin: .6rem 0; } nav a { color: inherit; display: block; }
 .pictures { display: grid; gap: 1rem 1.6rem; margin: .8rem 0;
             grid-template-columns: repeat(auto-fit, minmax(min(100%, 19rem), 1fr)); }
-figure { margin: 0; max-width: 36rem; break-inside: avoid; }
+figure { margin: 0; max-width: 30rem; break-inside: avoid; }
 figure > strong { display: block; font-size: .95rem; margin-bottom: .2rem; }
 svg { display: block; width: 100%; height: auto; font: 13px system-ui, sans-serif; }
 .key { display: flex; flex-wrap: wrap; gap: .1rem .9rem; margin: .2rem 0 0; padding: 0;
@@ -50,7 +50,7 @@ svg { display: block; width: 100%; height: auto; font: 13px system-ui, sans-seri
 table { border-collapse: collapse; margin: .6rem 0 .9rem; font-size: .93rem; }
 th, td { text-align: left; vertical-align: top; padding: .25rem 1rem .25rem 0;
          border-bottom: 1px solid var(--line); }
-thead th { vertical-align: bottom; }
+thead th { vertical-align: bottom; } thead .n { white-space: normal; }
 .n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 dl.words { margin: .5rem 0 1rem; padding: .6rem .9rem; background: var(--soft);
            border-left: 3px solid var(--line); font-size: .9rem; max-width: 46rem; }
@@ -58,6 +58,7 @@ dl.words dt { font-weight: 600; } dl.words dd { margin: 0 0 .45rem; }
 dl.words dd:last-child { margin-bottom: 0; }
 .pairs th { font-weight: 500; color: var(--quiet); width: 13rem; }
 @media (max-width: 640px) {
+  td, th { overflow-wrap: anywhere; }
   .rows thead { position: absolute; left: -9999px; }
   .rows tr { display: block; padding: .4rem 0; border-bottom: 1px solid var(--line); }
   .rows td { display: flex; justify-content: space-between; gap: 1rem; border: 0; padding: .1rem 0;

@@ -7,15 +7,12 @@ WORDS = {
     "better than always saying the mean, below 0 is worse than that. Of several outputs it is the "
     "mean.",
     "causal": "Each value is decoded from spikes before its moment alone, as in a live run.",
-    "acausal": "The number that papers print: windows overlap, spikes after a moment count too, and "
-    "the predictions are averaged. No live decoder reaches it.",
-    "held out": "Labelled time that the fit did not learn from. It is kept apart in blocks, so that "
-    "what is judged is new to the session.",
+    "acausal": "The number that papers print: windows overlap, spikes after a moment count too, "
+    "and the predictions are averaged. No live decoder reaches it.",
+    "held out": "Labelled time that the fit did not learn from. It is kept apart in blocks, so "
+    "that what is judged is new to the session.",
     "95 % interval": "Where the figure would lie in 19 of 20 such data sets, by resampling blocks.",
-    "fold": "The labels are split into parts; each part is judged by a fit to the others.",
     "step": "One correction of the session's numbers, made from a few windows.",
-    "loss": "What the fit makes smaller: the squared error of decoded values, with a pull towards "
-    "where units begin.",
     "labelled seconds": "Seconds of recording of which the movement, or the intention, is known.",
     "unit": "A neuron, or what one electrode hears: whatever spikes are counted by.",
     "session": "One day's set of units. The model stays; a session holds what is different about "
@@ -32,7 +29,6 @@ WORDS = {
     "alike": "Two units whose counts rise and fall together: perhaps one neuron that was sorted "
     "twice.",
     "angular error": "The angle between where the decoded movement points and where it should.",
-    "speed ratio": "Decoded speed divided by true speed, while something moves: 1 is right.",
     "gain": "Decoded speed divided by the speed that was meant: 1 is right, less feels slow.",
     "p50, p99, p99.9": "Half, 99 of 100, and 999 of 1000 of all values took no longer.",
     "latency": "From the call of decode to its result, on the machine that made this report.",

@@ -96,7 +96,7 @@ def test_a_cpuset_leaves_cores_out_and_may_keep_the_isolated_one_away(tmp_path: 
 @pytest.mark.parametrize("text", ["", "x\n", "0-\n", "99999999\n", "3-1-2\n"])
 def test_what_says_something_else_is_unknown(tmp_path: Path, text: str) -> None:
     state = found(tmp_path, {**dict.fromkeys(SET_UP, text), f"{CPU}/online": "0-3\n"})
-    assert state.isolated == state.siblings == []
+    assert (state.isolated, state.siblings) == ([], [])
     assert state.quota_cpus is None
     assert examine_real_time(tmp_path / "empty") is None
 
