@@ -148,7 +148,7 @@ def compile_library(
         write_bytes(folder / (NAME + _BESIDE), (text + "\n").encode())
     except OSError as problem:
         raise UsageError(f"{folder}: expected a folder to write to, got: {problem}") from problem
-    _look_again()
+    look_again()
     return folder / NAME
 
 
@@ -221,10 +221,20 @@ def _loaded(path: Path) -> ctypes.CDLL:
     return library
 
 
-def _look_again() -> None:
+def look_again() -> None:
+    """Forget what was found, so that the next one who asks looks anew."""
     _find.cache_clear()
     _loaded.cache_clear()
 
 
+def _main(words: Sequence[str]) -> None:
+    """``python -m … [FOLDER COMPILER MACHINE]``: compile, into the user's cache or for a wheel."""
+    if not words:
+        print(compile_library())
+        return
+    folder, compiler, machine = words
+    print(compile_library(Path(folder), compiler=compiler, machine=machine))
+
+
 if __name__ == "__main__":
-    print(compile_library())
+    _main(sys.argv[1:])
