@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 
 from poyo_edge.runtime.feeds.values import Packet
-from poyo_edge.runtime.rig.settings import LoopCounters
 from poyo_edge.runtime.rig.packets import PacketQueue
+from poyo_edge.runtime.rig.settings import LoopCounters
 
 
 def clock(*ticks: int) -> Callable[[], int]:
