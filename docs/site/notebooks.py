@@ -58,7 +58,10 @@ def execute(path: Path, root: Path) -> float:
     notebook.metadata[_KEY] = fingerprint(path)
     started = time.monotonic()
     client = NotebookClient(
-        notebook, timeout=_LIMIT_S, resources={"metadata": {"path": str(folder)}}
+        notebook,
+        timeout=_LIMIT_S,
+        startup_timeout=_LIMIT_S // 3,
+        resources={"metadata": {"path": str(folder)}},
     )
     client.execute()
     nbformat.write(notebook, root / EXECUTED / path.name)
