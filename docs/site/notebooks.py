@@ -42,7 +42,9 @@ def has_outputs(path: Path) -> bool:
 
 
 def execute(path: Path, root: Path) -> float:
-    """Run a notebook in a folder of its own and keep it with its outputs; seconds taken.
+    """Run a notebook in ``build/notebooks`` and keep it there with its outputs; seconds taken.
+
+    One may go on with what another left, in the order of their names.
 
     Raises:
         CellExecutionError: a cell failed.
@@ -50,15 +52,18 @@ def execute(path: Path, root: Path) -> float:
     import nbformat
     from nbclient import NotebookClient
 
-    folder = root / EXECUTED / path.stem
+    folder = root / EXECUTED
     folder.mkdir(parents=True, exist_ok=True)
     notebook: Any = nbformat.read(path, as_version=4)
+    notebook.metadata[_KEY] = fingerprint(path)
     started = time.monotonic()
     client = NotebookClient(
-        notebook, timeout=_LIMIT_S, resources={"metadata": {"path": str(folder)}}
+        notebook,
+        timeout=_LIMIT_S,
+        startup_timeout=_LIMIT_S // 3,
+        resources={"metadata": {"path": str(folder)}},
     )
     client.execute()
-    notebook.metadata[_KEY] = fingerprint(path)
     nbformat.write(notebook, root / EXECUTED / path.name)
     return time.monotonic() - started
 

@@ -51,7 +51,9 @@ def load(root: Path) -> Any:
     """The package as griffe reads it, all aliases followed."""
     import griffe
 
-    return griffe.load(PACKAGE, search_paths=[str(root)], resolve_aliases=True)
+    return griffe.load(
+        PACKAGE, search_paths=[str(root)], try_relative_path=False, resolve_aliases=True
+    )
 
 
 def _target(package: Any, path: str) -> Any:

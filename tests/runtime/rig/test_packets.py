@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from poyo_edge.runtime.feeds import Packet
+from poyo_edge.runtime.feeds.values import Packet
 from poyo_edge.runtime.rig.packets import PacketQueue
 from poyo_edge.runtime.rig.settings import LoopCounters
 
