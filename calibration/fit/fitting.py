@@ -205,18 +205,19 @@ class Fit:
             CheckFailedError: loss or gradients are not finite.
         """
         tables, z, encoder = self.tables(), self.moved["z"], self.steps >= self.total
-        given = {UNITS: tables.units, SESSION: tables.session}
-        if encoder or tables.encoder is not None:
-            own = tables.encoder or self._encoder
-            given |= {ENCODER + name: array for name, array in own.items()}
         batch = self._adapter.batch(self._labels, self._window_ends(), self._weighting)
-        loss, found = self._adapter.gradients_of(batch, given)
-        gradients = {
-            "z": found[UNITS] @ self._root + 2 * self._pull * z,
-            "session": found[SESSION],
-        }
-        if encoder:
-            gradients |= {name: found[ENCODER + name] for name in self._encoder}
+        own, of_encoder = tables.encoder or (self._encoder if encoder else None), {}
+        if own is None:
+            loss, units, session = self._adapter.gradients(batch, tables.units, tables.session)
+        else:
+            given = {ENCODER + name: array for name, array in own.items()}
+            given |= {UNITS: tables.units, SESSION: tables.session}
+            loss, found = self._adapter.gradients_of(batch, given)
+            units, session = found[UNITS], found[SESSION]
+            if encoder:
+                of_encoder = {name: found[ENCODER + name] for name in self._encoder}
+        z_gradient = units @ self._root + 2 * self._pull * z
+        gradients = {"z": z_gradient, "session": session, **of_encoder}
         if not (np.isfinite(loss) and all(np.isfinite(g).all() for g in gradients.values())):
             raise CheckFailedError(
                 f"calibration: expected finite loss and gradients, got loss {loss} at step "

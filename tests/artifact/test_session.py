@@ -49,6 +49,41 @@ def content(session: Session) -> tuple[Any, ...]:
     return header, session.unit_embedding.tobytes(), session.session_embedding.tobytes()
 
 
+def an_encoder() -> dict[str, Any]:
+    shapes = {
+        "token_type": (3, DIM), "context_norm.weight": (DIM,), "context_norm.bias": (DIM,),
+        "to_kv": (4, DIM),
+    }  # fmt: skip
+    rng = np.random.default_rng(0)
+    return {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+
+
+def test_weights_of_the_encoder_come_out_as_they_went_in(tmp_path: Path) -> None:
+    own = an_encoder()
+    shuffled = {name: own[name] for name in sorted(own)}
+    session = dataclasses.replace(a_session(), encoder=shuffled)
+    session.save(tmp_path / "own.session")
+    found = opened(tmp_path / "own.session")
+    assert found.header.schema_version == 5 and found.encoder is not None
+    assert all(np.array_equal(found.encoder[name], own[name]) for name in own)
+    assert found.digest == session.digest != a_session().digest
+    assert a_session().to_bytes() == dataclasses.replace(session, encoder=None).to_bytes()
+
+
+@pytest.mark.parametrize("name", ["token_type", "to_kv"])
+def test_weights_of_the_encoder_that_are_incomplete_are_refused(tmp_path: Path, name: str) -> None:
+    own = an_encoder()
+    with pytest.raises(UsageError, match="encoder: expected token_type"):
+        dataclasses.replace(a_session(), encoder={k: v for k, v in own.items() if k != name})
+    out = tmp_path / "own.session"
+    dataclasses.replace(a_session(), encoder=own).save(out)
+    arrays, metadata = tensors.from_bytes(out.read_bytes(), out, SessionError)
+    del arrays[f"encoder.{name}"]
+    out.write_bytes(tensors.to_bytes(arrays, metadata))
+    with pytest.raises(SessionError, match=f"encoder.{name}"):
+        opened(out)
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     path = tmp_path / "day.session"

@@ -56,6 +56,36 @@ def test_loss_and_gradients_equal_autograds(spec: str, shape: Shape, model: str)
         assert error(frozen(spec).fit(feeds, graph), want) <= LIMIT, graph
 
 
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("spec", SPECS)
+def test_gradients_of_the_encoders_weights_equal_autograds(spec: str, model: str) -> None:
+    feeds = labelled_windows(SPECS[spec], USUAL)
+    want = frozen(spec).encoder_autograd(feeds, model)
+    for graph in GRAPHS:
+        for name, got in frozen(spec).encoder_gradients(feeds, graph).items():
+            assert got.shape == want[name].shape
+            assert np.abs(got - want[name]).max() <= LIMIT * np.abs(want[name]).max(), name
+
+
+def test_weights_of_the_encoder_that_are_given_take_the_place_of_the_models() -> None:
+    feeds, spec = labelled_windows(SPECS["odd"], USUAL), SPECS["odd"]
+    own = {name: 1.1 * frozen("odd").folded.session[name] for name in ("to_kv", "token_type")}
+    constants = session_constants(
+        spec,
+        {**frozen("odd").folded.session, **own},
+        feeds["unit_embedding"],
+        feeds["session_embedding"],
+    )
+    core = open_backend("ort-cpu", build_core(frozen("odd").folded).SerializeToString())
+    window = ("spike_unit", "spike_time", "spike_mask", "query_time")
+    prediction = core.run({**{name: feeds[name] for name in window}, **constants.feeds()})
+    square = ((prediction.astype(np.float64) - feeds["target"]) ** 2).mean(-1)
+    want = np.average(square, weights=feeds["target_weight"])
+    given = {f"encoder.{name}": array for name, array in own.items()}
+    for graph in GRAPHS:
+        assert frozen("odd").fit({**feeds, **given}, graph).loss == pytest.approx(want, rel=LIMIT)
+
+
 def test_the_limit_sees_a_wrong_gradient() -> None:
     feeds = labelled_windows(SPECS["odd"], USUAL)
     right = frozen("odd").autograd(feeds, "poyo_edge")

@@ -17,6 +17,13 @@ from poyo_edge.errors import CheckFailedError  # noqa: E402
 from poyo_edge.export.graph.adapt import build_adapt  # noqa: E402
 from poyo_edge.export.graph.core import OPSET, checked_model  # noqa: E402
 
+ENCODER = {
+    "token_type": [3, 24],
+    "context_norm.weight": [24],
+    "context_norm.bias": [24],
+    "to_kv": [64, 24],
+}
+
 
 def test_graph_keeps_the_contract_of_its_inputs_and_outputs() -> None:
     graph = frozen("odd").proto.graph
@@ -29,12 +36,16 @@ def test_graph_keeps_the_contract_of_its_inputs_and_outputs() -> None:
         "target_weight": ("FLOAT", ["batch", "n_queries"]),
         "unit_embedding": ("FLOAT", ["n_units", 24]),
         "session_embedding": ("FLOAT", [24]),
+        **{f"encoder.{name}": ("FLOAT", shape) for name, shape in ENCODER.items()},
     }
     assert signature(graph.output) == {
         "loss": ("FLOAT", []),
         "unit_embedding_gradient": ("FLOAT", ["n_units", 24]),
         "session_embedding_gradient": ("FLOAT", [24]),
+        **{f"encoder.{name}_gradient": ("FLOAT", shape) for name, shape in ENCODER.items()},
     }
+    defaults = {tensor.name for tensor in graph.initializer}
+    assert defaults >= {f"encoder.{name}" for name in ENCODER}  # nobody has to give them
 
 
 @pytest.mark.parametrize("spec", SPECS)

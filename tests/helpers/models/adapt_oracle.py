@@ -12,9 +12,10 @@ import torch
 from helpers.models.graphs import open_graph
 from helpers.models.oracle import make_oracle
 from poyo_edge.arrays import Array
+from poyo_edge.core_inputs import ENCODER_WEIGHTS
 from poyo_edge.export.graph.adapt import build_adapt
 from poyo_edge.export.graph.adapt_ort_cpu import build_adapt_for_ort_cpu
-from poyo_edge.export.graph.fold import fold
+from poyo_edge.export.graph.fold import fold, half_split_order, permute_rows
 from poyo_edge.model import POYO, RotaryTimeEmbedding
 from poyo_edge.spec import ModelSpec
 from poyo_edge.tokens import latent_tokens, window_tokens
@@ -116,6 +117,39 @@ class Frozen:
         loss = (square * weight).sum() / weight.sum()
         unit, session = torch.autograd.grad(loss, list(tables.values()))
         return Fit(loss.detach().numpy(), unit.numpy(), session[0].numpy())
+
+    def encoder_gradients(self, feeds: Mapping[str, Array], graph: str) -> dict[str, Array]:
+        """Of the encoder's weights, by the graph."""
+        names = [f"encoder.{name}_gradient" for name in ENCODER_WEIGHTS]
+        found = self.sessions[graph].run(names, dict(feeds))
+        return dict(zip(ENCODER_WEIGHTS, found, strict=True))
+
+    def encoder_autograd(self, feeds: Mapping[str, Array], model: str) -> dict[str, Array]:
+        """The same by torch, in the order of the folded weights."""
+        held = self.models[model]
+        of = {
+            "token_type": held.token_type_emb.weight,
+            "context_norm.weight": held.enc_atn.norm_context.weight,
+            "context_norm.bias": held.enc_atn.norm_context.bias,
+            "to_kv": held.enc_atn.to_kv.weight,
+        }
+        rows = {
+            f"{name}_emb.weight": torch.cat([
+                torch.zeros(1, self.spec.dim),
+                torch.from_numpy(np.atleast_2d(feeds[f"{name}_embedding"])),
+            ])
+            for name in ("unit", "session")
+        }  # fmt: skip
+        inputs = torch_inputs(self.spec, feeds)
+        prediction = torch.func.functional_call(held, rows, kwargs=inputs)
+        square = (prediction - torch.from_numpy(feeds["target"])).square().mean(-1)
+        weight = torch.from_numpy(feeds["target_weight"])
+        gradients = torch.autograd.grad((square * weight).sum() / weight.sum(), list(of.values()))
+        found = {name: one.numpy() for name, one in zip(of, gradients, strict=True)}
+        found["token_type"] = found["token_type"][:3]
+        order = half_split_order(held.rotary_emb.omega.numpy())
+        found["to_kv"] = permute_rows(found["to_kv"], order, self.spec.dim_head)
+        return found
 
 
 @functools.cache
