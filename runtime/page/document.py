@@ -70,8 +70,10 @@ class Page:
         self._slow()
 
     def _lay_out(self, document: Any) -> None:
-        pictures = [self._workspace, self._traces, self._raster, self._rates, self._latency,
-                    self._times, *self._blocks]  # fmt: skip
+        pictures: list[Any] = [
+            self._workspace, self._traces, self._raster, self._rates, self._latency, self._times,
+            *self._blocks,
+        ]  # fmt: skip
         self._workspace.figure.tags = [
             self._say,
             self._ask,
@@ -115,7 +117,8 @@ class Page:
             return
         if not self._keeps_up():
             return
-        for one in (self._raster, self._rates, self._latency, *self._blocks):
+        pictures: list[Any] = [self._raster, self._rates, self._latency, *self._blocks]
+        for one in pictures:
             one.update(self._watch)
         self._times.update(self._watch, time.monotonic())
 

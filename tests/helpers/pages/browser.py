@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from helpers.waiting import PATIENCE_S
+from helpers.waiting import PATIENCE_S, wait_until
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 _ARGUMENTS = (
@@ -43,7 +43,7 @@ class Browser:
         sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
         self._process = subprocess.Popen(
             [chromium(), *_ARGUMENTS, *sandbox, f"--user-data-dir={self._profile}", "about:blank"],
-            stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True,
+            stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
         self._loop = asyncio.new_event_loop()
         self._number = 0
@@ -66,6 +66,8 @@ class Browser:
     def open(self, url: str, width: int = 1280, height: int = 900) -> None:
         """Load a page in a window of this size."""
         self.size(width, height)
+        self.call("Page.navigate", url="about:blank")
+        self._events.clear()
         self.call("Page.navigate", url=url)
         self.wait("document.readyState === 'complete'")
 
@@ -141,7 +143,9 @@ class Browser:
         return thrown + written
 
     def kill(self) -> None:
-        """At once, with all of its processes."""
+        """At once, with all of its processes; may be called again."""
+        if self._loop.is_closed():
+            return
         if self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
@@ -171,9 +175,7 @@ class Browser:
     async def _connect(self) -> Any:
         from tornado.websocket import websocket_connect
 
-        assert self._process.stderr is not None
-        for line in self._process.stderr:
-            if "DevTools listening on " in line:
-                address = line.split()[-1]
-                return await websocket_connect(address, max_message_size=1 << 28)
-        raise AssertionError("the browser did not start")
+        told = Path(self._profile) / "DevToolsActivePort"
+        wait_until(lambda: told.exists() and told.read_text().count("\n") == 1)
+        port, path = told.read_text().split()
+        return await websocket_connect(f"ws://127.0.0.1:{port}{path}", max_message_size=1 << 28)
