@@ -46,7 +46,43 @@ test-device interpreter="python3.12" package=".":
     "$venv/bin/python" -c "import importlib.util as u; assert not u.find_spec('torch')"
     "$venv/bin/pytest" --quiet
 
-# The C library: build/native/libpoyoedge.so, and its tests
+# The documentation site, strictly, into build/site, notebooks executed: just docs [as-they-are]
+docs notebooks="execute": setup
+    #!/usr/bin/env bash
+    set -euo pipefail
+    stamp="{{ venv }}/.docs"
+    if [ ! "$stamp" -nt pyproject.toml ]; then
+        PYTHONWARNINGS=ignore "{{ bin }}/python" -m pip install --quiet -c constraints.txt -e ".[docs]"
+        touch "$stamp"
+    fi
+    if [ "{{ notebooks }}" = execute ]; then "{{ bin }}/python" docs/site/notebooks.py; fi
+    NO_MKDOCS_2_WARNING=1 "{{ bin }}/python" -m mkdocs build --strict --quiet
+    echo build/site/index.html
+
+# Build sdist and wheel twice from what is committed, compare their bytes, and check them
+dist out="dist":
+    #!/usr/bin/env bash
+    set -euo pipefail
+    tool="$(mktemp -d)"
+    trap 'rm -rf "$tool"' EXIT
+    "{{ python }}" -m venv "$tool"
+    "$tool/bin/python" -m pip install --quiet build twine
+    "$tool/bin/python" tests/dist.py "{{ out }}"
+
+# Install sdist and wheel of dist/, each into a clean environment, and test the device side there
+test-wheel interpreter="python3.12":
+    just test-device "{{ interpreter }}" "$(ls "$PWD"/dist/*.whl)"
+    just test-device "{{ interpreter }}" "$(ls "$PWD"/dist/*.tar.gz)"
+
+# The device side with the oldest release that each bound of pyproject.toml allows
+test-oldest interpreter="python3.10":
+    bash tests/bounds.sh oldest "{{ interpreter }}"
+
+# The device side with the newest releases that there are, pre-releases aside
+test-newest interpreter="python3.13":
+    bash tests/bounds.sh newest "{{ interpreter }}"
+
+# The C library: build/native/libpoyoedge.so, the operators of our own, and their tests
 native *arguments: setup
     #!/usr/bin/env bash
     set -euo pipefail
@@ -57,11 +93,31 @@ native *arguments: setup
     fi
     "$cmake" -S runtime/native -B build/native > /dev/null
     "$cmake" --build build/native
+    "{{ bin }}/python" -m poyo_edge.runtime.backends.kernel_library
     OMP_NUM_THREADS=1 "{{ bin }}/pytest" tests/runtime/native {{ arguments }}
+
+# The C library beside Python's decoder on 2 x 10⁵ windows of random streams (about 5 minutes)
+native-same: setup
+    POYOEDGE_SAME_WINDOWS=100000 OMP_NUM_THREADS=1 "{{ bin }}/pytest" -rP \
+        tests/runtime/native/test_same_as_python.py -k "long_stream or onnx_runtime"
+
+# A wheel with the operators of our own in it, in dist/: just wheel [x86_64|aarch64]
+wheel machine=arch(): setup
+    #!/usr/bin/env bash
+    set -euo pipefail
+    compiler=c++
+    if [ "{{ machine }}" != "$(uname -m)" ]; then compiler="{{ machine }}-linux-gnu-g++"; fi
+    kernels=runtime/native/kernels
+    trap 'rm -f "$kernels"/poyo_edge_kernels.so*' EXIT
+    "{{ bin }}/python" -m poyo_edge.runtime.backends.kernel_library \
+        "$kernels" "$compiler" "{{ machine }}"
+    "{{ bin }}/python" -m pip wheel --quiet --no-deps --wheel-dir dist \
+        "--config-settings=--build-option=--plat-name=manylinux_2_17_{{ machine }}" .
+    ls dist
 
 # The C library under sanitizers for a minute, and with 10⁶ windows (about 10 minutes)
 native-faults: setup
-    POYOEDGE_THREADS_S=60 POYOEDGE_SOAK_WINDOWS=1000000 "{{ bin }}/pytest" tests/runtime/native/test_faults.py
+    POYOEDGE_THREADS_S=60 POYOEDGE_SOAK_WINDOWS=1000000 "{{ bin }}/pytest" -rP tests/runtime/native/test_faults.py
 
 # The device side and the C library on an emulated aarch64: just test-arm [short|full] [1.19.2]
 test-arm how="full" onnxruntime="":

@@ -17,7 +17,7 @@ from parts.mornings import Kept, Rows, add_common, controlled, measure_and_repor
 from parts.script import markdown, run
 
 from poyo_edge.arrays import Float64
-from poyo_edge.calibration.intention import IntentionLabels, IntentionSettings
+from poyo_edge.calibration.intention import IntentionLabels, IntentionSettings, Kind
 from poyo_edge.errors import CheckFailedError
 from poyo_edge.simulation.array import SimulatedArray
 from poyo_edge.simulation.calibrating import Calibration, calibrated, labels_of, observed
@@ -32,7 +32,7 @@ Spoil = Callable[[IntentionLabels], IntentionLabels]
 
 def main() -> None:
     """Measure what is not known yet, print the table."""
-    measure_and_report(parse(), ("observe_s", "control_s", "trials"), measure, table)
+    measure_and_report(parse(), ("observe_s", "control_s", "latency", "trials"), measure, table)
 
 
 def parse() -> argparse.Namespace:
@@ -42,6 +42,8 @@ def parse() -> argparse.Namespace:
     add = parser.add_argument
     add("--observe-s", type=float, default=60.0)
     add("--control-s", type=float, default=60.0, help="of closed loop that is labelled")
+    add("--labels", nargs="+", choices=list(SPOILT), default=list(SPOILT))
+    add("--latency", type=float, nargs="+", default=[0.0, 100.0], help="added, in ms")
     return parser.parse_args()
 
 
@@ -51,7 +53,7 @@ def measure(kept: Kept, options: Any, seed: int) -> None:
     calibration = Calibration(
         artifact=options.artifact, observation=ObservationSettings(seconds=options.observe_s)
     )
-    names = ["session in use", *SPOILT]
+    names = ["session in use", *options.labels]
     if all(f"seed {seed}: {name}" in kept.parts for name in names):
         return
     before = observed(array, calibration, seed=seed)
@@ -63,7 +65,7 @@ def measure(kept: Kept, options: Any, seed: int) -> None:
 
     def tried(name: str, decoding: LoopDecoding, said: dict[str, Any]) -> Rows:
         found = controlled(
-            array, [decoding], latencies_ms=[0.0], n_trials=options.trials, seed=seed
+            array, [decoding], latencies_ms=options.latency, n_trials=options.trials, seed=seed
         )
         return [{"seed": seed, "labels": name, **said, **row} for row in found]
 
@@ -82,12 +84,16 @@ def measure(kept: Kept, options: Any, seed: int) -> None:
         return tried(name, decoding_with(session, array, calibration), said)
 
     kept.part(f"seed {seed}: {names[0]}", lambda: tried(names[0], decoding, {"reason": ""}))
-    for name in SPOILT:
+    for name in options.labels:
         kept.part(f"seed {seed}: {name}", lambda n=name: spoilt(n))  # type: ignore[misc]
 
 
 def _changed(spoil: Spoil) -> Callable[[Block, int], IntentionLabels]:
     return lambda block, seed: spoil(labels_of(block, PROPORTIONAL))
+
+
+def _of_kind(kind: Kind) -> Callable[[Block, int], IntentionLabels]:
+    return lambda block, seed: labels_of(block, IntentionSettings(kind=kind))
 
 
 def _turned(degrees: float) -> Spoil:
@@ -112,15 +118,17 @@ SPOILT: dict[str, Callable[[Block, int], IntentionLabels]] = {
     "rotated by 90°": _changed(_turned(90.0)),
     "shuffled targets": _shuffled,
     "0.3 s late": _changed(lambda made: dataclasses.replace(made, times=made.times + 0.3)),
+    "constant speed": _of_kind("constant"),
+    "speed × 1.5": _changed(lambda made: dataclasses.replace(made, values=made.values * 1.5)),
     "speed × 0.5": _changed(lambda made: dataclasses.replace(made, values=made.values * 0.5)),
     "speed × 0.2": _changed(lambda made: dataclasses.replace(made, values=made.values * 0.2)),
 }
 
 
 def table(rows: Rows) -> str:
-    """One line for each kind of labels."""
-    header = ["labels", "seed", "held-out R²", "angle °", "held gain", "gate", "success %",
-              "bit/s", "95 %", "why"]  # fmt: skip
+    """One line for each kind of labels and latency."""
+    header = ["labels", "seed", "held-out R²", "angle °", "held gain", "gate",
+              "latency ms", "success %", "bit/s", "95 %", "why"]  # fmt: skip
     return markdown(header, [line(row) for row in rows])
 
 
@@ -132,8 +140,8 @@ def line(row: dict[str, Any]) -> list[object]:
         row["labels"], row["seed"], number(row.get("r2_heldout")),
         number(control.get("angular_error_deg"), 0), number(control.get("held_gain")),
         ("–" if "control" not in row else "refused" if row["reason"] else "taken"),
-        f"{100 * row['success']:.0f}", number(row["bits_per_s"]), f"{low:.2f}–{high:.2f}",
-        row["reason"],
+        f"{row['latency_ms']:g}", f"{100 * row['success']:.0f}", number(row["bits_per_s"]),
+        f"{low:.2f}–{high:.2f}", row["reason"],
     ]  # fmt: skip
 
 

@@ -2,19 +2,20 @@
 
 Both decode the same random stream in blocks that take turns, each on ONNX Runtime's CPU: Python the
 artifact, C its session frozen. Latencies are those that the decoders state (call to result).
-Memory is resident in a process of its own that has decoded 2,000 windows.
+Memory is that of a process of its own that has decoded 2,000 windows: what is resident, and what of
+it no file holds (the rest are pages of libraries, which processes share and the system may drop).
 """
 
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from intake import random_artifact
 from parts.environment import describe, environment
 from parts.script import markdown, run, say, write_json
 
@@ -32,6 +33,10 @@ from helpers.native import building  # noqa: E402
 from helpers.native.calling import NativeDecoder, onnxruntime_library  # noqa: E402
 
 STEP_S, BLOCK = 0.02, 250
+N_UNITS = 100
+"""Of the random model."""
+WARM_SPIKES = (2048, 1024)
+"""Sizes of windows that memory is held for, besides the largest."""
 _PYTHON = """
 import sys
 import numpy as np
@@ -41,25 +46,31 @@ rng = np.random.default_rng(0)
 for i in range(2000):
     decoder.push(np.sort(i * 0.02 + rng.uniform(0, 0.02, 20)), rng.integers(0, 10, 20))
     decoder.decode((i + 1) * 0.02)
-lines = open("/proc/self/status").read().splitlines()
-print(next(line for line in lines if line.startswith("VmRSS")).split()[1])
+lines = dict(line.split(":", 1) for line in open("/proc/self/status"))
+print(lines["VmRSS"].split()[0], lines["RssAnon"].split()[0])
 """
 
 
 def main() -> None:
     """Parse the arguments, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("artifact", type=Path)
+    parser.add_argument(
+        "artifact", type=Path, nargs="?",
+        help="NAME.poyo; left out, a random 1.3M model is exported (needs torch_brain)",
+    )  # fmt: skip
     parser.add_argument("--session", help="a file or an id; default: the only one")
     parser.add_argument("--windows", type=int, default=20_000, help="of each")
     parser.add_argument("--rate", type=float, default=480.0, help="spikes per second")
+    parser.add_argument("--onnxruntime", type=Path, help="C's; default: the one that Python uses")
     parser.add_argument("--json", type=Path, help="write the figures there")
     arguments = parser.parse_args()
     expect(building.CC is not None, "expected a C compiler, got none")
-    library = onnxruntime_library()
+    library = arguments.onnxruntime or onnxruntime_library()
     expect(library is not None, "expected libonnxruntime in the installed onnxruntime, got none")
     assert library is not None
     with tempfile.TemporaryDirectory() as folder:
+        if arguments.artifact is None:
+            arguments.artifact = random_artifact(Path(folder), N_UNITS)
         frozen = Path(folder) / "frozen.onnx"
         session = Artifact.open(arguments.artifact).session(arguments.session)
         freeze_session(arguments.artifact, session, frozen)
@@ -68,24 +79,16 @@ def main() -> None:
         native = building.build_library(Path(folder) / "libpoyoedge.so")
         found = timed(arguments, session, frozen, native, library)
         say("memory of processes")
-        found["resident_mb"] = {
-            "python": python_mb(arguments.artifact, saved),
-            "c": c_mb(Path(folder), frozen, library),
-        }
+        found["memory_mb"] = memory(Path(folder), arguments.artifact, saved, frozen, library)
         found["file_mb"] = {
             "libpoyoedge": native.stat().st_size / 1e6,
             "libonnxruntime": library.stat().st_size / 1e6,
             "frozen": frozen.stat().st_size / 1e6,
         }
-    rows = [
-        [
-            name,
-            *(round(float(v), 3) for v in found[name].values()),
-            round(found["resident_mb"][name], 1),
-        ]
-        for name in ("python", "c")
-    ]
-    print(markdown(["decoder", *found["c"], "resident MB"], rows))
+    rows = [[name, *(round(float(v), 3) for v in found[name].values())] for name in ("python", "c")]
+    print(markdown(["decoder", *found["c"]], rows))
+    held = [[name, *(f"{v:.1f}" for v in mb)] for name, mb in found["memory_mb"].items()]
+    print("\n" + markdown(["memory of", "resident MB", "of it in no file"], held))
     print(
         f"\nlargest difference {found['largest_difference_sd']:.1e} sd in {found['windows']} "
         f"windows; statuses and counters equal; files in MB: {found['file_mb']}"
@@ -141,20 +144,23 @@ def timed(
     }
 
 
-def python_mb(artifact: Path, session: Path) -> float:
-    """Resident memory of Python's decoder."""
-    words = [sys.executable, "-c", _PYTHON, str(artifact), str(session)]
-    return int(subprocess.run(words, check=True, capture_output=True, text=True).stdout) / 1024
-
-
-def c_mb(folder: Path, frozen: Path, library: Path) -> float:
-    """Resident memory of a program with the C library in it."""
+def memory(
+    folder: Path, artifact: Path, session: Path, frozen: Path, library: Path
+) -> dict[str, list[float]]:
+    """Megabytes resident, and of these in no file, in processes that decode and do nothing else."""
     program = folder / "soak"
     building.run([
         str(building.CC), *building.DIALECT, "-O2", *building.SOURCES,
         building.STAND_INS / "soak.c", "-o", program, *building.LIBRARIES,
     ])  # fmt: skip
-    return int(building.run([program, library, frozen, frozen, "2000", "0"]).split()[1]) / 1024
+    said = building.run([sys.executable, "-c", _PYTHON, artifact, session])
+    found = {"python": [int(kib) / 1024 for kib in said.split()]}
+    for warm in (0, *WARM_SPIKES):
+        said = building.run([program, library, frozen, frozen, "2000", "0", str(warm)])
+        _, resident, _, _, private = map(int, said.split())
+        name = f"c, warm_spikes = {warm}" if warm else "c"
+        found[name] = [resident / 1024, private / 1024]
+    return found
 
 
 def expect(fine: bool, sentence: str) -> None:

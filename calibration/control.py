@@ -48,6 +48,9 @@ class Relation(JsonRecord):
     """How much later than what is decoded the labels are."""
     turned_deg: float
     """By what angle, in the plane where it is largest, labels are turned or mirrored (180)."""
+    speed_ratio: float = 1.0
+    """Speed of what is decoded over that of the labels, at that lag and turn: a regression through
+    the means. Labels of intention are noisy, which lowers it."""
 
 
 def top_speed(truth: Float64) -> float:
@@ -105,7 +108,7 @@ def relation(
         labels: (M, O).
         period: seconds between labels.
     """
-    best: tuple[float, float, Float64] | None = None
+    best: tuple[float, float, Float64, float] | None = None
     for lag in _LAGS_S[np.argsort(np.abs(_LAGS_S), kind="stable")]:
         after = np.clip(np.searchsorted(label_times, times + lag), 1, len(label_times) - 1)
         nearer = after - (times + lag - label_times[after - 1] < label_times[after] - times - lag)
@@ -120,13 +123,17 @@ def relation(
         left, strength, right = np.linalg.svd(given.T @ theirs)
         correlation = float(strength.sum() / sizes)
         if best is None or correlation > best[0] + 1e-9:
-            best = (correlation, float(lag), left @ right)
+            ratio = float(strength.sum() / (given**2).sum())
+            best = (correlation, float(lag), left @ right, ratio)
     if best is None:
         return None
-    correlation, lag, turn = best
+    correlation, lag, turn, ratio = best
     angle = np.abs(np.rad2deg(np.angle(np.linalg.eigvals(turn)))).max()
     return Relation(
-        correlation=round(correlation, 4), lag_s=round(lag, 3), turned_deg=round(float(angle), 1)
+        correlation=round(correlation, 4),
+        lag_s=round(lag, 3),
+        turned_deg=round(float(angle), 1),
+        speed_ratio=round(ratio, 4),
     )
 
 

@@ -23,6 +23,7 @@ EXTRAS = {
     ),
     "openvino": ("openvino",),
     "plot": ("matplotlib",),
+    "page": ("bokeh>=3.4,<4",),
     "sign": ("cryptography",),
     "nwb": ("pynwb",),
     "neo": ("neo",),
@@ -33,7 +34,7 @@ EXTRAS = {
     "falcon": ("falcon-challenge",),
     "export": _EXPORT,
     "train": _TRAIN,
-    "all": tuple(dict.fromkeys((*_EXPORT, *_TRAIN))),
+    "all": tuple(dict.fromkeys((*_EXPORT, *_TRAIN, "bokeh>=3.4,<4"))),
 }
 """Extra → the packages that it brings, by the names that pip knows. Messages name these: nobody
 owns "poyo-edge" at the package index, and what somebody puts there would be installed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -156,12 +157,14 @@ def draw_evaluation(path: str | Path, values: Mapping[str, Any]) -> None:
         1, len(protocols), figsize=(1.5 + 4.5 * len(protocols), height), squeeze=False, sharey=True
     )
     rows = np.arange(len(sessions))[::-1]
+    lowest = [max(-0.2, r2) for s in sessions for p in protocols for r2 in s["r2"][p].values()]
     for axis, protocol in zip(axes[0], protocols, strict=True):
         for name, (color, marker) in zip(names, _marks(), strict=False):
             r2 = [max(-0.2, s["r2"][protocol].get(name, np.nan)) for s in sessions]
             axis.plot(r2, rows, marker, color=color, ms=7, mew=1.6, label=name)
         axis.set_yticks(rows, [s["session"] for s in sessions])
         axis.set_ylim(-0.6, len(sessions) - 0.4)
+        axis.set_xlim(min(0.0, *lowest) - 0.02, 1.02)  # a small difference looks small
         axis.set_title(protocol, loc="left", fontsize=10)
         axis.set_xlabel("R², mean of outputs")
         axis.grid(axis="x", lw=0.4, alpha=0.5)
@@ -353,36 +356,33 @@ def draw_peers(
 
 
 def draw_hours(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Success per block over an hour of drift, without and with recalibration.
+    """Success and throughput over an hour of drift, without and with recalibration.
 
     Args:
         path: the PNG to write.
-        rows: with ``drift``, ``recalibrated``, ``seed``, ``until_min`` and ``success`` (0 to 1).
+        rows: with ``drift``, ``recalibrated``, ``seed``, ``until_min``, ``success`` (0 to 1) and
+            ``bits_per_s``.
     """
     plt = _pyplot("drawing hours")
     drifts = list(dict.fromkeys(row["drift"] for row in rows))
     figure, axes = plt.subplots(
-        1, len(drifts), figsize=(3 * len(drifts), 3), sharey=True, squeeze=False
+        2, len(drifts), figsize=(3 * len(drifts), 5), sharex=True, sharey="row", squeeze=False
     )
-    for axis, drift in zip(axes[0], drifts, strict=True):
+    measured = (("success", 100, "success, %"), ("bits_per_s", 1, "throughput, bit/s"))
+    for (i, (name, unit, label)), (k, drift) in itertools.product(
+        enumerate(measured), enumerate(drifts)
+    ):
+        axis = axes[i][k]
         for recalibrated, color in ((False, "#9ca3af"), (True, "#1d4ed8")):
             of = [r for r in rows if (r["drift"], r["recalibrated"]) == (drift, recalibrated)]
-            for seed in dict.fromkeys(row["seed"] for row in of):
-                mine = [row for row in of if row["seed"] == seed]
-                axis.plot(
-                    [row["until_min"] for row in mine], [100 * row["success"] for row in mine],
-                    color=color, lw=0.7, alpha=0.6,
-                )  # fmt: skip
             minutes = sorted({row["until_min"] for row in of})
-            means = [np.mean([100 * r["success"] for r in of if r["until_min"] == m])
-                     for m in minutes]  # fmt: skip
-            label = "with" if recalibrated else "without"
-            axis.plot(minutes, means, color=color, lw=2, marker="o", ms=4, label=label)
-        axis.set_title(drift, fontsize=9)
-        axis.set_ylim(0, 105)
-        axis.set_xlabel("minutes")
+            means = [np.mean([unit * r[name] for r in of if r["until_min"] == m]) for m in minutes]
+            with_ = "with" if recalibrated else "without"
+            axis.plot(minutes, means, color=color, lw=2, marker="o", ms=4, label=with_)
+            axis.plot([r["until_min"] for r in of], [unit * r[name] for r in of], ".", color=color)
+        axis.set_ylim(0, None)
         axis.spines[["top", "right"]].set_visible(False)
-    axes[0][0].set_ylabel("success, %")
+        axis.set(title="" if i else drift, xlabel="minutes" if i else "", ylabel="" if k else label)
     axes[0][-1].legend(frameon=False, fontsize=8)
     _save(plt, figure, path, "an hour of drift, simulated: recalibration by inferred targets")
 

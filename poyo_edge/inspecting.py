@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -25,21 +26,54 @@ from poyo_edge.recording.confined import open_confined
 from poyo_edge.recording.other_files import refuse_other
 
 _SAFETENSORS = ".safetensors"
+NEXT = {
+    "recording": (
+        "poyo-edge calibrate MODEL.poyo {path}  # its units are new to the model",
+        "poyo-edge replay MODEL.poyo {path}  # the model has a session of it",
+        "poyo-edge train small --data {path} -o model.ckpt",
+    ),
+    "checkpoint": ("poyo-edge export {path}", "poyo-edge evaluate {path} --data RECORDINGS"),
+    "artifact": (
+        "poyo-edge verify {path}",
+        "poyo-edge calibrate {path} RECORDING.h5  # units that it has not seen",
+        "poyo-edge build {path} --target jetson  # or rtx, cuda, cpu",
+    ),
+    "session": (
+        "poyo-edge replay MODEL.poyo RECORDING.h5 --session {path}",
+        "poyo-edge run MODEL.poyo --session {path} --from ADDRESS",
+        "poyo-edge freeze MODEL.poyo --session {path} -o SESSION.onnx",
+    ),
+    "frozen session": ("see docs/embedding.md: any ONNX Runtime, or libpoyoedge, decodes with it",),
+    "journal": ("poyo-edge convert {path}  # makes a recording of it",),
+    "folder of recordings": (
+        "poyo-edge train small --data {path} --dry-run",
+        "poyo-edge inspect {path}/RECORDING.h5",
+    ),
+}
+"""Kind → what to do with it, as commands; ``{path}`` is what was looked at."""
 _TORCH_MAGIC = (b"PK\x03\x04", b"\x80")
 """A zip, as torch writes since 1.6, or a bare pickle."""
 
 
 def inspect_path(path: str | Path) -> dict[str, Any]:
-    """Recognise a path by its contents and describe it; the key "kind" says what it is.
+    """Recognise a path by its contents and describe it; the key "kind" says what it is, "next"
+    what to do with it.
 
     Raises:
         FileProblemError: nothing is there, or it is damaged or unknown.
         MissingExtraError: it is a checkpoint and torch is not installed.
     """
-    path = Path(path)
+    values = _look(Path(path))
+    words = shlex.quote(str(path))
+    return {**values, "next": [line.format(path=words) for line in NEXT[values["kind"]]]}
+
+
+def _look(path: Path) -> dict[str, Any]:
     if path.is_dir():
         if not (path / MANIFEST).is_file():
             refuse_other(path)
+            if found := recordings_below(path):
+                return _folder(path, found)
         return _artifact(path)
     if not path.exists():
         raise FileProblemError(
@@ -70,6 +104,21 @@ def inspect_path(path: str | Path) -> dict[str, Any]:
             do="name one of these; for a file inside an artifact, name its folder",
         )
     return _checkpoint(path)
+
+
+def recordings_below(path: Path) -> list[Path]:
+    """HDF5 files of a folder, and of the folders in it, as ``train --data`` takes them."""
+    return sorted([*path.glob("*.h5"), *path.glob("*/*.h5")])
+
+
+def _folder(path: Path, found: list[Path]) -> dict[str, Any]:
+    return {
+        "kind": "folder of recordings",
+        "path": str(path),
+        "n_recordings": len(found),
+        "recordings": [file.relative_to(path).as_posix() for file in found],
+        "total_bytes": sum(file.stat().st_size for file in found),
+    }
 
 
 def _artifact(path: Path) -> dict[str, Any]:
@@ -165,7 +214,6 @@ def _journal(path: Path) -> dict[str, Any]:
         "unit_ids": unit_ids[:4],
         **counts,
         "bytes_left_out": journal.bytes_left_out,
-        "notes": [f"poyo-edge convert {path} makes a recording of it"],
     }
 
 

@@ -101,9 +101,9 @@ JETPACK_7_2 = Release(
 )
 
 _JETSON_INSTALL = (
-    "sudo apt install nvidia-jetpack  # TensorRT, CUDA and their Python packages",
+    "sudo apt install nvidia-jetpack python3-venv  # TensorRT and CUDA",
     "python3 -m venv --system-site-packages ~/poyo && . ~/poyo/bin/activate",
-    "pip install '.[ort]'  # in a clone of poyo-edge; CUDA's runtime is JetPack's own",
+    "pip install '.[ort]'  # in a clone of poyo-edge; CUDA comes with JetPack",
 )
 
 _TARGETS = (

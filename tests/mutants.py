@@ -216,7 +216,7 @@ MUTANTS = (
     ),
     Mutant(
         "R27",
-        "runtime/feeds/shared_memory.py",
+        "poyo_edge/files/locks.py",
         "    fcntl.flock(file, fcntl.LOCK_UN)\n    return False",
         "    fcntl.flock(file, fcntl.LOCK_UN)\n    return True",
         "noticing that the writer has died",

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 from helpers.damage import flip_bit
+from helpers.paths import ROOT
 
 from poyo_edge.artifact import CORE, MANIFEST
 from poyo_edge.errors import FileProblemError, SessionError
-from poyo_edge.inspecting import inspect_path
+from poyo_edge.inspecting import NEXT, inspect_path
 
 SESSION = "sessions/tiny_a.session"
 
@@ -24,6 +25,35 @@ def test_an_artifact_is_described_with_the_units_of_each_session(tiny: Path) -> 
 def test_a_session_file_is_described_by_its_header(tiny: Path) -> None:
     about = inspect_path(tiny / SESSION)
     assert (about["kind"], about["session_id"], len(about["unit_ids"])) == ("session", "tiny_a", 12)
+
+
+def test_what_to_do_with_a_path_is_said_with_the_path(tiny: Path) -> None:
+    about = inspect_path(tiny / SESSION)
+    assert any(line.startswith("poyo-edge freeze") for line in about["next"])
+    assert any(str(tiny / SESSION) in line for line in about["next"])
+    assert inspect_path(tiny)["next"][0] == f"poyo-edge verify {tiny}"
+
+
+def test_a_folder_of_recordings_is_told_from_one_of_anything_else(tmp_path: Path) -> None:
+    for name in ("a b/day.h5", "day_2.h5"):
+        file = tmp_path / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(b"\x89HDF\r\n\x1a\n")
+    about = inspect_path(tmp_path)
+    assert (about["kind"], about["n_recordings"]) == ("folder of recordings", 2)
+    assert about["recordings"] == ["a b/day.h5", "day_2.h5"]
+    assert about["next"][0] == f"poyo-edge train small --data {tmp_path} --dry-run"
+    (tmp_path / "empty folder").mkdir()
+    with pytest.raises(FileProblemError):
+        inspect_path(tmp_path / "empty folder")
+
+
+@pytest.mark.parametrize("kind", NEXT)
+def test_what_is_said_to_be_next_can_be_typed(kind: str) -> None:
+    from stale import find_stale
+
+    block = "\n".join(line for line in NEXT[kind] if line.startswith("poyo-edge"))
+    assert find_stale(f"```bash\n{block}\n```".format(path="x.h5"), ROOT) == []
 
 
 @pytest.mark.parametrize("place", [0, 40, -1], ids=["length", "header", "embedding"])

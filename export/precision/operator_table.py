@@ -58,9 +58,8 @@ TABLES = (
         tensorrt="11.4",
         table="11.1",
         settles=False,
-        why="no table after 11.1 is published: the rows that we use did not change from 10.13 to "
-        "11.1, and the parser of TensorRT-RTX 1.7.1, whose interface is that of 11, takes them; "
-        "what 11.2 to 11.4 changed is not known, so the parser on the Jetson decides",
+        why="no table after 11.1 is published: the rows that we use are the same from 10.13 to "
+        "11.1; the parser on the Jetson decides",
     ),
 )
 

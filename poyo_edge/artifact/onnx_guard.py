@@ -21,9 +21,18 @@ from poyo_edge.errors import ArtifactError
 from poyo_edge.files import wire
 
 STANDARD_DOMAINS = frozenset({"", "ai.onnx"})
+OWN_DOMAIN = "poyo_edge"
+OWN_OPERATORS: Mapping[str, frozenset[str]] = {
+    "SpikeAttention": frozenset(),
+    "LatentAttention": frozenset({"heads"}),
+    "FeedForward": frozenset(),
+    "QueryAttention": frozenset({"heads"}),
+}
+"""The operators of ``runtime/native/kernels`` → the attributes that each may have."""
 EXTRA_DOMAINS: Mapping[str, frozenset[str]] = {
     "core.ort-cpu.onnx": frozenset({"com.microsoft"}),
     "adapt.ort-cpu.onnx": frozenset({"com.microsoft"}),
+    "core.cpu.onnx": frozenset({OWN_DOMAIN}),
 }
 """File name → domains that it may use beyond the standard ones."""
 REFUSED_OPERATORS = frozenset({
@@ -166,7 +175,7 @@ class _Model:
     def node(self, data: memoryview) -> None:
         """NodeProto."""
         inputs, outputs, operators = list[str](), list[str](), list[str]()
-        attributes = list[memoryview]()
+        attributes, domains = list[memoryview](), set[str]()
         for number, value in self.fields(data):
             if number == 1:
                 inputs.append(_text(value, "input"))
@@ -177,7 +186,10 @@ class _Model:
             elif number == 5:
                 attributes.append(_message(value, "attribute"))
             elif number == 7:
+                domains.add(_text(value, "domain"))
                 self.domain(_text(value, "domain"), f"node {_label(outputs, operators)}")
+        if OWN_DOMAIN in domains:
+            self.own_operator(operators, attributes)
         for attribute in attributes:
             constant = self.attribute(attribute)
             if outputs and "Constant" in operators:
@@ -188,6 +200,19 @@ class _Model:
             place = _SHAPE_INPUT.get(operator)
             if place is not None and place < len(inputs):
                 self.sensible_shape(operator, self.constants.get(inputs[place], []))
+
+    def own_operator(self, operators: list[str], attributes: list[memoryview]) -> None:
+        """One of ours, with no attribute but those that it has."""
+        fields = (field for attribute in attributes for field in self.fields(attribute))
+        names = {_text(value, "attribute") for number, value in fields if number == 1}
+        for operator in operators or ["none"]:
+            known = OWN_OPERATORS.get(operator)
+            if known is None:
+                expected = f"one of {', '.join(OWN_OPERATORS)}"
+                raise _RefusedError("op_type", expected, repr(operator)[:80])
+            if names - known:
+                expected = f"{', '.join(known) or 'no attribute'} of {operator}"
+                raise _RefusedError("attribute", expected, repr(min(names - known))[:80])
 
     def sensible_shape(self, operator: str, values: list[int]) -> None:
         """Whether a constant that sizes the result of an operator makes sense."""

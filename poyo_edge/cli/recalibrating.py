@@ -69,9 +69,13 @@ class Recalibration:
         if self._free is not None:
             self._free.stop()
 
+    def value(self) -> dict[str, Any] | None:
+        """``FreeUseCalibration.to_json``; None for nothing."""
+        return None if self._free is None else self._free.to_json()
+
     def to_json(self) -> dict[str, Any]:
-        """Under the key "recalibration"; None for nothing."""
-        return {"recalibration": None if self._free is None else self._free.to_json()}
+        """The same under the key "recalibration"."""
+        return {"recalibration": self.value()}
 
 
 def require_alone(calibrate: float | None, recalibrate: str | None) -> None:

@@ -20,6 +20,7 @@ COMMANDS = (
     "poyo_edge.cli.commands.calibrate",
     "poyo_edge.cli.commands.tune",
     "poyo_edge.cli.commands.run",
+    "poyo_edge.cli.commands.page",
     "poyo_edge.cli.commands.tell",
     "poyo_edge.cli.commands.replay",
     "poyo_edge.cli.commands.verify",

@@ -15,6 +15,7 @@ import typer
 
 from poyo_edge.cli.console import bar_closed_behind, complain
 from poyo_edge.errors import MissingExtraError, PoyoEdgeError, UsageError
+from poyo_edge.inspecting import recordings_below
 from poyo_edge.runtime.backends import BACKENDS
 
 if TYPE_CHECKING:
@@ -184,7 +185,7 @@ def recordings_in(data: Path) -> list[Path]:
     Raises:
         UsageError: there are none.
     """
-    found = [data] if data.is_file() else sorted([*data.glob("*.h5"), *data.glob("*/*.h5")])
+    found = [data] if data.is_file() else recordings_below(data)
     if not found:
         raise UsageError(f"{data}: expected recordings (*.h5), got none; correct --data")
     return found

@@ -49,7 +49,9 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def latency_table(latency_ms: Mapping[str, float]) -> str:
-    """Percentiles in one row."""
+    """Percentiles in one row; a sentence where nothing was decoded."""
+    if not any(latency_ms.values()):
+        return "latency  nothing was decoded"
     names = {"p50": "p50", "p90": "p90", "p99": "p99", "p999": "p99.9", "max": "max"}
     head = ["latency", *(names[name] for name in latency_ms)]
     return table(head, [["ms", *(f"{value:.2f}" for value in latency_ms.values())]])
@@ -130,7 +132,7 @@ def control_lines(values: Values) -> dict[str, str]:
     if relation is not None:
         lines["labels beside it"] = (
             f"turned by {relation['turned_deg']:.0f}°, {relation['lag_s']:+.2f} s, correlation "
-            f"{relation['correlation']:.2f}"
+            f"{relation['correlation']:.2f}, decoded speed × {relation['speed_ratio']:.2f}"
         )
     if compared:
         lines["began with"] = values["started"]

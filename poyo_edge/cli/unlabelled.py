@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import typer
 
 from poyo_edge.cli.text import pairs
 from poyo_edge.errors import UsageError
@@ -48,15 +50,22 @@ def guess_session(
     return values, f"{pairs(lines)}\nnote: {WARNING}\n\nwrote {target}"
 
 
-def require_unused(options: Mapping[str, object], why: str) -> None:
-    """Refuse options that would do nothing.
+def require_unused(context: typer.Context, options: Sequence[str], why: str) -> None:
+    """Refuse options that were given and would do nothing.
+
+    Args:
+        context: of the command.
+        options: their names in it, such as "max_wall".
+        why: they would do nothing.
 
     Raises:
         UsageError: one of them is given.
     """
-    given = [name for name, value in options.items() if value is not None]
-    if given:
-        raise UsageError(f"{given[0]}: expected none, got one, but {why}; leave it out")
+    for name in options:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            option = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{option}: expected none, got one, but {why}; leave it out")
 
 
 def session_notes(header: SessionHeader) -> list[str]:

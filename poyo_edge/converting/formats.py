@@ -89,6 +89,7 @@ FORMATS: dict[str, Format] = {
         contents="poyo_edge.converting.neo_file:is_no_pickle",
     ),
 }
+"""Name → format, in the order in which they are asked; the last takes what no other recognised."""
 
 
 def behavior_suffixes() -> str:

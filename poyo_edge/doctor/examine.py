@@ -13,6 +13,7 @@ from typing import Any
 from poyo_edge import __version__
 from poyo_edge.checkpoint.layouts import LAYOUTS
 from poyo_edge.converting import FORMATS
+from poyo_edge.doctor.environment import GPU, exchanged, lacking, to_mend, unsupported
 from poyo_edge.doctor.jetson import examine_jetson, remarks
 from poyo_edge.doctor.real_time import examine_real_time
 from poyo_edge.errors import pip_install
@@ -45,10 +46,8 @@ def examine() -> dict[str, Any]:
     """Machine, packages, backends, what each extra still lacks, and what all tables offer, as JSON
     values."""
     versions = {name: _version(name) for names in _EXTRAS.values() for name in names}
-    missing = {
-        extra: [name for name in names if versions[name] is None]
-        for extra, names in _EXTRAS.items()
-    }
+    versions[GPU] = _version(GPU)
+    missing = {extra: lacking(names, versions) for extra, names in _EXTRAS.items()}
     backends = list_backends()
     machine = this_machine()
     state, real_time = examine_jetson(machine), examine_real_time()
@@ -56,8 +55,10 @@ def examine() -> dict[str, Any]:
         "poyo_edge": __version__,
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",
+        "supported": unsupported(platform.system()),
+        "to_mend": to_mend(versions, gpu=bool(machine.sm)),
         "cores": _cores(),
-        "jetson": _jetson(),
+        "jetson": _jetson() or (state.model if state else None),
         "jetson_state": None if state is None else dataclasses.asdict(state),
         "real_time": None if real_time is None else real_time.to_json(),
         "accelerator": machine.to_json(),
@@ -69,11 +70,12 @@ def examine() -> dict[str, Any]:
         "best_backend": next((info.name for info in backends if info.present), None),
         "ready": {extra: not names for extra, names in missing.items()},
         "install": [
-            f"{pip_install(extra, names[0])}  # to {_NEEDED_FOR[extra]}; lacks {', '.join(names)}"
+            f"{_install(extra, names, versions)}  # to {_NEEDED_FOR[extra]}; lacks "
+            f"{', '.join(names)}"
             for extra, names in missing.items()
             if names
         ]
-        + _for_the_gpu(machine, backends),
+        + _for_the_gpu(machine, backends, versions),
         "missing_backends": _about_missing(machine, backends),
         "feeds": _rows(FEEDS),
         "sinks": _rows(SINKS),
@@ -93,7 +95,16 @@ def _rows(table: Mapping[str, Row]) -> list[dict[str, Any]]:
     ]
 
 
-def _for_the_gpu(machine: Machine, backends: Sequence[BackendInfo]) -> list[str]:
+def _install(extra: str, names: Sequence[str], versions: Mapping[str, str | None]) -> str:
+    """What brings an extra, without a second ONNX Runtime where there is one for GPUs."""
+    if versions[GPU] is not None:
+        return f"pip install {' '.join(names)}"
+    return pip_install(extra, names[0])
+
+
+def _for_the_gpu(
+    machine: Machine, backends: Sequence[BackendInfo], versions: Mapping[str, str | None]
+) -> list[str]:
     """What to install for backends that this GPU could run; a Jetson has a list of its own."""
     if not machine.sm or machine.l4t:
         return []
@@ -103,7 +114,7 @@ def _for_the_gpu(machine: Machine, backends: Sequence[BackendInfo]) -> list[str]
         if not target.sm or machine.sm in target.sm
         for info in backends
         if info.name == target.backend and not info.present
-        for command in target.install
+        for command in exchanged(target.install, versions)
     ]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
 import sys
 from pathlib import Path
@@ -63,15 +64,16 @@ class Jetson(JsonRecord):
 
 
 def examine_jetson(machine: Machine, root: Path = Path("/")) -> Jetson | None:
-    """What this Jetson is and what to fix; None on other machines."""
+    """What this Jetson is and what to fix; None on other machines. In a container that does not
+    show the release it is known by its board and GPU."""
     l4t = l4t_version(_text(root / "etc/nv_tegra_release"))
-    if not l4t:
+    if not l4t and not machine.jetson:
         return None
     release, target = find_release(l4t), find_jetson(machine.sm)
     modes = power_modes(_text(root / "etc/nvpmodel.conf"))
     mode = power_mode(_text(root / "var/lib/nvpmodel/status"))
     found = Jetson(
-        model=_text(root / "proc/device-tree/model").strip("\0 \n"),
+        model=_text(root / "proc/device-tree/model").strip("\0 \n") or machine.board,
         l4t=l4t,
         release=release.name if release else "",
         packages=installed(_text(root / "var/lib/dpkg/status"), _PACKAGES),
@@ -119,9 +121,12 @@ def what_to_fix(jetson: Jetson, machine: Machine) -> list[str]:
     """Commands, most important first."""
     fix = []
     release = find_release(jetson.l4t)
-    if not jetson.release:
+    if jetson.l4t and not jetson.release:
         fix.append(f"update JetPack to 6.1 or newer  # L4T {jetson.l4t} is none that we know")
-    if not machine.tensorrt:
+    if not machine.tensorrt and not jetson.l4t:
+        fix.append("start from an image with TensorRT's Python package  # Python finds none in "
+                   "this container")  # fmt: skip
+    elif not machine.tensorrt:
         fix.append("sudo apt install nvidia-jetpack  # Python finds no TensorRT; a virtual "
                    "environment needs --system-site-packages")  # fmt: skip
     elif not supported_tensorrt(machine.tensorrt):
@@ -132,12 +137,21 @@ def what_to_fix(jetson: Jetson, machine: Machine) -> list[str]:
     python = f"{sys.version_info[0]}.{sys.version_info[1]}"
     if release is not None and machine.tensorrt == "" and python != release.python:
         fix.append(f"use python{release.python}  # JetPack's TensorRT is for it, this is {python}")
-    best = next((i for i, name in jetson.power_modes.items() if name.startswith("MAXN")), "")
-    if best and jetson.power_mode and not jetson.power_mode.startswith("MAXN"):
-        fix.append(f"sudo nvpmodel -m {best}  # {jetson.power_mode} limits the clocks")
+    here = "" if jetson.l4t else "on the Jetson, outside of the container: "
+    best = max(jetson.power_modes.values(), key=_power, default="")
+    if jetson.power_mode and _power(jetson.power_mode) < _power(best):
+        number = next(i for i, name in jetson.power_modes.items() if name == best)
+        fix.append(f"{here}sudo nvpmodel -m {number}  # {jetson.power_mode} limits the clocks")
     if any(not clock.fixed for clock in jetson.clocks):
-        fix.append("sudo jetson_clocks  # clocks that fall when idle make the next window late")
+        fix.append(f"{here}sudo jetson_clocks  # clocks that fall when idle make the next window "
+                   "late")  # fmt: skip
     return fix
+
+
+def _power(mode: str) -> float:
+    """Watts in the name of a mode; modes of the name MAXN have no limit."""
+    watts = re.search(r"(\d+)W", mode)
+    return math.inf if mode.startswith("MAXN") else float(watts[1]) if watts else 0.0
 
 
 def remarks(machine: Machine) -> list[str]:

@@ -83,7 +83,7 @@ class ArtifactDecoder:
     ) -> Iterator[Float64]:
         """See ``WindowDecoder``."""
         session = self._artifact.session(recording.session_id)
-        constants = self._core.constants(session.unit_embedding, session.session_embedding)
+        constants = self._core.constants_of(session)
         place = {name: row for row, name in enumerate(session.header.unit_ids)}
         rows = np.array([place.get(name, -1) for name in unit_names(recording, place)])
         scale, offset = self._artifact.manifest.output.arrays(self.spec.dim_out)
@@ -107,7 +107,7 @@ def open_decoder(path: Path) -> WindowDecoder:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class EvaluationSettings:
     """What is judged, and against what."""
 
     behavior: str = ""
@@ -125,28 +125,35 @@ class Settings:
 
 
 def evaluate(
-    model: Path,
-    recordings: Sequence[Path],
-    settings: Settings,
+    model: str | Path,
+    recordings: Sequence[str | Path],
+    settings: EvaluationSettings | None = None,
     *,
-    against: Sequence[Path] = (),
-    say: Callable[[str], None],
+    against: Sequence[str | Path] = (),
+    on_step: Callable[[str], None] | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """R² of a model on its sessions, of other models, and of baselines, as JSON values.
 
     Args:
         model: a checkpoint or an artifact.
         recordings: files; those of sessions that the model does not know are left out.
-        settings: what is judged.
+        settings: what is judged; see ``EvaluationSettings``.
         against: further models, each judged on the sessions that it knows, in one column.
-        say: told each session.
+        on_step: called with a sentence before each step, and with what looks odd.
+        on_progress: called after each session with how many are done and how many there are.
+
+    Returns:
+        JSON values: model, against, behavior, split, within, every, left_out, sessions (each with
+        r2 and r2_per_dim by protocol and decoder), subjects.
 
     Raises:
         UsageError: no recording is of a session that the model knows, or no behaviour is named.
         RecordingError, CheckpointError, ArtifactError: a file cannot be used.
     """
-    decoder = open_decoder(model)
-    others = [open_decoder(path) for path in against]
+    settings, say = settings or EvaluationSettings(), on_step or (lambda _: None)
+    decoder = open_decoder(Path(model))
+    others = [open_decoder(Path(path)) for path in against]
     behavior = settings.behavior or decoder.behavior
     if not behavior:
         raise UsageError(
@@ -154,7 +161,7 @@ def evaluate(
             f"name it with --behavior"
         )
     weights = {settings.within: 1.0} if settings.within else {}
-    opened = [LazyRecording.open(path, behavior, weights) for path in recordings]
+    opened = [LazyRecording.open(Path(path), behavior, weights) for path in recordings]
     known = [recording for recording in opened if decoder.knows(recording)]
     if not known:
         ids = ", ".join(r.session_id for r in opened[:4]) or "no recordings"
@@ -174,6 +181,8 @@ def evaluate(
         if other is not None:
             columns[AGAINST] = other
         sessions.append(_session(recording, columns, settings, pretrained, say))
+        if on_progress is not None:
+            on_progress(count, len(known))
     return {
         "model": str(model),
         "against": [str(path) for path in against],
@@ -190,7 +199,7 @@ def evaluate(
 def _session(
     recording: LazyRecording,
     decoders: dict[str, WindowDecoder],
-    settings: Settings,
+    settings: EvaluationSettings,
     pretrained: PretrainedGru | None,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
@@ -236,7 +245,7 @@ def _compare_units(
         say(f"note: {recording.session_id}: {remark}")
 
 
-def _judged(recording: LazyRecording, settings: Settings) -> tuple[Float64, Float64]:
+def _judged(recording: LazyRecording, settings: EvaluationSettings) -> tuple[Float64, Float64]:
     split = settings.split
     if split not in recording.domains:
         raise RecordingError(

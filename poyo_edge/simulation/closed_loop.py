@@ -81,6 +81,8 @@ class ClosedLoop:
         seed: of spikes, aiming and targets; the same targets for any decoder.
         on_trial: told of each trial when its target is shown and again when it ends, in ticks.
         on_cursor: told of ticks (1,) and positions (1, D) of the cursor, each step.
+        steered: asked each step, with the cursor (D,), for an intention (D,) in cm/s that takes the
+            place of the person's; None leaves it to the person.
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class ClosedLoop:
         seed: int = 0,
         on_trial: Callable[[Trial], None] | None = None,
         on_cursor: Callable[[Int64, Float64], None] | None = None,
+        steered: Callable[[Float64], Float64 | None] = lambda _: None,
     ) -> None:
         self.array, self.decoding = array, decoding
         self.task_settings = task or TaskSettings()
@@ -105,7 +108,7 @@ class ClosedLoop:
         self.person = Person(person, seed=[seed, 2], period_s=period)
         self.cursor = Cursor(settings, period_s=period, control=control)
         self.task = Task(self.task_settings, [seed, 3], starts_at=REST_S)
-        self._on_trial, self._on_cursor = on_trial, on_cursor
+        self._on_trial, self._on_cursor, self._steered = on_trial, on_cursor, steered
         self._value = np.zeros(2)
         self._told = False
 
@@ -124,18 +127,25 @@ class ClosedLoop:
             raise UsageError(
                 f"run: expected trials or seconds above 0, got {n_trials!r} and {seconds!r}"
             )
-        before = self.task.n_ended
+        before, known = self.task.n_ended, self.task.n_kept
         until = self.now_s + (seconds or np.inf) - 1e-9
         kept = _Kept()
         while self.now_s < until and (n_trials is None or self.task.n_ended < before + n_trials):
             self._step(kept)
-        return kept.run(self, before)
+        return kept.run(self, known)
+
+    def forget(self) -> None:
+        """Let go of the trials so far, as a loop without an end has to; ``Run`` no longer holds
+        them."""
+        self.task.forget()
 
     def _step(self, kept: _Kept) -> None:
         t, tick = self.now_s, self.array.tick
         target = self._look(t, tick, self.cursor.position)
         cursor = self.cursor.position
         intended = self.person.intend(cursor, target)
+        if (other := self._steered(cursor)) is not None:
+            intended = other
         velocity = self.cursor.move(self._value)
         if self._on_cursor is not None:
             self._on_cursor(np.array([tick]), cursor[None])
@@ -188,7 +198,7 @@ class _Kept:
         self.rows: list[Int64] = []
 
     def run(self, loop: ClosedLoop, before: int) -> Run:
-        """All of it, with the trials that ended after the first ``before``."""
+        """All of it, with the trials that are kept after the first ``before``."""
         times, position, velocity, decoded, intended, target = zip(*self.steps, strict=True)
         nothing = np.full(len(position[0]), np.nan)
         trials = loop.task.trials()

@@ -127,6 +127,7 @@ class Task:
         self._start = starts_at
         self._inside: float | None = None
         self._ended: list[tuple[float, float, Float64, bool]] = []
+        self._forgotten = 0
         self.taken = False
         """Whether the target of the trial that ended last was taken."""
         self.target = self._targets.next()
@@ -135,6 +136,11 @@ class Task:
     @property
     def n_ended(self) -> int:
         """Trials that are over."""
+        return self._forgotten + len(self._ended)
+
+    @property
+    def n_kept(self) -> int:
+        """Of them, those that ``trials`` still gives."""
         return len(self._ended)
 
     @property
@@ -158,8 +164,14 @@ class Task:
         self._start, self._inside, self.target = t, None, self._targets.next()
         return True
 
+    def forget(self) -> None:
+        """Let go of the trials that are over; they still count."""
+        self._forgotten += len(self._ended)
+        self._ended = []
+
     def trials(self) -> Trials:
-        """Those that are over; each began when its target appeared, which was the signal to go."""
+        """Those that are over and not forgotten; each began when its target appeared, which was
+        the signal to go."""
         return trials_of(self._ended, self.settings.radius_cm)
 
 

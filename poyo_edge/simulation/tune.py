@@ -41,7 +41,7 @@ RANGES: Mapping[str, tuple[float, float]] = {
 REFERENCE_CM_S = 10.0
 """The speed that a speed exponent leaves as it is."""
 _N_DRAWN = 31
-_ROUNDS = ((0.25, 10), (0.5, 4), (1.0, 1))
+_ROUNDS = ((0.1, 10), (0.3, 3), (0.75, 1))
 """Share of the trials that each candidate gets, and how many go on."""
 _NONE_SHARE = 1 / 3
 """Of the candidates have no lead, and of them no smoothing: simpler is often better."""
@@ -58,7 +58,7 @@ class TuneSettings:
     radii_cm: tuple[float, ...] = (1.2, 0.8)
     """Targets of these sizes count alike."""
     n_trials: int = 40
-    """For each radius, of those that come to the last round; a quarter of it in the first."""
+    """For each radius, of what is chosen and what it is compared with in the end; less before."""
     seed: int = 1_000
     """Of spikes, aiming and targets: another one than those that are judged by later."""
 

@@ -163,14 +163,18 @@ class OrtCudaBackend(Backend):
         return lane
 
 
-def _hint() -> str:
-    """What to do for an ONNX Runtime with CUDA; no wheel of it is for the Python of JetPack 6."""
+def _hint(*, beside: bool = False) -> str:
+    """What to do for an ONNX Runtime with CUDA; no wheel of it is for the Python of JetPack 6.
+
+    Args:
+        beside: whether the one for the CPU is there: both put the same module in one place.
+    """
     if platform.machine() == "aarch64" and sys.version_info < (3, 12):
         return (
             "PyPI has no onnxruntime-gpu for this Python on ARM: on JetPack 6 build TensorRT "
             "engines instead (poyo-edge build ARTIFACT)"
         )
-    return f"run: {pip_install('gpu')}"
+    return f"run: {'pip uninstall -y onnxruntime && ' * beside}{pip_install('gpu')}"
 
 
 def look(machine: Machine) -> BackendInfo:
@@ -185,7 +189,7 @@ def look(machine: Machine) -> BackendInfo:
     if not cuda:
         reason += " is the CPU build"
         without = ", and the driver shows no GPU"
-        reason += f"; {_hint()}" if machine.sm else without
+        reason += f"; {_hint(beside=True)}" if machine.sm else without
     elif not machine.sm:
         reason += " has CUDA, but the driver shows no GPU"
     return BackendInfo(name=NAME, present=cuda and bool(machine.sm), reason=reason)

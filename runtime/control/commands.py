@@ -74,6 +74,11 @@ class Commands:
         self._second, self._in_second = -1, 0
 
     @property
+    def most_units(self) -> int:
+        """Of the largest session that may be swapped in."""
+        return max((len(one.units) for one in self._sessions.values()), default=0)
+
+    @property
     def held(self) -> str:
         """Why values leave as zero; "" if they do not."""
         if self.stopped:

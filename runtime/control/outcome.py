@@ -34,6 +34,8 @@ OK, DEGRADED, UNKNOWN = "ok", "degraded", "unknown"
 _LONGEST_S, _MOST_SAMPLES = 60.0, 12_000
 """Of a trial: what is older, or more, is forgotten."""
 _LEAST_SAMPLES = 5
+_MOST_BLOCKS = 100
+"""That are kept to be shown: more than an hour of trials of two seconds."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +154,10 @@ class OutcomeMonitor:
         self._values = deque[tuple[int, tuple[float, ...]]](maxlen=_MOST_SAMPLES)
         self.n_trials = 0
         """Trials that ended with a target."""
+        self.blocks = deque[dict[str, Any]](maxlen=_MOST_BLOCKS)
+        """Each ``block_trials`` trials that followed one another, as JSON values, with the session
+        in use at their end; swaps do not end it."""
+        self._in_block = list[TrialOutcome]()
         self.restart()
 
     def restart(self) -> None:
@@ -228,7 +234,9 @@ class OutcomeMonitor:
 
     def _ended(self, trial: Trial, end: int) -> None:
         self.n_trials += 1
-        self._last.append(self._outcome(trial, end))
+        outcome = self._outcome(trial, end)
+        self._note_block(outcome)
+        self._last.append(outcome)
         if len(self._last) < self.settings.block_trials:
             return
         block = Block.of(tuple(self._last))
@@ -243,6 +251,13 @@ class OutcomeMonitor:
         self._judged_at = end
         if self.verdict != before:
             self._say()
+
+    def _note_block(self, outcome: TrialOutcome) -> None:
+        self._in_block.append(outcome)
+        if len(self._in_block) == self.settings.block_trials:
+            block = Block.of(self._in_block).to_json()
+            self.blocks.append({"session": self._session_id, "until": self.n_trials, **block})
+            self._in_block = []
 
     def _say(self) -> None:
         if self._journal is not None:

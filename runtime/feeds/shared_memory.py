@@ -11,7 +11,6 @@ where that one stopped.
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import mmap
 import os
 import struct
@@ -22,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from poyo_edge.errors import UsageError
+from poyo_edge.files.locks import gets_lock, has_writer
 from poyo_edge.journal import STATUSES
 from poyo_edge.runtime.feeds.values import LoopResult
 from poyo_edge.runtime.feeds.wire.address import Address
@@ -33,8 +33,6 @@ _STATE_AT = 24
 _UNTIL = struct.Struct("<q")
 _INVALID = STATUSES.index("INVALID")
 _FOLDER = Path("/dev/shm")
-_TRIES, _BETWEEN_TRIES_S = 20, 0.005
-"""A reader that asks whether there is a writer holds the lock for some microseconds."""
 
 
 class SharedMemorySink:
@@ -72,7 +70,7 @@ class SharedMemorySink:
                     f"shm:{name}: expected a name for a file in {_FOLDER}, got one that cannot be "
                     f"written ({error.strerror}); give another name"
                 ) from None
-            if not _gets_lock(file):
+            if not gets_lock(file):
                 os.close(file)
                 raise UsageError(
                     f"shm:{name}: expected a name that nobody writes to, got one of another run; "
@@ -152,7 +150,7 @@ def read_shared_value(name: str) -> SharedValue:
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as memory,
     ):
         while True:
-            alive = _has_writer(file.fileno())
+            alive = has_writer(file.fileno())
             data = memory[:]
             sequence, host_ns, t, state, dims = _HEAD.unpack_from(data)
             if sequence % 2 == 0 and _SEQUENCE.unpack_from(memory)[0] == sequence:
@@ -186,23 +184,3 @@ def read_shared(name: str) -> tuple[int, float, str, npt.NDArray[np.float64]]:
     found = read_shared_value(name)
     stale = found.count and not found.stands
     return found.count, found.t, "INVALID" if stale else found.status, found.value
-
-
-def _gets_lock(file: int) -> bool:
-    for _ in range(_TRIES):
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except OSError:
-            time.sleep(_BETWEEN_TRIES_S)
-    return False
-
-
-def _has_writer(file: int) -> bool:
-    """Whether another process holds the lock; closing the file gives back what this one gets."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    fcntl.flock(file, fcntl.LOCK_UN)
-    return False

@@ -86,7 +86,8 @@ typedef struct {
     const char *onnxruntime; /* the library, or a folder with it; NULL: as the loader finds it */
     double tick_rate_hz;     /* ticks per second if times are integer device ticks; 0: seconds */
     uint32_t capacity;       /* most spikes kept, those of windows to come included */
-    uint32_t reserved;       /* 0 */
+    uint32_t warm_spikes;    /* memory for windows of so many is held from open on; larger ones ask
+                                for it when they come. 0: for the largest of the session */
     double future_limit_s;   /* spikes further ahead of the last decoded time are ignored */
     double hold_s;           /* how long a value is held, ... */
     double decay_s;          /* ... and the time constant of its fading; zero after five of them */

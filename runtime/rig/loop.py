@@ -25,6 +25,7 @@ from poyo_edge.runtime.decoder import Decoder
 from poyo_edge.runtime.failsafe import Status
 from poyo_edge.runtime.feeds.values import LoopResult
 from poyo_edge.runtime.latency import LatencyHistogram
+from poyo_edge.runtime.page.ring.writer import FrameWriter
 from poyo_edge.runtime.result import Result
 from poyo_edge.runtime.rig.arrivals import Arrivals
 from poyo_edge.runtime.rig.delivery import Delivery
@@ -80,6 +81,7 @@ class DecodeLoop(Inbox):
         host: the host's clock.
         control: what stands between decoder and cursor, and takes commands; None shapes nothing
             and takes ``command`` alone.
+        frames: where a frame for each value is written, for who watches from another process.
     """
 
     def __init__(
@@ -100,6 +102,7 @@ class DecodeLoop(Inbox):
         source_ended: Callable[[], bool] = lambda: False,
         host: HostClock | None = None,
         control: Control | None = None,
+        frames: FrameWriter | None = None,
     ) -> None:
         if decoder.tick_rate_hz is None:
             raise UsageError("decoder: expected one opened with tick_rate_hz, got one in seconds")
@@ -107,7 +110,7 @@ class DecodeLoop(Inbox):
         self.decoder = decoder
         self.clock = clock
         self.settings = settings or LoopSettings()
-        self.journal = journal
+        self.journal, self.frames = journal, frames
         self._recorder = Recorder(journal, decoder)
         counters, period_ns = LoopCounters(), int(_SECOND / self.settings.rate_hz)
         waiting = PacketQueue(self.settings.most_packets, period_ns, counters)
@@ -144,12 +147,20 @@ class DecodeLoop(Inbox):
         self._losses = Losses(window, journal)
         self.outcome = OutcomeMonitor(self._tick_rate, journal=journal)
         """What became of the trials that were told."""
+        seen = None if frames is None else frames.listeners
         self._task = Task(
             clock,
             counters=self.counters,
             journal=journal,
-            on_trial=told_to(self.control.note_trial, self.outcome.note_trial, on_trial),
-            on_cursor=told_to(self.control.note_positions, self.outcome.note_cursor, on_cursor),
+            on_trial=told_to(
+                seen and seen.trial, self.control.note_trial, self.outcome.note_trial, on_trial
+            ),
+            on_cursor=told_to(
+                seen and seen.cursor,
+                self.control.note_positions,
+                self.outcome.note_cursor,
+                on_cursor,
+            ),
             on_problem=on_task_problem,
         )
         self._arrivals = Arrivals(
@@ -162,8 +173,8 @@ class DecodeLoop(Inbox):
             journal=journal,
             recorder=self._recorder,
             placed=self._placed,
-            on_spikes=on_spikes,
-            on_labels=self.control.labels_to(on_labels),
+            on_spikes=told_to(seen and seen.spikes, on_spikes),
+            on_labels=told_to(seen and seen.labels, self.control.labels_to(on_labels)),
             task=self._task,
         )
 
@@ -318,6 +329,8 @@ class DecodeLoop(Inbox):
             self._losses.reset()
             self.control.controller.new_clock()
             self.outcome.new_clock()
+            if self.frames is not None:
+                self.frames.no_trial()
             if self.journal is not None:
                 self.journal.event(clock="discontinuity", epoch=self.clock.epoch)
         self._epoch = self.clock.epoch
@@ -345,7 +358,8 @@ class DecodeLoop(Inbox):
         self.counters.decoded += 1
         self.counters.deadline_misses += ready > due_ns + self._period_ns
         self._lag.add(max(0, ready - due_ns))
-        if self._source.newest_ns > self._answered:
+        newer = self._source.newest_ns > self._answered
+        if newer:
             self._latency.add(max(0, ready - self._source.newest_ns))
             self._answered = self._source.newest_ns
         value = LoopResult(
@@ -364,6 +378,8 @@ class DecodeLoop(Inbox):
         self._recorder.decoded(end, ready, result, self._arrivals.sync)
         if value.control is not None:
             self._recorder.controlled(end, value.result, value.control)
+        if self.frames is not None:
+            self.frames.write(value, due_ns=due_ns, newest=newer, counters=self.counters)
 
     def _marked(self, result: Result) -> Result:
         """The result, not VALID where it lacks data or the clock contradicts its stated rate."""

@@ -84,7 +84,7 @@ class PacketQueue:
                 break
 
     def _flooded(self, now: int) -> bool:
-        if not self._lagging:
+        if not self._lagging or not self._packets:  # what was left may be taken by now
             self._floods, self._oldest_ns = False, 0
             return False
         before, self._oldest_ns = self._oldest_ns, now - self._packets[0].host_ns

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import poyo_edge
 from poyo_edge.arrays import Rows
 from poyo_edge.artifact import Session
 from poyo_edge.journal import Controlled as Frame
-from poyo_edge.journal import JournalWriter, Swap
+from poyo_edge.journal import JournalHeader, JournalWriter, Swap
 from poyo_edge.runtime.backends.machine import same_bits
 from poyo_edge.runtime.decoder import Decoder
 from poyo_edge.runtime.intake import UnitTable
@@ -120,3 +121,15 @@ def swap_to(session: Session) -> Swap:
     """What a journal says of a session that was swapped in."""
     header = session.header
     return Swap(session_id=header.session_id, sha256=session.digest, unit_ids=header.unit_ids)
+
+
+def journal_header(decoder: Decoder, tick_rate_hz: float) -> JournalHeader:
+    """What a journal of the session in use says about itself, from now on."""
+    now = datetime.datetime.now(datetime.timezone.utc)
+    return JournalHeader(
+        session_id=f"{decoder.session_id}-{now:%Y%m%dT%H%M%S}",
+        unit_ids=decoder.unit_ids,
+        tick_rate_hz=tick_rate_hz,
+        behavior=decoder.artifact.manifest.behavior,
+        created=now.isoformat(timespec="seconds"),
+    )

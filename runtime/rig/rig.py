@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import datetime
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from poyo_edge.errors import UsageError
-from poyo_edge.journal import JournalHeader, JournalWriter
+from poyo_edge.journal import JournalWriter
 from poyo_edge.runtime.control.control import Control
 from poyo_edge.runtime.control.envelope import Answer
 from poyo_edge.runtime.control.port import ControlPort
@@ -25,11 +24,16 @@ from poyo_edge.runtime.feeds.opening import open_feed, open_sink
 from poyo_edge.runtime.feeds.values import LoopResult, Sink
 from poyo_edge.runtime.health import HealthSettings
 from poyo_edge.runtime.open_session import OpenSession
+from poyo_edge.runtime.page.ring.session_state import session_state
+from poyo_edge.runtime.page.ring.telling import StateTeller
+from poyo_edge.runtime.page.ring.writer import FrameWriter, RingShape
 from poyo_edge.runtime.result import DecoderSettings
 from poyo_edge.runtime.rig.device_clock import DeviceClock
+from poyo_edge.runtime.rig.ends import first_reason
 from poyo_edge.runtime.rig.loop import DecodeLoop
 from poyo_edge.runtime.rig.outlets import CLOSE_S, Outlet, close_all, outlet
 from poyo_edge.runtime.rig.realtime import RealtimeSettings
+from poyo_edge.runtime.rig.recorder import journal_header
 from poyo_edge.runtime.rig.settings import LoopSettings
 from poyo_edge.runtime.unit_names import UnitNames
 from poyo_edge.runtime.watchdog import Watchdog
@@ -38,6 +42,8 @@ from poyo_edge.trials import Trial
 OnSpikes = Callable[[npt.NDArray[np.int64], npt.NDArray[np.int32]], None]
 OnLabels = Callable[[npt.NDArray[np.int64], npt.NDArray[np.float64]], None]
 OnCursor = OnLabels
+_MOST_COMMANDS = 16
+"""The newest, that a page is told."""
 _TASK_BEGINS_NS = 2_000_000_000
 """A feed of trials that cannot work ends the run so long after its start; decoding outlives it."""
 
@@ -68,6 +74,8 @@ class RigSettings:
     """``udp://127.0.0.1:PORT``: where signed commands arrive."""
     control_token_file: str | Path | None = None
     """Where the token of that port is written, for this user alone."""
+    ring: str | None = None
+    """Name in ``/dev/shm``, or a path: where a frame for each value is written, for a page."""
 
 
 class Rig:
@@ -81,10 +89,16 @@ class Rig:
         loop: DecodeLoop,
         port: ControlPort | None = None,
         trials: Feed | None = None,
+        about: Mapping[str, Any] | None = None,
     ) -> None:
         self.decoder, self.feed, self.loop, self.trials = decoder, feed, loop, trials
         self.port = port
         """Where commands arrive, with its address and token; None without ``control_address``."""
+        self.told_beside: dict[str, Callable[[], Any]] = {}
+        """What ``state`` has beside: name → what gives JSON values, once a second."""
+        self._about = dict(about or {})
+        frames = loop.frames
+        self._teller = None if frames is None else StateTeller(frames.state, self.state)
         self._started_ns = 0
         self._outlets = list(outlets)
         limit_s = loop.settings.hangs_after_s
@@ -137,8 +151,11 @@ class Rig:
             outlets = [outlet(_sink(one, feed.n_dims, valid_for_ms, undo)) for one in targets]
             journal = None
             if settings.journal is not None:
-                journal = JournalWriter(settings.journal, _header(decoder, feed))
+                journal = JournalWriter(
+                    settings.journal, journal_header(decoder, feed.tick_rate_hz)
+                )
                 undo.callback(journal.close)
+            frames = _frames(settings.ring, decoder, control, loop_settings, undo)
             loop = DecodeLoop(
                 decoder,
                 DeviceClock(feed.tick_rate_hz * feed.speed, bits=feed.bits),
@@ -154,11 +171,20 @@ class Rig:
                 unit_names=names,
                 source_ended=feed.finished.is_set,
                 control=control,
+                frames=frames,
             )
             for one in outlets:
                 one.on_failure = loop.sink_failed
             undo.pop_all()
-        return cls(decoder, feed, outlets, loop, port, trials)
+        manifest = decoder.artifact.manifest
+        about = {
+            "artifact": decoder.artifact.path.name,
+            "source": source if isinstance(source, str) else type(source).__name__,
+            "targets": [str(one) for one in targets],
+            "behavior": manifest.behavior,
+            "unit": manifest.output.unit,
+        }
+        return cls(decoder, feed, outlets, loop, port, trials, about)
 
     def start(self) -> None:
         """Start the loop, then the feeds."""
@@ -170,6 +196,8 @@ class Rig:
         if self.trials is not None:
             self.trials.start(OnlyTask(self.trials, self.loop))
         self.feed.start(self.loop)
+        if self._teller is not None:
+            self._teller.start()
 
     def stop(self) -> None:
         """Stop the feeds, then the loop; close sinks and journal. May be called again.
@@ -187,6 +215,9 @@ class Rig:
         close_all(self._outlets)
         if self.loop.journal is not None:
             self.loop.journal.close()
+        if self._teller is not None and self.loop.frames is not None:
+            self._teller.stop(ended="stopped by a command" if self.stopped else "ended")
+            self.loop.frames.close()
 
     def __enter__(self) -> Rig:
         self.start()
@@ -219,6 +250,25 @@ class Rig:
         for one in self._task_feeds():
             if one.finished.is_set() and one.last_failure:
                 raise UsageError(f"the feed of trials ended: {one.last_failure}")
+
+    def state(self) -> dict[str, Any]:
+        """What a page shows that frames do not hold, as JSON values."""
+        values, loop = self.stats(), self.loop
+        health = {k: v for k, v in values["decoder"]["health"].items() if k != "rate_z"}
+        commands = {**values["commands"], "newest": values["commands"]["newest"][-_MOST_COMMANDS:]}
+        return {
+            "run": {
+                **self._about, "backend": self.decoder.backend,
+                "control": None if self.port is None else self.port.address,
+            },
+            "session": session_state(self.decoder.session),
+            "health": health,
+            "commands": commands,
+            "feed": {"reason": first_reason(values), **values["feed"]},
+            "outcome": {**values["outcome"], "blocks": list(loop.outcome.blocks)},
+            **{name: values[name] for name in ("stalled", "control", "sinks", "journal")},
+            **{name: give() for name, give in self.told_beside.items()},
+        }  # fmt: skip
 
     def _task_feeds(self) -> list[Feed]:
         """Feeds that bring trials and the cursor alone."""
@@ -258,6 +308,29 @@ def _decoder(artifact: str | Path, feed: Feed, settings: RigSettings) -> Decoder
         settings=DecoderSettings(health=HealthSettings(latency_budget_ms=1000 / settings.rate_hz)),
         require_signature=settings.require_signature,
     )
+
+
+def _frames(
+    ring: str | None,
+    decoder: Decoder,
+    control: Control,
+    loop: LoopSettings,
+    undo: contextlib.ExitStack,
+) -> FrameWriter | None:
+    """Where a page reads, which ``undo`` takes away; None without a name."""
+    if ring is None:
+        return None
+    assert decoder.tick_rate_hz is not None
+    shape = RingShape(
+        dims=decoder.artifact.manifest.spec.dim_out,
+        units=max(len(decoder.unit_ids), control.commands.most_units),
+        rate_hz=loop.rate_hz,
+        tick_rate_hz=decoder.tick_rate_hz,
+        window_s=decoder.window_s,
+    )
+    frames = FrameWriter(ring, shape)
+    undo.callback(frames.close)
+    return frames
 
 
 def _sink(
@@ -318,14 +391,3 @@ def _task_feed(given: str | Feed | None, device: Feed) -> Feed | None:
     for one in (feed, *feed.beside):
         one.tick_rate_hz, one.own_clock = device.tick_rate_hz, False
     return feed
-
-
-def _header(decoder: Decoder, feed: Feed) -> JournalHeader:
-    now = datetime.datetime.now(datetime.timezone.utc)
-    return JournalHeader(
-        session_id=f"{decoder.session_id}-{now:%Y%m%dT%H%M%S}",
-        unit_ids=decoder.unit_ids,
-        tick_rate_hz=feed.tick_rate_hz,
-        behavior=decoder.artifact.manifest.behavior,
-        created=now.isoformat(timespec="seconds"),
-    )

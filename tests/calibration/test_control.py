@@ -66,6 +66,14 @@ def test_labels_that_are_turned_are_known_by_their_angle(degrees: float) -> None
     assert found.lag_s == 0
 
 
+@pytest.mark.parametrize("speed", [0.5, 1.0, 2.0])
+def test_labels_that_are_slow_are_known_by_what_is_decoded_of_them(speed: float) -> None:
+    late = TIMES + 0.2
+    found = relation(TIMES, moves(), late, speed * turned(moves(), 40) + 3, 0.05)
+    assert found is not None
+    assert found.speed_ratio == pytest.approx(1 / speed, rel=0.01)
+
+
 def test_labels_that_are_mirrored_are_turned_by_180() -> None:
     found = relation(TIMES, moves(), TIMES, moves() * [1, -1], 0.05)
     assert found is not None

@@ -17,7 +17,8 @@ GOOD = Control(
 IN_USE = Control(
     angular_error_deg=22.0, gain=0.8, held_gain=0.5, bias_at_rest=1.0, noise_at_rest=2.0
 )
-SAME = Relation(correlation=0.9, lag_s=0.02, turned_deg=3.0)
+SAME = Relation(correlation=0.9, lag_s=0.02, turned_deg=3.0, speed_ratio=0.85)
+SLOW = Relation(correlation=0.9, lag_s=0.0, turned_deg=1.0, speed_ratio=1.5)
 
 
 def changed(**figures: Any) -> Control:
@@ -72,6 +73,7 @@ def test_a_low_r2_does_not_refuse_a_session_of_intentions() -> None:
         (GOOD, Relation(correlation=0.9, lag_s=0.0, turned_deg=90.2), "at most 30° against what"),
         (GOOD, Relation(correlation=0.9, lag_s=0.3, turned_deg=1.0), "got labels 0.30 s later"),
         (GOOD, Relation(correlation=0.9, lag_s=-0.2, turned_deg=1.0), "got labels 0.20 s earlier"),
+        (GOOD, SLOW, "at 1.25 of their speed at most, got 1.50 (correlation 0.90)"),
     ],
 )
 def test_what_harms_control_is_refused_with_its_figure(
@@ -94,11 +96,17 @@ def test_what_harms_control_is_refused_with_its_figure(
         (changed(held_gain=None, bias_at_rest=None, noise_at_rest=None), SAME),
         (GOOD, Relation(correlation=0.4, lag_s=0.5, turned_deg=180.0)),
         (GOOD, Relation(correlation=0.9, lag_s=0.14, turned_deg=29.0)),
+        (GOOD, dataclasses.replace(SLOW, speed_ratio=1.24)),
+        (GOOD, dataclasses.replace(SLOW, correlation=0.4)),
     ],
 )
 def test_what_is_within_the_limits_passes(control: Control, relation: Relation) -> None:
     """A session in use that agrees with nothing says nothing of a turn."""
     assert refusal(candidate(control, relation)) is None
+
+
+def test_the_speed_of_measured_behaviour_is_not_doubted() -> None:
+    assert refusal(candidate(relation=SLOW, of_intention=False)) is None
 
 
 def test_a_restless_session_in_use_is_no_reason_against_one_that_is_calmer() -> None:

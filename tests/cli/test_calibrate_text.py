@@ -75,7 +75,7 @@ def test_text_says_what_it_is_like_to_control_with() -> None:
         "noise_at_rest": 1.84,
     }  # fmt: skip
     in_use = {**control, "angular_error_deg": 24.3}
-    relation = {"correlation": 0.92, "lag_s": -0.02, "turned_deg": 2.0}
+    relation = {"correlation": 0.92, "lag_s": -0.02, "turned_deg": 2.0, "speed_ratio": 0.85}
     made = {
         "kind": "refit", "trials_used": 9, "lead_s": 0.148, "spike_lag_s": 0.048,
         "trials_left_out": 2, "first_reason": "it has no target",
@@ -88,7 +88,7 @@ def test_text_says_what_it_is_like_to_control_with() -> None:
     )
     assert "14.3°, session in use 24.3°" in text
     assert "held for 1 s" not in text
-    assert "turned by 2°, -0.02 s, correlation 0.92" in text
+    assert "turned by 2°, -0.02 s, correlation 0.92, decoded speed × 0.85" in text
     assert "from 9 trials, moved by +148 ms (spikes +48 ms from the shown cursor)" in text
     assert "2 trials left out, the first because it has no target" in text
     assert text.endswith("wrote today.session"), "replay would judge by measured behaviour"

@@ -6,7 +6,16 @@ import pytest
 from helpers.commands import run
 
 FLAGS = {
-    "demo": {"--out", "--seed", "--steps", "--json", "--quiet"},
+    "demo": {
+        "--out",
+        "--seed",
+        "--steps",
+        "--live",
+        "--page-port",
+        "--seconds",
+        "--json",
+        "--quiet",
+    },
     "export": {
         "--out",
         "--sequence-length",
@@ -99,6 +108,9 @@ FLAGS = {
         "--control",
         "--control-token-file",
         "--also-session",
+        "--page",
+        "--page-port",
+        "--ring",
         "--cpu",
         "--priority",
         "--lock-memory",
@@ -108,6 +120,7 @@ FLAGS = {
         "--json",
         "--quiet",
     },
+    "page": {"--port", "--json"},
     "tell": {"--token-file", "--now", "--timeout", "--json"},
     "train": {
         "--data",

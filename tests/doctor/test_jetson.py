@@ -112,6 +112,33 @@ def test_nothing_is_left_to_fix_when_all_is_well(root: Path) -> None:
     assert jetson.clocks[0].fixed
 
 
+def test_without_a_mode_that_has_no_limit_the_one_of_most_watts_is_advised(root: Path) -> None:
+    """As on an Orin Nano that was flashed without its super modes."""
+    modes = "< POWER_MODEL ID=0 NAME=15W >\n< POWER_MODEL ID=1 NAME=7W >\n"
+    (root / "etc/nvpmodel.conf").write_text(modes)
+    for status, advised in (("pmode:0001", True), ("pmode:0000", False)):
+        (root / "var/lib/nvpmodel/status").write_text(status)
+        jetson = examine_jetson(ORIN, root)
+        assert jetson is not None
+        said = [words for words in jetson.fix if "nvpmodel" in words]
+        assert said == ["sudo nvpmodel -m 0  # 7W limits the clocks"] * advised
+
+
+def test_in_a_container_that_hides_its_release_it_is_examined_too(root: Path) -> None:
+    for name in ("etc/nv_tegra_release", "etc/nvpmodel.conf", "proc/device-tree/model"):
+        (root / name).write_text("")
+    machine = Machine(sm="87", board="NVIDIA Jetson Orin NX")
+    jetson = examine_jetson(machine, root)
+    assert jetson is not None
+    assert (jetson.l4t, jetson.release, jetson.model) == ("", "", "NVIDIA Jetson Orin NX")
+    assert jetson.fix == [
+        "start from an image with TensorRT's Python package  # Python finds none in this container",
+        "on the Jetson, outside of the container: sudo jetson_clocks  # clocks that fall when idle "
+        "make the next window late",
+    ]
+    assert examine_jetson(Machine(sm="86"), root) is None
+
+
 def test_an_old_release_and_an_old_tensorrt_are_named(root: Path) -> None:
     (root / "etc/nv_tegra_release").write_text("# R35 (release), REVISION: 4.1, GCID: 1")
     jetson = examine_jetson(Machine(sm="87", tensorrt="8.5.2"), root)

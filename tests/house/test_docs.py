@@ -11,6 +11,7 @@ import pytest
 from helpers.paths import ROOT
 
 from poyo_edge.cli import app
+from poyo_edge.export import freeze_session
 from poyo_edge.runtime import Decoder
 from poyo_edge.trials import Trials
 
@@ -122,6 +123,23 @@ def test_readme_python_runs_as_it_stands() -> None:
     names: dict[str, object] = {}
     exec(code, names)
     assert names["result"].n_spikes == 2  # type: ignore[attr-defined]
+
+
+@pytest.mark.usefixtures("at_hand")
+def test_embedding_python_decodes_a_frozen_session_as_it_stands(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (block,) = blocks_of("docs/embedding.md")
+    decoder = Decoder.open("model.poyo", session="tiny_a")
+    freeze_session("model.poyo", "tiny_a", "sim_00.onnx")
+    units = {"sim_00/unit_000": decoder.unit_ids[0], "sim_00/unit_007": decoder.unit_ids[7]}
+    for name, own in units.items():
+        assert name in block
+        block = block.replace(name, own)
+    exec(block, {})
+    decoder.push([0.31, 0.87], decoder.rows(list(units.values())))
+    printed = [float(word) for word in capsys.readouterr().out.strip(" []\n").split()]
+    np.testing.assert_allclose(printed, decoder.decode(1.0).value, rtol=1e-4)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -109,10 +109,10 @@ HOUSE = {
     ),
     "export": Row(
         f"{_FILES} checkpoint checkpoint.layouts runtime runtime.backends runtime.checks "
-        "export.graph export.parity",
+        "export.graph export.parity export.engines",
         "onnxruntime",
     ),
-    "export.graph": Row("runtime", "onnx onnx_ir"),
+    "export.graph": Row("artifact runtime", "onnx onnx_ir"),
     "export.parity": Row("artifact recording model runtime runtime.backends", "torch"),
     "export.precision": Row(
         "runtime runtime.backends export.graph export.parity",
@@ -121,17 +121,24 @@ HOUSE = {
     # device
     "runtime": Row("files artifact runtime.backends runtime.clock"),
     "runtime.clock": Row(),
-    "runtime.backends": Row("runtime.backends.ov runtime.backends.trt", "onnxruntime"),
+    "runtime.backends": Row(
+        "files artifact runtime.backends.ov runtime.backends.trt", "onnxruntime"
+    ),
     "runtime.backends.ov": Row("files runtime.backends", "openvino"),
     "runtime.backends.trt": Row("files runtime.backends"),
+    "runtime.page": Row(
+        "runtime.control runtime.page.plots runtime.page.ring", "bokeh tornado jinja2"
+    ),
+    "runtime.page.plots": Row("runtime.page", "bokeh"),
+    "runtime.page.ring": Row("files artifact journal runtime"),
     "runtime.feeds": Row(
-        "artifact recording journal runtime", "falcon_challenge pycbsdk pylsl redis zmq"
+        "files artifact recording journal runtime", "falcon_challenge pycbsdk pylsl redis zmq"
     ),
     "runtime.feeds.brand_node": Row("runtime.rig"),
     "runtime.control": Row("files journal runtime runtime.feeds"),
     "runtime.rig": Row(
         "files artifact journal runtime runtime.backends runtime.clock runtime.control "
-        "runtime.feeds"
+        "runtime.feeds runtime.page.ring"
     ),
     "runtime.checks": Row(
         "files artifact recording journal runtime runtime.backends runtime.backends.trt", "h5py"
@@ -141,14 +148,16 @@ HOUSE = {
     "calibration.free_use": Row(
         "artifact runtime runtime.control runtime.feeds calibration calibration.fit"
     ),
-    "export.engines": Row(f"{_FILES} {_DEVICE} export.parity export.precision"),
+    "export.engines": Row(
+        f"{_FILES} {_DEVICE} export.graph export.parity export.precision", "onnx"
+    ),
     "doctor": Row("runtime.backends runtime.feeds converting checkpoint.layouts"),
     # on top
     "inspecting": Row(f"{_FILES} checkpoint journal"),
     "cli": Row(
         f"{_FILES} journal converting simulation checkpoint.layouts training evaluation export "
         "export.engines calibration calibration.free_use runtime runtime.backends runtime.control "
-        "runtime.feeds "
+        "runtime.feeds runtime.page runtime.page.ring "
         "runtime.rig runtime.checks doctor inspecting",
         "typer rich",
     ),

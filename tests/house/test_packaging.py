@@ -73,7 +73,7 @@ def test_messages_name_the_packages_that_the_extras_bring() -> None:
         brought = {requirement_name(one) for one in of_extra(requirements, extra)}
         assert {requirement_name(one) for one in named} == brought, extra
     listed = set(configuration()["project"]["optional-dependencies"])  # type: ignore[index]
-    assert listed - {*EXTRAS} == {"dev", "all-feeds"}
+    assert listed - {*EXTRAS} == {"dev", "docs", "all-feeds"}
 
 
 def of_extra(requirements: list[str], extra: str) -> list[str]:

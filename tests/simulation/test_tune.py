@@ -65,7 +65,7 @@ def test_candidates_lie_in_their_ranges_and_better_ones_get_more_trials(weak: Tu
         for name, (low, high) in RANGES.items():
             assert low <= getattr(one.settings, name) <= high
     trials = [one.n_trials for one in weak.tried]
-    assert trials == [4] * 32 + [6] * 10 + [12] * 4 + [12, 12]
+    assert trials == [4] * 32 + [4] * 10 + [9] * 3 + [12, 12]
 
 
 @pytest.mark.parametrize("wrong", [{"latency_ms": -1}, {"radii_cm": ()}, {"n_trials": 2}])

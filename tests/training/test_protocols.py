@@ -22,7 +22,7 @@ from poyo_edge.errors import RecordingError  # noqa: E402
 from poyo_edge.evaluation.baselines import BASELINES, Labelled  # noqa: E402
 from poyo_edge.evaluation.evaluate import (  # noqa: E402
     ArtifactDecoder,
-    Settings,
+    EvaluationSettings,
     _acausal,
     _window_starts,
     evaluate,
@@ -118,15 +118,15 @@ def test_evaluation_compares_units_before_it_judges(
 ) -> None:
     output = OutputScale(scale=(10.0,), unit="cm/s")
     monkeypatch.setattr(ArtifactDecoder, "output", lambda self, recording: output)
-    settings, said = Settings(protocols=("causal",), baselines=(), every=20), list[str]()
+    settings, said = EvaluationSettings(protocols=("causal",), baselines=(), every=20), list[str]()
     metres = tiny_session(tmp_path, "m/s", 0.01)
     with pytest.raises(RecordingError, match=r"values in cm/s, .* got m/s; run: poyo-edge convert"):
-        evaluate(ARTIFACT, [metres], settings, say=said.append)
-    evaluate(ARTIFACT, [tiny_session(tmp_path, "AU", 0.01)], settings, say=said.append)
+        evaluate(ARTIFACT, [metres], settings, on_step=said.append)
+    evaluate(ARTIFACT, [tiny_session(tmp_path, "AU", 0.01)], settings, on_step=said.append)
     assert any("note: tiny_a: the behaviour has" in one and "--behavior-scale" in one
                for one in said)  # fmt: skip
     said.clear()
-    evaluate(ARTIFACT, [tiny_session(tmp_path, "cm/s", 1.0)], settings, say=said.append)
+    evaluate(ARTIFACT, [tiny_session(tmp_path, "cm/s", 1.0)], settings, on_step=said.append)
     assert not any("note" in one for one in said)
 
 

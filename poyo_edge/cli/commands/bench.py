@@ -98,7 +98,7 @@ def _windows(
     opened = Artifact.open(artifact)
     core = Core.open(opened, backend=backend, threads=threads)
     chosen = opened.session(session or next(iter(opened.session_files()), None))
-    constants = core.constants(chosen.unit_embedding, chosen.session_embedding)
+    constants = core.constants_of(chosen)
     timed = run_bench(core, constants, spike_counts=spikes or None, repeats=repeats)
     return {
         "backend": core.backend.name,
@@ -190,7 +190,7 @@ def load_text(values: Values) -> str:
         f"{values['backend']}, threads {values['threads']}, units {values['n_units']}; "
         f"{load['spikes_per_s']:g} spikes/s, {load['rate_hz']:g} values/s, "
         f"{load['seconds']:g} s; milliseconds",
-        table(["", *names], rows),
+        table(["", *names], rows) if values["n_decodes"] else "latency    nothing was decoded",
         f"deadlines  {values['missed']} of {values['n_decodes'] + values['skipped']} missed "
         f"({period_ms:g} ms), {values['skipped']} of them never decoded",
         f"windows    {values['spikes_per_window']:g} spikes in the mean",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from poyo_edge.cli.commands.build_text import TEXT, build_screen, build_text
+from poyo_edge.cli.commands.build_text import TEXT, WIDTH, build_screen, build_text
 from poyo_edge.cli.console import Console, program
 from poyo_edge.cli.shared import (
     DEPLOY,
@@ -63,8 +64,7 @@ def build(
 ) -> None:
     """Build engines for a machine, or everything short of them elsewhere."""
 
-    from poyo_edge.export.engines.build import build as run_build
-    from poyo_edge.export.engines.options import BuildOptions
+    from poyo_edge.export import BuildOptions, build_engines
 
     if systemd is not None and not systemd.startswith("/"):
         raise UsageError(f"systemd: expected the artifact's absolute path there, got {systemd!r}")
@@ -86,7 +86,7 @@ def build(
         if total and console.on_terminal():
             console.progress(done, total, phase[:24])
 
-    values = run_build(artifact, options, say=console.step, progress=progress)
+    values = build_engines(artifact, options, on_step=console.step, on_progress=progress)
     if report is not None:
         _write_report(report, values)
     short = {name: value for name, value in values.items() if name != "layers"}
@@ -96,7 +96,8 @@ def build(
     }
     if values["target"] not in ("cuda", "cpu"):
         _write_text(artifact, build_text(values, program()))
-    console.result(short, build_screen(values, program()))
+    width = min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns)
+    console.result(short, build_screen(values, program(), width))
 
 
 def _write_text(artifact: Path, text: str) -> None:

@@ -10,15 +10,17 @@ from poyo_edge.export.engines.kernel_plan import plan_line
 
 TEXT = "report.txt"
 """In the folder ``build/`` of an artifact: everything that ``build_text`` says."""
+WIDTH = 98
+"""Columns of sentences where nobody says how many there are."""
 
 
-def build_screen(values: Values, program: str) -> str:
+def build_screen(values: Values, program: str, width: int = WIDTH) -> str:
     """The same in one screen: without the tables of compiling, rounding and operators."""
     parts = [
-        _about(values),
+        _about(values, width),
         _engines(values["engines"]),
         _parity(values["parity"]),
-        _sentences(values),
+        _sentences(values, width),
         "\n".join(_steps(values, program)),
     ]
     if _has_engines(values):
@@ -28,25 +30,22 @@ def build_screen(values: Values, program: str) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def _sentences(values: Values) -> str:
+def _sentences(values: Values, width: int) -> str:
     """What is settled, what is not, notes and warnings, wrapped."""
     titles = {"settled": "settled", "unsettled": "not settled", "notes": "notes",
               "warnings": "warning"}  # fmt: skip
     return "\n".join(
-        textwrap.fill(
-            f"{title}: {sentence}", 98, subsequent_indent="  ", break_long_words=False,
-            break_on_hyphens=False,
-        )
+        _wrap(f"{title}: {sentence}", width, "", "  ")
         for name, title in titles.items()
         for sentence in values[name]
-    )  # fmt: skip
+    )
 
 
 def _has_engines(values: Values) -> bool:
     return values["target"] not in ("cuda", "cpu")
 
 
-def _about(values: Values) -> str:
+def _about(values: Values, width: int = WIDTH) -> str:
     about = {
         "target": f"{values['target']}: {values['title']}",
         "artifact": values["artifact"],
@@ -64,10 +63,11 @@ def _about(values: Values) -> str:
         about["kernels"] = kernels
     text = pairs(about)
     if engines and values["target"].startswith("jetson") and not values["on_device"]:
-        text += (
-            "\n\nNo Jetson engine exists yet: TensorRT builds engines only on the machine that "
-            "runs them.\nThis is everything that could be done without one."
+        told = (
+            "No Jetson engine exists yet: TensorRT builds engines only on the machine that runs "
+            "them. This is everything that could be done without one."
         )
+        text += f"\n\n{_wrap(told, width)}"
     return text
 
 
@@ -167,7 +167,7 @@ def _islands(values: Values) -> str:
         "do, or what emulation cannot see:"
     )
     reasons = [f"{island['name']}: {island['why']}" for island in values["islands"]]
-    lines = [_wrap(told), *(_wrap(reason, "  ") for reason in reasons)]
+    lines = [_wrap(told), *(_wrap(reason, WIDTH, "  ", "    ") for reason in reasons)]
     return "\n".join([table(head, rows), *lines])
 
 
@@ -175,10 +175,10 @@ def _times(value: float | None, total: float | None) -> str:
     return f"{value / total:.2f}" if value is not None and total else "infinite"
 
 
-def _wrap(text: str, indent: str = "") -> str:
+def _wrap(text: str, width: int = WIDTH, first: str = "", later: str = "") -> str:
     return textwrap.fill(
-        text, 98, initial_indent=indent, subsequent_indent=f"{indent}  " if indent else "",
-        break_long_words=False, break_on_hyphens=False,
+        text, width, initial_indent=first, subsequent_indent=later, break_long_words=False,
+        break_on_hyphens=False,
     )  # fmt: skip
 
 

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from poyo_edge.spec import OutputScale
 
 CALIBRATION_JSON, CALIBRATION_PNG = "calibration.json", "calibration.png"
+_FITS = ("behavior", "max_wall", "seed", "start", "in_use", "force", "report", "threads")
+"""Options that say how a session is fitted."""
 _FAR = 2.0
 """Root mean square of a unit's z from which on it is called far."""
 
@@ -47,6 +49,7 @@ _FAR = 2.0
     example="poyo-edge calibrate model.poyo today.h5 --behavior cursor.vel -o today.session",
 )
 def calibrate(
+    context: typer.Context,
     artifact: ArtifactPath,
     recording: Annotated[Path, recording_with("Spikes and behaviour")],
     behavior: Annotated[str, behavior_to("learn")] = "",
@@ -108,8 +111,7 @@ def calibrate(
     if target.is_dir():
         raise UsageError(f"{target}: expected a file to write, got a folder; name it with -o")
     if unlabelled:
-        without = {"--start": start, "--in-use": in_use, "--report": report}
-        require_unused(without, "--labels none fits nothing")
+        require_unused(context, _FITS, "--labels none fits nothing")
         console.result(*guess_session(artifact, source, target, split=split, seconds=seconds))
         return
     if report is not None:

@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 
 from poyo_edge.cli.console import Console, program
+from poyo_edge.cli.paging import PagePort
 from poyo_edge.cli.shared import START, Json, Quiet, command, needs, seed_of
 from poyo_edge.cli.text import Values, latency_table, pairs, r2_text
-from poyo_edge.errors import CheckFailedError
+from poyo_edge.errors import CheckFailedError, UsageError
 
 
 @command(START, example="poyo-edge demo --out demo")
@@ -20,11 +21,33 @@ def demo(
     ),
     seed: Annotated[int, seed_of("Of simulation and training.")] = 0,
     steps: Annotated[int | None, typer.Option(min=1, help="Training steps.")] = None,
+    live: Annotated[
+        bool,
+        typer.Option(
+            "--live",
+            help="Then decode a simulated person on a page, until Ctrl-C; with what an "
+            "earlier demo left in the folder, if it did.",
+        ),
+    ] = False,
+    page_port: PagePort = None,
+    seconds: Annotated[
+        float | None, typer.Option(min=1, help="End the live part after so long.")
+    ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Pretrain, export, verify and stream a small model on simulated data."""
     console = Console(as_json=as_json, quiet=quiet)
+    if live:
+        from poyo_edge.cli.demo_live import demo_of, run_live
+
+        run_live(
+            demo_of(out, seed=seed, steps=steps, console=console),
+            console, port=page_port, seconds=seconds, seed=seed,
+        )  # fmt: skip
+        return
+    if page_port is not None or seconds is not None:
+        raise UsageError("--page-port, --seconds: expected --live with them, got none")
     road = needs("all", "poyo_edge.cli.demo")
     values = road.run_demo(out, seed=seed, steps=steps, say=console.step, bar=console.progress)
     console.result(values, demo_text(values, program()))
@@ -59,5 +82,6 @@ def demo_text(values: Values, program: str) -> str:
         f"Next:\n  {program} inspect {artifact}\n"
         f"  {program} calibrate {artifact} {recording} --seconds 30 --report {session}.report\n"
         f"  {program} replay {artifact} {recording} --session {session}\n"
-        f"  {program} bench {artifact}"
+        f"  {program} bench {artifact}\n"
+        f"  {program} demo --out {Path(artifact).parent} --live"
     )

@@ -37,6 +37,9 @@ def doctor_text(values: Values) -> str:
         "machine": f"{values['machine']}, {values['cores']} cores",
         "jetson": values["jetson"] or "no",
     }
+    if values["supported"]:
+        about["system"] = values["supported"]
+    mend = ["to mend", *values["to_mend"], ""] if values["to_mend"] else []
     install = values["install"] or ["nothing more that this machine could use"]
     if values["packages"]["torch"] is None:
         install = [*install, f"note: {_TORCH}"]
@@ -45,7 +48,7 @@ def doctor_text(values: Values) -> str:
     machine = [pairs(about), *_real_time_lines(values["real_time"]), *_accelerator_lines(values)]
     return "\n".join(
         [*machine, "", pairs(packages), "", "backends", *backends, "", pairs(_tables(values)), "",
-         "to install", *install]
+         *mend, "to install", *install]
     )  # fmt: skip
 
 
@@ -103,7 +106,9 @@ def _accelerator_lines(values: Values) -> list[str]:
         ]
         about |= {
             "Jetson": jetson["model"] or "unknown model",
-            "release": f"L4T {jetson['l4t']}, {jetson['release'] or 'no JetPack that we know'}",
+            "release": f"L4T {jetson['l4t']}, {jetson['release'] or 'no JetPack that we know'}"
+            if jetson["l4t"]
+            else "not shown, as in a container",
             "CUDA toolkit": jetson["cuda"] or "not found",
             "power mode": jetson["power_mode"] or "unknown",
             "clocks": "; ".join(clocks) or "unknown",

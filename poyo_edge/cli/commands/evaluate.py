@@ -64,7 +64,7 @@ def evaluate(
 ) -> None:
     """Judge a model on its sessions, causally and as the papers do, beside baselines."""
     console = Console(as_json=as_json, quiet=quiet)
-    evaluating = needs("train", "poyo_edge.evaluation.evaluate")
+    evaluating = needs("train", "poyo_edge.evaluation")
     chosen = tuple(name for name in baselines.split(",") if name not in ("", "none"))
     unknown = sorted(set(chosen) - {*NAMES, PRETRAINED})
     if unknown:
@@ -78,7 +78,7 @@ def evaluate(
         raise UsageError(f"--protocol: expected causal, acausal or both, got {protocol!r}")
     if report is not None:
         require_drawing(report)
-    settings = evaluating.Settings(
+    settings = evaluating.EvaluationSettings(
         behavior=behavior,
         split=split,
         within=within,
@@ -89,7 +89,7 @@ def evaluate(
         seed=seed,
     )
     values = evaluating.evaluate(
-        model, recordings_in(data), settings, against=against or (), say=console.step
+        model, recordings_in(data), settings, against=against or (), on_step=console.step
     )
     if report is not None:
         from poyo_edge.figures import draw_evaluation

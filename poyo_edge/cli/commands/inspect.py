@@ -15,11 +15,14 @@ from poyo_edge.cli.text import Values, pairs
 @command(LOOK, example="poyo-edge inspect model.poyo")
 def inspect(
     path: Annotated[
-        Path, typer.Argument(help="A checkpoint, artifact, session, recording or frozen file.")
+        Path,
+        typer.Argument(
+            help="A checkpoint, artifact, session, recording, journal, frozen file or folder."
+        ),
     ],
     as_json: Json = False,
 ) -> None:
-    """Say what a file or folder is."""
+    """Say what a file or folder is, and what to do with it."""
     from poyo_edge.inspecting import inspect_path
 
     values = inspect_path(path)
@@ -37,9 +40,10 @@ def inspect_text(values: Values) -> str:
             return shown + (f", … ({len(value)} in all)" if len(value) > 12 else "") or "none"
         return "–" if value in ("", None) else str(value)
 
-    flat = dict(values)
+    flat = {name: value for name, value in values.items() if name != "next"}
     source = flat.pop("source", {})
     notes = [*source.pop("notes", []), *flat.pop("notes", [])]
     flat |= {f"source {name}": value for name, value in source.items()}
     flat |= {f"note {i + 1}": note for i, note in enumerate(notes)}
-    return pairs({name: short(value) for name, value in flat.items()})
+    told = pairs({name: short(value) for name, value in flat.items()})
+    return "\n".join([told, "", "Next:", *(f"  {line}" for line in values["next"])])

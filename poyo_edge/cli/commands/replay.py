@@ -114,7 +114,8 @@ def _own_session(artifact: Path, session_id: str) -> str:
     if session_id not in known:
         raise UsageError(
             f"{artifact}: session: expected one for the recording's own id {session_id!r}, got "
-            f"{list(known)[:8]}; name a .session file or another id with --session"
+            f"{list(known)[:8]}; fit one with poyo-edge calibrate, or name a .session file or "
+            f"another id with --session"
         )
     return session_id
 

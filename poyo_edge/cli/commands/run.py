@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-import os
 import threading
 import time
 from collections.abc import Iterable, Sequence
@@ -25,6 +23,8 @@ from poyo_edge.cli.control import (
     control_lines,
     control_settings,
 )
+from poyo_edge.cli.journals import as_recording, journal_name
+from poyo_edge.cli.paging import PagePort, RingName, ShowPage, ring_of, show
 from poyo_edge.cli.recalibrating import Recalibration, require_alone, text_lines
 from poyo_edge.cli.shared import (
     DEVICE,
@@ -54,7 +54,7 @@ from poyo_edge.cli.text import (
     sink_line,
 )
 from poyo_edge.cli.unlabelled import session_notes
-from poyo_edge.errors import PoyoEdgeError, UsageError
+from poyo_edge.errors import UsageError
 from poyo_edge.files.writing import require_folder
 from poyo_edge.runtime.feeds import FEEDS, SINKS
 
@@ -119,6 +119,9 @@ def run(
     control: ControlAddress = None,
     control_token_file: TokenFile = None,
     also_session: AlsoSessions = None,
+    page: ShowPage = False,
+    page_port: PagePort = None,
+    ring: RingName = None,
     cpu: Cpus = None,
     priority: Priority = None,
     lock_memory: LockMemory = False,
@@ -141,9 +144,10 @@ def run(
     if labels != "behavior" and calibrate is None:
         raise UsageError("--labels: expected --calibrate with it, got none")
     require_alone(calibrate, recalibrate)
+    ring = ring_of(page, page_port, ring)
     learner, free = _Learner(labels), Recalibration(recalibrate, recalibrate_after)
     if record is not None:
-        record = _journal_name(record, console)
+        record = journal_name(record, console)
         if calibrate is not None and save_session is None:
             console.step(
                 "sessions that are fitted are not kept, so this journal cannot be decoded again "
@@ -164,6 +168,7 @@ def run(
         also_sessions=_sessions_to_swap(control, also_session, control_token_file),
         control_address=control,
         control_token_file=control_token_file,
+        ring=ring,
     )
     callbacks = learner.callbacks() if calibrate else free.callbacks()
     rig = Rig.open(artifact, source, target or (), settings, **callbacks)
@@ -180,6 +185,8 @@ def run(
             for note in session_notes(rig.decoder.session.header):
                 console.step(f"note: {note}")
             _say_port(rig, console, control_token_file)
+            rig.told_beside |= {"calibration": learner.value, "recalibration": free.value}
+            show(ring, console, page=page, port=page_port)
             _watch(rig, (learner, free), view, stop, seconds)
     finally:
         rig.stop()
@@ -187,7 +194,7 @@ def run(
         free.stop()
     values = {**rig.stats(), **learner.to_json(), **free.to_json()}
     if record is not None:
-        values |= _as_recording(record)
+        values |= as_recording(record)
     console.result(values, run_text(values, artifact, program()))
     require_decoded("run", values)
 
@@ -260,8 +267,11 @@ class _Learner:
         if self._calibration is not None:
             self._calibration.stop()
 
+    def value(self) -> dict[str, Any] | None:
+        return None if self._calibration is None else self._calibration.to_json()
+
     def to_json(self) -> dict[str, Any]:
-        return {"calibration": None if self._calibration is None else self._calibration.to_json()}
+        return {"calibration": self.value()}
 
 
 def _watch(
@@ -302,32 +312,6 @@ def _unit_map(path: Path) -> dict[str, str]:
     if not isinstance(found, dict) or not all(isinstance(one, str) for one in found.values()):
         raise UsageError(f"{path}: expected names to unit ids, got other values, not like {_UNITS}")
     return found
-
-
-def _as_recording(journal: Path) -> dict[str, Any]:
-    """The journal's recording beside it; a reason when there can be none, as on a full disk."""
-    from poyo_edge.converting import convert
-
-    try:
-        made = convert(journal, _free_name(journal.with_suffix(".h5")))
-    except (PoyoEdgeError, OSError) as error:
-        return {"recording": None, "recording_problem": str(error)}
-    return {"recording": made["recording"]}
-
-
-def _journal_name(path: Path, console: Console) -> Path:
-    """A name that is free: a run that is started again goes on in the next number."""
-    free = path if path.is_dir() else _free_name(path)
-    if free != path:
-        console.step(f"{path} is there already and stays as it is: recording to {free}")
-    return free
-
-
-def _free_name(path: Path) -> Path:
-    """The name itself, or with a number that makes it new."""
-    numbered = (path.with_stem(f"{path.stem}_{i}") for i in itertools.count(2))
-    names = itertools.chain([path], numbered)
-    return next(name for name in names if not os.path.lexists(name))
 
 
 def run_text(values: Values, artifact: Path, program: str) -> str:

@@ -37,7 +37,7 @@ struct poyoedge_decoder {
 
     /* Of the thread that swaps, and constant for others. */
     pe_ort ort;
-    uint32_t threads, dim_out;
+    uint32_t threads, warm_spikes, dim_out;
 
     /* Under lock: what is heard, and with what to decode. push only ever tries the lock. */
     pthread_mutex_t lock;

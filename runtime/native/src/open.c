@@ -35,7 +35,6 @@ static const char *wrong(const poyoedge_options *o) {
     if (!o->session) return "session: expected a file of poyo-edge freeze, got NULL";
     if (o->threads < 1 || o->threads > 1024) return "threads: expected 1 to 1024";
     if (o->capacity < 1 || o->capacity > 1u << 28) return "capacity: expected 1 to 2^28 spikes";
-    if (o->reserved) return "reserved: expected 0; begin with POYOEDGE_OPTIONS";
     if (!(o->tick_rate_hz >= 0) || !isfinite(o->tick_rate_hz))
         return "tick_rate_hz: expected a number > 0, or 0 for seconds";
     if (!(o->future_limit_s > 0)) return "future_limit_s: expected seconds > 0";
@@ -68,6 +67,7 @@ static void clock_init(poyoedge_decoder *decoder, const poyoedge_options *option
 static int start(poyoedge_decoder *decoder, const poyoedge_options *options, char *why,
                  size_t why_size) {
     decoder->threads = options->threads;
+    decoder->warm_spikes = options->warm_spikes ? options->warm_spikes : UINT32_MAX;
     decoder->has_lock = lock_init(&decoder->lock);
     decoder->has_error_lock = lock_init(&decoder->error_lock);
     decoder->tables = calloc(PE_MOST_TABLES, sizeof *decoder->tables);

@@ -29,10 +29,12 @@ static const char *misfit(const poyoedge_decoder *decoder, const pe_frozen *froz
 static int warm_up(poyoedge_decoder *decoder, pe_session *session, char *why, size_t why_size) {
     static const size_t sizes[] = {0, 256, 1024};
     const pe_frozen *frozen = &session->frozen;
+    size_t most =
+        frozen->max_spikes < decoder->warm_spikes ? frozen->max_spikes : decoder->warm_spikes;
     pe_window window;
-    int code = pe_window_init(&decoder->ort, &window, frozen->max_spikes, frozen->dim_out);
+    int code = pe_window_init(&decoder->ort, &window, most, frozen->dim_out);
     for (int i = 0; code == POYOEDGE_OK && i < 4; i++) {
-        size_t n = i < 3 && sizes[i] < frozen->max_spikes ? sizes[i] : frozen->max_spikes;
+        size_t n = i < 3 && sizes[i] < most ? sizes[i] : most;
         for (size_t at = 0; at < n; at++)
             window.times[at] = (float)(frozen->window_s * (double)at / (double)n);
         OrtStatus *status = pe_ort_run(&decoder->ort, session->model, &window, n);

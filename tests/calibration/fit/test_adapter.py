@@ -371,8 +371,17 @@ def test_without_the_graph_for_onnx_runtime_the_plain_one_gives_the_gradients(
     opened.clear()
     monkeypatch.undo()
     monkeypatch.setattr(adapter_module, "open_ort_cpu", lambda *_, what, **__: opened.append(what))
-    Adapter(Artifact.open(tiny))
+    artifact, whole = Artifact.open(tiny), Artifact.read
+    read = list[str]()
+
+    def reading(self: Artifact, name: str) -> bytes:
+        read.append(name)
+        return whole(self, name)
+
+    monkeypatch.setattr(Artifact, "read", reading)
+    Adapter(artifact)
     assert opened == [ADAPT_ORT_CPU]
+    assert ADAPT_ORT_CPU in read and ADAPT not in read  # read and hashed where it is needed
 
 
 @pytest.mark.parametrize("name", [ADAPT, ADAPT_ORT_CPU, PRIOR])

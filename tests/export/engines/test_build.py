@@ -29,7 +29,7 @@ from poyo_edge.errors import (
     CheckFailedError,
     UsageError,
 )
-from poyo_edge.export.engines.build import build
+from poyo_edge.export.engines.build import build_engines as build
 from poyo_edge.export.engines.options import BuildOptions
 from poyo_edge.export.precision.operator_table import VERSIONS
 from poyo_edge.files.writing import sha256_bytes
@@ -98,7 +98,7 @@ def test_a_build_that_is_interrupted_leaves_nothing(
 
     before = sorted(prepared.rglob("*"))
     with pytest.raises(KeyboardInterrupt):
-        build(prepared, progress=interrupted)
+        build(prepared, on_progress=interrupted)
     assert sorted(prepared.rglob("*")) == before
 
 

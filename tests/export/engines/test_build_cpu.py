@@ -12,7 +12,7 @@ from helpers.arrays import written_again
 from poyo_edge.artifact import CORE, Artifact
 from poyo_edge.errors import BackendError, CheckFailedError, MissingExtraError, UsageError
 from poyo_edge.export.engines import cpu as build_cpu
-from poyo_edge.export.engines.build import build
+from poyo_edge.export.engines.build import build_engines as build
 from poyo_edge.export.engines.options import BuildOptions
 from poyo_edge.runtime.backends.ort_cpu import OrtCpuBackend
 from poyo_edge.runtime.backends.ov.precision import FILE, read_precision

@@ -32,10 +32,10 @@ once_is_enough = pytest.mark.skipif(
 )
 
 
-def run(command: Sequence[str | Path], **settings: object) -> str:
-    """Run a command that has to succeed; what it printed."""
+def run(command: Sequence[str | Path], *, timeout: float = 600, **settings: object) -> str:
+    """Run a command that has to succeed within so many seconds; what it printed."""
     done = subprocess.run(
-        [str(word) for word in command], capture_output=True, text=True, timeout=600, **settings
+        [str(word) for word in command], capture_output=True, text=True, timeout=timeout, **settings
     )  # type: ignore[call-overload]
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return str(done.stdout)

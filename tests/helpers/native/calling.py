@@ -37,7 +37,7 @@ class Options(c.Structure):
         ("onnxruntime", c.c_char_p),
         ("tick_rate_hz", c.c_double),
         ("capacity", c.c_uint32),
-        ("reserved", c.c_uint32),
+        ("warm_spikes", c.c_uint32),
         ("future_limit_s", c.c_double),
         ("hold_s", c.c_double),
         ("decay_s", c.c_double),

@@ -82,7 +82,6 @@ def test_it_says_what_it_decodes_with(native_decoder: NativeDecoder, native_file
         ({"silence_s": np.nan}, "silence_s: expected seconds >= 0"),
         ({"missed_spikes": 0.0}, "missed_spikes: expected spikes > 0"),
         ({"future_limit_s": np.nan}, "future_limit_s: expected seconds > 0"),
-        ({"reserved": 1}, "reserved: expected 0"),
         ({"size": 8}, "size: expected sizeof(poyoedge_options)"),
     ],
 )
@@ -163,12 +162,32 @@ def test_an_onnx_runtime_that_does_not_fit_is_refused(
         assert sentence in str(problem)
 
 
-def test_a_folder_with_onnx_runtime_is_enough(
-    libpoyoedge: Path, native_file: Path, stand_in: Path, tmp_path: Path
-) -> None:
-    shutil.copy(stand_in, tmp_path / "libonnxruntime.so.1.21.0")
-    with NativeDecoder(libpoyoedge, native_file, tmp_path) as native_decoder:
+@pytest.mark.parametrize("where", ["a folder", "a name in this folder"])
+def test_a_folder_or_a_bare_name_is_enough(
+    libpoyoedge: Path, native_file: Path, stand_in: Path, tmp_path: Path, where: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    name = "libonnxruntime.so.1.21.0"
+    shutil.copy(stand_in, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path if where == "a folder" else Path(name)
+    with NativeDecoder(libpoyoedge, native_file, path) as native_decoder:
         assert native_decoder.decode(1.0).status == "WARMUP"
+
+
+def test_memory_is_held_for_windows_of_so_many_spikes(
+    libpoyoedge: Path, native_file: Path, tmp_path: Path
+) -> None:
+    """The stand-in decodes no larger ones, so a warm-up with them fails."""
+    small = building.build_stand_in(tmp_path / "small.so", "-DSTAND_IN_GOOD", "-DSTAND_IN_MOST=300")
+    problem = refusal(libpoyoedge, native_file, small)
+    assert (problem.code, "it was told to fail" in str(problem)) == (ENVIRONMENT, True)
+    settings = {"warm_spikes": 300, "missed_spikes": np.inf}
+    with NativeDecoder(libpoyoedge, native_file, small, **settings) as decoder:
+        for end, n in ((1.0, 300), (3.0, 301)):
+            decoder.push(np.linspace(end - 0.9, end - 0.1, n), np.arange(n, dtype=np.int32) % 12)
+            assert decoder.decode(end).n_spikes == n
+        assert decoder.counters()["backend_failures"] == 1
 
 
 def test_unit_names_that_it_does_not_know_have_no_row(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,23 @@ CLOCKS = [
     Clock(tick_rate_hz=30000),
     Clock(tick_rate_hz=30000.5),  # a window of no whole number of ticks
 ]
+WINDOWS = int(os.environ.get("POYOEDGE_SAME_WINDOWS", "0"))
+"""Of all clocks, stand-in and ONNX Runtime each; ``just native-same`` takes 10⁵."""
+
+
+def steps(clocks: list[Clock], otherwise: int) -> int:
+    """Windows of one clock."""
+    return -(-WINDOWS // len(clocks)) or otherwise
+
+
+def said_of(pair: Pair, what: str) -> str:
+    """What a run by hand prints."""
+    counters = {name: n for name, n in pair.native.counters().items() if n}
+    statuses = list(pair.native.state().statuses)
+    return (
+        f"{what}, {pair.clock}: {pair.windows} windows, largest difference {pair.largest}, "
+        f"statuses {statuses}, counters {counters}"
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -70,7 +88,8 @@ def test_a_long_stream_meets_every_rule(
     """So the test above is about all of them."""
     core = FrozenCore.of(rig.core, native_sessions, stand_in=True)
     pair = Pair(core, native_sessions, libpoyoedge, stand_in, clock, capacity=700)
-    play(pair, np.random.default_rng(2), 3000)
+    play(pair, np.random.default_rng(2), steps(CLOCKS, 3000))
+    print(said_of(pair, "stand-in"))
     counters, state = pair.native.counters(), pair.native.state()
     if clock.tick_rate_hz is not None:
         assert counters.pop("not_finite") == 0
@@ -108,7 +127,8 @@ def test_with_onnx_runtime_values_are_the_same(
 ) -> None:
     core = FrozenCore.of(rig.core, native_sessions, stand_in=False)
     pair = Pair(core, native_sessions, libpoyoedge, onnxruntime_so, clock)
-    play(pair, np.random.default_rng(0), 400)
+    play(pair, np.random.default_rng(0), steps(CLOCKS[1:], 400))
+    print(said_of(pair, "ONNX Runtime"))
     assert pair.largest <= VALUE_SD * rig.output_sd
     pair.close()
 

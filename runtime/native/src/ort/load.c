@@ -81,6 +81,9 @@ static int open_library(pe_ort *ort, const char *path, char *why, size_t why_siz
         if (!in_folder(path, inside, sizeof inside))
             return refuse(why, why_size, path, "a folder without libonnxruntime.so");
         path = inside;
+    } else if (!strchr(path, '/')) { /* dlopen takes such a name for one that the loader knows */
+        snprintf(inside, sizeof inside, "./%s", path);
+        path = inside;
     }
     unsigned machine = machine_of(path), own = OWN_MACHINE;
     if (!machine) return refuse(why, why_size, path, "a file that is no library");

@@ -1,5 +1,6 @@
-/* soak LIBRARY A.onnx B.onnx WINDOWS EVERY: memory in use after half of the windows, and after all,
- * with a swap every so many windows; 0: none.
+/* soak LIBRARY A.onnx B.onnx WINDOWS EVERY WARM: memory in use after half of the windows, and after
+ * all, with a swap every so many windows (0: none) and warm_spikes; at last what of it no file
+ * holds.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,13 +8,13 @@
 
 #include "../../../../runtime/native/poyoedge.h"
 
-/* Resident, in KiB. */
-static long resident(void) {
+/* A line of /proc/self/status, in KiB: VmRSS is what is resident, RssAnon what no file holds. */
+static long memory(const char *which) {
     FILE *file = fopen("/proc/self/status", "r");
     char line[256];
     long found = 0;
     while (file && fgets(line, sizeof line, file))
-        if (strncmp(line, "VmRSS:", 6) == 0) found = atol(line + 6);
+        if (strncmp(line, which, strlen(which)) == 0) found = atol(line + strlen(which) + 1);
     if (file) fclose(file);
     return found;
 }
@@ -22,10 +23,11 @@ int main(int n, char **words) {
     poyoedge_decoder *decoder;
     poyoedge_options options = POYOEDGE_OPTIONS;
     char why[512];
-    if (n != 6) return 2;
+    if (n != 7) return 2;
     options.onnxruntime = words[1];
     options.session = words[2];
     options.capacity = 4096;
+    options.warm_spikes = (uint32_t)atol(words[6]);
     if (poyoedge_open(&options, &decoder, why, sizeof why) != POYOEDGE_OK) {
         fprintf(stderr, "%s\n", why);
         return 1;
@@ -45,12 +47,12 @@ int main(int n, char **words) {
         if (every && k % every == every - 1 &&
             poyoedge_swap(decoder, words[2 + k / every % 2]) != POYOEDGE_OK)
             return 1;
-        if (k == windows / 2) first = resident();
+        if (k == windows / 2) first = memory("VmRSS");
     }
     poyoedge_state state = {.size = sizeof state};
     poyoedge_stats(decoder, &state);
-    printf("%ld %ld %lu %lu\n", first, resident(), (unsigned long)state.n_decodes,
-           (unsigned long)state.counters.received);
+    printf("%ld %ld %lu %lu %ld\n", first, memory("VmRSS"), (unsigned long)state.n_decodes,
+           (unsigned long)state.counters.received, memory("RssAnon"));
     poyoedge_close(&decoder);
     return 0;
 }

@@ -2,7 +2,7 @@
  *
  * A value follows from the spikes by a formula that tests know. It fails where n % 13 == 7 and
  * gives NaN where n % 17 == 5, unless compiled with STAND_IN_GOOD. STAND_IN_API: the newest API
- * that it has; STAND_IN_SLEEP_US: how long a window takes.
+ * that it has; STAND_IN_SLEEP_US: how long a window takes; STAND_IN_MOST: it fails with more spikes.
  */
 #include <math.h>
 #include <stdbool.h>
@@ -14,6 +14,9 @@
 
 #ifndef STAND_IN_API
 #define STAND_IN_API 21
+#endif
+#ifndef STAND_IN_MOST
+#define STAND_IN_MOST SIZE_MAX
 #endif
 #ifndef STAND_IN_SLEEP_US
 #define STAND_IN_SLEEP_US 0
@@ -99,6 +102,7 @@ static OrtStatus *run(OrtSession *session, const OrtRunOptions *options,
     if (STAND_IN_SLEEP_US)
         nanosleep(&(struct timespec){.tv_nsec = STAND_IN_SLEEP_US * 1000L}, NULL);
     size_t n = inputs[0]->n;
+    if (n > STAND_IN_MOST) return &failure;
     const int32_t *units = inputs[0]->data;
     const float *times = inputs[1]->data;
     float *value = outputs[0]->data, sum = 0;
