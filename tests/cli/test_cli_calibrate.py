@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from helpers.calibrating.desk import TEST_S, TRAIN_S, Desk, finished, furnished, write, write_task
 from helpers.calibrating.teacher import lesson, mixed
-from helpers.commands import start
+from helpers.commands import run_python, start
 from helpers.paths import TINY
+from helpers.reports import Page
 from helpers.waiting import wait_until
 
 from poyo_edge.artifact import Session
@@ -67,8 +68,10 @@ def test_one_object_says_all_and_a_report_shows_it(desk: Desk) -> None:
     assert values["steps"] in [point["step"] for point in values["curve"]]
     assert values["peak_memory_mb"] > 10
     assert {unit["unit"] for unit in values["units"]} == set(lesson().unit_ids)
-    table, picture = map(Path, values["report"])
-    assert (table.name, picture.name) == ("calibration.json", "calibration.png")
+    table, page, picture = map(Path, values["report"])
+    assert (table.name, page.name) == ("calibration.json", "report.html")
+    assert picture.name == "calibration.png"
+    assert f"Held-out R² {values['r2_heldout']:.3f}" in Page(page.read_text()).text
     reported = json.loads(table.read_text())
     assert {**reported, "report": values["report"]} == values
     assert picture.read_bytes().startswith(b"\x89PNG")
@@ -80,6 +83,29 @@ def test_one_object_says_all_and_a_report_shows_it(desk: Desk) -> None:
     assert header.r2_heldout == values["r2_heldout"]
     assert desk.files() == ["report", "today.session", "today.session.previous"]
     assert (desk.folder / "today.session.previous").read_bytes() == b"the old session"
+
+
+WITHOUT_MATPLOTLIB = """
+import importlib.util, sys
+find = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *more: None if name == "matplotlib" else find(name, *more)
+sys.modules["matplotlib"] = None
+from poyo_edge.cli import main
+main()
+"""
+
+
+def test_a_device_without_matplotlib_has_its_report_too(desk: Desk) -> None:
+    done = run_python(
+        WITHOUT_MATPLOTLIB, "calibrate", TINY, desk.recording, "-o", desk.out, "--start",
+        desk.near, "--json", "-q", "--report", desk.folder / "report", cwd=desk.folder,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    names = [Path(path).name for path in json.loads(done.stdout)["report"]]
+    assert names == ["calibration.json", "report.html"]
+    page = Page((desk.folder / "report" / "report.html").read_text())
+    assert "Were there enough labels" in page.text
+    assert len([one for one in page.of("svg") if one.get("role") == "img"]) == 4
 
 
 def test_people_read_the_curve_and_what_to_type_next(desk: Desk) -> None:

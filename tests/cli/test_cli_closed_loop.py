@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from helpers.commands import run, run_json
 from helpers.paths import TINY
+from helpers.reports import Page
 
 from poyo_edge.artifact import Artifact
 from poyo_edge.cli.commands.closed_loop import closed_loop_text
@@ -105,11 +106,14 @@ def test_table_json_and_pictures_are_written(day: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     done = run("closed-loop", TINY, "--recording", day, "--session", "tiny_a", *SHORT, "--out", out)
     assert done.returncode == 0, done.stderr
-    names = {"closed_loop.md", "closed_loop.json", "paths.png", "throughput.png"}
+    names = {"closed_loop.md", "closed_loop.json", "paths.png", "throughput.png", "report.html"}
     assert {path.name for path in out.iterdir()} == names
     assert done.stdout.startswith((out / "closed_loop.md").read_text())
     assert len(json.loads((out / "closed_loop.json").read_text())["conditions"]) == 6
     assert all((out / name).stat().st_size > 5000 for name in names if name.endswith(".png"))
+    page = Page((out / "report.html").read_text())
+    assert "Which way did the cursor go?" in page.text
+    assert len([one for one in page.of("svg") if one.get("role") == "img"]) == 1 + 3
     assert "an array fitted to day" in done.stderr
 
 

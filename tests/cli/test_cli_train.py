@@ -13,6 +13,7 @@ pytest.importorskip("lightning")
 pytest.importorskip("torch_brain")
 pytest.importorskip("onnx_ir")
 
+from helpers.reports import Page
 from helpers.training.tiny_run import tiny_study
 from typer.testing import CliRunner
 
@@ -152,6 +153,9 @@ def test_an_evaluation_writes_tables_and_a_picture(folder: Path, tmp_path: Path)
     assert r2["model"] == r2["against"]
     assert set(r2) == {"model", "against", "wiener", "mlp", "gru"}
     assert (tmp_path / "report" / "evaluation.png").stat().st_size > 5000
+    page = Page((tmp_path / "report" / "report.html").read_text()).text
+    assert f"{r2['model']:.3f}" in page
+    assert "mean of simulated (2)" in page
 
 
 def test_sessions_that_the_model_does_not_know_are_left_out_or_refused(

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.paths import SHARED
+from helpers.reports import Page
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
@@ -18,6 +19,7 @@ pytest.importorskip("matplotlib")
 from helpers.models.cores import SMALL  # noqa: E402
 
 from poyo_edge.artifact import Artifact  # noqa: E402
+from poyo_edge.checkpoint.layouts import LAYOUTS  # noqa: E402
 from poyo_edge.errors import CheckFailedError, UsageError  # noqa: E402
 from poyo_edge.export import pipeline  # noqa: E402
 from poyo_edge.export.graph.fold import FoldedWeights, fold  # noqa: E402
@@ -59,7 +61,7 @@ def test_export_writes_an_artifact_that_verifies(checkpoint: Path, tmp_path: Pat
     }  # fmt: skip
     assert all(check.ok for check in verify(out))
     assert json.loads((out / "report.json").read_text())["layout"] == "B3"
-    assert "Parity" in (out / "report.html").read_text()
+    assert "the checkpoint&#x27;s own model computes?" in (out / "report.html").read_text()
     assert [path.name for path in tmp_path.iterdir()] == ["small.poyo"]
 
 
@@ -88,9 +90,13 @@ def test_export_with_a_recording_replays_it_and_draws_pictures(
     report = export_checkpoint(checkpoint, out, options).to_json()
     assert report["replay"]["protocol"] == "causal"
     assert any(line["kind"] == "recorded" for line in report["parity"])
-    page = (out / "report.html").read_text()
+    page = Page((out / "report.html").read_text())
+    pictures = [one for one in page.of("svg") if one.get("role") == "img"]
+    assert len(pictures) == 3, "two outputs and the latencies, within the page"
+    assert not page.of("img")
+    for word in ("Output 2: R²", "How long values took", f"B3: {LAYOUTS['B3'].help}"):
+        assert word in page.text
     for name in ("decoded_trace.png", "latency.png"):
-        assert f'src="{name}"' in page
         assert (out / name).read_bytes().startswith(b"\x89PNG")
     assert set(Artifact.open(out).manifest.files) >= {"latency.png", "report.json", "core.onnx"}
 
