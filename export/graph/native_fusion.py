@@ -43,10 +43,13 @@ class FuseForNative(ir.passes.InPlacePass):
         self._signature: list[str] = []
 
     def requires(self, model: ir.Model) -> None:
-        """What the queries read is there to be replaced."""
+        """What the queries read is there to be replaced, and so are the weights of all layers."""
         names = {value.name for node in model.graph for value in node.outputs}
-        if _REPLACED not in names:
-            raise ir.passes.PreconditionError(f"expected a core, got a graph without {_REPLACED}")
+        names |= {*model.graph.initializers}
+        wanted = [_REPLACED, *(f"layer{i}.attention.qkv.w" for i in range(self.spec.depth))]
+        missing = [name for name in wanted if name not in names]
+        if missing:
+            raise ir.passes.PreconditionError(f"expected a core, got a graph without {missing[0]}")
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Write everything up to the queries anew, and drop what nobody needs any longer."""

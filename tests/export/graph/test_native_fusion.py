@@ -28,7 +28,7 @@ from poyo_edge.runtime.backends.ort_native import OrtNativeBackend  # noqa: E402
 from poyo_edge.spec import ModelSpec  # noqa: E402
 
 LIMIT = 1e-6
-"""Largest error in sd of the output; measured worst case 7e-7 (outputs of sd 0.1 to 0.6)."""
+"""Largest error of outputs of about 0.3; measured worst case 2.4e-7, which is a rounding or two."""
 ODD = dataclasses.replace(
     SMALL, dim=26, dim_head=14, cross_heads=3, self_heads=3, latents_per_step=7, ffn_mult=3
 )
@@ -56,24 +56,21 @@ def test_it_agrees_with_the_core_alone_in_batches_and_with_masks(
     windows = synthetic_windows(spec, 13, (0, 1, 7, 65, 1000, 8000 if spec == SMALL else 300))
     together = dict(feeds(random.constants, windows))
     want = plain.run(together)
-    sd = float(want.std())
-    assert np.abs(fused.run(together) - want).max() <= LIMIT * sd
+    assert np.abs(fused.run(together) - want).max() <= LIMIT
     for window, expected in zip(windows, want, strict=True):
         alone = fused.run(feeds(random.constants, [window]))[0]
-        assert np.abs(alone - expected).max() <= LIMIT * sd
+        assert np.abs(alone - expected).max() <= LIMIT
     together["spike_mask"][4, ::3] = False
     masked = plain.run(together)
-    assert np.abs(fused.run(together) - masked).max() <= LIMIT * sd
-    assert np.abs(masked[4] - want[4]).max() > 100 * LIMIT * sd  # a mask can be seen
+    assert np.abs(fused.run(together) - masked).max() <= LIMIT
+    assert np.abs(masked[4] - want[4]).max() > 100 * LIMIT  # a mask can be seen
 
 
-def test_one_unit_and_no_query_are_served(kernels: KernelLibrary) -> None:
+def test_one_unit_is_served(kernels: KernelLibrary) -> None:
     random = random_core(n_units=1)
     fused, plain = native(random), OrtCpuBackend(random.data, threads=1)
     ready = dict(feeds(random.constants, synthetic_windows(SMALL, 1, (0, 30))))
     assert np.abs(fused.run(ready) - plain.run(ready)).max() <= LIMIT
-    ready["query_time"] = ready["query_time"][:, :0]
-    assert fused.run(ready).shape == plain.run(ready).shape == (2, 0, 2)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -145,10 +142,9 @@ def test_it_stays_one_plain_file_with_our_operators_alone() -> None:
 
 
 def test_only_a_core_is_taken() -> None:
-    random = random_core()
-    del random.proto.graph.node[-8:]
-    with pytest.raises(CheckFailedError, match="expected a core"):
-        fuse_for_native(random.proto, SMALL)
+    deeper = dataclasses.replace(SMALL, depth=3)
+    with pytest.raises(CheckFailedError, match=r"expected a core, got a graph without layer2"):
+        fuse_for_native(random_core().proto, deeper)
 
 
 @pytest.mark.parametrize("wrong", ["operator", "attribute", "file"])
