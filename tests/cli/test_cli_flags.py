@@ -110,6 +110,7 @@ FLAGS = {
     },
     "tell": {"--token-file", "--now", "--timeout", "--json"},
     "train": {
+        "--behavior",
         "--data",
         "--out",
         "--set",

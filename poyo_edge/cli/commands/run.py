@@ -27,7 +27,7 @@ from poyo_edge.cli.journals import as_recording, journal_name
 from poyo_edge.cli.paging import PagePort, RingName, ShowPage, ring_of, show
 from poyo_edge.cli.recalibrating import Recalibration, require_alone, text_lines
 from poyo_edge.cli.shared import (
-    DEVICE,
+    RIG,
     ArtifactPath,
     BackendName,
     Cpus,
@@ -58,6 +58,7 @@ from poyo_edge.errors import UsageError
 from poyo_edge.files.writing import require_folder
 from poyo_edge.runtime.feeds import FEEDS, SINKS
 
+_FITS = "New sessions while it runs"
 _LOOK_EACH_S = 0.1
 _APART = ("last_failure", "first_problem", "first_ignored", "receive_buffer_bytes")
 _SENTENCES = _APART[:3]
@@ -70,7 +71,7 @@ def _schemes(known: Iterable[str]) -> str:
     return f"{', '.join(others)} or {last}"
 
 
-@command(DEVICE, example="poyo-edge run model.poyo --from udp://127.0.0.1:5000 --to shm:decoded")
+@command(RIG, example="poyo-edge run model.poyo --from udp://127.0.0.1:5000 --to shm:decoded")
 def run(
     artifact: ArtifactPath,
     source: Annotated[str, typer.Option("--from", help=_schemes(FEEDS))],
@@ -95,18 +96,29 @@ def run(
     ] = None,
     calibrate: Annotated[
         float | None,
-        typer.Option(min=5, help="Fit beside decoding after so many labelled seconds."),
+        typer.Option(
+            min=5, rich_help_panel=_FITS, help="Fit beside decoding after so many labelled seconds."
+        ),
     ] = None,
-    labels: Annotated[str, labels_to("calibrate to")] = "behavior",
+    labels: Annotated[str, labels_to("calibrate to", group=_FITS)] = "behavior",
     recalibrate: Annotated[
         str | None,
-        typer.Option(help="Infer targets in free use and fit to them beside: offer or take."),
+        typer.Option(
+            rich_help_panel=_FITS,
+            help="Infer targets in free use and fit to them beside: offer or take.",
+        ),
     ] = None,
     recalibrate_after: Annotated[
-        float, typer.Option(min=30, max=3600, help="Seconds of use between such fits.")
+        float,
+        typer.Option(
+            min=30, max=3600, rich_help_panel=_FITS, help="Seconds of use between such fits."
+        ),
     ] = 180.0,
     save_session: Annotated[
-        Path | None, typer.Option(help="Where the newest session that was swapped in is saved.")
+        Path | None,
+        typer.Option(
+            rich_help_panel=_FITS, help="Where the newest session that was swapped in is saved."
+        ),
     ] = None,
     require_signature: Annotated[
         Path | None, typer.Option(help="Refuse an artifact that this key (KEY.pub) did not sign.")
