@@ -117,7 +117,9 @@ def seed_of(what: str) -> Any:
 Command = TypeVar("Command", bound=Callable[..., None])
 
 
-def command(panel: str, *, example: str) -> Callable[[Command], Command]:
+def command(
+    panel: str, *, example: str, kind: type[ScreenCommand] = ScreenCommand
+) -> Callable[[Command], Command]:
     """Register a command whose deliberate errors are one line and their own exit code."""
 
     def register(function: Command) -> Command:
@@ -133,7 +135,7 @@ def command(panel: str, *, example: str) -> Callable[[Command], Command]:
             except OSError as error:
                 raise ended(error, 5) from None
 
-        app.command(rich_help_panel=panel, epilog=f"Example: {example}", cls=ScreenCommand)(guarded)
+        app.command(rich_help_panel=panel, epilog=f"Example: {example}", cls=kind)(guarded)
         return function
 
     return register

@@ -77,6 +77,7 @@ FLAGS = {
         "--quiet",
     },
     "run": {
+        "--print-config",
         "--from",
         "--to",
         "--session",

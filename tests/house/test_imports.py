@@ -150,7 +150,7 @@ HOUSE = {
         "export.engines calibration calibration.free_use runtime runtime.backends runtime.control "
         "runtime.feeds "
         "runtime.rig runtime.checks doctor inspecting",
-        "typer rich",
+        "typer rich tomli",
     ),
     "__main__": Row("cli"),
 }

@@ -121,5 +121,5 @@ def test_another_behavior_leaves_the_scale_that_was_not_its_own() -> None:
     assert recipe.with_behavior("cursor.vel") == recipe
     other = recipe.with_behavior("hand.vel").data["recordings"]
     assert (other.behavior, other.scale, other.unit) == ("hand.vel", (), "")
-    with pytest.raises(UsageError, match="expected GROUP.KEY"):
+    with pytest.raises(UsageError, match=r"expected GROUP\.KEY"):
         recipe.with_behavior("velocity")
