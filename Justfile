@@ -82,7 +82,7 @@ test-oldest interpreter="python3.10":
 test-newest interpreter="python3.13":
     bash tests/bounds.sh newest "{{ interpreter }}"
 
-# The C library: build/native/libpoyoedge.so, and its tests
+# The C library: build/native/libpoyoedge.so, the operators of our own, and their tests
 native *arguments: setup
     #!/usr/bin/env bash
     set -euo pipefail
@@ -93,12 +93,27 @@ native *arguments: setup
     fi
     "$cmake" -S runtime/native -B build/native > /dev/null
     "$cmake" --build build/native
+    "{{ bin }}/python" -m poyo_edge.runtime.backends.kernel_library
     OMP_NUM_THREADS=1 "{{ bin }}/pytest" tests/runtime/native {{ arguments }}
 
 # The C library beside Python's decoder on 2 x 10⁵ windows of random streams (about 5 minutes)
 native-same: setup
     POYOEDGE_SAME_WINDOWS=100000 OMP_NUM_THREADS=1 "{{ bin }}/pytest" -rP \
         tests/runtime/native/test_same_as_python.py -k "long_stream or onnx_runtime"
+
+# A wheel with the operators of our own in it, in dist/: just wheel [x86_64|aarch64]
+wheel machine=arch(): setup
+    #!/usr/bin/env bash
+    set -euo pipefail
+    compiler=c++
+    if [ "{{ machine }}" != "$(uname -m)" ]; then compiler="{{ machine }}-linux-gnu-g++"; fi
+    kernels=runtime/native/kernels
+    trap 'rm -f "$kernels"/poyo_edge_kernels.so*' EXIT
+    "{{ bin }}/python" -m poyo_edge.runtime.backends.kernel_library \
+        "$kernels" "$compiler" "{{ machine }}"
+    "{{ bin }}/python" -m pip wheel --quiet --no-deps --wheel-dir dist \
+        "--config-settings=--build-option=--plat-name=manylinux_2_17_{{ machine }}" .
+    ls dist
 
 # The C library under sanitizers for a minute, and with 10⁶ windows (about 10 minutes)
 native-faults: setup

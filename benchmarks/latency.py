@@ -24,6 +24,7 @@ from parts.environment import describe, environment
 from parts.latency_peers import (
     EAGER,
     FOR_SCALE,
+    NATIVE,
     OURS,
     PEERS,
     TOLERANCE,
@@ -36,7 +37,7 @@ from parts.oracle import torch_brain_model
 from parts.script import markdown, run, say, write_json
 from parts.windows import random_window
 
-from poyo_edge.errors import CheckFailedError
+from poyo_edge.errors import BackendError, CheckFailedError, MissingExtraError
 from poyo_edge.figures import draw_peers
 from poyo_edge.spec import POYO_1_3M, POYO_11_8M, ModelSpec
 
@@ -84,10 +85,15 @@ def parse() -> argparse.Namespace:
         nargs="+",
         choices=[*PEERS, "all"],
         default=list(USUAL),
-        help=f"besides {EAGER} and {OURS}",
+        help=f"besides {EAGER} and {OURS}; all: those that this machine can run",
     )
     parser.add_argument("--batch", type=int, default=1, help="windows decoded together")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument(
+        "--instructions",
+        default="",
+        help=f"of {NATIVE}: avx512, avx2, sse2 or neon; default the best",
+    )
     parser.add_argument("--repeats", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
@@ -99,7 +105,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--json", type=Path, help="also write the results to this file")
     parser.add_argument("--png", type=Path, help="also draw the first size's latencies")
     options = parser.parse_args()
-    if "all" not in options.peers:
+    options.all = "all" in options.peers
+    if not options.all:
         options.peers = [name for name in PEERS if name in {EAGER, OURS, *options.peers}]
     else:
         options.peers = list(PEERS)
@@ -152,6 +159,7 @@ def measure(size: str, options: argparse.Namespace) -> Measured:
 
     Raises:
         CheckFailedError: a peer disagrees with the first one.
+        BackendError, MissingExtraError: one that was named cannot be opened here.
     """
     spec = SIZES[size]
     setup = Setup(
@@ -159,11 +167,17 @@ def measure(size: str, options: argparse.Namespace) -> Measured:
         model=random_model(spec, max(options.units), options.seed),
         threads=options.threads,
         batch=options.batch,
+        instructions=options.instructions,
     )
     peers = {}
     for name in options.peers:
         say(f"{size}: opening {name}")
-        peers[name] = PEERS[name](setup)
+        try:
+            peers[name] = PEERS[name](setup)
+        except (BackendError, MissingExtraError) as problem:
+            if not options.all or name in (EAGER, OURS):
+                raise
+            setup.notes[name] = f"left out: {problem}"
     rng = np.random.default_rng(options.seed)
     cases = [(n_units, n_spikes) for n_units in options.units for n_spikes in options.spikes]
     windows = {case: random_window(spec, *case, rng, batch=options.batch) for case in cases}
@@ -311,11 +325,15 @@ def limit_lines(measured: list[Measured], rate: float) -> list[str]:
     for one in measured:
         for case, peers in one.taken.items():
             flop = SIZES[one.size].products_flop(case[1])
-            reached = flop / (np.percentile(peers[OURS], 10) * 1e6)
+            reached = [
+                f"{name} {flop / (np.percentile(peers[name], 10) * 1e6) / rate:.0%}"
+                for name in (OURS, NATIVE)
+                if name in peers
+            ]
             lines.append(
                 f"{one.size}, {case[1]} spikes: {flop / 1e6:.0f} Mflop in products, "
-                f"{flop / rate / 1e6:.1f} ms at that rate; {OURS} reaches {reached / rate:.0%} "
-                f"of it (10 % fastest)"
+                f"{flop / rate / 1e6:.1f} ms at that rate; reached in the fastest 10 %: "
+                f"{', '.join(reached)}"
             )
     return lines
 

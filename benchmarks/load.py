@@ -21,6 +21,8 @@ from poyo_edge.artifact import CORE, Artifact
 from poyo_edge.errors import BackendError
 from poyo_edge.export.parity.windows import feeds, synthetic_windows
 from poyo_edge.runtime.backends import openvino_version
+from poyo_edge.runtime.backends.kernel_library import compile_library, find_library
+from poyo_edge.runtime.backends.ort_native import NAME as NATIVE
 from poyo_edge.runtime.backends.ov.backend import PRECISIONS, OpenVinoBackend
 from poyo_edge.runtime.backends.ov.precision import CpuPrecision
 from poyo_edge.runtime.core import Core
@@ -35,15 +37,20 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--units", type=int, default=100)
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="below: OpenVINO")
+    parser.add_argument(
+        "--backend", choices=("ort-cpu", "ort-native"), default="ort-cpu", help="in fp32"
+    )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--png", type=Path, help="draw the latencies into this file")
     words = parser.parse_args()
     print(describe(environment(words.threads)), flush=True)
     with tempfile.TemporaryDirectory() as folder:
+        if words.backend == NATIVE and find_library() is None:
+            compile_library()
         path = random_artifact(Path(folder), words.units)
         if words.precision != "fp32":
             allow(path, words.precision)
-        backend = "ort-cpu" if words.precision == "fp32" else "openvino"
+        backend = words.backend if words.precision == "fp32" else "openvino"
         say(f"running {words.minutes:g} minutes on {backend} in {words.precision}")
         command = [sys.executable, "-c", _CLI, "bench", str(path), "--backend", backend]
         for name in ("load", "rate", "minutes", "threads", "png"):

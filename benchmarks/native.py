@@ -67,6 +67,7 @@ def main() -> None:
     expect(building.CC is not None, "expected a C compiler, got none")
     library = arguments.onnxruntime or onnxruntime_library()
     expect(library is not None, "expected libonnxruntime in the installed onnxruntime, got none")
+    assert library is not None
     with tempfile.TemporaryDirectory() as folder:
         if arguments.artifact is None:
             arguments.artifact = random_artifact(Path(folder), N_UNITS)

@@ -25,15 +25,17 @@ from parts.script import markdown, run, say, write_json
 from parts.windows import random_window
 
 from poyo_edge.export.graph.fusion import fuse_for_ort_cpu
+from poyo_edge.export.graph.native_fusion import fuse_for_native
 from poyo_edge.figures import draw_shares
 from poyo_edge.runtime.backends import Feeds
+from poyo_edge.runtime.backends.kernel_library import find_library
 from poyo_edge.runtime.backends.ov.backend import OpenVinoBackend
 
 PARTS = {
-    "attention to spikes": r"encoder\.attention\.(fused|score|weight|spike_value)",
-    "attention between latents": r"layer\d+\.attention\.(fused|score|weight|value)(_MatMul)?",
+    "attention to spikes": r"encoder\.attention\.(fused|score|weight|spike_value|native)",
+    "attention between latents": r"layer\d+\.attention\.(fused|native|(score|weight|value).*)",
     "projections": r"layer\d+\.attention\.(qkv|query|key|value|out)",
-    "feed-forward": r".*\.feed_forward\.(value|gate|out|gelu.*|hidden)",
+    "feed-forward": r".*\.feed_forward\.(value|gate|out|gelu.*|hidden|native)",
     "rotation": r".*(turned|turned_back|rotat|\.cos|\.sin).*",
     "LayerNorm": r".*(norm|MVN).*",
 }
@@ -65,6 +67,10 @@ def main() -> None:
         say(f"{size}: profiling")
         measured[f"{size}, core.onnx"] = onnx_runtime(plain, feeds, words.repeats)
         measured[f"{size}, ort-cpu"] = onnx_runtime(fused, feeds, words.repeats)
+        if library := find_library():
+            own = fuse_for_native(core, spec).SerializeToString()
+            name = f"{size}, ort-native ({library.choose()})"
+            measured[name] = onnx_runtime(own, feeds, words.repeats, str(library.path))
         for precision in ("fp32", "bf16"):
             name = f"{size}, openvino {precision}"
             measured[name] = openvino(plain, feeds, precision, words.repeats // _OPENVINO_RUNS)
@@ -79,11 +85,17 @@ def main() -> None:
         draw_shares(words.png, measured, title=f"Where a window of {words.spikes} spikes spends it")
 
 
-def onnx_runtime(model: bytes, feeds: Feeds, repeats: int) -> dict[str, float]:
-    """Part → milliseconds, of a model on ONNX Runtime with one thread."""
+def onnx_runtime(model: bytes, feeds: Feeds, repeats: int, operators: str = "") -> dict[str, float]:
+    """Part → milliseconds, of a model on ONNX Runtime with one thread.
+
+    ``operators`` is a library of more of them: an attention of ours holds its projections, rotation
+    and LayerNorm, a feed-forward its LayerNorm.
+    """
     options = session_options(1)
     options.enable_mem_pattern = False
     options.enable_profiling = True
+    if operators:
+        options.register_custom_ops_library(operators)
     with tempfile.TemporaryDirectory() as folder:
         options.profile_file_prefix = str(Path(folder, "profile"))
         session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

@@ -9,7 +9,7 @@ from poyo_edge.calibration.calibrated import CalibratedSession, Quality
 from poyo_edge.calibration.calibrator import Calibrator
 from poyo_edge.calibration.examining import Examination
 from poyo_edge.calibration.fit.fitting import FitSettings
-from poyo_edge.calibration.fit.search import Progress
+from poyo_edge.calibration.fit.pace import Progress
 from poyo_edge.calibration.intention import IntentionLabels, IntentionSettings, intention_labels
 from poyo_edge.calibration.lead import with_lead
 

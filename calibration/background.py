@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 
 from poyo_edge.calibration.calibrated import CalibratedSession
-from poyo_edge.calibration.fit.search import Progress
+from poyo_edge.calibration.fit.pace import Progress
 from poyo_edge.runtime.turns import short_turns
 
 _log = logging.getLogger(__name__)

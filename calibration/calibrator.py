@@ -354,6 +354,7 @@ class Calibrator:
             header=header,
             unit_embedding=best.units,
             session_embedding=best.session,
+            encoder=best.encoder,
             activity=activity_of(
                 labels.spike_times,
                 labels.spike_rows,

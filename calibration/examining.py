@@ -105,6 +105,8 @@ def _r2_of_units(adapter: Adapter, search: Search, rows: npt.NDArray[np.int64]) 
     for fit, best in zip(search.fits[:-1], search.chosen.tables[:-1], strict=True):
         samples = fit.judged()
         samples = samples[:: max(1, -(-len(samples) // _MOST_JUDGED))]
-        decoded.append(adapter.predict(labels, samples, best.units[rows], best.session))
+        decoded.append(
+            adapter.predict(labels, samples, best.units[rows], best.session, best.encoder)
+        )
         truth.append(labels.values[samples])
     return float(r2_per_dim(np.concatenate(truth), np.concatenate(decoded)).mean())

@@ -97,11 +97,12 @@ def compare(
 
     def predict(fold: int) -> Float64:
         samples = search.fits[fold].judged()
-        return adapter.predict(labels, samples, units, in_use.session_embedding)
+        return adapter.predict(labels, samples, units, in_use.session_embedding, in_use.encoder)
 
     def hold(_: int, windows: Labels) -> Float64:
         every = np.arange(len(windows.times))
-        return adapter.predict(windows.of_units(heard), every, units, in_use.session_embedding)
+        of_shared = windows.of_units(heard)
+        return adapter.predict(of_shared, every, units, in_use.session_embedding, in_use.encoder)
 
     ours, theirs = search.chosen.judged, search.judge(predict)
     rows = slice(None) if later is None else later
@@ -134,7 +135,8 @@ def control_in(adapter: Adapter, search: Search, later: Bool | None = None) -> C
 
     def hold(fold: int, windows: Labels) -> Float64:
         every = np.arange(len(windows.times))
-        return adapter.predict(windows, every, tables[fold].units, tables[fold].session)
+        one = tables[fold]
+        return adapter.predict(windows, every, one.units, one.session, one.encoder)
 
     return control_of(judged.truth[rows], judged.decoded[rows], _held(search, hold, later))
 

@@ -27,8 +27,8 @@ session in use has less."""
 TURNED_DEG, LATE_S = 30.0, 0.15
 """Labels turned or late by more against what the session in use decodes are not of this session."""
 MOST_SPEED_RATIO = 1.25
-"""Of what the session in use decodes over labels of intention. With good labels it had 0.74 to 0.87
-on three simulated arrays, with labels of half their speed 1.47 to 1.74."""
+"""Of what the session in use decodes over labels of intention. On three simulated arrays it was
+0.77 to 0.94 with proportional and ReFIT labels, 1.54 to 1.72 with the first at half their speed."""
 LEAST_CORRELATION = 0.5
 """A session in use that agrees less with the labels says nothing about turns, lags and speeds."""
 _FORCE = "or force it (force=True, --force)"

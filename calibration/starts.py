@@ -19,8 +19,9 @@ from poyo_edge.calibration.calibrated import Quality, beside_filter, candidate
 from poyo_edge.calibration.control import top_speed
 from poyo_edge.calibration.fit.adapter import Adapter
 from poyo_edge.calibration.fit.judging import Point
+from poyo_edge.calibration.fit.pace import Progress
 from poyo_edge.calibration.fit.resuming import ResumeFile
-from poyo_edge.calibration.fit.search import ALL_STEPS, PAST_BEST, OnProgress, Progress, Search
+from poyo_edge.calibration.fit.search import ALL_STEPS, PAST_BEST, OnProgress, Search
 from poyo_edge.calibration.gate import Compared, compare, control_in
 from poyo_edge.calibration.intention import IntentionReport
 from poyo_edge.calibration.refusing import refusal

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from poyo_edge.arrays import Float32
-from poyo_edge.artifact import ADAPT, ADAPT_ORT_CPU, CORE, CORE_ORT_CPU, Golden
+from poyo_edge.artifact import ADAPT, ADAPT_ORT_CPU, CORE, CORE_CPU, CORE_ORT_CPU, Golden
 from poyo_edge.errors import UsageError
 from poyo_edge.export.folded import FoldedCheckpoint
 from poyo_edge.export.parity.adapt import GradientParity, compare_gradients
@@ -19,6 +19,7 @@ from poyo_edge.export.parity.meter import Progress
 from poyo_edge.export.parity.windows import Window, recorded_windows, synthetic_windows
 from poyo_edge.recording import Recording
 from poyo_edge.runtime.backends.ort_cpu import OrtCpuBackend
+from poyo_edge.runtime.backends.ort_native import OrtNativeBackend
 from poyo_edge.runtime.constants import session_constants
 
 _GOLDEN_SPIKES = 1000
@@ -51,7 +52,7 @@ def compare_graphs(
 
     Args:
         source: the checkpoint.
-        graphs: file name in the artifact → bytes, of both cores and both graphs of gradients.
+        graphs: file name in the artifact → bytes, of the cores and both graphs of gradients.
         recording: its windows are compared too.
         say: called with a sentence before each step.
         tell: called within a step with what is done and what there is.
@@ -77,6 +78,10 @@ def compare_graphs(
     say("comparing predictions of the graph for ONNX Runtime")
     variant = OrtCpuBackend(graphs[CORE_ORT_CPU], threads=1)
     parity = compare_variant(parity, variant, constants, windows, expected, tell=tell)
+    if CORE_CPU in graphs:
+        say("comparing predictions of the graph of our own operators")
+        native = OrtNativeBackend(graphs[CORE_CPU], threads=1)
+        parity = compare_variant(parity, native, constants, windows, expected, tell=tell)
     short = [len(w.time) <= _GOLDEN_SPIKES and w.kind == "synthetic" for w in windows]
     labelled = [window for window, kept in zip(windows, short, strict=True) if kept][::2]
     say("comparing gradients")

@@ -106,7 +106,7 @@ def freeze_session(
             f"was made for this artifact"
         )
     core = Core.open(opened, backend="ort-cpu")
-    constants = core.constants(chosen.unit_embedding, chosen.session_embedding)
+    constants = core.constants_of(chosen)
     fused = not plain and CORE_ORT_CPU in manifest.files
     name = CORE_ORT_CPU if fused else CORE
     scale, offset = manifest.output.arrays(manifest.spec.dim_out)

@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from poyo_edge.artifact import ADAPT, ADAPT_ORT_CPU, CORE, CORE_ORT_CPU, GOLDEN
+from poyo_edge.artifact import ADAPT, ADAPT_ORT_CPU, CORE, CORE_CPU, CORE_ORT_CPU, GOLDEN
 from poyo_edge.checkpoint import Checkpoint, load_checkpoint
 from poyo_edge.checkpoint.weight_health import WeightHealth, weight_health
 from poyo_edge.errors import UsageError
@@ -18,6 +18,7 @@ from poyo_edge.export.graph.adapt_ort_cpu import build_adapt_for_ort_cpu
 from poyo_edge.export.graph.core import build_core
 from poyo_edge.export.graph.fold import fold
 from poyo_edge.export.graph.fusion import fuse_for_ort_cpu
+from poyo_edge.export.graph.native_fusion import fuse_for_native
 from poyo_edge.export.parity.adapt import GradientParity
 from poyo_edge.export.parity.core import Parity
 from poyo_edge.export.parity.meter import Progress
@@ -26,7 +27,8 @@ from poyo_edge.export.report import write_report
 from poyo_edge.files.writing import atomic_folder, require_free
 from poyo_edge.recording import Recording
 from poyo_edge.recording.confined import open_confined
-from poyo_edge.runtime.checks.replay import draw, replay
+from poyo_edge.runtime.backends.kernel_library import find_library
+from poyo_edge.runtime.checks.replay import Replay, draw, replay
 from poyo_edge.runtime.decoder import Decoder
 
 MAX_SPIKES = 8191
@@ -187,10 +189,14 @@ def _folded(checkpoint: Checkpoint, options: ExportOptions) -> FoldedCheckpoint:
 
 def _graphs(source: FoldedCheckpoint) -> dict[str, bytes]:
     """File name in the artifact → bytes."""
-    core = build_core(source.folded)
+    core, spec = build_core(source.folded), source.checkpoint.spec
+    native = {}
+    if find_library() is not None:  # where nobody can compare it, it is not written
+        native[CORE_CPU] = fuse_for_native(core, spec).SerializeToString()
     return {
+        **native,
         CORE: core.SerializeToString(),
-        CORE_ORT_CPU: fuse_for_ort_cpu(core, source.checkpoint.spec).SerializeToString(),
+        CORE_ORT_CPU: fuse_for_ort_cpu(core, spec).SerializeToString(),
         ADAPT: build_adapt(source.folded).SerializeToString(),
         ADAPT_ORT_CPU: build_adapt_for_ort_cpu(source.folded).SerializeToString(),
     }
@@ -216,26 +222,26 @@ def _finish(
             tools=report.tools,
         )
 
-    figures: list[str] = []
+    replayed: Replay | None = None
     if recording is not None:
         say(f"replaying {recording.path.name}")
         vouch()
-        report, figures = _replayed(folder, recording, report, options)
-    write_report(folder, report.to_json(), figures)
+        report, replayed = _replayed(folder, recording, report, options)
+    write_report(folder, report.to_json(), replayed)
     vouch()
     return report
 
 
 def _replayed(
     folder: Path, recording: Recording, report: ExportReport, options: ExportOptions
-) -> tuple[ExportReport, list[str]]:
+) -> tuple[ExportReport, Replay]:
     decoder = Decoder.open(folder, session=recording.session_id)
     result = replay(decoder, recording, options.behavior, split=options.split)
-    figures = draw(
+    draw(
         folder,
         result,
         title=f"{recording.session_id}, {options.behavior}",
         unit=report.checkpoint.output.unit,
     )
     replayed = {"recording": recording.path.name, "split": options.split, **result.to_json()}
-    return dataclasses.replace(report, replay=replayed), figures
+    return dataclasses.replace(report, replay=replayed), result

@@ -2,104 +2,88 @@
 
 from __future__ import annotations
 
-import html
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-REPORT_JSON, REPORT_HTML = "report.json", "report.html"
+import numpy as np
 
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem;
-       color: #1f2328; }
-table { border-collapse: collapse; margin: .5rem 0 1.5rem; }
-th, td { text-align: left; padding: .25rem .9rem .25rem 0; border-bottom: 1px solid #d8dce1; }
-td.n { text-align: right; font-variant-numeric: tabular-nums; }
-img { max-width: 100%; } h2 { margin-top: 2rem; } .bad { color: #b42318; font-weight: 600; }
-"""
+from poyo_edge.checkpoint.layouts import LAYOUTS
+from poyo_edge.reports.axes import axis, log_axis
+from poyo_edge.reports.chart import Chart, Series
+from poyo_edge.reports.exported import export_page
+from poyo_edge.reports.page import REPORT_HTML
+from poyo_edge.runtime.checks.replay import Replay
+
+REPORT_JSON = "report.json"
+_SHOWN_S = 10.0
 
 
-def write_report(folder: str | Path, report: Mapping[str, Any], figures: Sequence[str]) -> None:
+def write_report(
+    folder: str | Path, report: Mapping[str, Any], replayed: Replay | None = None
+) -> None:
     """Write both reports into the artifact's folder.
 
     Args:
         folder: the artifact's folder.
         report: what ``ExportReport.to_json`` gives.
-        figures: names of PNG files in the folder.
+        replayed: what was decoded of a recording, for the pictures.
     """
     folder = Path(folder)
     text = json.dumps(report, indent=1, ensure_ascii=False)
     (folder / REPORT_JSON).write_text(text + "\n", encoding="utf-8")
-    (folder / REPORT_HTML).write_text(_page(report, figures), encoding="utf-8")
+    layout = LAYOUTS.get(report["layout"])
+    charts = [] if replayed is None else _charts(replayed, report["output"]["unit"])
+    html = export_page(report, charts, "" if layout is None else layout.help)
+    (folder / REPORT_HTML).write_text(html, encoding="utf-8")
 
 
-def _page(report: Mapping[str, Any], figures: Sequence[str]) -> str:
-    title = html.escape(f"{report['name']}: export report")
-    images = "".join(
-        f'<p><img src="{html.escape(name)}" alt="{html.escape(name)}"></p>' for name in figures
+def _charts(replayed: Replay, unit: str) -> list[Chart]:
+    """The trace of each output, and how long values took."""
+    shown = replayed.times < replayed.times[0] + _SHOWN_S
+    times = replayed.times[shown]
+    charts = []
+    for dim, r2 in enumerate(replayed.r2_per_dim.tolist()):
+        truth, decoded = (one[shown, dim].tolist() for one in (replayed.truth, replayed.decoded))
+        charts.append(
+            Chart(
+                title=f"Output {dim + 1}: R² {r2:.3f} over the whole split",
+                x=axis("time, s", [], include=(float(times[0]), float(times[-1]))),
+                y=axis(f"output {dim + 1}" + f", {unit}" * bool(unit), [*truth, *decoded]),
+                series=[
+                    Series(label="true", style=4, points=_thinned(times.tolist(), truth)),
+                    Series(label="decoded", style=0, points=_thinned(times.tolist(), decoded)),
+                ],
+                note=f"The first {_SHOWN_S:g} seconds.",
+            )
+        )  # fmt: skip
+    return [*charts, _latency(replayed)]
+
+
+def _thinned(times: Sequence[float], values: Sequence[float]) -> list[tuple[float, float]]:
+    """At most about a thousand points."""
+    step = max(1, len(times) // 1000)
+    return list(zip(times[::step], values[::step], strict=True))
+
+
+def _latency(replayed: Replay) -> Chart:
+    counts, edges = replayed.latency.counts, replayed.latency.edges_ms()
+    used = np.flatnonzero(counts)
+    first, last = (int(used[0]), int(used[-1]) + 1) if len(used) else (0, 1)
+    steps = range(first, last + 1, max(1, (last - first) // 60))
+    points = [
+        (float(edges[at]), float(counts[at : at + steps.step].sum())) for at in steps
+    ] + [(float(edges[min(steps[-1] + steps.step, len(edges) - 1)]), 0.0)]  # fmt: skip
+    summary = replayed.latency.summary_ms()
+    return Chart(
+        title="How long values took",
+        x=log_axis("ms from the call of decode to its result", [x for x, _ in points]),
+        y=axis("values", [y for _, y in points], include=(0.0,)),
+        series=[Series(label="", style=4, fill=True, points=points)],
+        marks=[
+            (value, f"{name.replace('p999', 'p99.9')} {value:.2f} ms")
+            for name, value in summary.items()
+            if value > 0 and name != "p90"
+        ],
     )
-    sections = [images]
-    if report.get("replay"):
-        sections.append(_section("Replay, strictly causal", _pairs(_figures_of(report["replay"]))))
-    sections += [
-        _section("Checkpoint", _pairs(report["source"])),
-        _section("Model", _pairs({**report["spec"], **report["output"]})),
-        _section("Parity with the checkpoint's own model", _parity(report)),
-        _section("Weights", _pairs(report["health"])),
-        _section("Sessions", _sessions(report["sessions"])),
-        _section("Written with", _pairs(report["tools"])),
-    ]
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        f"<style>{_STYLE}</style></head><body><h1>{title}</h1>{''.join(sections)}</body></html>\n"
-    )
-
-
-def _section(title: str, body: str) -> str:
-    return f"<h2>{html.escape(title)}</h2>{body}"
-
-
-def _pairs(values: Mapping[str, Any]) -> str:
-    rows = "".join(
-        f"<tr><th>{html.escape(name)}</th><td>{_cell(value)}</td></tr>"
-        for name, value in values.items()
-    )
-    return f"<table>{rows}</table>"
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, (list, tuple)):
-        return "<br>".join(html.escape(str(item)) for item in value) or "none"
-    return html.escape(str(value))
-
-
-def _parity(report: Mapping[str, Any]) -> str:
-    head = "<tr><th>windows</th><th>spikes</th><th>max error</th><th>tolerance</th><th></th></tr>"
-    rows = "".join(
-        f"<tr><td>{html.escape(line['kind'])} × {line['n_windows']}</td>"
-        f"<td class=n>{line['n_spikes']}</td><td class=n>{line['max_abs_error']:.2e}</td>"
-        f"<td class=n>{line['tolerance']:.2e}</td>"
-        f"<td>{'ok' if line['ok'] else '<span class=bad>failed</span>'}</td></tr>"
-        for line in report["parity"]
-    )
-    about = (
-        f"<p>All in the model's scale, whose output has sd {report['output_sd']:.4g}. The model's "
-        f"own float32 output is {report['rounding']:.1e} from its float64 output, and giving it "
-        f"float64 times, as torch_brain's datasets do, moves it by {report['float64_times']:.1e}."
-        "</p>"
-    )
-    return f"{about}<table>{head}{rows}</table>"
-
-
-def _sessions(sessions: Mapping[str, int]) -> str:
-    if not sessions:
-        return "<p>None: no unit of the checkpoint names its session.</p>"
-    return _pairs({name: f"{count} units" for name, count in sessions.items()})
-
-
-def _figures_of(replayed: Mapping[str, Any]) -> dict[str, Any]:
-    flat = {key: value for key, value in replayed.items() if not isinstance(value, Mapping)}
-    latency = {f"latency {key} (ms)": value for key, value in replayed["latency_ms"].items()}
-    happened = {**replayed["statuses"], **replayed["counters"]}
-    return flat | latency | {name: count for name, count in happened.items() if count}

@@ -50,6 +50,13 @@ PER_WINDOW = tuple(name for name, array in INPUTS.items() if "batch" in array.ax
 PER_SESSION = tuple(name for name in INPUTS if name not in PER_WINDOW)
 
 
+ENCODER_WEIGHTS = ("token_type", "context_norm.weight", "context_norm.bias", "to_kv")
+"""The weights that turn embeddings into keys and values. A session may have its own: they end in
+``PER_SESSION``, so the core stays what it is."""
+ENCODER = "encoder."
+"""Before their names where they are inputs of ``adapt.onnx``, and in session files."""
+
+
 def one_window(n_spikes: int, n_units: int) -> dict[str, int]:
     """Size of each free axis for one window with one query."""
     return {"batch": 1, "n_spikes": n_spikes, "n_units": n_units, "n_queries": 1}

@@ -76,6 +76,8 @@ def session_constants(
     """
     _require_shape("unit_embedding", unit_embedding, (len(unit_embedding), spec.dim))
     _require_shape("session_embedding", session_embedding, (spec.dim,))
+    for name, shape in constant_shapes(spec).items():
+        _require_shape(name, weights[name], shape)
     if len(unit_embedding) == 0:
         raise UsageError("unit_embedding: expected at least one unit, got none")
     w = {name: np.asarray(value, dtype=np.float64) for name, value in weights.items()}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
 
 from poyo_edge.arrays import Float32
-from poyo_edge.artifact import CORE, CORE_ORT_CPU, Artifact
+from poyo_edge.artifact import CORE, CORE_CPU, CORE_ORT_CPU, Artifact, Session
 from poyo_edge.files.tensors import Tensors
 from poyo_edge.runtime.backends import Backend, Beside, open_backend
 from poyo_edge.runtime.constants import SessionConstants, constant_shapes, session_constants
@@ -30,12 +31,12 @@ class Core:
             ArtifactError: a file of the artifact is damaged.
             UsageError, MissingExtraError, BackendError: see ``open_backend``.
         """
-        fused = artifact.read(CORE_ORT_CPU) if CORE_ORT_CPU in artifact.manifest.files else None
         beside = Beside(
             folder=artifact.path,
             core_sha256=artifact.manifest.files[CORE].sha256,
             max_spikes=artifact.manifest.max_spikes,
-            fused=fused,
+            fused=artifact.read_optional(CORE_ORT_CPU),
+            native=artifact.read_optional(CORE_CPU),
         )
         return cls(
             artifact=artifact,
@@ -43,10 +44,29 @@ class Core:
             weights=artifact.weights(constant_shapes(artifact.manifest.spec)),
         )
 
-    def constants(self, unit_embedding: Float32, session_embedding: Float32) -> SessionConstants:
-        """The session's inputs, from unit_embedding (U, D) and session_embedding (D,)."""
+    def constants(
+        self,
+        unit_embedding: Float32,
+        session_embedding: Float32,
+        encoder: Mapping[str, Float32] | None = None,
+    ) -> SessionConstants:
+        """The session's inputs.
+
+        Args:
+            unit_embedding: (U, D).
+            session_embedding: (D,).
+            encoder: weights of ``ENCODER_WEIGHTS`` that the session has of its own.
+
+        Raises:
+            UsageError: a shape is wrong or a value is not finite.
+        """
+        weights = self.weights if encoder is None else {**self.weights, **encoder}
         spec = self.artifact.manifest.spec
-        return session_constants(spec, self.weights, unit_embedding, session_embedding)
+        return session_constants(spec, weights, unit_embedding, session_embedding)
+
+    def constants_of(self, session: Session) -> SessionConstants:
+        """The inputs of a session of this core. See ``constants``."""
+        return self.constants(session.unit_embedding, session.session_embedding, session.encoder)
 
     def predict(
         self,

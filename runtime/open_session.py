@@ -74,7 +74,7 @@ class OpenSession:
             session=session,
             session_id=session.header.session_id,
             units=UnitTable(ids),
-            constants=core.constants(session.unit_embedding, session.session_embedding),
+            constants=core.constants_of(session),
             health=HealthMonitor(ids, activity, window_s, settings.health),
             check=SessionCheck(session.header.session_id, ids, activity, window_s, settings.health),
             silence=SilenceWatch(

@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# The device side on an emulated aarch64: bash tests/arm.sh [short|full] [ONNXRUNTIME_VERSION]
+# The device side on an emulated aarch64: bash tests/arm.sh [fetch|short|full] [ONNXRUNTIME_VERSION]
+#                                    or: bash tests/arm.sh replay VERSION ARTIFACT RECORDING ...
 #
 # It takes qemu, an arm64 Python and ONNX Runtime from Debian's and PyPI's packages into build/arm,
-# and keeps them there. It shows results, never speed. What short does not run, full does.
+# and keeps them there; fetch does nothing else. It shows results, never speed. What short does not
+# run, full does: the device tests. replay hands what follows to `poyo-edge replay`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 how="${1:-short}"
@@ -67,17 +69,26 @@ PYTHONHOME= PYTHONPATH= exec "$host" -m ziglang cc -target aarch64-linux-gnu.2.2
 END
 chmod +x "$arm/python" "$arm/cc"
 
+[ "$how" != fetch ] || exit 0
+
 export CC="$arm/cc" PYTHONDONTWRITEBYTECODE=1 OMP_NUM_THREADS=1
 python="$arm/python"
 pytest=("$python" -m pytest -q -p no:cacheprovider)
 
 "$python" -c 'import platform, onnxruntime, numpy, sys
 print(platform.machine(), "Python", sys.version.split()[0], "onnxruntime", onnxruntime.__version__, "numpy", numpy.__version__)'
-"$python" -m poyo_edge verify tests/data/tiny.poyo
-"${pytest[@]}" tests/runtime/native/test_same_as_python.py -k artifacts  # 39 windows
+if [ "$how" = replay ]; then
+    exec "$python" -m poyo_edge replay "${@:3}"
+fi
+mapfile -t sources < <(find runtime/native/src -name '*.c')
+"$CC" -std=c11 -D_POSIX_C_SOURCE=200809L -ffp-contract=off -fPIC -O2 -fvisibility=hidden -shared \
+    "${sources[@]}" -o "$arm/libpoyoedge.so" -ldl -lpthread -lm
+"$python" tests/helpers/native/short.py "$arm/libpoyoedge.so"
 [ "$how" = full ] || exit 0
 
+failed=0
 "${pytest[@]}" tests/runtime/native/test_inside.py tests/runtime/native/test_same_as_python.py \
-    -k "not any_stream and not (long_stream and not clock2)"
+    -k "not any_stream and not (long_stream and not clock2)" || failed=1
 "${pytest[@]}" tests/runtime/test_*.py tests/runtime/checks tests/artifact tests/files \
-    tests/export/test_freeze.py
+    tests/export/test_freeze.py || failed=1
+exit "$failed"

@@ -21,7 +21,11 @@ from poyo_edge.runtime import Decoder, Result
 from poyo_edge.runtime.core import Core
 from poyo_edge.tokens import cut_window
 
-pytest_plugins = ["helpers.checkpoints.fixtures", "helpers.native.fixtures"]
+pytest_plugins = [
+    "helpers.checkpoints.fixtures",
+    "helpers.native.fixtures",
+    "helpers.native.kernels",
+]
 
 
 def pytest_report_header() -> list[str]:

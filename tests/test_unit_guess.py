@@ -12,13 +12,8 @@ from poyo_edge.errors import UsageError
 from poyo_edge.unit_guess import (
     MOST_SD,
     NAMES,
-    Heard,
-    Smoothed,
     UnitGuess,
-    all_statistics,
-    fit_axes,
     scaled,
-    statistic_names,
     unit_statistics,
 )
 
@@ -80,17 +75,15 @@ def test_a_few_seconds_say_nothing() -> None:
         unit_statistics(times, units, 1, [(0.0, 9.0)])
 
 
-ALL = statistic_names(2)
 GUESS = UnitGuess(
     keys=("ape/e1", "ape/e2", "rat/e1"),
     subjects=("ape", "rat"),
-    statistics=ALL,
-    mean=np.zeros(len(ALL), np.float32),
-    sd=np.full(len(ALL), 2.0, np.float32),
+    statistics=NAMES,
+    mean=np.zeros(len(NAMES), np.float32),
+    sd=np.full(len(NAMES), 2.0, np.float32),
     shared=np.array([[1, 0], [0, 1], [5, 5]], np.float32),
-    weight=np.eye(len(ALL), 2, dtype=np.float32),
+    weight=np.eye(len(NAMES), 2, dtype=np.float32),
     session_shared=np.array([[1, 1], [3, 3]], np.float32),
-    axes=np.zeros((3, 3, 2), np.float32),
 )
 
 
@@ -104,7 +97,7 @@ def test_electrodes_of_another_animal_that_are_called_alike_say_nothing() -> Non
 
 
 def test_statistics_move_the_guess_and_no_farther_than_a_bound() -> None:
-    statistics = np.full((1, len(ALL)), np.nan)
+    statistics = np.full((1, len(NAMES)), np.nan)
     statistics[0, :2] = 1.0, 1e6
     found = scaled(statistics, GUESS.mean, GUESS.sd)
     assert found[0, :3].tolist() == [0.5, MOST_SD, 0.0]
@@ -115,67 +108,12 @@ def test_statistics_move_the_guess_and_no_farther_than_a_bound() -> None:
     "change",
     [
         {"shared": np.zeros((2, 2), np.float32)},
-        {"weight": np.full((len(ALL), 2), np.nan, np.float32)},
-        {"statistics": ALL[::-1]},
+        {"weight": np.full((len(NAMES), 2), np.nan, np.float32)},
+        {"statistics": NAMES[::-1]},
         {"subjects": (), "session_shared": np.zeros((0, 2), np.float32)},
-        {"axes": np.zeros((3, 2, 2), np.float32)},
+        {"statistics": (*NAMES, "guessed_-1_0")},
     ],
 )
 def test_parts_that_do_not_fit_are_refused(change: dict[str, object]) -> None:
     with pytest.raises(UsageError, match="expected"):
         dataclasses.replace(GUESS, **change)  # type: ignore[arg-type]
-
-
-def tuned(seconds: float, seed: int) -> tuple[Heard, Float64, Float64]:
-    """Eight units that follow one of two wandering signals 0.1 s ahead, and the signals."""
-    rng = np.random.default_rng(seed)
-    n = int(seconds / 0.05)
-    noise = rng.normal(size=(n + 60, 2))
-    kernel = np.exp(-np.arange(30) / 6.0)
-    signal: Float64 = np.stack([np.convolve(one, kernel, "same") for one in noise.T], -1)[:n]
-    signal /= signal.std(0)
-    ahead = np.roll(signal, -2, axis=0)
-    gains = np.array([1, -1, 0.5, 0, 1, -1, 0.5, 0.0])
-    drive = np.concatenate([np.outer(ahead[:, 0], gains[:4]), np.outer(ahead[:, 1], gains[4:])], 1)
-    counts = rng.poisson(20.0 * 0.05 * np.exp(0.5 * drive))
-    bins, units = np.nonzero(counts)
-    repeats = counts[bins, units]
-    times = np.repeat((bins + 0.5) * 0.05, repeats)
-    heard = Heard(times, np.repeat(units, repeats), np.array([[0.0, seconds]]))
-    return heard, np.arange(1, n + 1, dtype=np.float64) * 0.05, signal
-
-
-def test_tuning_is_measured_and_guessed_from_other_units_alike() -> None:
-    heard, times, values = tuned(300.0, 0)
-    smoothed = Smoothed(*heard[:2], 8, heard.intervals)
-    axes = fit_axes([(smoothed.taps(), *smoothed.behavior(times, values))])
-    later, times, values = tuned(120.0, 1)
-    guessed = all_statistics(later, axes, None)[:, len(NAMES) : len(NAMES) + 6]
-    measured = all_statistics(later, axes, (times, values))[:, len(NAMES) + 6 :]
-    assert measured[0, 2] > 0.3 and measured[1, 2] < -0.3 and abs(measured[3, 2]) < 0.15
-    assert abs(measured[0, 3]) < 0.15 and measured[4, 3] > 0.3
-    assert np.corrcoef(guessed[:, 2:4].ravel(), measured[:, 2:4].ravel())[0, 1] > 0.9
-
-
-def test_a_unit_is_no_witness_of_its_own_tuning() -> None:
-    heard, _, _ = tuned(120.0, 2)
-    smoothed = Smoothed(*heard[:2], 8, heard.intervals)
-    alone = np.zeros((3, 8, 2))
-    alone[0, 3, 0] = 1.0  # the decoder looks at unit 3 alone, which is tuned to nothing
-    found = all_statistics(heard, alone, None)[:, len(NAMES) : len(NAMES) + 6]
-    assert np.abs(found[3]).max() == 0.0
-    own = smoothed.tuning(smoothed.taps()[:, 0, 3:4], np.ones(len(smoothed.taps()), bool))
-    assert own[3].max() > 0.3
-
-
-def test_nothing_is_said_where_no_electrode_is_known() -> None:
-    heard, _, _ = tuned(30.0, 3)
-    found = all_statistics(heard, np.zeros((3, 8, 2)), None)
-    assert np.isnan(found[:, len(NAMES) :]).all() and np.isfinite(found[:, : len(NAMES)]).all()
-
-
-def test_stretches_that_are_shorter_than_a_lag_are_harmless() -> None:
-    heard, times, values = tuned(60.0, 4)
-    pieces = np.array([[0.0, 0.1], [0.2, 0.22], [1.0, 40.0], [41.0, 41.3]])
-    found = all_statistics(heard._replace(intervals=pieces), np.ones((3, 8, 2)), (times, values))
-    assert np.isfinite(found[:, -6:]).all()

@@ -23,8 +23,11 @@ from poyo_edge.errors import BackendError
 from poyo_edge.export.graph.core import build_core
 from poyo_edge.export.graph.fold import FoldedWeights, fold
 from poyo_edge.export.graph.fusion import fuse_for_ort_cpu
+from poyo_edge.export.graph.native_fusion import fuse_for_native
 from poyo_edge.runtime.backends import Backend
+from poyo_edge.runtime.backends.kernel_library import compile_library, find_library
 from poyo_edge.runtime.backends.ort_cpu import OrtCpuBackend
+from poyo_edge.runtime.backends.ort_native import OrtNativeBackend
 from poyo_edge.runtime.backends.ov.backend import OpenVinoBackend
 from poyo_edge.runtime.constants import session_constants
 from poyo_edge.spec import ModelSpec
@@ -34,6 +37,7 @@ Run = Callable[[], Float32]
 EAGER, COMPILED = "torch_brain eager", "torch.compile"
 DIRECT, DIRECT_OPENVINO = "direct ONNX export", "direct export on OpenVINO"
 OURS, CORE = "poyo-edge ort-cpu", "poyo-edge core.onnx"
+NATIVE = "poyo-edge ort-native"
 OPENVINO, BF16 = "poyo-edge openvino", "poyo-edge openvino bf16"
 INT8 = "poyo-edge openvino int8"
 WIENER, GRU = "Wiener filter", "GRU"
@@ -55,6 +59,8 @@ class Setup:
     threads: int
     batch: int = 1
     """Windows that are decoded together; the direct export allows no other number."""
+    instructions: str = ""
+    """The instruction set of ort-native; "" is the best of this processor."""
     notes: dict[str, str] = dataclasses.field(default_factory=dict)
     """Peer → what a reader of the table should know about it."""
 
@@ -200,6 +206,17 @@ def poyo_edge_ort_cpu(setup: Setup) -> Peer:
     return _backend_peer(setup, folded, backend)
 
 
+def poyo_edge_native(setup: Setup) -> Peer:
+    """The folded core with operators of our own, compiled where they are not."""
+    if find_library() is None:
+        compile_library()
+    core, folded = setup.core()
+    graph = fuse_for_native(core, setup.spec).SerializeToString()
+    backend = OrtNativeBackend(graph, threads=setup.threads, instructions=setup.instructions)
+    setup.notes[NATIVE] = f"core.cpu.onnx, operators of our own for {backend.instructions}"
+    return _backend_peer(setup, folded, backend)
+
+
 def poyo_edge_core(setup: Setup) -> Peer:
     """The core of standard operators on ONNX Runtime."""
     core, folded = setup.core()
@@ -236,6 +253,7 @@ PEERS: dict[str, Callable[[Setup], Peer]] = {
     EAGER: torch_brain_eager,
     DIRECT: direct_export,
     OURS: poyo_edge_ort_cpu,
+    NATIVE: poyo_edge_native,
     CORE: poyo_edge_core,
     OPENVINO: functools.partial(poyo_edge_openvino, name=OPENVINO, precision="fp32"),
     BF16: functools.partial(poyo_edge_openvino, name=BF16, precision="bf16"),
@@ -246,7 +264,7 @@ PEERS: dict[str, Callable[[Setup], Peer]] = {
     GRU: gru,
 }
 """Name → how it is opened. The first is the reference for the outputs."""
-USUAL = (EAGER, DIRECT, OURS, CORE)
+USUAL = (EAGER, DIRECT, OURS, NATIVE, CORE)
 
 
 def as_tensors(feeds: Mapping[str, npt.NDArray[Any]]) -> dict[str, torch.Tensor]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,14 +17,14 @@ from poyo_edge.arrays import Float32, Float64, Int64
 from poyo_edge.artifact import ADAPT, ADAPT_ORT_CPU, Artifact
 from poyo_edge.calibration.fit.labels import Labels
 from poyo_edge.calibration.fit.workers import each
-from poyo_edge.core_inputs import SPIKES, no_spikes
+from poyo_edge.core_inputs import ENCODER, ENCODER_WEIGHTS, SPIKES, no_spikes
 from poyo_edge.errors import ArtifactError, BackendError
 from poyo_edge.runtime.backends import open_ort_cpu
 from poyo_edge.runtime.core import Core
 from poyo_edge.tokens import relative_times
 
 Feeds = dict[str, npt.NDArray[Any]]
-_OUTPUTS = ["loss", "unit_embedding_gradient", "session_embedding_gradient"]
+UNITS, SESSION = "unit_embedding", "session_embedding"
 _log = logging.getLogger(__name__)
 _LEARNED_AT_ONCE, _JUDGED_AT_ONCE = 2, 4
 """Windows in one run of a graph: of more, what lies between its nodes leaves a CPU's cache."""
@@ -69,6 +70,9 @@ class Adapter:
         self.workers = threads
         self.core = Core.open(artifact, backend="ort-cpu", threads=1)
         self._session = _gradient_graph(artifact)
+        outputs = {output.name for output in self._session.get_outputs()}
+        self.fits_encoder = outputs >= {f"{ENCODER}{name}_gradient" for name in ENCODER_WEIGHTS}
+        """Whether the graph gives gradients of the encoder's weights; older ones do not."""
         self._scale, self._offset = artifact.manifest.output.arrays(self.spec.dim_out)
 
     def gradients(
@@ -76,26 +80,42 @@ class Adapter:
     ) -> tuple[float, Float32, Float32]:
         """Loss of a batch, and its gradients with respect to units (U, D) and session (D,).
 
+        Raises:
+            BackendError: ONNX Runtime failed.
+        """
+        loss, found = self.gradients_of(batch, {UNITS: units, SESSION: session})
+        return loss, found[UNITS], found[SESSION]
+
+    def gradients_of(
+        self, batch: Feeds, tables: Mapping[str, Float32]
+    ) -> tuple[float, dict[str, Float32]]:
+        """Loss of a batch, and its gradients with respect to what is given.
+
         The batch is run in parts; losses and gradients are weighted by the parts' labels.
+
+        Args:
+            batch: see ``batch``.
+            tables: name → values, as ``adapt.onnx`` calls them: ``UNITS`` (U, D) and ``SESSION``
+                (D,), and weights of the encoder where they are not the model's.
 
         Raises:
             BackendError: ONNX Runtime failed.
         """
-        tables = {"unit_embedding": units, "session_embedding": session}
-        sums: list[Any] = [0.0, np.zeros_like(units), np.zeros_like(session)]
+        outputs = ["loss", *(f"{name}_gradient" for name in tables)]
+        sums: list[Any] = [0.0, *(np.zeros_like(table) for table in tables.values())]
         total = float(batch["target_weight"].sum())
         for first in range(0, len(batch["spike_unit"]), _LEARNED_AT_ONCE):
             part = {k: v[first : first + _LEARNED_AT_ONCE] for k, v in batch.items()}
             width = int(part["spike_mask"].sum(1).max(initial=0))
             part |= {name: part[name][:, :width] for name in SPIKES}
             try:
-                found = self._session.run(_OUTPUTS, {**part, **tables})
+                found = self._session.run(outputs, {**part, **tables})
             except Exception as problem:
                 raise BackendError(f"ort-cpu: {ADAPT}: {problem}") from problem
             share = np.float32(part["target_weight"].sum() / total)
             sums = [so_far + share * new for so_far, new in zip(sums, found, strict=True)]
-        loss, by_units, by_session = sums
-        return float(loss), np.asarray(by_units), np.asarray(by_session)
+        gradients = (np.asarray(gradient) for gradient in sums[1:])
+        return float(sums[0]), dict(zip(tables, gradients, strict=True))
 
     def batch(self, labels: Labels, ends: Int64, weighting: Weighting) -> Feeds:
         """Windows that end at the samples ``ends`` (B,), labelled with all samples in them."""
@@ -119,9 +139,23 @@ class Adapter:
             "target_weight": (weight * inside).astype(np.float32),
         }
 
-    def predict(self, labels: Labels, samples: Int64, units: Float32, session: Float32) -> Float64:
-        """Causal predictions (S, O) in behaviour units: for each sample [t - T, t), query t."""
-        constants = self.core.constants(units, session).feeds()
+    def encoder_weights(self) -> dict[str, Float32]:
+        """The model's weights of the encoder, by their names in ``ENCODER_WEIGHTS``."""
+        return {name: np.asarray(self.core.weights[name], np.float32) for name in ENCODER_WEIGHTS}
+
+    def predict(
+        self,
+        labels: Labels,
+        samples: Int64,
+        units: Float32,
+        session: Float32,
+        encoder: Mapping[str, Float32] | None = None,
+    ) -> Float64:
+        """Causal predictions (S, O) in behaviour units: for each sample [t - T, t), query t.
+
+        ``encoder`` are weights of the encoder that are not the model's.
+        """
+        constants = self.core.constants(units, session, encoder).feeds()
         query = np.full((1, 1), self.window_s, np.float32)
 
         def part(first: int) -> Float64:

@@ -16,16 +16,20 @@ from collections.abc import Sequence
 import numpy as np
 
 from poyo_edge.arrays import Float32, Float64, Int64
-from poyo_edge.calibration.fit.adapter import Adapter, Weighting
+from poyo_edge.calibration.fit.adapter import SESSION, UNITS, Adapter, Weighting
 from poyo_edge.calibration.fit.folds import Fold
 from poyo_edge.calibration.fit.labels import Labels
 from poyo_edge.calibration.fit.optimizer import AdamW, cosine
 from poyo_edge.calibration.fit.prior import Prior
 from poyo_edge.calibration.fit.schedule import Schedule, long_schedule, schedule_for
+from poyo_edge.core_inputs import ENCODER
 from poyo_edge.errors import CheckFailedError, UsageError
 
 _GOLDEN_RATIO = (math.sqrt(5.0) - 1.0) / 2.0
 _PULL, _PULL_TO_GUESS = 2.0, 30.0
+_Z_BESIDE = 3.0
+"""Learning rate of z beside that of the encoder's weights: a unit then moves about as far for its
+length as they do."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +47,10 @@ class FitSettings:
     """Learning rate of the units' z at the first step."""
     lr_session: float | None = None
     """Learning rate of the session embedding at the first step."""
+    encoder_steps: int | None = None
+    """Steps behind those, in which the encoder's weights are fitted too; 0 fits none."""
+    lr_encoder: float | None = None
+    """Their learning rate at the first of these steps."""
     judged_on_the_way: int | None = None
     """Held-out samples of each fold in judgements while fitting."""
     pull: float | None = None
@@ -74,7 +82,11 @@ class FitSettings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"{name}: expected an integer >= 1 or None, got {value!r}")
-        for name in ("lr_units", "lr_session"):
+        if self.encoder_steps is not None and self.encoder_steps < 0:
+            raise UsageError(
+                f"encoder_steps: expected an integer >= 0 or None, got {self.encoder_steps!r}"
+            )
+        for name in ("lr_units", "lr_session", "lr_encoder"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise UsageError(f"{name}: expected a number > 0 or None, got {value!r}")
@@ -111,6 +123,8 @@ class Tables:
 
     units: Float32
     session: Float32
+    encoder: dict[str, Float32] | None = None
+    """The encoder's weights (``ENCODER_WEIGHTS``), where they are not the model's."""
     from_afar: bool = False
     """Whether they are the start of units whose electrodes nobody knows."""
 
@@ -159,11 +173,25 @@ class Fit:
             "z": np.zeros((len(start.units), prior.unit_root.shape[1]), np.float32),
             "session": np.zeros_like(start.session),
         }
-        """How far it has gone from the first guess: the units' z (U, D), the session (D,)."""
+        """How far it has gone from the first guess: the units' z (U, D), the session (D,), and the
+        encoder's weights where they are fitted."""
+        self.more = self._schedule.encoder_steps if adapter.fits_encoder else 0
+        """Steps behind ``total``, in which the encoder's weights are fitted too."""
+        self._encoder = dict[str, Float32]()
+        if self.more or start.encoder is not None:
+            self._encoder = start.encoder or adapter.encoder_weights()
+        if self.more:
+            self.moved |= {name: np.zeros_like(array) for name, array in self._encoder.items()}
+            self.optimizer.since = dict.fromkeys(self._encoder, self.total)
 
     def begin_with(self, schedule: Schedule) -> None:
-        """Another schedule, before the first step."""
-        self._schedule, self.total = schedule, schedule.steps
+        """Another schedule, without steps for the encoder, before the first step."""
+        self._schedule, self.total, self.more = schedule, schedule.steps, 0
+
+    def take(self, steps: int) -> None:
+        """Take so many steps in all, those for the encoder last."""
+        self.total = min(steps, self._schedule.steps)
+        self.more = steps - self.total
 
     @property
     def steps(self) -> int:
@@ -176,26 +204,47 @@ class Fit:
         Raises:
             CheckFailedError: loss or gradients are not finite.
         """
-        tables, z = self.tables(), self.moved["z"]
+        tables, z, encoder = self.tables(), self.moved["z"], self.steps >= self.total
+        given = {UNITS: tables.units, SESSION: tables.session}
+        if encoder or tables.encoder is not None:
+            own = tables.encoder or self._encoder
+            given |= {ENCODER + name: array for name, array in own.items()}
         batch = self._adapter.batch(self._labels, self._window_ends(), self._weighting)
-        loss, by_units, by_session = self._adapter.gradients(batch, tables.units, tables.session)
-        gradients = {"z": by_units @ self._root + 2 * self._pull * z, "session": by_session}
+        loss, found = self._adapter.gradients_of(batch, given)
+        gradients = {
+            "z": found[UNITS] @ self._root + 2 * self._pull * z,
+            "session": found[SESSION],
+        }
+        if encoder:
+            gradients |= {name: found[ENCODER + name] for name in self._encoder}
         if not (np.isfinite(loss) and all(np.isfinite(g).all() for g in gradients.values())):
             raise CheckFailedError(
                 f"calibration: expected finite loss and gradients, got loss {loss} at step "
                 f"{self.steps + 1}; check the labels"
             )
-        factor = cosine(self.steps, self.total)
-        lr = {"z": self._schedule.lr_units * factor, "session": self._schedule.lr_session * factor}
-        self.optimizer.step(self.moved, gradients, lr)
+        self.optimizer.step(self.moved, gradients, self._rates(encoder))
         np.clip(z, -self._settings.most_z, self._settings.most_z, out=z)
         return loss
 
+    def _rates(self, encoder: bool) -> dict[str, float]:
+        """Learning rates of the next step."""
+        schedule = self._schedule
+        if not encoder:
+            factor = cosine(self.steps, self.total)
+            return {"z": schedule.lr_units * factor, "session": schedule.lr_session * factor}
+        rate = schedule.lr_encoder * cosine(self.steps - self.total, self.more)
+        return {"z": _Z_BESIDE * rate, "session": rate, **dict.fromkeys(self._encoder, rate)}
+
     def tables(self) -> Tables:
-        """The embeddings as they are now."""
+        """The embeddings as they are now, and the encoder's weights where they are others."""
         units = self._start.units + self.moved["z"] @ self._root.T
         session = self._start.session + self.moved["session"]
-        return Tables(units=units.astype(np.float32), session=session.astype(np.float32))
+        encoder = self._start.encoder
+        if self.more and self.steps > self.total:
+            encoder = {name: array + self.moved[name] for name, array in self._encoder.items()}
+        return Tables(
+            units=units.astype(np.float32), session=session.astype(np.float32), encoder=encoder
+        )
 
     def _window_ends(self) -> Int64:
         """Samples at which the windows of the next batch end: one in each of as many stretches.
@@ -239,4 +288,7 @@ class Fit:
 
     def predict_with(self, tables: Tables) -> Float64:
         """The same with other embeddings."""
-        return self._adapter.predict(self._labels, self.judged(), tables.units, tables.session)
+        samples = self.judged()
+        return self._adapter.predict(
+            self._labels, samples, tables.units, tables.session, tables.encoder
+        )

@@ -6,10 +6,12 @@ Legend: S judged samples, O outputs.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
 from poyo_edge.arrays import Float64, Int64
+from poyo_edge.calibration.fit.fitting import Tables
 from poyo_edge.metrics import r2_per_dim
 from poyo_edge.records import AnyFloat, JsonRecord
 
@@ -84,3 +86,26 @@ class Judged:
             for _ in range(_RESAMPLED)
         ]
         return [rows for rows in draws if (np.ptp(self.truth[rows], axis=0) > 0).all()]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Moment:
+    """One judgement, and what had been learned by then."""
+
+    point: Point
+    judged: Judged
+    tables: tuple[Tables, ...]
+    """Of each fold's fit, and last that on all labels."""
+
+
+def latest_good(moments: Sequence[Moment], margin: float = 0.01) -> Moment:
+    """The latest moment that is not clearly worse than the best one, by ``margin`` at least.
+
+    Held-out R² of a minute of labels is noisy, and the learning rate falls towards the end of the
+    schedule: the highest point of the curve is often luck, its end seldom is. A fit that really
+    gets worse (published curves peak and fall) is left where it was best.
+    """
+    best = max(moments, key=lambda moment: moment.point.r2)
+    later = moments[moments.index(best) + 1 :]
+    good = [one for one in later if not one.judged.clearly_worse(best.judged, margin=margin)]
+    return good[-1] if good else best

@@ -28,6 +28,8 @@ class AdamW:
     steps: int = 0
     mean: dict[str, Float32] = dataclasses.field(default_factory=dict)
     square: dict[str, Float32] = dataclasses.field(default_factory=dict)
+    since: dict[str, int] = dataclasses.field(default_factory=dict)
+    """Steps that had been taken when a table was first moved; 0 of those that are not named."""
 
     def step(self, tables: dict[str, Float32], gradients: Tables, lr: Mapping[str, float]) -> None:
         """Move the tables in place.
@@ -46,8 +48,9 @@ class AdamW:
             mean = _BETA1 * self.mean.get(name, zeros) + (1 - _BETA1) * scaled
             square = _BETA2 * self.square.get(name, zeros) + (1 - _BETA2) * scaled**2
             self.mean[name], self.square[name] = mean, square
-            unbiased = mean / (1 - _BETA1**self.steps)
-            scale = np.sqrt(square / (1 - _BETA2**self.steps)) + _EPS
+            steps = self.steps - self.since.get(name, 0)
+            unbiased = mean / (1 - _BETA1**steps)
+            scale = np.sqrt(square / (1 - _BETA2**steps)) + _EPS
             tables[name] *= np.float32(1 - lr[name] * self.weight_decay)
             tables[name] -= (lr[name] * unbiased / scale).astype(np.float32)
 

@@ -23,6 +23,20 @@ _WORTH = 2
 """Times as many samples as on the way, for which it is worth to judge again."""
 
 
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a search is."""
+
+    done: int
+    """Optimiser steps taken, over all fits."""
+    total: int
+    """Steps if nothing ends it earlier."""
+    r2: float
+    """Held-out R² at the last judgement."""
+    left_s: float | None = None
+    """Seconds that the rest will take at the pace so far; None where that is not known."""
+
+
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Pace:
     """Time that there is, and seconds measured so far."""

@@ -83,7 +83,6 @@ class Prior:
 def _guess(arrays: tensors.Tensors, header: Mapping[str, str], path: Path, dim: int) -> UnitGuess:
     wide: dict[str, tuple[int | None, ...]] = {
         **dict.fromkeys(("shared", "weight", "session_shared"), (None, dim)),
-        "axes": (None, None, None),
     }
     found: dict[str, Any] = {
         name: tensors.require_tensor(

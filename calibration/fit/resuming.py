@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from poyo_edge.calibration.fit.fitting import Fit, Tables
-from poyo_edge.calibration.fit.judging import Judged, Point
-from poyo_edge.calibration.fit.search import Moment, Search
+from poyo_edge.calibration.fit.judging import Judged, Moment, Point
+from poyo_edge.calibration.fit.search import Search
+from poyo_edge.core_inputs import ENCODER, ENCODER_WEIGHTS
 from poyo_edge.errors import SessionError
 from poyo_edge.files import tensors
 from poyo_edge.files.writing import write_bytes
@@ -65,6 +66,8 @@ class ResumeFile:
             for k, tables in enumerate(moment.tables):
                 arrays[f"moment{i}.{k}.units"] = tables.units
                 arrays[f"moment{i}.{k}.session"] = tables.session
+                for name, array in (tables.encoder or {}).items():
+                    arrays[f"moment{i}.{k}.{ENCODER}{name}"] = array
         curve = [point.to_json() for point in search.curve]
         header = {
             "fingerprint": _fingerprint(search, self._core_hash),
@@ -110,10 +113,16 @@ def _moment(arrays: tensors.Tensors, i: int, point: dict[str, Any], n_fits: int)
     return Moment(
         point=Point.from_json(point),
         judged=Judged(**{name: arrays[f"moment{i}.{name}"] for name in names}),
-        tables=tuple(
-            Tables(units=arrays[f"moment{i}.{k}.units"], session=arrays[f"moment{i}.{k}.session"])
-            for k in range(n_fits)
-        ),
+        tables=tuple(_tables(arrays, f"moment{i}.{k}.") for k in range(n_fits)),
+    )
+
+
+def _tables(arrays: tensors.Tensors, begins: str) -> Tables:
+    encoder = None
+    if begins + ENCODER + ENCODER_WEIGHTS[0] in arrays:
+        encoder = {name: arrays[begins + ENCODER + name] for name in ENCODER_WEIGHTS}
+    return Tables(
+        units=arrays[begins + "units"], session=arrays[begins + "session"], encoder=encoder
     )
 
 
@@ -140,6 +149,7 @@ def _fingerprint(search: Search, core_hash: str) -> str:
         labels.values,
         start.units,
         start.session,
+        *(start.encoder or {}).values(),
     ):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()

@@ -1,9 +1,10 @@
 """How long a fit is: steps and windows for so many labelled seconds and so large a model.
 
 There are two schedules. The long one takes steps of 32 windows and is judged often; where a window
-is cheap, nothing is gained by less. The short one takes steps of 4 windows, whose number is what a
-large model can afford (docs/performance.md compares them). Which one a fit gets follows from the
-labels and the model alone, never from the machine, so that the same labels give the same session.
+is cheap, nothing is gained by less. It has a second stage, for the encoder's weights. The short one
+takes steps of 4 windows, whose number is what a large model can afford (docs/performance.md has
+both). Which one a fit gets follows from the labels and the model alone, never from the machine, so
+that the same labels give the same session.
 """
 
 from __future__ import annotations
@@ -20,6 +21,11 @@ _SPIKES = 800
 """In a window, when windows of models are compared."""
 _FEWEST_FROM_PRIOR = 40
 """Long steps where no unit is known: the way from the prior is long."""
+_ENCODER_STEPS, _LR_ENCODER, _LR_ENCODER_FROM_PRIOR = 60, 3e-4, 2e-3
+"""Of the second stage, for 120 labelled seconds. In an animal that training has not seen, keys and
+values differ more from those of the model."""
+_ENCODER_FROM_S = 60.0
+"""Labelled seconds that the second stage needs where units are known."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,10 +42,13 @@ class Schedule:
     lr_session: float
     walking: bool = False
     """Whether windows walk evenly over the labels (``Fit``), or lie anywhere in their stretch."""
+    encoder_steps: int = 0
+    """Steps behind these, in which the encoder's weights are fitted too."""
+    lr_encoder: float = 3e-4
 
     @property
     def windows(self) -> int:
-        """Of all steps."""
+        """Of the steps for the embeddings."""
         return self.steps * self.batch_size
 
 
@@ -65,9 +74,18 @@ _FEWEST_LONG_STEPS, _FEWEST_SHORT_STEPS, _MOST_GROWTH = 20, 60, 3.0
 
 
 def long_schedule(seconds: float, *, from_prior: bool = False) -> Schedule:
-    """Steps of 32 windows, 80 for 120 labelled seconds, in proportion to their number^0.7."""
+    """Steps of 32 windows, 80 for 120 labelled seconds, in proportion to their number^0.7.
+
+    The second stage has 60, in proportion to their number^0.35.
+    """
     fewest = _FEWEST_FROM_PRIOR if from_prior else _FEWEST_LONG_STEPS
-    return dataclasses.replace(_LONG, steps=max(fewest, int(_LONG.steps * _growth(seconds))))
+    encoder = from_prior or seconds >= _ENCODER_FROM_S
+    return dataclasses.replace(
+        _LONG,
+        steps=max(fewest, int(_LONG.steps * _growth(seconds))),
+        encoder_steps=int(_ENCODER_STEPS * math.sqrt(_growth(seconds))) if encoder else 0,
+        lr_encoder=_LR_ENCODER_FROM_PRIOR if from_prior else _LR_ENCODER,
+    )
 
 
 def short_schedule(seconds: float) -> Schedule:

@@ -23,34 +23,22 @@ from poyo_edge.arrays import Float64
 from poyo_edge.calibration.fit.adapter import Adapter
 from poyo_edge.calibration.fit.fitting import Fit, FitSettings, Tables
 from poyo_edge.calibration.fit.folds import everything, folds
-from poyo_edge.calibration.fit.judging import Judged, Point
+from poyo_edge.calibration.fit.judging import Judged, Moment, Point, latest_good
 from poyo_edge.calibration.fit.labels import Labels
-from poyo_edge.calibration.fit.pace import Pace
+from poyo_edge.calibration.fit.pace import Pace, Progress
 from poyo_edge.calibration.fit.prior import Prior
 from poyo_edge.calibration.fit.schedule import schedule_for, short_schedule
 from poyo_edge.calibration.fit.start import nothing_known
 from poyo_edge.calibration.fit.workers import each
 
 PAST_BEST, ALL_STEPS, TIME, INTERRUPTED = "past the best", "all steps", "time", "interrupted"
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """How far a search is."""
-
-    done: int
-    """Optimiser steps taken, over all fits."""
-    total: int
-    """Steps if nothing ends it earlier."""
-    r2: float
-    """Held-out R² at the last judgement."""
-    left_s: float | None = None
-    """Seconds that the rest will take at the pace so far; None where that is not known."""
-
-
 _FALL = 0.05
 """How far below the best R² a fit has to stay to be ended: while the learning rate is high, it
 wanders, and comes back as the rate falls."""
+_FEW_S, _LEAST_GAP = 60.0, 0.01
+"""Of so few labels a fold learns from half. Where training says what units of the animal are like,
+the fit on all labels is better than its folds look, and counts as clearly worse where it is below
+the best one by ``_FALL``, elsewhere by ``_LEAST_GAP``."""
 _MEASURED_SAMPLES = 2
 _MEASURED_STEPS = (1, 3, 10, 30)
 """Steps after which the rest is planned anew: the first ones are slower, and machines change."""
@@ -59,16 +47,6 @@ _ENOUGH = 0.5
 _FEWEST_BLOCKS = 2
 """Held-out blocks without which nothing can be said about chance."""
 OnProgress = Callable[[Progress], None]
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Moment:
-    """One judgement, and what had been learned by then."""
-
-    point: Point
-    judged: Judged
-    tables: tuple[Tables, ...]
-    """Of each fold's fit, and last that on all labels."""
 
 
 class Search:
@@ -116,6 +94,9 @@ class Search:
         )
         self.steps = self.schedule.steps
         """Of the schedule; fewer while a search runs that has too little time for all."""
+        if adapter.fits_encoder:
+            self.steps += self.schedule.encoder_steps
+        self._all_steps = self.steps
         self.fits = [
             Fit(
                 adapter,
@@ -130,6 +111,8 @@ class Search:
             )
             for i, fold in enumerate([*cut, everything(labels)])
         ]
+        trusted = prior.knows_animal and self.seconds < _FEW_S
+        self._margin = _FALL if trusted else _LEAST_GAP
         self.moments: list[Moment] = []
         self.stopped = ""
         self.shortened = False
@@ -142,18 +125,18 @@ class Search:
 
     @property
     def chosen(self) -> Moment:
-        """The latest moment that is not clearly worse than the best one.
+        """The latest moment that is not clearly worse than the best one (``latest_good``).
 
-        Held-out R² of a minute of labels is noisy, and the learning rate falls towards the end
-        of the schedule: the highest point of the curve is often luck, its end seldom is. A fit
-        that really gets worse (published curves peak and fall) is left where it was best.
+        Moments of the second stage, in which the encoder's weights are fitted, are taken where
+        they are better than that of the first.
         """
         if self._settled is not None:
             return self._settled
-        best = max(self.moments, key=lambda moment: moment.point.r2)
-        later = self.moments[self.moments.index(best) + 1 :]
-        good = [moment for moment in later if not moment.judged.clearly_worse(best.judged)]
-        return good[-1] if good else best
+        learned = [m for m in self.moments if m.point.step <= self.schedule.steps]
+        first = latest_good(learned, self._margin)
+        behind = [m for m in self.moments if m.point.step > self.schedule.steps]
+        second = latest_good(behind) if behind else first
+        return second if second.point.r2 > first.point.r2 else first
 
     @property
     def curve(self) -> list[Point]:
@@ -220,9 +203,13 @@ class Search:
         """Take the short schedule, and fewer folds, where there is no time for more."""
         if self._steps_within(self._pace.seconds) >= self.steps:
             return
+        self._leave_the_encoder()
+        if self._steps_within(self._pace.seconds) >= self.steps:
+            return
         short = self.settings.over(short_schedule(self.seconds))
         if short.windows < self.schedule.windows:
             self.schedule, self.steps, self.shortened = short, short.steps, True
+            self._all_steps = self.steps
             for fit in self.fits:
                 fit.begin_with(short)
         if all_folds or self._steps_within(self._pace.seconds) >= _ENOUGH * self.steps:
@@ -233,6 +220,13 @@ class Search:
             kept += 1
         self.left_out = len(self.fits) - 1 - kept
         self.fits = [*self.fits[:kept], self.fits[-1]]
+
+    def _leave_the_encoder(self) -> None:
+        """Take no steps for the encoder's weights."""
+        self.steps = self.schedule.steps
+        self.shortened = self.steps < self._all_steps
+        for fit in self.fits:
+            fit.take(self.steps)
 
     def _steps_within(self, left_s: float, step_s: float | None = None) -> int:
         """Steps of all fits for which there is time; None guesses what one takes."""
@@ -274,7 +268,7 @@ class Search:
         self.stopped = self._ended()
         turn_s, step_s = 0.0, self._pace.step_s(self.schedule, len(self.fits))
         while not self.stopped:
-            target = min(self.moments[-1].point.step + self.schedule.judge_every, self.steps)
+            target = self._next_judgement()
             for fits in self._turns(target):
                 turn_began, first = time.monotonic(), fits[0] is self.fits[0]
                 step_began = turn_began if first else step_began
@@ -294,6 +288,11 @@ class Search:
             self._judge()
             on_judged()
             self.stopped = self.stopped or self._ended()
+
+    def _next_judgement(self) -> int:
+        """The step behind which the fits are judged next; the end of each stage is one."""
+        last, end = self.moments[-1].point.step, min(self.schedule.steps, self.steps)
+        return min(last + self.schedule.judge_every, end if last < end else self.steps)
 
     def _step(
         self, fits: Sequence[Fit], began: float, before: int, on_progress: OnProgress
@@ -320,9 +319,9 @@ class Search:
         if not self._pace.in_a_hurry:
             return
         more = self._steps_within(deadline - time.monotonic(), step_s)
-        self.steps = min(self.schedule.steps, self.fits[-1].steps + more)
+        self.steps = min(self._all_steps, self.fits[-1].steps + more)
         for fit in self.fits:
-            fit.total = self.steps
+            fit.take(self.steps)
 
     def _settle(self, deadline: float) -> None:
         """Judge what is chosen by more samples, where there is time.
@@ -380,7 +379,9 @@ class Search:
 
     def _ended(self) -> str:
         if self.moments[-1].point.step >= self.steps:
-            return TIME if self.shortened or self.steps < self.schedule.steps else ALL_STEPS
+            return TIME if self.shortened or self.steps < self._all_steps else ALL_STEPS
+        if self.moments[-1].point.step == self.schedule.steps != self.chosen.point.step:
+            return ALL_STEPS  # the second stage goes on from the end of the first alone
         best = max(self.moments, key=lambda moment: moment.point.r2)
         last = self.moments[-self.settings.patience :]
         if len(last) < self.settings.patience or best in last:

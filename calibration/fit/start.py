@@ -53,7 +53,7 @@ def first_guess(
     guess, subject = prior.guess, prior.subject
     if guess is not None:
         enough = heard is not None and np.diff(heard.intervals).sum() >= LEAST_S + _ROUNDING_S
-        statistics = guess.statistics_of(unit_ids, subject, heard) if heard and enough else None
+        statistics = guess.statistics_of(heard, len(unit_ids)) if heard and enough else None
         return Tables(
             units=guess.units(unit_ids, subject, statistics),
             session=guess.session(subject),
@@ -87,7 +87,7 @@ def from_session(unit_ids: Sequence[str], session: Session, guess: Tables) -> Ta
     for i, unit in enumerate(unit_ids):
         if unit in row:
             units[i] = session.unit_embedding[row[unit]]
-    return Tables(units=units, session=session.session_embedding)
+    return Tables(units=units, session=session.session_embedding, encoder=session.encoder)
 
 
 def unlabelled_session(

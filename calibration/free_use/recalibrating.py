@@ -331,7 +331,7 @@ class FreeUseCalibration:
         row = {unit: i for i, unit in enumerate(in_use.header.unit_ids)}
         known = in_use.unit_embedding[[row[unit] for unit in units]]
         decoded = [
-            self._adapter.predict(held, some, one, session.session_embedding)
+            self._adapter.predict(held, some, one, session.session_embedding, session.encoder)
             for one, session in ((new.unit_embedding, new), (known, in_use))
         ]
         return judge(

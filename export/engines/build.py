@@ -17,6 +17,7 @@ from poyo_edge.export.engines.cpu import approve_precision
 from poyo_edge.export.engines.engine_build import Progress
 from poyo_edge.export.engines.graphs import compile_with_rtx, graph_for_device, prepare
 from poyo_edge.export.engines.job import Job, Say
+from poyo_edge.export.engines.native import add_native
 from poyo_edge.export.engines.options import BuildOptions
 from poyo_edge.export.engines.plan import (
     FOLDER,
@@ -31,6 +32,7 @@ from poyo_edge.files.writing import sha256_bytes, write_bytes
 from poyo_edge.runtime.backends import BACKENDS, BEHIND, open_backend
 from poyo_edge.runtime.backends.machine import this_machine
 from poyo_edge.runtime.backends.ort_cpu import OrtCpuBackend
+from poyo_edge.runtime.backends.ort_native import NAME
 from poyo_edge.runtime.backends.ov.precision import forget_precision
 from poyo_edge.targets import known_faults
 
@@ -215,15 +217,18 @@ def _without_engine(job: Job) -> dict[str, Any]:
     if job.options.precision == "fp32" and forget_precision(job.artifact.path):
         job.settled.append("what was approved below fp32 is forgotten")
     backend = open_backend(name, job.core, beside=job.beside())
-    parity = job.trial.compare(OrtCpuBackend(job.core, threads=1), backend, "fp32")
+    core = OrtCpuBackend(job.core, threads=1)
+    parity = job.trial.compare(core, backend, "fp32")
     parity.require(name, "use --target cpu" if row.gpu else "export again")
     if backend.fallen_back:
         raise BackendError(f"{name}: it failed on the way; run poyo-edge doctor")
     job.settled.append(f"{name} runs the core as it is and agrees with it on this machine")
+    native = add_native(job, core, backend) if name == BEHIND else None
     return job.report(
         engines=[],
         parity=parity.to_json(),
-        next=[f"poyo-edge bench {job.artifact.path} --backend {name}"],
+        native=None if native is None else native.to_json(),
+        next=[f"poyo-edge bench {job.artifact.path} --backend {name if native is None else NAME}"],
     )
 
 

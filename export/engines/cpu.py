@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from poyo_edge.errors import CheckFailedError, MissingExtraError, UsageError
 from poyo_edge.export.parity.engine import EngineParity, Trial
-from poyo_edge.export.parity.windows import feeds
+from poyo_edge.export.parity.windows import Window, feeds
 from poyo_edge.runtime.backends import Backend, openvino_version
 from poyo_edge.runtime.backends.ov.backend import OpenVinoBackend
 from poyo_edge.runtime.backends.ov.precision import LIMIT_R2, CpuPrecision
+from poyo_edge.runtime.constants import SessionConstants
 
 BACKEND = "openvino"
 _TIMED = 40
@@ -74,7 +76,7 @@ def approve_precision(
         n_windows=len(trial.recorded),
         r2_fp32=r2,
         r2=r2 - lost,
-        speedup=_speedup(exact, lower, trial),
+        speedup=speedup(exact, lower, trial.constants, _some(trial)),
         ranges=ranges,
     )
     record.save(artifact)
@@ -86,17 +88,22 @@ def _ranges(core: bytes, trial: Trial) -> dict[str, float]:
     return OpenVinoBackend.calibrate(core, windows)
 
 
-def _speedup(exact: Backend, lower: Backend, trial: Trial) -> float:
-    """How many times faster the second one decodes recorded windows; they take turns.
+def _some(trial: Trial) -> Sequence[Window]:
+    return trial.recorded[:: max(1, len(trial.recorded) // _TIMED)]
+
+
+def speedup(
+    exact: Backend, other: Backend, constants: SessionConstants, windows: Sequence[Window]
+) -> float:
+    """How many times faster the second one decodes windows; they take turns.
 
     Lower quartiles of processor time, of one thread each: what other processes take does not
     count, and how they cool the caches counts little.
     """
-    windows = trial.recorded[:: max(1, len(trial.recorded) // _TIMED)]
     taken = np.empty((len(windows), 2))
     for i, window in enumerate(windows):
-        ready = feeds(trial.constants, [window])
-        for j, backend in enumerate((exact, lower)):
+        ready = feeds(constants, [window])
+        for j, backend in enumerate((exact, other)):
             backend.run(ready)  # a number of spikes that is new costs a preparation once
             started = time.process_time_ns()
             backend.run(ready)

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from poyo_edge.artifact import CORE, CORE_ORT_CPU, Artifact
+from poyo_edge.artifact import CORE, CORE_CPU, CORE_ORT_CPU, Artifact
 from poyo_edge.core_inputs import one_window
 from poyo_edge.errors import UsageError
 from poyo_edge.export.engines.engine_build import EngineBuild, Progress
@@ -97,9 +97,9 @@ class Job:
         return EngineBuild(target, self.machine, self.say, progress, artifact=path, again=again)
 
     def beside(self) -> Beside:
-        """The graph made for ONNX Runtime's CPU, where the artifact has one."""
-        there = CORE_ORT_CPU in self.artifact.manifest.files
-        return Beside(fused=self.artifact.read(CORE_ORT_CPU) if there else None)
+        """The graphs made for ONNX Runtime's CPU, where the artifact has them."""
+        read = self.artifact.read_optional
+        return Beside(fused=read(CORE_ORT_CPU), native=read(CORE_CPU))
 
     def fix(self, graph: bytes, size: int) -> bytes:
         """The graph as engines are built from it, for windows of so many tokens at the most."""
@@ -172,8 +172,10 @@ class Job:
         """The windows that backends and engines are compared on."""
         manifest = self.artifact.manifest
         weights = self.artifact.weights(constant_shapes(manifest.spec))
+        session = self.session
+        weights |= session.encoder or {}
         constants = session_constants(
-            manifest.spec, weights, self.session.unit_embedding, self.session.session_embedding
+            manifest.spec, weights, session.unit_embedding, session.session_embedding
         )
         trial = Trial.prepare(
             manifest.spec, manifest.output, constants, self.buckets, self.most_spikes

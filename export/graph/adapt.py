@@ -2,7 +2,9 @@
 
 The core as it is, its session constants in the graph instead of in numpy, a weighted mean square
 error, and the gradients with respect to ``unit_embedding`` and ``session_embedding``: all that a
-device needs to fit a new session without torch. Everything else is frozen.
+device needs to fit a new session without torch. With more labels the weights that turn embeddings
+into keys and values may be fitted too, which end in the core's inputs all the same; everything else
+is frozen.
 
 Nothing scatters: a unit's gradient is the sum over its spikes, written as a product with a one-hot
 matrix. (ONNX Runtime's ``ScatterND`` with "add" loses sums when indices repeat and several
@@ -16,15 +18,16 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 
-from poyo_edge.core_inputs import INPUTS, OUTPUTS, PER_WINDOW
+from poyo_edge.core_inputs import ENCODER, ENCODER_WEIGHTS, INPUTS, OUTPUTS, PER_WINDOW
 from poyo_edge.export.graph.core import OPSET, CoreWriter, Rotation, checked_model, graph_input
 from poyo_edge.export.graph.fold import FoldedWeights, Norm
-from poyo_edge.export.graph.gradient import Gradients, GradientWriter
+from poyo_edge.export.graph.gradient import Gradients, GradientWriter, Rule
 from poyo_edge.runtime.constants import LAYER_NORM_EPS, rotation
 from poyo_edge.tokens import TOKEN_END, TOKEN_SPIKE, TOKEN_START
 
@@ -37,11 +40,14 @@ def build_adapt(folded: FoldedWeights) -> onnx.ModelProto:
 
     Inputs: the core's ``spike_unit``, ``spike_time``, ``spike_mask`` and ``query_time``, and, all
     float32, ``unit_embedding`` (n_units, D), ``session_embedding`` (D,), ``target``
-    (batch, n_queries, O) in the model's scale and ``target_weight`` (batch, n_queries).
+    (batch, n_queries, O) in the model's scale and ``target_weight`` (batch, n_queries). The
+    weights of ``ENCODER_WEIGHTS`` are inputs too, as ``encoder.NAME``: the trained ones where
+    nothing else is given.
 
     Outputs, float32: ``loss`` (), which is
     ``sum(target_weight * mean_O((prediction - target)²)) / sum(target_weight)``;
-    ``unit_embedding_gradient`` (n_units, D) and ``session_embedding_gradient`` (D,).
+    ``unit_embedding_gradient`` (n_units, D), ``session_embedding_gradient`` (D,), and
+    ``encoder.NAME_gradient`` of each of those weights.
 
     Raises:
         CheckFailedError: ``onnx.checker`` refuses the graph (a bug, not a user's mistake).
@@ -57,6 +63,7 @@ class AdaptWriter(GradientWriter, CoreWriter):
         spec = self.spec
         self.unit_embedding = self.variable(graph_input("unit_embedding", ["n_units", spec.dim]))
         self.session_embedding = self.variable(graph_input("session_embedding", [spec.dim]))
+        self.own = {name: self.default(name) for name in ENCODER_WEIGHTS}
         self.target = graph_input("target", OUTPUTS["prediction"].shape(spec))
         self.target_weight = graph_input("target_weight", INPUTS["query_time"].shape(spec))
 
@@ -65,7 +72,7 @@ class AdaptWriter(GradientWriter, CoreWriter):
         self.unit_kv = self.unit_rows(TOKEN_SPIKE, "session.spike")
         self.boundary_lse, self.boundary_value = self.boundary()
         self.session_query = self.session_embedding
-        variables = [self.unit_embedding, self.session_embedding]
+        variables = [self.unit_embedding, self.session_embedding, *self.own.values()]
         window = [self.inputs[name] for name in PER_WINDOW]
         inputs = [*window, self.target, self.target_weight, *variables]
         prediction = self.predict()
@@ -93,14 +100,36 @@ class AdaptWriter(GradientWriter, CoreWriter):
             double = self.op("Mul", [weighted, self.scalar(2.0)], "loss.double")
             return loss, self.op("Div", [double, count], "loss.gradient")
 
+    def default(self, name: str) -> ir.Value:
+        """An input that is a weight of the encoder where none is given."""
+        value = self.constant(self.folded.session[name], ENCODER + name)
+        return self.variable(value)
+
     def unit_rows(self, token_type: int, scope: str) -> ir.Value:
         """Keys and values (U, 2·H·K) of all units' tokens of one type, not turned."""
-        weights = self.folded.session
-        kind = self.constant(weights["token_type"][token_type], f"{scope}.type")
-        norm = Norm(weight=weights["context_norm.weight"], bias=weights["context_norm.bias"])
+        kind, key_value = self.token_kinds[token_type], self.to_kv
         token = self.op("Add", [self.unit_embedding, kind], f"{scope}.token")
-        token = self.norm(token, norm, f"{scope}.norm")
-        return self.op("MatMul", [token, self.constant(weights["to_kv"].T, "to_kv")], f"{scope}.kv")
+        inputs = [token, self.own["context_norm.weight"], self.own["context_norm.bias"]]
+        with self.composite(inputs) as step:
+            token, normed, rule = self.norm_of(inputs, f"{scope}.norm")
+
+            def all_rules(grads: list[ir.Value]) -> Gradients:
+                along = self.op("Mul", [grads[0], normed()], f"{scope}.norm.grad.by_weight")
+                weight, bias = (self.summed(g, [0], keep=False) for g in (along, grads[0]))
+                return [*rule(grads), weight, bias]
+
+            step([token], all_rules)
+        return self.op("MatMul", [token, key_value], f"{scope}.kv")
+
+    @functools.cached_property
+    def token_kinds(self) -> list[ir.Value]:
+        """Embeddings (1, D) of the token types, in their order."""
+        return self.split(self.own["token_type"], 0, [1, 1, 1], "token_type.rows")
+
+    @functools.cached_property
+    def to_kv(self) -> ir.Value:
+        """(D, 2·H·K)."""
+        return self.transpose(self.own["to_kv"], [1, 0], "to_kv.transposed")
 
     def boundary(self) -> tuple[ir.Value, ir.Value]:
         """``boundary_lse`` (H, L) and ``boundary_value`` (H, L, K)."""
@@ -270,25 +299,35 @@ class AdaptWriter(GradientWriter, CoreWriter):
         """As in the core, with the statistics that the gradient needs."""
         with self.composite([x]) as step:
             weight = self.constant(norm.weight, f"{name}.w")
-            inputs = [x, weight, self.constant(norm.bias, f"{name}.b")]
-            attributes = {"axis": -1, "epsilon": LAYER_NORM_EPS}
-            out, mean, inverse_sd = self.ops("LayerNormalization", inputs, name, 3, attributes)
-
-            def rule(grads: list[ir.Value]) -> Gradients:
-                scope = f"{name}.grad"
-                centred = self.op("Sub", [x, mean], f"{scope}.centred")
-                normed = self.op("Mul", [centred, inverse_sd], f"{scope}.normed")
-                grad = self.op("Mul", [grads[0], weight], f"{scope}.weighted")
-                mean_grad = self.op("ReduceMean", [grad, self.ints([-1])], f"{scope}.mean")
-                along = self.op("Mul", [grad, normed], f"{scope}.product")
-                along = self.op("ReduceMean", [along, self.ints([-1])], f"{scope}.along")
-                along = self.op("Mul", [normed, along], f"{scope}.part_along")
-                grad = self.op("Sub", [grad, mean_grad], f"{scope}.minus_mean")
-                grad = self.op("Sub", [grad, along], f"{scope}.minus_along")
-                return [self.op("Mul", [grad, inverse_sd], scope)]
-
+            out, _, rule = self.norm_of([x, weight, self.constant(norm.bias, f"{name}.b")], name)
             step([out], rule)
         return out
+
+    def norm_of(
+        self, inputs: Sequence[ir.Value], name: str
+    ) -> tuple[ir.Value, Callable[[], ir.Value], Rule]:
+        """LayerNorm of x, with weight and bias; the normed x, once asked for; the rule for x."""
+        x, weight, _ = inputs
+        attributes = {"axis": -1, "epsilon": LAYER_NORM_EPS}
+        out, mean, inverse_sd = self.ops("LayerNormalization", inputs, name, 3, attributes)
+        scope = f"{name}.grad"
+
+        @functools.cache
+        def normed() -> ir.Value:
+            centred = self.op("Sub", [x, mean], f"{scope}.centred")
+            return self.op("Mul", [centred, inverse_sd], f"{scope}.normed")
+
+        def rule(grads: list[ir.Value]) -> Gradients:
+            grad = self.op("Mul", [grads[0], weight], f"{scope}.weighted")
+            mean_grad = self.op("ReduceMean", [grad, self.ints([-1])], f"{scope}.mean")
+            along = self.op("Mul", [grad, normed()], f"{scope}.product")
+            along = self.op("ReduceMean", [along, self.ints([-1])], f"{scope}.along")
+            along = self.op("Mul", [normed(), along], f"{scope}.part_along")
+            grad = self.op("Sub", [grad, mean_grad], f"{scope}.minus_mean")
+            grad = self.op("Sub", [grad, along], f"{scope}.minus_along")
+            return [self.op("Mul", [grad, inverse_sd], scope)]
+
+        return out, normed, rule
 
     def gelu(self, x: ir.Value, scope: str) -> ir.Value:
         """As in the core; the derivative is ``Φ(x) + x φ(x)`` of the normal distribution."""

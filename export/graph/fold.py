@@ -21,6 +21,8 @@ from poyo_edge.spec import ModelSpec
 from poyo_edge.tokens import latent_tokens
 
 Weights = Mapping[str, npt.NDArray[np.floating]]
+N_TYPES = 3
+"""Types that tokens of a session have: spike, start, end. The table has a fourth."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,16 +100,16 @@ def fold(weights: Weights, spec: ModelSpec) -> FoldedWeights:
     scale = 1.0 / math.sqrt(dim_head)
 
     latent = w["latent_emb.weight"][index]
-    to_q = _permute_rows(w["enc_atn.to_q.weight"], order, dim_head)
+    to_q = permute_rows(w["enc_atn.to_q.weight"], order, dim_head)
     query = layer_norm(latent, w["enc_atn.norm.weight"], w["enc_atn.norm.bias"])
     query = query @ to_q.T * scale
     query = query.reshape(len(index), heads, dim_head).transpose(1, 0, 2)
     query = rotate_halves(query, cos, sin)
     session = {
-        "token_type": w["token_type_emb.weight"][:3],
+        "token_type": w["token_type_emb.weight"][:N_TYPES],
         "context_norm.weight": w["enc_atn.norm_context.weight"],
         "context_norm.bias": w["enc_atn.norm_context.bias"],
-        "to_kv": _permute_rows(w["enc_atn.to_kv.weight"], order, dim_head),
+        "to_kv": permute_rows(w["enc_atn.to_kv.weight"], order, dim_head),
         "latent_query": query,
         "omega": omega,
     }
@@ -124,9 +126,9 @@ def fold(weights: Weights, spec: ModelSpec) -> FoldedWeights:
         encoder_feed_forward=_feed_forward(w, "enc_ffn"),
         layers=tuple(_layer(w, f"proc_layers.{i}", order, spec, scale) for i in range(spec.depth)),
         decoder_query_norm=_norm(w, "dec_atn.norm"),
-        decoder_query=_f32(_permute_rows(w["dec_atn.to_q.weight"], order, dim_head).T * scale),
+        decoder_query=_f32(permute_rows(w["dec_atn.to_q.weight"], order, dim_head).T * scale),
         decoder_context_norm=_norm(w, "dec_atn.norm_context"),
-        decoder_key_value=_f32(_permute_rows(w["dec_atn.to_kv.weight"], order, dim_head).T),
+        decoder_key_value=_f32(permute_rows(w["dec_atn.to_kv.weight"], order, dim_head).T),
         decoder_out=_output(w, "dec_atn.to_out", order, dim_head),
         decoder_feed_forward=_feed_forward(w, "dec_ffn"),
         readout=_linear(w, "readout"),
@@ -152,7 +154,7 @@ def _layer(
     spec: ModelSpec,
     scale: float,
 ) -> LayerWeights:
-    qkv = _permute_rows(w[f"{prefix}.0.to_qkv.weight"], order, spec.dim_head).T.copy()
+    qkv = permute_rows(w[f"{prefix}.0.to_qkv.weight"], order, spec.dim_head).T.copy()
     qkv[:, : spec.self_heads * spec.dim_head] *= scale
     return LayerWeights(
         norm=_norm(w, f"{prefix}.0.norm"),
@@ -180,7 +182,7 @@ def _linear(w: Mapping[str, Float64], prefix: str) -> tuple[Float32, Float32]:
 def _output(
     w: Mapping[str, Float64], prefix: str, order: npt.NDArray[np.int64], dim_head: int
 ) -> tuple[Float32, Float32]:
-    weight = _permute_rows(w[f"{prefix}.weight"].T, order, dim_head)
+    weight = permute_rows(w[f"{prefix}.weight"].T, order, dim_head)
     return _f32(weight), _f32(w[f"{prefix}.bias"])
 
 
@@ -188,7 +190,8 @@ def _norm(w: Mapping[str, Float64], prefix: str) -> Norm:
     return Norm(weight=_f32(w[f"{prefix}.weight"]), bias=_f32(w[f"{prefix}.bias"]))
 
 
-def _permute_rows(matrix: Float64, order: npt.NDArray[np.int64], dim_head: int) -> Float64:
+def permute_rows(matrix: Float64, order: npt.NDArray[np.int64], dim_head: int) -> Float64:
+    """Rows of all heads, their dimensions in ``half_split_order``."""
     blocks = matrix.reshape(-1, dim_head, matrix.shape[1])
     return blocks[:, order].reshape(matrix.shape)
 

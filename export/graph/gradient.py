@@ -206,7 +206,8 @@ class GradientWriter(GraphWriter):
         Weights go in by type alone, but integers, which are shapes and axes, with their values.
         """
         known = self.tape.initializers
-        types = [ir.serde.serialize_value(value) for value in [*inputs, *known]]
+        given = {value.name: value for value in [*inputs, *known]}  # some inputs have a default
+        types = [ir.serde.serialize_value(value) for value in given.values()]
         integers = [
             ir.serde.serialize_tensor(value.const_value)
             for value in known

@@ -12,7 +12,9 @@ import numpy.typing as npt
 import torch
 
 from poyo_edge.artifact import GoldenGradients
+from poyo_edge.core_inputs import ENCODER, ENCODER_WEIGHTS
 from poyo_edge.errors import CheckFailedError
+from poyo_edge.export.graph.fold import N_TYPES, half_split_order, permute_rows
 from poyo_edge.export.parity.core import Reference, in_float64
 from poyo_edge.export.parity.meter import Meter, Progress
 from poyo_edge.export.parity.windows import Window, padded
@@ -25,7 +27,10 @@ TOLERANCE = 1e-5
 """Largest error of a gradient, relative to its largest entry."""
 _TOLERANCE_ROUNDING = 4.0
 """As in the parity of the core: this many times the model's own float32 rounding is allowed."""
-_OUTPUTS = ("loss", "unit_embedding_gradient", "session_embedding_gradient")
+_OUTPUTS = (
+    "loss", "unit_embedding_gradient", "session_embedding_gradient",
+    *(f"{ENCODER}{name}_gradient" for name in ENCODER_WEIGHTS),
+)  # fmt: skip
 Feeds = dict[str, npt.NDArray[Any]]
 
 
@@ -115,7 +120,7 @@ class _Rows(torch.nn.Module):
 
 
 def _own_gradients(model: POYO, feeds: Feeds, meter: Meter) -> list[npt.NDArray[np.float64]]:
-    """Loss, unit gradient and session gradient by the model's own forward and autograd.
+    """Loss and all gradients by the model's own forward and autograd, in the order of ``_OUTPUTS``.
 
     Windows go through one by one, without padding, and their gradients add up.
     """
@@ -126,6 +131,15 @@ def _own_gradients(model: POYO, feeds: Feeds, meter: Meter) -> list[npt.NDArray[
         for name in ("unit_embedding", "session_embedding")
     )
     copied._modules |= {"unit_emb": _Rows(units), "session_emb": _Rows(session[None])}
+    attention = copied.enc_atn
+    encoder = {
+        "token_type": copied.token_type_emb.weight,
+        "context_norm.weight": attention.norm_context.weight,
+        "context_norm.bias": attention.norm_context.bias,
+        "to_kv": attention.to_kv.weight,
+    }
+    for parameter in encoder.values():
+        parameter.requires_grad_()
     weight = torch.from_numpy(feeds["target_weight"]).to(dtype)
     target = torch.from_numpy(feeds["target"])
     loss = torch.zeros((), dtype=dtype)
@@ -135,9 +149,17 @@ def _own_gradients(model: POYO, feeds: Feeds, meter: Meter) -> list[npt.NDArray[
         part = (error * weight[i]).sum() / weight.sum()
         part.backward()
         loss += part.detach()
-    assert units.grad is not None
-    assert session.grad is not None
-    return [part.double().numpy() for part in (loss, units.grad, session.grad)]
+    found = {name: _gradient(parameter) for name, parameter in encoder.items()}
+    found["token_type"] = found["token_type"][:N_TYPES]
+    order = half_split_order(copied.rotary_emb.omega.numpy())
+    found["to_kv"] = permute_rows(found["to_kv"], order, copied.spec.dim_head)
+    own = [_gradient(units), _gradient(session), *(found[name] for name in ENCODER_WEIGHTS)]
+    return [loss.double().numpy(), *own]
+
+
+def _gradient(of: torch.Tensor) -> npt.NDArray[np.float64]:
+    assert of.grad is not None
+    return np.asarray(of.grad.double().numpy())
 
 
 def _own_feeds(feeds: Feeds, i: int, n_units: int, spec: ModelSpec) -> dict[str, torch.Tensor]:

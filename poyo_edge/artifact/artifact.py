@@ -3,6 +3,7 @@
 manifest.json        what this is, and SHA-256 and size of every file
 core.onnx            the folded core
 core.ort-cpu.onnx    the same with ONNX Runtime's own operators, for its CPU provider
+core.cpu.onnx        the same with operators of ours (runtime/native/kernels)
 adapt.onnx           loss and gradients, to fit new sessions
 adapt.ort-cpu.onnx   the same with ONNX Runtime's own operators, for its CPU provider
 weights.safetensors  what the session constants need
@@ -36,6 +37,8 @@ MANIFEST = "manifest.json"
 CORE = "core.onnx"
 CORE_ORT_CPU = "core.ort-cpu.onnx"
 """Optional: artifacts without it run the core itself there."""
+CORE_CPU = "core.cpu.onnx"
+"""Optional, likewise, and made only where the operators are there."""
 ADAPT = "adapt.onnx"
 ADAPT_ORT_CPU = "adapt.ort-cpu.onnx"
 """Optional, likewise."""
@@ -133,6 +136,14 @@ class Artifact:
                 path, "sha256", expected=record.sha256[:12], got=digest[:12], do=_REPAIR
             )
         return data
+
+    def read_optional(self, name: str) -> bytes | None:
+        """The checked bytes of a file, or None where the manifest does not list it.
+
+        Raises:
+            ArtifactError: see ``read``.
+        """
+        return self.read(name) if name in self.manifest.files else None
 
     def weights(self, shapes: Mapping[str, tuple[int, ...]]) -> tensors.Tensors:
         """The tensors of ``weights.safetensors``, checked against ``shapes``."""

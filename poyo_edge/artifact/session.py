@@ -3,7 +3,7 @@
 A ``.session`` file is a safetensors file with two tensors, ``unit_embedding`` (U, D) and
 ``session_embedding`` (D,), and a JSON header. It belongs to one core, named by its hash. From
 schema version 2 on it may also hold the activity during calibration (``activity.py``), from 3 on
-how labels of intention were made, from 4 on notes.
+how labels of intention were made, from 4 on notes, from 5 on weights of the encoder of its own.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from poyo_edge.artifact.activity import Activity, activity_from
+from poyo_edge.core_inputs import ENCODER, ENCODER_WEIGHTS
 from poyo_edge.errors import SessionError, UsageError
 from poyo_edge.files import tensors
 from poyo_edge.files.magic import HDF5_MAGIC
@@ -24,12 +25,12 @@ from poyo_edge.files.writing import sha256_bytes, write_bytes
 from poyo_edge.records import FieldError, JsonRecord, in_words, too_long
 
 SCHEMA = "poyo-edge/session"
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 UNLABELLED = "unlabelled"
 """The method of a session that nobody has judged: made of activity alone."""
-_PLAIN, _ACTIVE, _LABELLED = 1, 2, 3
-"""The versions of a session without activity, of one with activity and without ``labels``, and of
-one without ``notes``: readers of these versions open them."""
+_PLAIN, _ACTIVE, _LABELLED, _NOTED = 1, 2, 3, 4
+"""The versions of a session without activity, of one with activity and without ``labels``, of one
+without ``notes``, and of one without ``encoder``: readers of these versions open them."""
 _HEADER_KEY = "poyo_edge"
 _MAX_BYTES = 256 << 20
 _MOST = 1e15
@@ -100,6 +101,9 @@ class Session:
     """(D,)."""
     activity: Activity | None = None
     """How the units fired during calibration, if that is known."""
+    encoder: dict[str, npt.NDArray[np.float32]] | None = None
+    """All weights of ``core_inputs.ENCODER_WEIGHTS``, where the session has its own: token_type
+    (3, D), context_norm.weight and context_norm.bias (D,), to_kv (2·H·K, D)."""
 
     def __post_init__(self) -> None:
         units, n_units = self.header.unit_ids, len(self.unit_embedding)
@@ -110,6 +114,11 @@ class Session:
             )
         if len(set(units)) != n_units:
             raise UsageError(f"session {self.header.session_id!r}: expected unique unit ids")
+        if self.encoder is not None and sorted(self.encoder) != sorted(ENCODER_WEIGHTS):
+            raise UsageError(
+                f"session {self.header.session_id!r}: encoder: expected "
+                f"{', '.join(ENCODER_WEIGHTS)}, got {', '.join(self.encoder)}"
+            )
         if self.activity is not None and len(self.activity.rate_hz) != n_units:
             raise UsageError(
                 f"session {self.header.session_id!r}: activity: expected rates of {n_units} units, "
@@ -118,8 +127,10 @@ class Session:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of all that a decoded value depends on: core, unit ids and both tables."""
-        tables = (self.unit_embedding, self.session_embedding)
+        """SHA-256 of all that a decoded value depends on: core, unit ids, both tables, and the
+        encoder's weights where the session has its own."""
+        tables = [self.unit_embedding, self.session_embedding]
+        tables += [self.encoder[name] for name in ENCODER_WEIGHTS] if self.encoder else []
         payload = b"".join(np.ascontiguousarray(one, "<f4").tobytes() for one in tables)
         names = [self.header.core_hash, *self.header.unit_ids]
         return sha256_bytes(json.dumps(names).encode() + payload)
@@ -140,6 +151,8 @@ class Session:
         if self.header.labels:
             version = _LABELLED
         if self.header.notes:
+            version = _NOTED
+        if self.encoder is not None:
             version = SCHEMA_VERSION
         return dataclasses.replace(self.header, schema_version=version)
 
@@ -148,7 +161,8 @@ class Session:
             "unit_embedding": self.unit_embedding,
             "session_embedding": self.session_embedding,
         }
-        return tables if self.activity is None else {**tables, **self.activity.arrays()}
+        own = {ENCODER + n: self.encoder[n] for n in ENCODER_WEIGHTS} if self.encoder else {}
+        return tables | ({} if self.activity is None else self.activity.arrays()) | own
 
     def _checksum(self) -> str:
         header = dataclasses.replace(self._own_header(), checksum="").to_json()
@@ -209,6 +223,7 @@ class Session:
                 arrays, "session_embedding", (dim,), path, SessionError
             ),
             activity=activity,
+            encoder=_encoder(arrays, dim, path),
         )
         if session._checksum() != header.checksum:
             raise SessionError(
@@ -219,6 +234,24 @@ class Session:
                 do="the file is damaged: restore a copy or make it again",
             )
         return session
+
+
+def _encoder(
+    arrays: tensors.Tensors, dim: int | None, path: str | Path
+) -> dict[str, npt.NDArray[np.float32]] | None:
+    """The encoder's weights in a file, in its order; None where it has none."""
+    shapes: dict[str, tuple[int | None, ...]] = {
+        "token_type": (3, dim),
+        "context_norm.weight": (dim,),
+        "context_norm.bias": (dim,),
+        "to_kv": (None, dim),
+    }
+    if not any(name.startswith(ENCODER) for name in arrays):
+        return None
+    return {
+        name: tensors.require_tensor(arrays, ENCODER + name, shapes[name], path, SessionError)
+        for name in ENCODER_WEIGHTS
+    }
 
 
 def read_header(path: str | Path) -> SessionHeader:

@@ -9,8 +9,8 @@ from typing import Any
 from poyo_edge.calibration import CalibratedSession, Calibrator
 from poyo_edge.calibration.from_recording import add_recording
 from poyo_edge.export.pipeline import ExportOptions, export_checkpoint
-from poyo_edge.export.report import REPORT_HTML
 from poyo_edge.recording import Recording
+from poyo_edge.reports.page import REPORT_HTML
 from poyo_edge.runtime.checks.replay import Replay, draw, replay
 from poyo_edge.runtime.checks.verify import verify
 from poyo_edge.runtime.decoder import Decoder

@@ -60,7 +60,7 @@ def run_live(
     from poyo_edge.runtime.rig import Rig, RigSettings
     from poyo_edge.runtime.rig.ends import require_decoded, until_asked
     from poyo_edge.simulation.fitted.from_recording import array_from_recording
-    from poyo_edge.simulation.live import LiveFeed
+    from poyo_edge.simulation.live_feed.live import LiveFeed
 
     ring = free_name()
     with tempfile.TemporaryDirectory(prefix="poyo-edge-") as scratch:

@@ -173,10 +173,20 @@ def needs(extra: str, module: str) -> Any:
         raise MissingExtraError(package, extra, "this command") from error
 
 
+def can_draw() -> bool:
+    """Whether PNGs can be drawn; reports draw their own pictures and need nothing."""
+    return importlib.util.find_spec("matplotlib") is not None
+
+
 def require_drawing(folder: Path) -> None:
     """Find out before any work that pictures can be drawn into the folder."""
-    if importlib.util.find_spec("matplotlib") is None:
+    if not can_draw():
         raise MissingExtraError("matplotlib", "plot", "drawing pictures")
+    require_report(folder)
+
+
+def require_report(folder: Path) -> None:
+    """Find out before any work that a report can be written into the folder, and make it."""
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder}: expected a folder for pictures, got a file; name another")
     folder.mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,7 @@ from poyo_edge.checkpoint.layouts import LAYOUTS
 from poyo_edge.converting import FORMATS
 from poyo_edge.doctor.environment import GPU, exchanged, lacking, to_mend, unsupported
 from poyo_edge.doctor.jetson import examine_jetson, remarks
+from poyo_edge.doctor.real_time import examine_real_time
 from poyo_edge.errors import pip_install
 from poyo_edge.runtime.backends import BACKENDS, BackendInfo, list_backends
 from poyo_edge.runtime.backends.machine import Machine, this_machine
@@ -49,7 +50,7 @@ def examine() -> dict[str, Any]:
     missing = {extra: lacking(names, versions) for extra, names in _EXTRAS.items()}
     backends = list_backends()
     machine = this_machine()
-    state = examine_jetson(machine)
+    state, real_time = examine_jetson(machine), examine_real_time()
     return {
         "poyo_edge": __version__,
         "python": platform.python_version(),
@@ -59,6 +60,7 @@ def examine() -> dict[str, Any]:
         "cores": _cores(),
         "jetson": _jetson() or (state.model if state else None),
         "jetson_state": None if state is None else dataclasses.asdict(state),
+        "real_time": None if real_time is None else real_time.to_json(),
         "accelerator": machine.to_json(),
         "remarks": remarks(machine),
         "packages": {"numpy": _version("numpy"), "h5py": _version("h5py"), **versions},

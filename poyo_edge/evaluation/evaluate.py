@@ -83,7 +83,7 @@ class ArtifactDecoder:
     ) -> Iterator[Float64]:
         """See ``WindowDecoder``."""
         session = self._artifact.session(recording.session_id)
-        constants = self._core.constants(session.unit_embedding, session.session_embedding)
+        constants = self._core.constants_of(session)
         place = {name: row for row, name in enumerate(session.header.unit_ids)}
         rows = np.array([place.get(name, -1) for name in unit_names(recording, place)])
         scale, offset = self._artifact.manifest.output.arrays(self.spec.dim_out)

@@ -4,42 +4,26 @@
 ``session_emb[session] = shared[subject] + own[session]``. The model has the sums alone: gradients
 of its tables are passed on to the parts, and checkpoints keep their layout.
 
-Statistics of random stretches of a session take turns, so that what is learned of them holds for
-the minute or two that a new session has.
-
-Legend: U rows of the unit table, S rows of the session table, C keys, F statistics, D model dim,
-V variants of the statistics.
+Legend: U rows of the unit table, S rows of the session table, C keys, F statistics, D model dim.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from poyo_edge.arrays import Bool, Float64
 from poyo_edge.model import POYO
 from poyo_edge.training.recipe import Recipe
 from poyo_edge.training.sources import TrainingSession
-from poyo_edge.unit_guess import (
-    Heard,
-    Smoothed,
-    UnitGuess,
-    all_statistics,
-    electrode_of,
-    fit_axes,
-    scaled,
-    statistic_names,
-)
+from poyo_edge.unit_guess import NAMES, Heard, UnitGuess, electrode_of, scaled
 
 _PARTS = ("shared", "weight", "own", "session_shared", "session_own")
 _SD_FLOOR = 0.02
 """Statistics that hardly differ in training say little of a session where they do."""
-_STRETCHES, _STRETCH_S = 6, (30.0, 400.0)
-"""Random stretches of a session, and how long they are."""
 
 
 def electrode_key(subject: str, unit_id: str) -> str:
@@ -53,7 +37,6 @@ class SharedTables:
     Args:
         model: whose tables are written.
         sessions: of the run.
-        seed: of the stretches that statistics are taken from.
         guess: whose scale of the statistics to keep.
     """
 
@@ -61,7 +44,6 @@ class SharedTables:
         self,
         model: POYO,
         sessions: Sequence[TrainingSession],
-        seed: int = 0,
         guess: UnitGuess | None = None,
     ) -> None:
         units, subjects = model.unit_emb, [s.recording.subject_id for s in sessions]
@@ -74,20 +56,13 @@ class SharedTables:
         self.subjects = list(dict.fromkeys(subjects))
         place = {key: i for i, key in enumerate(self.keys)}
         self._key_rows = torch.tensor([place[key] for _, key in named])
-        self.axes = _axes(sessions, subjects, place)
-        variants = list[Float64]()
-        for i, (session, subject) in enumerate(zip(sessions, subjects, strict=True)):
-            rows = [place[electrode_key(subject, unit)] for unit in session.recording.unit_ids]
-            rng = np.random.default_rng([seed, i])
-            variants.append(_variants(session, self.axes[rows], rng))
-        raw_VUF = np.concatenate(variants, axis=1)
-        self.names = statistic_names(self.axes.shape[-1])
-        self.mean = np.nan_to_num(_over(np.nanmean, raw_VUF))
-        self.sd = np.maximum(np.nan_to_num(_over(np.nanstd, raw_VUF)), _SD_FLOOR)
+        raw_UF = np.concatenate([
+            _heard(session).statistics(len(session.recording.unit_ids)) for session in sessions
+        ])  # fmt: skip
+        self.mean, self.sd = raw_UF.mean(0), np.maximum(raw_UF.std(0), _SD_FLOOR)
         if guess is not None:
             self.mean, self.sd = guess.mean.astype(np.float64), guess.sd.astype(np.float64)
-        scaled_VUF = [scaled(one, self.mean, self.sd) for one in raw_VUF]
-        self._statistics = torch.from_numpy(np.stack(scaled_VUF))
+        self._statistics = torch.from_numpy(scaled(raw_UF, self.mean, self.sd))
         of_subject = [self.subjects.index(subject) for subject in subjects]
         self._session_keys = torch.tensor(of_subject)
         owners = np.repeat(np.arange(len(sessions)), [len(s.recording.unit_ids) for s in sessions])
@@ -95,37 +70,29 @@ class SharedTables:
         dim, init_std = units.embedding_dim, units.init_std
         self.parts: dict[str, nn.Parameter] = {
             "shared": nn.Parameter(torch.randn(len(self.keys), dim) * init_std),
-            "weight": nn.Parameter(torch.zeros(len(self.names), dim)),
+            "weight": nn.Parameter(torch.zeros(len(NAMES), dim)),
             "own": nn.Parameter(torch.zeros(len(named), dim)),
             "session_shared": nn.Parameter(torch.randn(len(self.subjects), dim) * init_std),
             "session_own": nn.Parameter(torch.zeros(len(sessions), dim)),
         }
         self._kept = torch.ones(len(sessions), 1)
         """Which sessions have what is their own in this step."""
-        self._variant = torch.zeros(len(sessions), dtype=torch.int64)
-        """Whose statistics each session has in this step; the first are those of all of it."""
 
     def fold(self) -> tuple[Tensor, Tensor]:
         """The unit table (U, D) and the session table (S, D), without their row 0."""
         parts = self.parts
-        at = torch.arange(len(self._owner))
-        statistics = self._statistics[self._variant[self._owner], at]
-        units = parts["shared"][self._key_rows] + statistics @ parts["weight"]
+        units = parts["shared"][self._key_rows] + self._statistics @ parts["weight"]
         units = units + parts["own"] * self._kept[self._owner]
         sessions = parts["session_shared"][self._session_keys]
         return units, sessions + parts["session_own"] * self._kept
 
     def vary(self, part: float) -> None:
-        """Let a random part of the sessions go without what is their own, and others' stretches
-        of activity speak for them, until told again.
-        """
+        """Let a random part of the sessions go without what is their own, until told again."""
         self._kept = (torch.rand_like(self._kept) >= part).float()
-        self._variant = torch.randint(len(self._statistics), self._variant.shape)
 
     def settle(self) -> None:
-        """Give all sessions what is their own, and the statistics of all that was heard."""
+        """Give all sessions what is their own."""
         self._kept = torch.ones_like(self._kept)
-        self._variant = torch.zeros_like(self._variant)
 
     @torch.no_grad()
     def write(self, model: POYO) -> None:
@@ -163,10 +130,9 @@ class SharedTables:
             "by": "electrode",
             "keys": list(self.keys),
             "subjects": list(self.subjects),
-            "statistics": list(self.names),
+            "statistics": list(NAMES),
             "mean": torch.from_numpy(self.mean.astype(np.float32)),
             "sd": torch.from_numpy(self.sd.astype(np.float32)),
-            "axes": torch.from_numpy(self.axes.astype(np.float32)),
             **{name: self.parts[name].detach().clone() for name in names},
         }
 
@@ -193,7 +159,7 @@ def shared_tables(
     """
     if not recipe.share_units:
         return None
-    tables = SharedTables(model, sessions, recipe.seed, guess)
+    tables = SharedTables(model, sessions, guess)
     if guess is not None:
         tables.begin_with(guess, model)
     tables.write(model)
@@ -206,78 +172,14 @@ def write_guess(model: POYO, sessions: Sequence[TrainingSession], guess: UnitGue
     for session in sessions:
         recording = session.recording
         ids, subject = recording.unit_ids, recording.subject_id
-        statistics = guess.statistics_of(ids, subject, _heard(session))
+        statistics = guess.statistics_of(_heard(session), len(ids))
         rows = model.unit_emb.rows(ids)
         model.unit_emb.weight[rows] = torch.from_numpy(guess.units(ids, subject, statistics))
         row = model.session_emb.rows([session.session_id])
         model.session_emb.weight[row] = torch.from_numpy(guess.session(subject))
 
 
-def _axes(
-    sessions: Sequence[TrainingSession], subjects: Sequence[str], place: Mapping[str, int]
-) -> Float64:
-    """The linear decoder of each animal, (C, W, O)."""
-    found: dict[str, Float64] = {}
-    for subject in dict.fromkeys(subjects):
-        own = [s for s, of in zip(sessions, subjects, strict=True) if of == subject]
-        found[subject] = fit_axes(_taps(own, subject, place))
-    whole = sum(found.values())
-    return np.ascontiguousarray(np.asarray(whole).transpose(1, 0, 2))
-
-
-def _taps(
-    sessions: Sequence[TrainingSession], subject: str, place: Mapping[str, int]
-) -> Iterator[tuple[Float64, Float64, Bool]]:
-    """What ``fit_axes`` takes of each session, its units put where their keys are."""
-    for session in sessions:
-        heard, (times, values) = _heard(session), _behavior(session)
-        smoothed = Smoothed(*heard[:2], len(session.recording.unit_ids), heard.intervals)
-        taps = smoothed.taps()
-        columns = [place[electrode_key(subject, unit)] for unit in session.recording.unit_ids]
-        placed = np.zeros((*taps.shape[:2], len(place)))
-        placed[:, :, columns] = taps
-        yield placed, *smoothed.behavior(times, values)
-
-
-def _variants(session: TrainingSession, axes_UWO: Float64, rng: np.random.Generator) -> Float64:
-    """Statistics of a session, and of random stretches with and without labels, (V, U, F)."""
-    heard, behavior = _heard(session), _behavior(session)
-    axes = axes_UWO.transpose(1, 0, 2)
-    found = [all_statistics(heard, axes, None)]
-    for _ in range(_STRETCHES):
-        seconds = float(np.exp(rng.uniform(*np.log(_STRETCH_S))))
-        some = heard._replace(intervals=_stretch(heard.intervals, seconds, rng))
-        found += [all_statistics(some, axes, of) for of in (None, behavior)]
-    return np.stack(found)
-
-
-def _stretch(intervals: Float64, seconds: float, rng: np.random.Generator) -> Float64:
-    """So many seconds of intervals (K, 2) from a random moment on, or all there are."""
-    lengths = intervals[:, 1] - intervals[:, 0]
-    begin = rng.uniform(0.0, max(0.0, float(lengths.sum()) - seconds))
-    before = np.cumsum(lengths) - lengths
-    start = intervals[:, 0] + np.clip(begin - before, 0.0, lengths)
-    end = intervals[:, 0] + np.clip(begin + seconds - before, 0.0, lengths)
-    return np.stack([start, end], axis=-1)[end > start]
-
-
 def _heard(session: TrainingSession) -> Heard:
     intervals, recording = session.intervals, session.recording
     cut = recording.cut(float(intervals[:, 0].min()), float(intervals[:, 1].max()))
     return Heard(cut.spike_times, cut.spike_units, intervals)
-
-
-def _behavior(session: TrainingSession) -> tuple[Float64, Float64]:
-    """Times and values, in the model's scale."""
-    times, values = session.recording.samples(session.intervals)
-    scale, offset = session.scale.arrays(values.shape[1])
-    return times, (values - offset) / scale
-
-
-def _over(what: Any, values_VUF: Float64) -> Float64:
-    """A statistic over variants and units; NaN where all are."""
-    flat = values_VUF.reshape(-1, values_VUF.shape[-1])
-    known = ~np.isnan(flat).all(0)
-    found = np.full(flat.shape[1], np.nan)
-    found[known] = what(flat[:, known], axis=0)
-    return found

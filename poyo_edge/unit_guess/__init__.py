@@ -7,13 +7,10 @@ from poyo_edge.unit_guess.guess import (
     MOST_SD,
     Heard,
     UnitGuess,
-    all_statistics,
     electrode_of,
     scaled,
-    statistic_names,
 )
 from poyo_edge.unit_guess.statistics import LEAST_S, NAMES, unit_statistics
-from poyo_edge.unit_guess.tuning import Smoothed, fit_axes
 
 __all__ = [
     "GUESS",
@@ -23,12 +20,8 @@ __all__ = [
     "MOST_SD",
     "NAMES",
     "Heard",
-    "Smoothed",
     "UnitGuess",
-    "all_statistics",
     "electrode_of",
-    "fit_axes",
     "scaled",
-    "statistic_names",
     "unit_statistics",
 ]

@@ -1,7 +1,6 @@
 """What training has found that new units are like, before any label or with a few.
 
-Legend: M spikes, U units, K intervals, S samples, F statistics, C keys, A animals, O outputs,
-W taps, D model dim.
+Legend: M spikes, U units, K intervals, F statistics, C keys, A animals, D model dim.
 """
 
 from __future__ import annotations
@@ -16,14 +15,11 @@ import numpy.typing as npt
 from poyo_edge.arrays import Float32, Float64
 from poyo_edge.errors import UsageError
 from poyo_edge.unit_guess.statistics import NAMES, unit_statistics
-from poyo_edge.unit_guess.tuning import TAPS, Smoothed, tuning_names
 
 GUESS = "guess"
 """Before the names of a ``UnitGuess`` in files, and the key of what is no tensor."""
 GUESS_NAMES = ("keys", "subjects", "statistics")
-GUESS_TENSORS = ("mean", "sd", "shared", "weight", "session_shared", "axes")
-GUESSED, MEASURED = "guessed", "measured"
-"""Tunings to behaviour that other units say, and to that which was measured."""
+GUESS_TENSORS = ("mean", "sd", "shared", "weight", "session_shared")
 MOST_SD = 4.0
 """Statistics farther from those of trained units count as that far."""
 
@@ -38,39 +34,13 @@ class Heard(NamedTuple):
     intervals: Float64
     """(K, 2) seconds in which spikes were recorded."""
 
+    def statistics(self, n_units: int) -> Float64:
+        """Of each unit, (U, F) float64 (``unit_statistics``).
 
-def statistic_names(dim_out: int) -> tuple[str, ...]:
-    """Names of all statistics, in their order."""
-    guessed, measured = (tuning_names(kind, dim_out) for kind in (GUESSED, MEASURED))
-    return (*NAMES, *guessed, *measured)
-
-
-def all_statistics(
-    heard: Heard,
-    axes: Float64,
-    behavior: tuple[Float64, Float64] | None,
-) -> Float64:
-    """Statistics of each unit, (U, F) float64; NaN where there is nothing to say.
-
-    Args:
-        heard: the activity; ten seconds at least.
-        axes: (W, U, O) of the linear decoder; zeros for units that it does not know.
-        behavior: times (S,) and values (S, O) that were measured; None takes the guess alone.
-
-    Raises:
-        UsageError: less than ten seconds.
-    """
-    n_units, dim_out = axes.shape[1:]
-    plain = unit_statistics(heard.spike_times, heard.spike_units, n_units, heard.intervals)
-    smoothed = Smoothed(heard.spike_times, heard.spike_units, n_units, heard.intervals)
-    width = len(tuning_names(GUESSED, dim_out))
-    guessed = measured = np.full((n_units, width), np.nan)
-    if behavior is not None:
-        measured = smoothed.tuning(*smoothed.behavior(*behavior))
-    elif np.abs(axes).max(initial=0.0) > 0:
-        own = np.einsum("nwu,wuo->nuo", smoothed.taps(), axes)
-        guessed = smoothed.tuning(own.sum(1), np.ones(len(own), dtype=bool), own)
-    return np.concatenate([plain, guessed, measured], axis=1)
+        Raises:
+            UsageError: less than ten seconds of activity.
+        """
+        return unit_statistics(self.spike_times, self.spike_units, n_units, self.intervals)
 
 
 def scaled(
@@ -109,51 +79,30 @@ class UnitGuess:
     """(F, D)."""
     session_shared: Float32
     """(A, D)."""
-    axes: Float32
-    """(C, W, O) of the linear decoder that guesses behaviour from known electrodes."""
 
     def __post_init__(self) -> None:
-        dim, dim_out = self.shared.shape[-1], self.axes.shape[-1]
-        names = statistic_names(dim_out)
+        dim = self.shared.shape[-1]
         wanted = {
-            "mean": (len(names),), "sd": (len(names),), "weight": (len(names), dim),
+            "mean": (len(NAMES),), "sd": (len(NAMES),), "weight": (len(NAMES), dim),
             "shared": (len(self.keys), dim), "session_shared": (len(self.subjects), dim),
-            "axes": (len(self.keys), len(TAPS), dim_out),
         }  # fmt: skip
         for name, shape in wanted.items():
             found = getattr(self, name)
             if found.shape != shape or not np.isfinite(found).all():
                 raise UsageError(f"{name}: expected finite values {shape}, got {found.shape}")
-        if self.statistics != names or not self.keys or not self.subjects:
+        if self.statistics != NAMES or not self.keys or not self.subjects:
             raise UsageError(
-                f"statistics: expected {', '.join(names)} and at least one key and subject, got "
+                f"statistics: expected {', '.join(NAMES)} and at least one key and subject, got "
                 f"{', '.join(self.statistics)}; use the version of poyo-edge that wrote them"
             )
 
-    def statistics_of(
-        self,
-        unit_ids: Sequence[str],
-        subject: str | None,
-        heard: Heard,
-        behavior: tuple[Float64, Float64] | None = None,
-    ) -> Float32:
+    def statistics_of(self, heard: Heard, n_units: int) -> Float32:
         """What ``units`` takes: (U, F) multiples of the spread of trained units.
-
-        Args:
-            unit_ids: ids of the units.
-            subject: the animal; None takes units of that electrode in any.
-            heard: their activity.
-            behavior: see ``all_statistics``.
 
         Raises:
             UsageError: less than ten seconds of activity.
         """
-        axes = np.zeros((len(TAPS), len(unit_ids), self.axes.shape[-1]))
-        rows = self._rows(subject)
-        for unit, name in enumerate(unit_ids):
-            if found := rows.get(electrode_of(name)):
-                axes[:, unit] = self.axes[found].mean(0)
-        return scaled(all_statistics(heard, axes, behavior), self.mean, self.sd)
+        return scaled(heard.statistics(n_units), self.mean, self.sd)
 
     def units(
         self, unit_ids: Sequence[str], subject: str | None, statistics: Float32 | None

@@ -48,7 +48,7 @@ def unit_statistics(
     Raises:
         UsageError: less than ``LEAST_S`` in the intervals.
     """
-    pieces = [binned(spike_times, spike_units, n_units, a, b) for a, b in intervals]
+    pieces = [_binned(spike_times, spike_units, n_units, a, b) for a, b in intervals]
     counts = np.concatenate([np.zeros((0, n_units)), *pieces])
     if len(counts) * BIN_S < LEAST_S:
         raise UsageError(
@@ -73,7 +73,7 @@ def unit_statistics(
     )
 
 
-def binned(
+def _binned(
     times: Float64, units: npt.NDArray[np.integer], n_units: int, start: float, end: float
 ) -> Float64:
     """Counts (N, U) of whole bins of ``BIN_S`` from ``start`` on."""

@@ -95,6 +95,8 @@ class Beside:
     max_spikes: int = SMALLEST
     fused: bytes | None = None
     """The bytes of ``core.ort-cpu.onnx``, already checked."""
+    native: bytes | None = None
+    """Of ``core.cpu.onnx``, likewise."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

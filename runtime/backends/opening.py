@@ -8,12 +8,14 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Callable
+from pathlib import Path
 
 from poyo_edge.errors import PoyoEdgeError, UsageError
-from poyo_edge.runtime.backends import ort_cpu, ort_cuda
+from poyo_edge.runtime.backends import ort_cpu, ort_cuda, ort_native
 from poyo_edge.runtime.backends.base import Backend, BackendInfo, Beside, CoreToOpen
 from poyo_edge.runtime.backends.fallback import FallbackBackend
 from poyo_edge.runtime.backends.machine import Machine, this_machine
+from poyo_edge.runtime.backends.native_record import has_graph
 from poyo_edge.runtime.backends.ov import backend as openvino
 from poyo_edge.runtime.backends.trt import opening as tensorrt
 
@@ -42,6 +44,10 @@ class BackendRow:
     """Whether it needs an NVIDIA GPU."""
     built: bool = False
     """Whether it runs engines that ``poyo-edge build`` has made."""
+    holds: Callable[[Path], bool] | None = None
+    """Whether an artifact's folder has the graph that it needs; None: it runs every core."""
+    exact: bool = False
+    """Whether ``verify`` holds it to the tolerance that an export is held to."""
 
 
 def _always(_: CoreToOpen) -> bool:
@@ -85,6 +91,17 @@ BACKENDS = {
         look=ort_cpu.look,
         open=ort_cpu.open_core,
         auto=_always,
+        exact=True,
+    ),
+    ort_native.NAME: BackendRow(
+        help="decode with operators of our own on the CPU",
+        extra="ort",
+        package="",
+        look=ort_native.look,
+        open=ort_native.open_core,
+        auto=ort_native.was_faster,
+        holds=has_graph,
+        exact=True,
     ),
     "openvino": BackendRow(
         help="decode in BF16 on processors that compute it",
@@ -103,7 +120,8 @@ BEHIND = ort_cpu.NAME
 def list_backends() -> list[BackendInfo]:
     """All backends that this version knows, best first.
 
-    ``auto`` takes OpenVINO before ONNX Runtime where BF16 or INT8 is approved, and was faster.
+    ``auto`` takes OpenVINO before ONNX Runtime where BF16 or INT8 is approved, and was faster, and
+    operators of our own where ``build`` found them right and faster on this machine.
     """
     machine = this_machine()
     return [row.look(machine) for row in BACKENDS.values()]

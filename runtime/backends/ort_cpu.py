@@ -34,7 +34,7 @@ class OrtCpuBackend(Backend):
         try:
             (prediction,) = self._session.run(["prediction"], dict(feeds))
         except Exception as problem:
-            raise BackendError(f"ort-cpu: {problem}") from problem
+            raise BackendError(f"{self.name}: {problem}") from problem
         return np.asarray(prediction, np.float32)
 
 
@@ -65,8 +65,8 @@ def open_core(given: CoreToOpen) -> Backend:
     return OrtCpuBackend(given.core, threads=given.threads)
 
 
-def open_ort_cpu(model: bytes, *, threads: int, what: str) -> Any:
-    """An ONNX Runtime session on the CPU.
+def open_ort_cpu(model: bytes, *, threads: int, what: str, operators: str = "") -> Any:
+    """An ONNX Runtime session on the CPU; ``operators`` is a library of more of them.
 
     Raises:
         MissingExtraError: onnxruntime is not installed.
@@ -83,6 +83,8 @@ def open_ort_cpu(model: bytes, *, threads: int, what: str) -> Any:
     # It keeps a plan for each new number of spikes: memory grows, and nothing gets faster.
     options.enable_mem_pattern = False
     try:
+        if operators:
+            options.register_custom_ops_library(operators)
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as problem:
         raise BackendError(f"ort-cpu: {what} cannot be opened: {problem}") from problem

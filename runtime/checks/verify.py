@@ -56,7 +56,10 @@ def verify(
     store = EngineStore(artifact.path / ENGINES)
     checks += _engine_checks(artifact, store)
     for info in list_backends():
-        built = store.holds(info.name) if BACKENDS[info.name].built else True
+        row = BACKENDS[info.name]
+        built = store.holds(info.name) if row.built else True
+        if row.holds is not None:
+            built = built and row.holds(artifact.path)
         if info.present and built:
             checks.append(_golden_check(artifact, info.name, threads))
         elif info.name == BEHIND:  # the one that every device needs, if only to fall back to
@@ -119,7 +122,7 @@ def _golden_check(artifact: Artifact, backend: str, threads: int) -> Check:
 
 def _tolerance(golden: Golden, core: Core, backend: str) -> float:
     """The export's on the CPU; elsewhere what its precision is allowed, in sd of the output."""
-    if backend == BEHIND:
+    if BACKENDS[backend].exact:
         return golden.tolerance
     with np.errstate(invalid="ignore"):  # golden windows that are not finite fail all the same
         spread = np.concatenate([window["prediction"] for window in golden.windows]).std(0).mean()

@@ -27,8 +27,11 @@ from poyo_edge.runtime.page.watching import Watch
 
 _log = logging.getLogger(__name__)
 WEB = Path(__file__).parent / "web"
-_QUICK_MS, _SLOW_MS = 80, 500
+_QUICK_MS, _SLOW_MS = 100, 500
 _POINTS_EACH_S = 0.04
+_MOST_BEHIND = 2
+"""Updates that a browser may not have drawn yet: a slow one gets fewer, a hidden one hardly any."""
+_ANYWAY_S = 5.0
 
 
 class Page:
@@ -57,7 +60,10 @@ class Page:
         self._raster, self._rates = Raster(n_units), Rates(n_units)
         self._latency, self._times = Latency(1e3 / watch.rate_hz), Times()
         self._blocks = blocks()
+        self._sent = self._drawn = 0
+        self._sent_s = 0.0
         self._say = ColumnDataSource(data={"json": [""]}, name="say")
+        self._ack = ColumnDataSource(data={"drawn": [0]}, name="ack")
         self._ask = ColumnDataSource(data={"json": [""]}, name="ask")
         self._lay_out(document)
         self._quick()
@@ -66,21 +72,38 @@ class Page:
     def _lay_out(self, document: Any) -> None:
         pictures = [self._workspace, self._traces, self._raster, self._rates, self._latency,
                     self._times, *self._blocks]  # fmt: skip
-        self._workspace.figure.tags = [self._say, self._ask]  # roots alone are found by browsers
+        self._workspace.figure.tags = [
+            self._say,
+            self._ask,
+            self._ack,
+        ]  # roots alone are found by browsers
         self._say.js_on_change("data", CustomJS(code="window.poyo.show(cb_obj.data.json[0])"))
         self._ask.on_change("data", self._asked)
+        self._ack.on_change("data", self._acknowledged)
         if self._watch.state.get("aim"):
             for event in (MouseMove, Pan):
                 self._workspace.figure.on_event(event, self._pointed)
             self._workspace.figure.on_event(MouseLeave, lambda _: None)
-        for one in pictures:
-            document.add_root(one.figure)
+        with document.models.freeze():  # what hangs on roots is looked for once
+            for one in pictures:
+                document.add_root(one.figure)
         document.title = f"poyo-edge {self._watch.run}"
         document.template = _template()
         document.add_periodic_callback(self._quick, _QUICK_MS)
         document.add_periodic_callback(self._slow, _SLOW_MS)
 
+    def _keeps_up(self) -> bool:
+        """Whether the browser has drawn what it got; if not, it gets something now and then."""
+        late = time.monotonic() - self._sent_s > _ANYWAY_S
+        return late or self._sent - self._drawn < _MOST_BEHIND
+
+    def _acknowledged(self, _attribute: str, _old: Any, new: Mapping[str, Any]) -> None:
+        with contextlib.suppress(LookupError, TypeError, ValueError):
+            self._drawn = min(self._sent, int(new["drawn"][0]))
+
     def _quick(self) -> None:
+        if not self._keeps_up():
+            return
         self._workspace.update(self._watch)
         self._traces.update(self._watch)
         self._tell()
@@ -90,15 +113,18 @@ class Page:
             self._followed = self._watch.reader
             self._tell(reload=True)
             return
+        if not self._keeps_up():
+            return
         for one in (self._raster, self._rates, self._latency, *self._blocks):
             one.update(self._watch)
         self._times.update(self._watch, time.monotonic())
 
     def _tell(self, *, reload: bool = False) -> None:
-        now = time.monotonic()
+        now = self._sent_s = time.monotonic()
+        self._sent += 1
         values = self._sheet.values(now)
         values |= {
-            "mine": self._commander.values(), "reload": reload,
+            "number": self._sent, "mine": self._commander.values(), "reload": reload,
             "steers": self._steers, "simulated": bool(self._aim()),
         }  # fmt: skip
         self._say.data = {"json": [as_text(values)]}

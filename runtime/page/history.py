@@ -141,8 +141,9 @@ class History:
     def truth(self, most: int = 500) -> tuple[Float64, Float64]:
         """The same of behaviour that came as labels; empty where none does."""
         frames = self._thinned(most)
+        frames = frames[np.isfinite(frames["label_t_s"])]
         times = frames["label_t_s"]
-        new = np.isfinite(times) & (np.diff(times, prepend=-np.inf) > 0)
+        new = np.diff(times, prepend=-np.inf) > 0
         return times[new] - self._end_s, np.asarray(frames["label"][new])
 
     def path(self, seconds: float) -> Float64:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from typing import Any
 
@@ -16,6 +17,7 @@ _log = logging.getLogger(__name__)
 DEFAULT_PORT = 5006
 _TRIES = 20
 """Ports that are tried from the default one on, where none is asked for."""
+_NICE = 5
 _LONELY_S = 60.0
 """A page whose run is gone ends when no browser has looked at it for so long."""
 
@@ -72,6 +74,7 @@ class PageServer:
         asyncio.run(self._run())
 
     async def _run(self) -> None:
+        os.nice(_NICE)  # what decodes comes first
         from bokeh.server.server import BaseServer
         from tornado.ioloop import IOLoop
 

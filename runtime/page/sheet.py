@@ -61,8 +61,8 @@ class Sheet:
         slow = p99 > period_ms
         figures: dict[str, Figure] = {
             "latency": (
-                f"{ms_text(p50)}", "warn" if slow else "",
-                f"ms in the middle; 99 of 100 within {ms_text(p99)}, deadline {period_ms:g}",
+                f"{ms_text(p50)} ms", "warn" if slow else "",
+                f"in the middle; 99 of 100 within {ms_text(p99)} ms, deadline {period_ms:g} ms",
             ),
             "frames": (str(watch.lost), "warn" if watch.lost else "",
                        f"frames that this page missed of {history.n_frames + watch.lost}"),

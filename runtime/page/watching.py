@@ -17,6 +17,7 @@ from poyo_edge.runtime.page.words import FLAG_WORDS, age_text
 EACH_S = 0.04
 _BACK_S = 60.0
 _STATE_EACH_S = 0.3
+_HANGS_S = 1.0
 
 
 class Watch:
@@ -101,7 +102,8 @@ class Watch:
             reason = self.state.get("feed", {}).get("reason") or "nothing has come yet"
             return f"Waiting for spikes: {reason}", "wait"
         if not self.stands:
-            return f"No value for {age_text(age)}: the loop hangs or is stopped", "bad"
+            why = "the loop hangs" if (age or 0) > _HANGS_S else "too old to act on"
+            return f"No new value for {age_text(age)}: {why}", "bad"
         flags = flags_of(int(last["flags"]))
         status = STATUSES[int(last["status"])]
         if "stream_lost" in flags:

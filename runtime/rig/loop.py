@@ -49,6 +49,8 @@ from poyo_edge.trials import Trial
 
 _log = logging.getLogger(__name__)
 _SECOND = 1_000_000_000
+_GATHER_NS, _AHEAD_NS = 2_000_000, 1_500_000
+"""Packets gather for so long, but not in the last time before a window is due."""
 FLOOD = "flood"
 """Flag: more packets came than the loop could take, and some were dropped or still wait."""
 WRONG_RATE = "clock_rate"
@@ -217,11 +219,17 @@ class DecodeLoop(Inbox):
         Args:
             until_ns: what ``step`` gave; it ends then, or when the loop is to stop.
         """
-        while self._host.now_ns() < until_ns and not self._worker.stopping.is_set():
+        stopping = self._worker.stopping
+        while (now := self._host.now_ns()) < until_ns and not stopping.is_set():
             self._arrived.clear()
+            some = False
             for packet in self._waiting.take_until(self._host.now_ns, until_ns):
                 self._arrivals.take(packet)
-            if not self._waiting:
+                some = True
+            gathered = min(now + _GATHER_NS, until_ns - _AHEAD_NS)
+            if some and gathered > now:  # A few at once cost less, while nothing is due.
+                self._host.wait_until(gathered, stopping)
+            elif not self._waiting:
                 self._host.wait_until(until_ns, self._arrived)
 
     def step(self) -> int:

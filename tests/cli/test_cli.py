@@ -209,10 +209,14 @@ def test_build_for_the_cpu_says_what_is_settled_and_reports_it(
     tiny_copy: Path, tmp_path: Path
 ) -> None:
     report = tmp_path / "report.json"
-    values = run_json("build", tiny_copy, "--target", "cpu", "--report", report)
+    done = run("build", tiny_copy, "--target", "cpu", "--report", report, "--json",
+               PATH="/nowhere", XDG_CACHE_HOME=str(tmp_path))  # fmt: skip
+    values = json.loads(done.stdout)
     assert values["target"] == "cpu"
     assert values["engines"] == []
     assert values["settled"]
+    assert values["native"] is None  # nothing to compile its operators with
+    assert "sudo apt install g++" in values["unsettled"][0]
     written = json.loads(report.read_text())
     assert set(written) == {"build", "doctor"}
     assert written["build"]["parity"]["worst"] < 2e-6

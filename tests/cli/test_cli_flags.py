@@ -6,7 +6,16 @@ import pytest
 from helpers.commands import run
 
 FLAGS = {
-    "demo": {"--out", "--seed", "--steps", "--json", "--quiet"},
+    "demo": {
+        "--out",
+        "--seed",
+        "--steps",
+        "--live",
+        "--page-port",
+        "--seconds",
+        "--json",
+        "--quiet",
+    },
     "export": {
         "--out",
         "--sequence-length",
@@ -100,6 +109,9 @@ FLAGS = {
         "--control",
         "--control-token-file",
         "--also-session",
+        "--page",
+        "--page-port",
+        "--ring",
         "--cpu",
         "--priority",
         "--lock-memory",
@@ -109,6 +121,7 @@ FLAGS = {
         "--json",
         "--quiet",
     },
+    "page": {"--port", "--json"},
     "tell": {"--token-file", "--now", "--timeout", "--json"},
     "train": {
         "--behavior",

@@ -43,7 +43,7 @@ STANDARD = {*sys.stdlib_module_names, "tomllib"}
 """The standard library; Python 3.10 has no ``tomllib`` yet, and tomli instead."""
 GROUND = (
     "errors tables metrics spec targets tokens trials filters figures records core_inputs arrays "
-    "unit_guess"
+    "unit_guess reports"
 )
 _FILES = "files recording artifact"
 _DEVICE = "runtime runtime.backends runtime.backends.ov runtime.backends.trt"
@@ -63,6 +63,7 @@ HOUSE = {
     "unit_guess": Row(),
     "filters": Row(),
     "figures": Row("", "matplotlib"),
+    "reports": Row(),
     "journal": Row("files"),
     "model": Row("", "torch"),
     "files": Row("", "safetensors"),
@@ -107,11 +108,11 @@ HOUSE = {
         "torch torch_brain",
     ),
     "export": Row(
-        f"{_FILES} checkpoint runtime runtime.backends runtime.checks export.graph export.parity "
-        "export.engines",
+        f"{_FILES} checkpoint checkpoint.layouts runtime runtime.backends runtime.checks "
+        "export.graph export.parity export.engines",
         "onnxruntime",
     ),
-    "export.graph": Row("runtime", "onnx onnx_ir"),
+    "export.graph": Row("artifact runtime", "onnx onnx_ir"),
     "export.parity": Row("artifact recording model runtime runtime.backends", "torch"),
     "export.precision": Row(
         "runtime runtime.backends export.graph export.parity",
@@ -120,9 +121,15 @@ HOUSE = {
     # device
     "runtime": Row("files artifact runtime.backends runtime.clock"),
     "runtime.clock": Row(),
-    "runtime.backends": Row("runtime.backends.ov runtime.backends.trt", "onnxruntime"),
+    "runtime.backends": Row(
+        "files artifact runtime.backends.ov runtime.backends.trt", "onnxruntime"
+    ),
     "runtime.backends.ov": Row("files runtime.backends", "openvino"),
     "runtime.backends.trt": Row("files runtime.backends"),
+    "runtime.page": Row(
+        "runtime.control runtime.page.plots runtime.page.ring", "bokeh tornado jinja2"
+    ),
+    "runtime.page.plots": Row("runtime.page", "bokeh"),
     "runtime.page.ring": Row("files artifact journal runtime"),
     "runtime.feeds": Row(
         "files artifact recording journal runtime", "falcon_challenge pycbsdk pylsl redis zmq"
@@ -141,14 +148,16 @@ HOUSE = {
     "calibration.free_use": Row(
         "artifact runtime runtime.control runtime.feeds calibration calibration.fit"
     ),
-    "export.engines": Row(f"{_FILES} {_DEVICE} export.parity export.precision"),
+    "export.engines": Row(
+        f"{_FILES} {_DEVICE} export.graph export.parity export.precision", "onnx"
+    ),
     "doctor": Row("runtime.backends runtime.feeds converting checkpoint.layouts"),
     # on top
     "inspecting": Row(f"{_FILES} checkpoint journal"),
     "cli": Row(
         f"{_FILES} journal converting simulation checkpoint.layouts training evaluation export "
         "export.engines calibration calibration.free_use runtime runtime.backends runtime.control "
-        "runtime.feeds "
+        "runtime.feeds runtime.page runtime.page.ring "
         "runtime.rig runtime.checks doctor inspecting",
         "typer rich tomli",
     ),

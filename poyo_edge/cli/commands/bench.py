@@ -98,7 +98,7 @@ def _windows(
     opened = Artifact.open(artifact)
     core = Core.open(opened, backend=backend, threads=threads)
     chosen = opened.session(session or next(iter(opened.session_files()), None))
-    constants = core.constants(chosen.unit_embedding, chosen.session_embedding)
+    constants = core.constants_of(chosen)
     timed = run_bench(core, constants, spike_counts=spikes or None, repeats=repeats)
     return {
         "backend": core.backend.name,

@@ -18,10 +18,11 @@ from poyo_edge.cli.shared import (
     Json,
     Quiet,
     behavior_to,
+    can_draw,
     command,
     labels_to,
     recording_with,
-    require_drawing,
+    require_report,
     seed_of,
     split_to,
 )
@@ -81,7 +82,9 @@ def calibrate(
     force: Annotated[bool, typer.Option("--force", help="Save it even if it is bad.")] = False,
     report: Annotated[
         Path | None,
-        typer.Option(help="Folder for a picture and figures of each unit; some times as slow."),
+        typer.Option(
+            help="Folder for report.html, with pictures and each unit; some times as slow."
+        ),
     ] = None,
     threads: Annotated[
         int,
@@ -112,7 +115,7 @@ def calibrate(
         console.result(*guess_session(artifact, source, target, split=split, seconds=seconds))
         return
     if report is not None:
-        require_drawing(report)
+        require_report(report)
     opened = Artifact.open(artifact)
     calibrator = Calibrator.open(
         artifact,
@@ -235,13 +238,19 @@ def _peak_memory_mb() -> float:
 
 
 def _write_report(folder: Path, values: Mapping[str, Any]) -> list[Path]:
-    """All figures as JSON, and a picture of them."""
-    from poyo_edge.figures import draw_calibration
+    """All figures as JSON, a page that explains them, and a picture where one can be drawn."""
+    from poyo_edge.reports.calibration import calibration_page
+    from poyo_edge.reports.page import REPORT_HTML
 
-    table, picture = folder / CALIBRATION_JSON, folder / CALIBRATION_PNG
-    write_bytes(table, json.dumps(values, indent=1).encode())
-    draw_calibration(picture, values)
-    return [table, picture]
+    written = [folder / CALIBRATION_JSON, folder / REPORT_HTML]
+    write_bytes(written[0], json.dumps(values, indent=1).encode())
+    write_bytes(written[1], calibration_page(values).encode())
+    if can_draw():
+        from poyo_edge.figures import draw_calibration
+
+        draw_calibration(folder / CALIBRATION_PNG, values)
+        written.append(folder / CALIBRATION_PNG)
+    return written
 
 
 def calibrate_text(values: Values, artifact: Path, recording: Path, program: str) -> str:

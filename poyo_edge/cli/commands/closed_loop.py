@@ -89,7 +89,8 @@ def closed_loop(
         int, typer.Option(min=1, max=1000, help="How many seeds, from --seed on.")
     ] = 1,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder for table, JSON and two pictures.")
+        Path | None,
+        typer.Option("--out", "-o", help="Folder for report.html, table, JSON, two pictures."),
     ] = None,
     backend: BackendName = "auto",
     threads: Threads = 1,
@@ -310,8 +311,10 @@ def _number(value: float | None, digits: int = 2) -> str:
 
 
 def _write(folder: Path, values: Values, found: Study) -> list[str]:
-    """Table, JSON, and pictures of paths and throughput."""
+    """Table, JSON, pictures of paths and throughput, and the page that explains them."""
     from poyo_edge.figures import draw_paths, draw_throughput
+    from poyo_edge.reports.closed_loop import closed_loop_page
+    from poyo_edge.reports.page import REPORT_HTML
 
     write_bytes(folder / TABLE_MD, closed_loop_text(values).encode())
     write_bytes(folder / TABLE_JSON, json.dumps(values, indent=1).encode())
@@ -325,4 +328,13 @@ def _write(folder: Path, values: Values, found: Study) -> list[str]:
     draw_throughput(
         folder / THROUGHPUT_PNG, values["conditions"], title=f"{name}: throughput, simulated"
     )
-    return [str(folder / one) for one in (TABLE_MD, TABLE_JSON, PATHS_PNG, THROUGHPUT_PNG)]
+    paths = {
+        name: [
+            (one.position.tolist(), one.target.tolist(), float(one.radius), bool(one.success))
+            for one in trials
+        ]
+        for name, trials in found.paths.items()
+    }
+    write_bytes(folder / REPORT_HTML, closed_loop_page(values, paths).encode())
+    names = (TABLE_MD, TABLE_JSON, PATHS_PNG, THROUGHPUT_PNG, REPORT_HTML)
+    return [str(folder / one) for one in names]

@@ -45,7 +45,7 @@ def doctor_text(values: Values) -> str:
         install = [*install, f"note: {_TORCH}"]
     if values["missing_backends"]:
         install = [*install, f"note: {values['missing_backends']}"]
-    machine = [pairs(about), *_accelerator_lines(values)]
+    machine = [pairs(about), *_real_time_lines(values["real_time"]), *_accelerator_lines(values)]
     return "\n".join(
         [*machine, "", pairs(packages), "", "backends", *backends, "", pairs(_tables(values)), "",
          *mend, "to install", *install]
@@ -66,6 +66,27 @@ def _offered(rows: Sequence[Values]) -> str:
     there = [row["name"] for row in rows if row["present"]]
     missing = [f"{row['name']} ({row['install']})" for row in rows if not row["present"]]
     return ", ".join(there) + f"; missing: {', '.join(missing)}" * bool(missing)
+
+
+def _real_time_lines(found: Values | None) -> list[str]:
+    """What decides how steady latencies are, and what to do; nothing where that is unknown."""
+    if found is None:
+        return []
+    runtime, period = found["rt_runtime_us"], found["rt_period_us"]
+    limit = "no limit" if runtime == -1 else f"{runtime} of each {period} µs"
+    governors = ", ".join(sorted(set(found["governors"].values())))
+    isolated = ", ".join(map(str, found["isolated"]))
+    together = "; ".join(" and ".join(map(str, group)) for group in found["siblings"])
+    about = {
+        "real-time threads": "unknown" if None in (runtime, period) else limit,
+        "CPU governor": governors or "unknown, as in virtual machines",
+        "cores": f"{len(found['cores'])} of {len(found['online'])} may be used",
+        "isolated cores": isolated or "none",
+        "threads of one core": together or "none",
+    }
+    if found["quota_cpus"] is not None:
+        about["processor time"] = f"{found['quota_cpus']:g} cores at most (cgroup)"
+    return ["", pairs(about), "", "for steady latencies", *(found["fix"] or ["nothing to do"])]
 
 
 def _accelerator_lines(values: Values) -> list[str]:

@@ -56,7 +56,8 @@ def evaluate(
     every: Annotated[int, typer.Option(min=1, help="Judge one of so many samples.")] = 1,
     seed: Annotated[int, seed_of("Of the baselines.")] = 0,
     report: Annotated[
-        Path | None, typer.Option(help="Folder for the tables (Markdown, JSON) and a picture.")
+        Path | None,
+        typer.Option(help="Folder for report.html, tables (Markdown, JSON) and a picture."),
     ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -92,12 +93,16 @@ def evaluate(
     )
     if report is not None:
         from poyo_edge.figures import draw_evaluation
+        from poyo_edge.reports.evaluation import evaluation_page
+        from poyo_edge.reports.page import REPORT_HTML
 
         table, numbers, picture = (report / f"evaluation.{end}" for end in ("md", "json", "png"))
         write_bytes(table, f"{evaluation_markdown(values)}\n".encode())
         write_bytes(numbers, json.dumps(values, indent=1).encode())
         draw_evaluation(picture, values)
-        values["files"] = [str(path) for path in (table, numbers, picture)]
+        page = report / REPORT_HTML
+        write_bytes(page, evaluation_page(values).encode())
+        values["files"] = [str(path) for path in (table, numbers, picture, page)]
     console.result(values, evaluation_text(values))
 
 

@@ -8,7 +8,7 @@
 #endif
 #define PE_W 16
 #define PE_NV 2
-#define PE_MR 8
+#define PE_MR 12
 #include "all.h"
 PE_TABLE(avx512)
 #if defined(__clang__)

@@ -47,12 +47,12 @@ void create_latent(Kernel &k, Reading &r, const OrtKernelInfo *info) {
         d.value, l.value, heads.value, head,
         {m.copy(norm, d.value), m.copy(norm_b, d.value)},
         {by_pair(s, m, cos, l.value, pairs), by_pair(s, m, sin, l.value, pairs), pairs},
-        packed(s, m, 3 * width, d.value, [&](size_t row, size_t i) {
+        packed(s, m, heads.value, 3 * head, d.value, [&](size_t row, size_t i) {
             const size_t h = row / (3 * head), part = row / head % 3;
             const size_t at = part * width + h * head + of_pairs(row % head, pairs);
             return qkv[i * 3 * width + at] * (part == 0 ? log2e : 1.0f);
         }),
-        packed(s, m, d.value, width, [&](size_t row, size_t i) {
+        packed(s, m, 1, d.value, width, [&](size_t row, size_t i) {
             return out[(i / head * head + of_pairs(i % head, pairs)) * d.value + row];
         }),
         m.copy(bias, d.value),
@@ -79,11 +79,12 @@ void create_feed_forward(Kernel &k, Reading &r, const OrtKernelInfo *info) {
     k.feed_forward = {
         d.value, h.value,
         {m.copy(norm, d.value), m.copy(norm_b, d.value)},
-        packed(s, m, 2 * h.value, d.value, [&](size_t row, size_t i) {
-            return (row % 2 ? gate : value)[i * h.value + row / 2];
+        packed(s, m, 1, 2 * h.value, d.value, [&](size_t row, size_t i) {
+            const float *from = row % 2 ? gate : value;
+            return from[i * h.value + row / 2];
         }),
         in_bias,
-        packed(s, m, d.value, h.value, [&](size_t row, size_t i) { return out[i * d.value + row]; }),
+        packed(s, m, 1, d.value, h.value, [&](size_t row, size_t i) { return out[i * d.value + row]; }),
         m.copy(bias, d.value),
     };
 }
@@ -114,7 +115,7 @@ void create_spike(Kernel &k, Reading &r, const OrtKernelInfo *info) {
         query_panels(s, m, query, heads, latents, width, 0, moving, latents),
         query_panels(s, m, query, heads, latents, width, moving, width, period),
         rows,
-        packed(s, m, d.value, c.value, [&](size_t row, size_t i) { return out[i * d.value + row]; }),
+        packed(s, m, 1, d.value, c.value, [&](size_t row, size_t i) { return out[i * d.value + row]; }),
         m.copy(bias, d.value),
     };
 }
@@ -142,7 +143,7 @@ void create_query(Kernel &k, Reading &r, const OrtKernelInfo *info) {
         {by_pair(s, m, cos, l.value, pairs), by_pair(s, m, sin, l.value, pairs), pairs},
         m.copy(omega, pairs),
         m.copy(query, d.value * width),
-        packed(s, m, 2 * width, d.value, [&](size_t row, size_t i) {
+        packed(s, m, 1, 2 * width, d.value, [&](size_t row, size_t i) {
             const size_t at = row < width ? of_pairs(row % head, pairs) : row % head;
             return kv[i * 2 * width + row / head * head + at];
         }),

@@ -44,17 +44,18 @@ inline size_t of_pairs(size_t row, size_t pairs) {
     return row < 2 * pairs ? row / 2 + row % 2 * pairs : row;
 }
 
-// Packs the (rows, n_k) matrix that `at(row, k)` gives.
+// Packs the (groups * rows, n_k) matrix that `at(row, k)` gives, each group for itself.
 template <class F>
-const float *packed(const Kernels &kernels, Memory &memory, size_t rows, size_t n_k, F at) {
+const float *packed(const Kernels &kernels, Memory &memory, size_t groups, size_t rows, size_t n_k,
+                    F at) {
     auto *plain = static_cast<float *>(std::malloc(rows * n_k * sizeof(float) + 1));
-    float *out = memory.floats(rows * n_k);
+    float *out = memory.floats(groups * rows * n_k);
     memory.ok = memory.ok && plain;
-    if (memory.ok) {
+    for (size_t group = 0; memory.ok && group < groups; group++) {
         for (size_t row = 0; row < rows; row++)
             for (size_t k = 0; k < n_k; k++)
-                plain[row * n_k + k] = at(row, k);
-        kernels.pack(plain, rows, n_k, out);
+                plain[row * n_k + k] = at(group * rows + row, k);
+        kernels.pack(plain, rows, n_k, out + group * rows * n_k);
     }
     std::free(plain);
     return out;

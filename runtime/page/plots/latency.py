@@ -39,10 +39,8 @@ class Latency:
         made.add_layout(
             Span(location=period_ms, dimension="height", line_color=style.BAD, line_width=2)
         )
-        made.line([], [], line_color=style.DIMS[0], line_width=8, legend_label="values")
-        made.line(
-            [], [], line_color=style.BAD, line_width=2, legend_label=f"deadline, {period_ms:g} ms"
-        )
+        style.explained(made, "values", style.DIMS[0], width=8)
+        style.explained(made, f"deadline, {period_ms:g} ms", style.BAD, width=2)
         style.legend(made)
         self._period_ms = period_ms
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from bokeh.models import ColumnDataSource
@@ -53,6 +54,12 @@ def legend(made: Any, location: str = "top_left") -> None:
     box.label_text_color, box.label_text_font = TEXT, FONT
     box.label_text_font_size = "12px"
     box.glyph_width, box.spacing, box.padding, box.margin = 16, 12, 2, 0
+
+
+def explained(made: Any, words: str, color: str, *, width: float = 4) -> None:
+    """A line in the legend for what has another glyph for each of its parts."""
+    nothing = [math.nan, math.nan]
+    made.line(nothing, nothing, line_color=color, line_width=width, legend_label=words)
 
 
 def source(**columns: Any) -> Any:

@@ -12,7 +12,6 @@ from poyo_edge.runtime.page.watching import Watch
 _SHOWN_S = (120.0, 600.0, 3600.0)
 """The axis holds the smallest of these that the run fills."""
 _MOST_FLAGS = 8
-_EVENTS = ("events", "status")
 _KINDS = {
     "swap": style.INTENDED, "fit": style.GOOD, "command": style.WAIT, "refused": style.WARN,
     "end": style.TEXT,
@@ -29,6 +28,7 @@ class Times:
         made.xaxis.formatter = DatetimeTickFormatter(
             seconds="%H:%M:%S", minsec="%H:%M:%S", minutes="%H:%M", hourmin="%H:%M", hours="%H:%M"
         )
+        made.xaxis.ticker.desired_num_ticks = 4  # they have room on a telephone too
         made.ygrid.grid_line_color = None
         self._stretches = style.source(y=[], left=[], right=[], color=[], name=[])
         self._marks = style.source(x=[], y=[], color=[], marker=[], text=[])
@@ -49,7 +49,6 @@ class Times:
         """Show what there was until now (seconds of the host's clock)."""
         line, shift = watch.timeline, watch.unix_less_monotonic_s
         flags = sorted(line.flags, key=lambda flag: line.flags[flag][-1].end_s)[-_MOST_FLAGS:]
-        factors = [*flags, *_EVENTS[::-1]][: _MOST_FLAGS + 2]
         factors = [*flags, "events", "status"]
         if list(self._rows.factors) != factors:
             self._rows.factors = factors

@@ -60,8 +60,8 @@ class Rates:
         dots = made.scatter(
             "now", "y", source=self._units, size=7, fill_color="color", line_color=None,
         )  # fmt: skip
-        for words, color in (("now", style.DIMS[0]), ("off by more than 1 sd", style.WARN)):
-            made.scatter([], [], size=8, fill_color=color, line_color=None, legend_label=words)
+        style.explained(made, "now", style.DIMS[0], width=8)
+        style.explained(made, "off by > 1 sd", style.WARN, width=8)
         tips = [("unit", "@unit"), ("now", "@now{0.0} spikes/s"), ("then", "@mean{0.0} spikes/s")]
         made.add_tools(HoverTool(renderers=[dots], tooltips=tips))
         style.legend(made)

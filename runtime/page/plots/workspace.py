@@ -42,7 +42,7 @@ class Workspace:
         )  # fmt: skip
         made.line(
             "x", "y", source=self._path, line_color=style.PATH, line_width=3, line_join="round",
-            legend_label=f"path, last {_PATH_S:g} s",
+            legend_label="path",
         )  # fmt: skip
         made.segment(
             "x0", "y0", "x1", "y1", source=self._arrows, line_color="color", line_width=4,
@@ -56,8 +56,8 @@ class Workspace:
             "x", "y", source=self._cursor, size=18, fill_color="color", line_color=style.BACK,
             line_width=2,
         )  # fmt: skip
-        for words, color in (("decoded", style.DIMS[0]), ("intended", style.INTENDED)):
-            made.line([], [], line_color=color, line_width=4, legend_label=words)
+        style.explained(made, "decoded", style.DIMS[0])
+        style.explained(made, "intended", style.INTENDED)
         style.legend(made)
 
     def update(self, watch: Watch) -> None:

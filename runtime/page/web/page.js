@@ -20,8 +20,13 @@ window.poyo = (() => {
   };
 
   function ask(what) {
-    const model = window.Bokeh && Bokeh.documents[0] && Bokeh.documents[0].get_model_by_name("ask");
-    if (model) model.data = {json: [JSON.stringify(what)]};
+    const asks = model("ask");
+    if (asks) asks.data = {json: [JSON.stringify(what)]};
+  }
+  const model = name => window.Bokeh && Bokeh.documents[0] && Bokeh.documents[0].get_model_by_name(name);
+  function drawn(number) {
+    const ack = model("ack");
+    if (ack) requestAnimationFrame(() => { ack.data = {drawn: [number]}; });
   }
   const tell = (command, argument) => ask({do: "tell", command, argument: argument || "", now: false});
 
@@ -64,7 +69,7 @@ window.poyo = (() => {
         item.append(make("time", at), make("b", kind), make("span", text));
         return item;
       }));
-      if (!sheet.events.length) $("events").append(make("li", "Nothing yet"));
+      if (!sheet.events.length) $("events").append(make("li", "Nothing yet", "none"));
     }
     if (changed("flags", sheet.flags)) {
       $("flags").replaceChildren(...sheet.flags.map(([flag, words]) => {
@@ -116,6 +121,7 @@ window.poyo = (() => {
     put($("held"), commands.held ? "Values are held at zero: " + commands.held : "");
     document.querySelector(".steer").hidden = !sheet.simulated;
     $("steer").checked = sheet.steers;
+    drawn(sheet.number);
   }
 
   function press(key) {
@@ -149,7 +155,8 @@ window.poyo = (() => {
   /* A page whose server is gone says so itself. */
   let heard = Date.now();
   setInterval(() => {
-    if (Date.now() - heard < 4000 || !$("headline")) return;
+    if (document.hidden) heard = Date.now();
+    if (Date.now() - heard < 8000 || !$("headline")) return;
     put($("headline"), "This page has lost its server; decoding does not depend on it. Reload to try again");
     $("headline").dataset.tone = "bad"; document.body.classList.add("gone");
     armed = false; enable();

@@ -373,7 +373,12 @@ def test_without_the_graph_for_onnx_runtime_the_plain_one_gives_the_gradients(
     monkeypatch.setattr(adapter_module, "open_ort_cpu", lambda *_, what, **__: opened.append(what))
     artifact, whole = Artifact.open(tiny), Artifact.read
     read = list[str]()
-    monkeypatch.setattr(Artifact, "read", lambda self, name: read.append(name) or whole(self, name))
+
+    def reading(self: Artifact, name: str) -> bytes:
+        read.append(name)
+        return whole(self, name)
+
+    monkeypatch.setattr(Artifact, "read", reading)
     Adapter(artifact)
     assert opened == [ADAPT_ORT_CPU]
     assert ADAPT_ORT_CPU in read and ADAPT not in read  # read and hashed where it is needed

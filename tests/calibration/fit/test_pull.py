@@ -12,8 +12,7 @@ from poyo_edge.arrays import Float32
 from poyo_edge.calibration.fit.fitting import Fit
 from poyo_edge.calibration.fit.folds import everything
 from poyo_edge.calibration.fit.prior import Prior
-from poyo_edge.unit_guess import UnitGuess, statistic_names
-from poyo_edge.unit_guess.tuning import TAPS
+from poyo_edge.unit_guess import NAMES, UnitGuess
 
 
 def moved(known: Prior, pull: float | None) -> Float32:
@@ -28,17 +27,16 @@ def moved(known: Prior, pull: float | None) -> Float32:
 
 def guessing(subject: str | None) -> Prior:
     """The tiny model's prior, with a guess of what units of an ape are like."""
-    n = len(statistic_names(2))
+    n = len(NAMES)
     guess = UnitGuess(
         keys=("ape/e1",),
         subjects=("ape",),
-        statistics=statistic_names(2),
+        statistics=NAMES,
         mean=np.zeros(n, np.float32),
         sd=np.ones(n, np.float32),
         shared=np.zeros((1, DIM), np.float32),
         weight=np.zeros((n, DIM), np.float32),
         session_shared=np.zeros((1, DIM), np.float32),
-        axes=np.zeros((1, len(TAPS), 2), np.float32),
     )
     return dataclasses.replace(prior(), guess=guess, subject=subject)
 

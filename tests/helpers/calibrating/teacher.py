@@ -23,8 +23,9 @@ from poyo_edge.calibration import CalibratedSession, Calibrator, FitSettings
 from poyo_edge.calibration.fit.adapter import Adapter
 from poyo_edge.calibration.fit.fitting import Tables
 from poyo_edge.calibration.fit.labels import LabelCollector, Labels
+from poyo_edge.calibration.fit.pace import Progress
 from poyo_edge.calibration.fit.prior import Prior
-from poyo_edge.calibration.fit.search import Progress, Search
+from poyo_edge.calibration.fit.search import Search
 from poyo_edge.filters.wiener import bin_counts
 from poyo_edge.metrics import r2_per_dim
 from poyo_edge.runtime import Decoder

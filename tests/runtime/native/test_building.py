@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from helpers.native import building
+from helpers.native import building, short
 
 pytestmark = building.once_is_enough
 
@@ -24,25 +24,26 @@ int main() {
 """
 
 
-def test_the_build_installs_what_pkg_config_finds(tmp_path: Path) -> None:
+@pytest.mark.parametrize("libdir", ["lib", "lib/of/machine"])
+def test_the_build_installs_what_pkg_config_finds(tmp_path: Path, libdir: str) -> None:
+    """Below the folder that the installation names, whatever was configured."""
     for tool in ("cmake", "pkg-config"):
         if shutil.which(tool) is None:
             pytest.skip(f"no {tool}")
     if building.CC is None or building.CXX is None:
         pytest.skip("no C++ compiler")
     prefix, build = tmp_path / "prefix", tmp_path / "build"
-    building.run(["cmake", "-S", building.NATIVE, "-B", build, f"-DCMAKE_INSTALL_PREFIX={prefix}",
-                  "-DCMAKE_INSTALL_LIBDIR=lib"])  # fmt: skip
+    building.run(["cmake", "-S", building.NATIVE, "-B", build, f"-DCMAKE_INSTALL_LIBDIR={libdir}"])
     building.run(["cmake", "--build", build])
-    building.run(["cmake", "--install", build])
-    found = {**os.environ, "PKG_CONFIG_PATH": str(prefix / "lib" / "pkgconfig")}
+    building.run(["cmake", "--install", build, "--prefix", prefix])
+    found = {**os.environ, "PKG_CONFIG_PATH": str(prefix / libdir / "pkgconfig")}
     words = building.run(["pkg-config", "--cflags", "--libs", "poyoedge"], env=found).split()
     source = tmp_path / "program.cpp"
     source.write_text(PROGRAM)
     building.run([building.CXX, "-std=c++11", "-Wall", "-Wextra", "-Wpedantic", "-Werror", source,
                   *words, "-o", tmp_path / "program"])  # fmt: skip
     said = building.run(
-        [tmp_path / "program"], env={**os.environ, "LD_LIBRARY_PATH": str(prefix / "lib")}
+        [tmp_path / "program"], env={**os.environ, "LD_LIBRARY_PATH": str(prefix / libdir)}
     )
     assert said == "0.1.0 2 session: expected a file of poyo-edge freeze, got NULL"
 
@@ -62,3 +63,10 @@ def test_our_declarations_have_onnx_runtimes_places(tmp_path: Path) -> None:
         )
     building.run([building.CC, "-std=c11", f"-I{header.parent}", "-c",
                   building.STAND_INS / "layout.c", "-o", tmp_path / "layout.o"])  # fmt: skip
+
+
+def test_what_runs_on_an_emulated_arm_holds_here(
+    libpoyoedge: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert short.main(libpoyoedge)
+    assert "20 windows, C beside Python" in capsys.readouterr().out

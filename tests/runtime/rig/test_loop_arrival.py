@@ -90,15 +90,15 @@ def happenings(rig: Rig, seconds: float) -> list[Event]:
         now = BEGIN + second * S + 1_234_567
         tick = int((now - BEGIN) * rate / S) + (1_000_000 if second > 4 else 0) - 40
         told = TrialUpdate(second, {"start": NOW, "target": (8.0, float(second)), "radius": 1.2})
-        call: Callable[..., None]
-        for call, words, more in (
+        calls: list[tuple[Callable[..., None], Any, dict[str, Any]]] = [
             (DecodeLoop.feed_trial, (told,), {}),
             (DecodeLoop.feed_cursor, (None, [[1.0, second]]), {}),
             (DecodeLoop.feed_labels, ([tick], [[1.0, 2.0]]), {}),
             (DecodeLoop.feed_labels, ([tick], [[1.0]]), {}),
             (DecodeLoop.feed, ([[1]], ["x"]), {}),
             (DecodeLoop.note_loss, (2,), {}),
-        ):
+        ]
+        for call, words, more in calls:
             more["host_ns"] = now
             events.append((now, functools.partial(_call, call, words, more)))
         events.append((now + 7, lambda loop: loop.note_problem("expected, got")))

@@ -1,0 +1,133 @@
+"""``build --target cpu``: operators of our own, where there are any, right and faster."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from poyo_edge.artifact import CORE_CPU
+from poyo_edge.errors import BackendError, CheckFailedError, UsageError
+from poyo_edge.export.engines.cpu import speedup
+from poyo_edge.export.parity.windows import Window, synthetic_windows
+from poyo_edge.files.writing import sha256_bytes
+from poyo_edge.runtime.backends import Backend
+from poyo_edge.runtime.backends.kernel_library import (
+    KernelLibrary,
+    compile_library,
+    find_compiler,
+    find_library,
+    why_absent,
+)
+from poyo_edge.runtime.backends.machine import same_bits
+from poyo_edge.runtime.backends.native_record import NativeRecord
+from poyo_edge.runtime.backends.ort_native import NAME, OrtNativeBackend
+
+if TYPE_CHECKING:
+    from poyo_edge.export.engines.job import Job
+
+_TIMED = (250, 1000)
+"""Spikes of the windows that are timed, as far as the artifact allows so many."""
+_REPEATS = 12
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class _Graph:
+    data: bytes
+    listed: bool
+    """Whether the artifact's manifest has it."""
+
+
+def add_native(job: Job, core: Backend, exact: Backend) -> NativeRecord | None:
+    """Compile the operators where there are none, compare, time, and write the record.
+
+    Args:
+        job: what is built; says what was settled and what was not.
+        core: the core as it is; the operators are held to it.
+        exact: ``ort-cpu`` as it decodes; the operators are timed against it.
+
+    Returns:
+        The record, or None where the operators cannot be had; then everything works without.
+
+    Raises:
+        CheckFailedError: they disagree with the core; nothing is written.
+    """
+    library = _library(job)
+    graph = None if library is None else _graph(job)
+    if library is None or graph is None:
+        return None
+    try:
+        native = OrtNativeBackend(graph.data, threads=1)
+    except BackendError as problem:
+        job.unsettled.append(f"operators of our own: {problem}")
+        return None
+    job.say(f"comparing and timing operators of our own for {native.instructions}")
+    parity = job.trial.compare(core, native, "fp32")
+    tolerance = job.artifact.golden().tolerance
+    if not parity.worst <= tolerance:
+        raise CheckFailedError(
+            f"{NAME}: expected an error of at most {tolerance:.2e}, got {parity.worst:.2e} on "
+            f"{parity.worst_window}; nothing was written; ort-cpu decodes: please report this"
+        )
+    record = NativeRecord(
+        core_sha256=job.core_sha256,
+        graph_sha256=sha256_bytes(graph.data),
+        sources=library.sources,
+        instructions=native.instructions,
+        cpu=same_bits()["cpu"],
+        n_windows=parity.n_windows,
+        max_abs_error=parity.worst,
+        output_sd=parity.output_sd,
+        speedup=speedup(exact, native, job.trial.constants, _windows(job)),
+    )
+    record.save(job.artifact.path, None if graph.listed else graph.data)
+    chosen = "uses them from now on" if record.speedup > 1 else "stays with ort-cpu"
+    job.settled.append(
+        f"operators of our own for {record.instructions} agree with the core to "
+        f"{record.max_abs_error / record.output_sd:.1e} sd of the output and decode "
+        f"{record.speedup:.2f} times as fast as ort-cpu on this machine; backend 'auto' {chosen}"
+    )
+    return record
+
+
+def _library(job: Job) -> KernelLibrary | None:
+    """The object, compiled if need be; what keeps it away is unsettled and no error."""
+    if find_library() is None and find_compiler() is not None:
+        job.say("compiling operators of our own; this takes about ten seconds")
+        try:
+            compile_library()
+        except (BackendError, UsageError) as problem:
+            job.unsettled.append(f"operators of our own, which are faster: {problem}")
+            return None
+    library = find_library()
+    if library is None:
+        job.unsettled.append(f"operators of our own, which are faster: {why_absent()}")
+    return library
+
+
+def _graph(job: Job) -> _Graph | None:
+    """The artifact's graph of our operators, or one made from its core."""
+    listed = job.artifact.read_optional(CORE_CPU)
+    if listed is not None:
+        return _Graph(data=listed, listed=True)
+    try:
+        import onnx
+
+        from poyo_edge.export.graph.native_fusion import fuse_for_native
+    except ImportError:
+        job.unsettled.append(
+            "operators of our own, which are faster: the artifact was exported without a graph of "
+            "them; run this command where onnx is (pip install onnx onnx-ir), or export again"
+        )
+        return None
+    core = onnx.load_model_from_string(job.core)
+    proto = fuse_for_native(core, job.artifact.manifest.spec)
+    return _Graph(data=bytes(proto.SerializeToString()), listed=False)
+
+
+def _windows(job: Job) -> Sequence[Window]:
+    counts = np.minimum(_TIMED, job.most_spikes).tolist()
+    n_units = len(job.trial.constants.unit_kv)
+    return synthetic_windows(job.artifact.manifest.spec, n_units, counts * _REPEATS)

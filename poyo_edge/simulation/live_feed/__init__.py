@@ -1,0 +1,1 @@
+"""A simulated person in real time, as a feed of a rig."""

@@ -1,0 +1,96 @@
+"""Whether operators of our own were right and faster for an artifact on this machine.
+
+``build --target cpu`` compares and times them and writes the record; with other kernels, another
+core or another processor it says nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+from poyo_edge.artifact.onnx_guard import require_plain_onnx
+from poyo_edge.errors import ArtifactError, UsageError
+from poyo_edge.files.tensors import read_file
+from poyo_edge.files.writing import own_folder, sha256_bytes, write_bytes
+from poyo_edge.records import AnyFloat, JsonRecord, require_fields
+
+FOLDER = "cpu"
+RECORD = "native.json"
+GRAPH = "core.cpu.onnx"
+"""In an artifact, where its export made it, or in ``cpu/``, where ``build`` did."""
+_MOST_BYTES = 1 << 20
+_DO = "remove the folder cpu, or build again with poyo-edge build --target cpu"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class NativeRecord(JsonRecord):
+    """What was measured, and of what."""
+
+    core_sha256: str
+    graph_sha256: str
+    sources: str
+    """Of the kernels; see ``kernel_library.sources_hash``."""
+    instructions: str
+    cpu: str
+    n_windows: int
+    """Compared with the core."""
+    max_abs_error: AnyFloat
+    """In the model's scale."""
+    output_sd: AnyFloat
+    speedup: float
+    """How many times faster than ``ort-cpu``, one thread."""
+
+    def __post_init__(self) -> None:
+        require_fields(self)
+
+    def save(self, artifact: Path, graph: bytes | None) -> None:
+        """Write it into an artifact, with the graph where the manifest has none."""
+        own_folder(artifact / FOLDER)
+        if graph is not None:
+            write_bytes(artifact / FOLDER / GRAPH, graph)
+        text = json.dumps(self.to_json(), indent=1, ensure_ascii=False)
+        write_bytes(artifact / FOLDER / RECORD, (text + "\n").encode())
+
+
+def read_record(artifact: Path) -> NativeRecord | None:
+    """The record of an artifact, or None where there is none.
+
+    Raises:
+        ArtifactError: it cannot be read.
+    """
+    path = artifact / FOLDER / RECORD
+    if not path.exists():
+        return None
+    data = read_file(path, ArtifactError, _MOST_BYTES)
+    try:
+        return NativeRecord.from_json(json.loads(data))
+    except (ValueError, UsageError, RecursionError) as problem:
+        raise ArtifactError(
+            path, "contents", expected="a record that 'build --target cpu' wrote",
+            got=str(problem), do=_DO,
+        ) from problem  # fmt: skip
+
+
+def read_built_graph(artifact: Path, core_sha256: str) -> bytes | None:
+    """The graph that ``build`` made of this core, or None where it made none.
+
+    Raises:
+        ArtifactError: it is not what the record says, or not a graph of ours.
+    """
+    path, record = artifact / FOLDER / GRAPH, read_record(artifact)
+    if record is None or record.core_sha256 != core_sha256 or not path.exists():
+        return None
+    data = read_file(path, ArtifactError)
+    if (digest := sha256_bytes(data)) != record.graph_sha256:
+        raise ArtifactError(
+            path, "sha256", expected=record.graph_sha256[:12], got=digest[:12], do=_DO
+        )
+    require_plain_onnx(data, path)
+    return data
+
+
+def has_graph(artifact: Path) -> bool:
+    """Whether an artifact has a graph of our operators, in one place or the other."""
+    return (artifact / GRAPH).exists() or (artifact / FOLDER / GRAPH).exists()
