@@ -9,6 +9,7 @@ from typing import Any
 from known_commands import is_argument
 
 from poyo_edge import errors
+from poyo_edge.cli.help import REST, kind_of, place_of
 
 INDEX = "reference/commands/index.md"
 CODES = {
@@ -45,16 +46,16 @@ def page(name: str, command: Any) -> str:
     """One command: what it does, how it is called, what it takes."""
     arguments = [p for p in command.params if is_argument(p)]
     options = [p for p in command.params if not is_argument(p) and not p.hidden]
-    usage = " ".join(["poyo-edge", name, *(_place(p) for p in arguments)])
+    usage = " ".join(["poyo-edge", name, *(place_of(p) for p in arguments)])
     parts = [f"# poyo-edge {name}", command.help.strip(), f"```text\n{usage} [OPTIONS]\n```"]
     if command.epilog:
         parts.append(f"```bash\n{command.epilog.removeprefix('Example: ')}\n```")
     if arguments:
-        rows = [f"| `{_place(p)}` | {_cell(p.help)} |" for p in arguments]
+        rows = [f"| `{place_of(p)}` | {_cell(p.help)} |" for p in arguments]
         parts.append("## Arguments\n\n| argument | |\n|---|---|\n" + "\n".join(rows))
     panels = dict[str, list[Any]]()
     for option in options:
-        panels.setdefault(getattr(option, "rich_help_panel", None) or "Options", []).append(option)
+        panels.setdefault(getattr(option, "rich_help_panel", None) or REST, []).append(option)
     for panel, given in panels.items():
         rows = [_option_row(option) for option in given]
         parts.append(f"## {panel}\n\n| option | default | |\n|---|---|---|\n" + "\n".join(rows))
@@ -91,22 +92,6 @@ def _builtin(kind: type) -> str:
     return f"`{found[0]}`"
 
 
-def _place(argument: Any) -> str:
-    """How an argument is written in a call."""
-    name = argument.name.upper()
-    return name if argument.required else f"[{name}]"
-
-
-def _kind(option: Any) -> str:
-    """What a value of an option is; "" for a flag. typer 0.29 has its own way to say it."""
-    if option.is_flag:
-        return ""
-    descriptor = getattr(option, "type_descriptor", None)
-    kind = option.type.name if descriptor is None else descriptor.annotation.__name__
-    names = {"int": "integer", "float": "number", "str": "text", "path": "path"}
-    return f" {names.get(kind.lower(), kind.lower())}"
-
-
 def _summary(command: Any) -> str:
     return _cell(command.help.strip().partition("\n\n")[0])
 
@@ -128,4 +113,4 @@ def _option_row(option: Any) -> str:
         shown = ""
     else:
         shown = f"`{default}`"
-    return f"| {names}{_kind(option)} | {shown} | {_cell(option.help)} |"
+    return f"| {names} {kind_of(option)} | {shown} | {_cell(option.help)} |"

@@ -4,10 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, cast
+
+import typer
 
 from poyo_edge.cli.text import behind_text
 from poyo_edge.errors import UsageError
+
+FITS = "New sessions while it runs"
+"""The group of these options."""
+CalibrateAfter = Annotated[
+    float | None,
+    typer.Option(
+        min=5, rich_help_panel=FITS, help="Fit beside decoding after so many labelled seconds."
+    ),
+]
+RecalibrateHow = Annotated[
+    str | None,
+    typer.Option(
+        rich_help_panel=FITS,
+        help="Infer targets in free use and fit to them beside: offer or take.",
+    ),
+]
+RecalibrateAfter = Annotated[
+    float,
+    typer.Option(min=30, max=3600, rich_help_panel=FITS, help="Seconds of use between such fits."),
+]
+SaveSession = Annotated[
+    Path | None,
+    typer.Option(
+        rich_help_panel=FITS, help="Where the newest session that was swapped in is saved."
+    ),
+]
 
 
 class Recalibration:

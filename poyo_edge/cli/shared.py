@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from poyo_edge.cli.console import bar_closed_behind, complain
+from poyo_edge.cli.help import LAST, ScreenCommand
 from poyo_edge.errors import MissingExtraError, PoyoEdgeError, UsageError
 from poyo_edge.inspecting import recordings_below
 from poyo_edge.runtime.backends import BACKENDS
@@ -31,27 +32,49 @@ app = typer.Typer(
 )
 REFUSED: type[Exception] = typer.BadParameter.__bases__[0]
 """What typer raises for words it cannot use: the usage error of the click that it comes with."""
-START, DEPLOY, DEVICE, LOOK = "Start here", "Export", "On the device", "Look"
+START, DATA, TRAIN, DEPLOY = "Start here", "Recordings", "Train", "Export"
+DEVICE, RIG, LOOK = "On the device", "At the rig", "Look"
+"""Groups of commands, in the order of work; ``COMMANDS`` of ``root.py`` has the same order."""
+DECODING, REAL_TIME = "Decoding", "Real time"
+"""Groups of options that several commands have."""
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print no progress.")]
+Json = Annotated[
+    bool,
+    typer.Option("--json", rich_help_panel=LAST, help="Print one JSON object only."),
+]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", rich_help_panel=LAST, help="Print no progress.")
+]
 ArtifactPath = Annotated[Path, typer.Argument(help="The artifact, a folder NAME.poyo.")]
-Threads = Annotated[int, typer.Option(min=1, max=256, help="Threads for one window.")]
+Threads = Annotated[
+    int, typer.Option(min=1, max=256, rich_help_panel=DECODING, help="Threads for one window.")
+]
 BackendName = Annotated[
-    str, typer.Option("--backend", help=f"auto, or one of {', '.join(BACKENDS)}; see doctor.")
+    str,
+    typer.Option(
+        "--backend",
+        rich_help_panel=DECODING,
+        help=f"auto, or one of {', '.join(BACKENDS)}; see doctor.",
+    ),
 ]
 SessionName = Annotated[
     str | None,
     typer.Option("--session", help="A .session file, or the id of a session in the artifact."),
 ]
 Cpus = Annotated[
-    list[int] | None, typer.Option("--cpu", min=0, help="Core for decoding; may be repeated.")
+    list[int] | None,
+    typer.Option("--cpu", min=0, rich_help_panel=REAL_TIME, help="Core; may be repeated."),
 ]
 Priority = Annotated[
-    int | None, typer.Option(min=1, max=99, help="SCHED_FIFO priority of decoding.")
+    int | None,
+    typer.Option(min=1, max=99, rich_help_panel=REAL_TIME, help="SCHED_FIFO priority."),
 ]
-LockMemory = Annotated[bool, typer.Option("--lock-memory", help="Ask for mlockall.")]
-GcOff = Annotated[bool, typer.Option("--gc-off", help="No garbage collection.")]
+LockMemory = Annotated[
+    bool, typer.Option("--lock-memory", rich_help_panel=REAL_TIME, help="Ask for mlockall.")
+]
+GcOff = Annotated[
+    bool, typer.Option("--gc-off", rich_help_panel=REAL_TIME, help="No garbage collection.")
+]
 DecodedBehavior = Annotated[str, typer.Option("--behavior", help="What is decoded, as GROUP.KEY.")]
 DataFolder = Annotated[Path, typer.Option("--data", help="Folder of recordings (*.h5), or one.")]
 RecipeName = Annotated[str, typer.Argument(help="Name of a recipe, or a TOML file.")]
@@ -71,12 +94,13 @@ def behavior_to(do: str, *, whose: str = "artifact") -> Any:
     return typer.Option(help=f"Behaviour to {do}, as GROUP.KEY; default the {whose}'s.")
 
 
-def labels_to(do: str, *, none: bool = False) -> Any:
+def labels_to(do: str, *, none: bool = False, group: str | None = None) -> Any:
     """``--labels``: measured behaviour, what a person intended, or nothing."""
     nothing = " none guesses from unlabelled activity." if none else ""
     return typer.Option(
+        rich_help_panel=group,
         help=f"Labels to {do}: behavior, or intention:observation, :proportional, :constant or "
-        f":refit, from trials and the shown cursor.{nothing}"
+        f":refit, from trials and the shown cursor.{nothing}",
     )
 
 
@@ -93,7 +117,9 @@ def seed_of(what: str) -> Any:
 Command = TypeVar("Command", bound=Callable[..., None])
 
 
-def command(panel: str, *, example: str) -> Callable[[Command], Command]:
+def command(
+    panel: str, *, example: str, kind: type[ScreenCommand] = ScreenCommand
+) -> Callable[[Command], Command]:
     """Register a command whose deliberate errors are one line and their own exit code."""
 
     def register(function: Command) -> Command:
@@ -109,7 +135,7 @@ def command(panel: str, *, example: str) -> Callable[[Command], Command]:
             except OSError as error:
                 raise ended(error, 5) from None
 
-        app.command(rich_help_panel=panel, epilog=f"Example: {example}")(guarded)
+        app.command(rich_help_panel=panel, epilog=f"Example: {example}", cls=kind)(guarded)
         return function
 
     return register

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from poyo_edge.errors import UsageError
 from poyo_edge.records import JsonRecord
@@ -229,6 +229,23 @@ class Recipe(JsonRecord):
         ):
             if not 0 <= getattr(self, name) < 1:
                 raise UsageError(f"{name}: expected 0 <= number < 1, got {getattr(self, name)}")
+
+    def with_behavior(self, behavior: str) -> Recipe:
+        """The same recipe decoding another behaviour, GROUP.KEY, of all its sources.
+
+        Scale, offset and unit of a source are those of the behaviour that it named; another one
+        gets its standard deviation in the split.
+
+        Raises:
+            UsageError: no GROUP.KEY.
+        """
+        sources = {
+            name: source
+            if source.behavior == behavior
+            else replace(source, behavior=behavior, scale=(), offset=(0.0,), unit="")
+            for name, source in self.data.items()
+        }
+        return replace(self, data=sources)
 
     @property
     def peak_lr(self) -> float:

@@ -86,6 +86,7 @@ FLAGS = {
         "--quiet",
     },
     "run": {
+        "--print-config",
         "--from",
         "--to",
         "--session",
@@ -123,6 +124,7 @@ FLAGS = {
     "page": {"--port", "--json"},
     "tell": {"--token-file", "--now", "--timeout", "--json"},
     "train": {
+        "--behavior",
         "--data",
         "--out",
         "--set",

@@ -159,7 +159,7 @@ HOUSE = {
         "export.engines calibration calibration.free_use runtime runtime.backends runtime.control "
         "runtime.feeds runtime.page runtime.page.ring "
         "runtime.rig runtime.checks doctor inspecting",
-        "typer rich",
+        "typer rich tomli",
     ),
     "__main__": Row("cli"),
 }

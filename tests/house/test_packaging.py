@@ -57,7 +57,7 @@ def test_the_device_needs_no_torch() -> None:
     project = configuration()["project"]
     device = project["dependencies"] + project["optional-dependencies"]["ort"]  # type: ignore[index]
     names = {requirement.split(">")[0].split("[")[0] for requirement in device}
-    assert names == {"numpy", "h5py", "safetensors", "typer", "rich", "onnxruntime"}
+    assert names == {"numpy", "h5py", "safetensors", "typer", "rich", "tomli", "onnxruntime"}
 
 
 def test_versions_agree() -> None:

@@ -114,3 +114,12 @@ def test_an_unknown_name_is_answered_with_the_likely_one() -> None:
         UsageError, match=r"one of chronic, .* got 'poyo_mp'; did you mean 'poyo-mp'"
     ):
         load_recipe("poyo_mp")
+
+
+def test_another_behavior_leaves_the_scale_that_was_not_its_own() -> None:
+    recipe = load_recipe("demo")
+    assert recipe.with_behavior("cursor.vel") == recipe
+    other = recipe.with_behavior("hand.vel").data["recordings"]
+    assert (other.behavior, other.scale, other.unit) == ("hand.vel", (), "")
+    with pytest.raises(UsageError, match=r"expected GROUP\.KEY"):
+        recipe.with_behavior("velocity")

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from poyo_edge.cli.console import Console, program
-from poyo_edge.cli.shared import START, Json, Quiet, command
+from poyo_edge.cli.shared import DATA, Json, Quiet, command
 from poyo_edge.cli.text import Values, pairs, table
 from poyo_edge.converting.formats import FORMATS, behavior_suffixes
 from poyo_edge.errors import UsageError
@@ -18,7 +18,7 @@ from poyo_edge.errors import UsageError
 _FORMATS = "; ".join(f"{name}: {row.help}" for name, row in FORMATS.items())
 
 
-@command(START, example="poyo-edge convert session.nwb --behavior cursor.vel=cursor_velocity.value")
+@command(DATA, example="poyo-edge convert session.nwb --behavior cursor.vel=cursor_velocity.value")
 def convert(
     source: Annotated[Path, typer.Argument(help=f"{_FORMATS}.")],
     behavior_file: Annotated[

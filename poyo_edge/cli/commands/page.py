@@ -7,11 +7,11 @@ from typing import Annotated
 import typer
 
 from poyo_edge.cli.console import Console
-from poyo_edge.cli.shared import DEVICE, Json, command
+from poyo_edge.cli.shared import RIG, Json, command
 from poyo_edge.errors import UsageError
 
 
-@command(DEVICE, example="poyo-edge page poyo-edge-1")
+@command(RIG, example="poyo-edge page poyo-edge-1")
 def page(
     ring: Annotated[
         str, typer.Argument(metavar="[RUN]", help="Its ring, as run printed it: a name, or a path.")

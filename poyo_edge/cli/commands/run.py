@@ -25,9 +25,19 @@ from poyo_edge.cli.control import (
 )
 from poyo_edge.cli.journals import as_recording, journal_name
 from poyo_edge.cli.paging import PagePort, RingName, ShowPage, ring_of, show
-from poyo_edge.cli.recalibrating import Recalibration, require_alone, text_lines
+from poyo_edge.cli.recalibrating import (
+    FITS,
+    CalibrateAfter,
+    RecalibrateAfter,
+    RecalibrateHow,
+    Recalibration,
+    SaveSession,
+    require_alone,
+    text_lines,
+)
+from poyo_edge.cli.rig_file import PrintConfig, RigCommand
 from poyo_edge.cli.shared import (
-    DEVICE,
+    RIG,
     ArtifactPath,
     BackendName,
     Cpus,
@@ -70,7 +80,11 @@ def _schemes(known: Iterable[str]) -> str:
     return f"{', '.join(others)} or {last}"
 
 
-@command(DEVICE, example="poyo-edge run model.poyo --from udp://127.0.0.1:5000 --to shm:decoded")
+@command(
+    RIG,
+    example="poyo-edge run model.poyo --from udp://127.0.0.1:5000 --to shm:decoded",
+    kind=RigCommand,
+)
 def run(
     artifact: ArtifactPath,
     source: Annotated[str, typer.Option("--from", help=_schemes(FEEDS))],
@@ -93,21 +107,11 @@ def run(
         Path | None,
         typer.Option(help="Journal to append everything to, numbered where the name is taken."),
     ] = None,
-    calibrate: Annotated[
-        float | None,
-        typer.Option(min=5, help="Fit beside decoding after so many labelled seconds."),
-    ] = None,
-    labels: Annotated[str, labels_to("calibrate to")] = "behavior",
-    recalibrate: Annotated[
-        str | None,
-        typer.Option(help="Infer targets in free use and fit to them beside: offer or take."),
-    ] = None,
-    recalibrate_after: Annotated[
-        float, typer.Option(min=30, max=3600, help="Seconds of use between such fits.")
-    ] = 180.0,
-    save_session: Annotated[
-        Path | None, typer.Option(help="Where the newest session that was swapped in is saved.")
-    ] = None,
+    calibrate: CalibrateAfter = None,
+    labels: Annotated[str, labels_to("calibrate to", group=FITS)] = "behavior",
+    recalibrate: RecalibrateHow = None,
+    recalibrate_after: RecalibrateAfter = 180.0,
+    save_session: SaveSession = None,
     require_signature: Annotated[
         Path | None, typer.Option(help="Refuse an artifact that this key (KEY.pub) did not sign.")
     ] = None,
@@ -128,6 +132,7 @@ def run(
     gc_off: GcOff = False,
     backend: BackendName = "auto",
     threads: Threads = 1,
+    print_config: PrintConfig = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from poyo_edge.cli.console import Console
 from poyo_edge.cli.shared import (
-    LOOK,
+    TRAIN,
     DataFolder,
     Json,
     Quiet,
@@ -25,7 +25,7 @@ from poyo_edge.cli.text import Values, markdown
 from poyo_edge.files.writing import write_bytes
 
 
-@command(LOOK, example="poyo-edge scaling small --data recordings --sessions 1 --sessions 4")
+@command(TRAIN, example="poyo-edge scaling small --data recordings --sessions 1 --sessions 4")
 def scaling(
     recipe: RecipeName,
     data: DataFolder,

@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 
 from poyo_edge.cli.console import Console
-from poyo_edge.cli.shared import START, Json, command, seed_of
+from poyo_edge.cli.shared import DATA, Json, command, seed_of
 from poyo_edge.errors import UsageError
 
 
-@command(START, example="poyo-edge simulate recordings --sessions 2")
+@command(DATA, example="poyo-edge simulate recordings --sessions 2")
 def simulate(
     folder: Annotated[Path, typer.Argument(help="Where the recordings go.")],
     sessions: Annotated[int, typer.Option(min=1, help="How many.")] = 4,

@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 
 from poyo_edge.cli.console import Console
-from poyo_edge.cli.shared import DEVICE, Json, command
+from poyo_edge.cli.shared import RIG, Json, command
 from poyo_edge.errors import CheckFailedError
 
 
-@command(DEVICE, example="poyo-edge tell udp://127.0.0.1:5100 swap day_2 --token-file run.token")
+@command(RIG, example="poyo-edge tell udp://127.0.0.1:5100 swap day_2 --token-file run.token")
 def tell(
     address: Annotated[str, typer.Argument(help="As the run printed it, udp://127.0.0.1:PORT.")],
     what: Annotated[

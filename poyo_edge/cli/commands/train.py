@@ -11,7 +11,7 @@ import typer
 
 from poyo_edge.cli.console import Console, program
 from poyo_edge.cli.shared import (
-    START,
+    TRAIN,
     DataFolder,
     Json,
     Quiet,
@@ -27,7 +27,7 @@ _SHOWN = 40
 """Sessions that a dry run lists."""
 
 
-@command(START, example="poyo-edge train small --data recordings -o model.ckpt")
+@command(TRAIN, example="poyo-edge train small --data recordings -o model.ckpt")
 def train(
     recipe: RecipeName,
     data: DataFolder,
@@ -35,6 +35,10 @@ def train(
         Path | None, typer.Option("--out", "-o", help="The checkpoint; default RECIPE.ckpt, here.")
     ] = None,
     values: RecipeValues = None,
+    behavior: Annotated[
+        str,
+        typer.Option(help="What to decode, as GROUP.KEY, in all sources; default the recipe's."),
+    ] = "",
     start_from: Annotated[
         Path | None, typer.Option("--from", help="Begin with the weights of this checkpoint.")
     ] = None,
@@ -55,6 +59,8 @@ def train(
     console = Console(as_json=as_json, quiet=quiet or not first)
     training = needs("train", "poyo_edge.training")
     chosen = training.load_recipe(recipe, values or ())
+    if behavior:
+        chosen = chosen.with_behavior(behavior)
     target = out or Path(f"{Path(recipe).stem}.ckpt")
     state, logs = target.with_name(f"{target.name}.resume"), target.with_name(f"{target.name}.logs")
     if dry_run:
