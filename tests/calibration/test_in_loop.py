@@ -139,6 +139,7 @@ def test_the_first_fit_already_is_compared_with_the_session_in_use() -> None:
     assert decoder.session is taught.truth
 
 
+@pytest.mark.slow
 def test_the_fit_before_stays_while_too_few_labels_are_later_than_its_own() -> None:
     """It would be judged on what it has learned."""
     taught = lesson()

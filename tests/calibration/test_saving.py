@@ -197,6 +197,7 @@ for line in sys.stdin:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that fork")
 def test_a_kill_at_any_moment_of_saving_leaves_a_whole_session(
     tiny_copy: Path, tmp_path: Path

@@ -52,6 +52,7 @@ def bits(path: Path) -> bytes:
     return session.unit_embedding.tobytes() + session.session_embedding.tobytes()
 
 
+@pytest.mark.slow
 def test_one_object_says_all_and_a_report_shows_it(desk: Desk) -> None:
     pytest.importorskip("matplotlib")
     done = desk.run("--start", desk.near, "--json", "--report", desk.folder / "report")
@@ -146,6 +147,7 @@ def test_worse_than_the_session_in_use_is_refused(desk: Desk) -> None:
     assert "nothing was written" in done.stdout
 
 
+@pytest.mark.slow
 def test_seeds_force_and_a_kill_in_the_middle(desk: Desk) -> None:
     """Forced, so that what was learned is saved; killed and begun again it is the same."""
     done = desk.run("--force", "--json", "--seed", 0)
@@ -235,6 +237,7 @@ def test_labels_of_intention_become_a_session(desk: Desk) -> None:
     assert kept.lead_s == made["lead_s"]
 
 
+@pytest.mark.slow
 def test_a_session_behind_a_wiener_filter_is_saved_with_that_said(desk: Desk) -> None:
     given = mixed(duration_s=TRAIN_S + TEST_S)
     path = write(

@@ -22,6 +22,8 @@ from poyo_edge.simulation.observing import ObservationSettings, observe
 from poyo_edge.simulation.person import Person
 from poyo_edge.simulation.tasks import TaskSettings
 
+pytestmark = pytest.mark.slow
+
 SHORT = ("--observe-s", 20, "--latency", 0, "--latency", 100, "--radius", 2, "--trials", 2,
          "--timeout", 3)  # fmt: skip
 

@@ -14,6 +14,8 @@ from poyo_edge.runtime import Decoder
 from poyo_edge.simulation.array import TICK_HZ
 from poyo_edge.simulation.fitted.from_session import array_from_session
 
+pytestmark = pytest.mark.slow
+
 
 def decoder(*, known: bool) -> Decoder:
     """The tiny model's, with rates or without."""

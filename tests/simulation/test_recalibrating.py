@@ -20,6 +20,8 @@ from poyo_edge.simulation.observing import Block, ObservationSettings, observe
 from poyo_edge.simulation.person import Person
 from poyo_edge.simulation.tasks import TaskSettings
 
+pytestmark = pytest.mark.slow
+
 
 def tiny_array(tiny: Path) -> SimulatedArray:
     unit_ids = Artifact.open(tiny).session("tiny_a").header.unit_ids

@@ -11,6 +11,8 @@ from poyo_edge.runtime.control import ControlSettings
 from poyo_edge.simulation.array import SimulatedArray
 from poyo_edge.simulation.tune import RANGES, Tuned, TuneSettings, tune
 
+pytestmark = pytest.mark.slow
+
 FEW = TuneSettings(n_trials=12, radii_cm=(1.2,))
 
 

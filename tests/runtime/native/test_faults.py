@@ -67,6 +67,7 @@ def test_push_and_decode_ask_for_no_memory(
     assert (opened, by_push, by_decode) == ("1", "0", "0")
 
 
+@pytest.mark.slow
 def test_memory_stays_as_it_is(
     native_sessions: dict[Path, Session], onnxruntime_so: Path, tmp_path: Path
 ) -> None:
