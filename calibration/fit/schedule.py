@@ -21,9 +21,10 @@ _SPIKES = 800
 """In a window, when windows of models are compared."""
 _FEWEST_FROM_PRIOR = 40
 """Long steps where no unit is known: the way from the prior is long."""
-_ENCODER_STEPS, _LR_ENCODER, _LR_ENCODER_FROM_PRIOR = 60, 3e-4, 2e-3
-"""Of the second stage, for 120 labelled seconds. In an animal that training has not seen, keys and
-values differ more from those of the model."""
+_ENCODER_STEPS, _LR_ENCODER, _MOST_LR_ENCODER, _LR_ENCODER_FROM_PRIOR = 60, 3e-4, 1e-3, 2e-3
+"""Of the second stage, for 120 labelled seconds: steps; learning rate where units are known, in
+proportion to the seconds up to the most; and that in an animal that training has not seen, where
+keys and values differ more from those of the model."""
 _ENCODER_FROM_S = 60.0
 """Labelled seconds that the second stage needs where units are known."""
 
@@ -79,12 +80,12 @@ def long_schedule(seconds: float, *, from_prior: bool = False) -> Schedule:
     The second stage has 60, in proportion to their number^0.35.
     """
     fewest = _FEWEST_FROM_PRIOR if from_prior else _FEWEST_LONG_STEPS
-    encoder = from_prior or seconds >= _ENCODER_FROM_S
+    encoder, known = from_prior or seconds >= _ENCODER_FROM_S, _LR_ENCODER * seconds / _SECONDS
     return dataclasses.replace(
         _LONG,
         steps=max(fewest, int(_LONG.steps * _growth(seconds))),
         encoder_steps=int(_ENCODER_STEPS * math.sqrt(_growth(seconds))) if encoder else 0,
-        lr_encoder=_LR_ENCODER_FROM_PRIOR if from_prior else _LR_ENCODER,
+        lr_encoder=_LR_ENCODER_FROM_PRIOR if from_prior else min(known, _MOST_LR_ENCODER),
     )
 
 
