@@ -166,8 +166,8 @@ def test_figures_are_said_in_units_that_people_know() -> None:
     assert [ms_text(x) for x in (0.345, 12.34, 123.4, float("nan"), None)] == [
         "0.34", "12.3", "123", "–", "–"
     ]  # fmt: skip
-    assert [age_text(x) for x in (0.04, 2.5, 300.0, 9000.0, None)] == [
-        "40 ms", "2.5 s", "5 min", "2.5 h", "–"
+    assert [age_text(x) for x in (0.04, 2.5, 300.0, 9000.0, 1e6, None)] == [
+        "40 ms", "2.5 s", "5 min", "2.5 h", "12 days", "–"
     ]  # fmt: skip
     assert [bytes_text(x) for x in (12, 1234, 12_345_678, 2e12)] == [
         "12 B", "1.23 kB", "12.3 MB", "2 TB"
