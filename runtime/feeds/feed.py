@@ -156,6 +156,7 @@ class Feed(abc.ABC):
         own_clock: whether its stamps are ticks of the device; False where another feed brings the
             device's spikes.
         n_dims: how many values a label has; a rig says it before the start, None takes any.
+        title: what it is called where it has no address; "" for the name of its kind.
         finished: set when the source has ended by itself (a file) or, with a
             ``last_failure``, can never be read.
     """
@@ -172,7 +173,7 @@ class Feed(abc.ABC):
         self.unit_names: Collection[str] = ()
         self.n_dims: int | None = None
         self.beside: tuple[Feed, ...] = ()
-        self.own_clock = True
+        self.own_clock, self.title = True, ""
         self.finished = threading.Event()
         self._worker = Worker(self._run, "feed")
         self._receiver: Receiver | None = None

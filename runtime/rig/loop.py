@@ -330,7 +330,7 @@ class DecodeLoop(Inbox):
             self.control.controller.new_clock()
             self.outcome.new_clock()
             if self.frames is not None:
-                self.frames.no_trial()
+                self.frames.new_clock()
             if self.journal is not None:
                 self.journal.event(clock="discontinuity", epoch=self.clock.epoch)
         self._epoch = self.clock.epoch

@@ -179,7 +179,7 @@ class Rig:
         manifest = decoder.artifact.manifest
         about = {
             "artifact": decoder.artifact.path.name,
-            "source": source if isinstance(source, str) else type(source).__name__,
+            "source": source if isinstance(source, str) else source.title or type(source).__name__,
             "targets": [str(one) for one in targets],
             "behavior": manifest.behavior,
             "unit": manifest.output.unit,

@@ -129,7 +129,7 @@ HOUSE = {
     "runtime.page": Row(
         "runtime.control runtime.page.plots runtime.page.ring", "bokeh tornado jinja2"
     ),
-    "runtime.page.plots": Row("runtime.page", "bokeh"),
+    "runtime.page.plots": Row("runtime.page runtime.page.ring", "bokeh"),
     "runtime.page.ring": Row("files artifact journal runtime"),
     "runtime.feeds": Row(
         "files artifact recording journal runtime", "falcon_challenge pycbsdk pylsl redis zmq"

@@ -54,6 +54,7 @@ class LiveFeed(Feed):
         seed: int = 0,
     ) -> None:
         super().__init__(float(TICK_HZ))
+        self.title = "a simulated person"
         self.array, self._aim, self._seed = array, aim, seed
         self._task, self._person = task, person
         self._value: LoopResult | None = None

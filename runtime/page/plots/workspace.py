@@ -9,6 +9,7 @@ import numpy as np
 from bokeh.models import Range1d
 
 from poyo_edge.runtime.page.plots import style
+from poyo_edge.runtime.page.ring.layout import STATUSES
 from poyo_edge.runtime.page.watching import Watch
 
 _PATH_S = 3.0
@@ -71,7 +72,8 @@ class Workspace:
         here = here if known else np.zeros(2)
         path = history.path(_PATH_S)
         self._path.data = {"x": path[:, 0], "y": path[:, 1]}
-        color = style.TEXT if watch.stands else style.BAD
+        trusted = watch.stands and STATUSES[int(last["status"])] != "INVALID"
+        color = style.TEXT if trusted else style.BAD
         self._cursor.data = {"x": here[:1], "y": here[1:2], "color": [color] * known}
         target, radius = last["target"][:2], float(last["radius"])
         shown = int(last["target_dims"]) >= 2

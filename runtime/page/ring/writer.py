@@ -115,6 +115,7 @@ class FrameWriter:
         self._cursor_t = self._trial_t = self._radius = math.nan
         self._label, self._label_t = np.full(shape.dims, np.nan), math.nan
         self._trial = -1
+        self._last_spike: float | None = None
         self._session, self._session_bytes, self._swaps = "", b"", -1
         self._flags: tuple[str, ...] = ()
         self._flag_bits = 0
@@ -149,7 +150,7 @@ class FrameWriter:
         """Keep what is known of a trial; one that has ended leaves nothing to show."""
         if trial.end is not None:
             if trial.number == self._trial:
-                self.no_trial()
+                self._no_trial()
             return
         self._trial, self._trial_t = trial.number, trial.start / self.shape.tick_rate_hz
         self._target[:] = math.nan
@@ -158,8 +159,12 @@ class FrameWriter:
             self._target[: self._target_dims] = trial.target
         self._radius = math.nan if trial.radius is None else trial.radius
 
-    def no_trial(self) -> None:
-        """Nothing runs: ended, or on a clock that has begun anew."""
+    def new_clock(self) -> None:
+        """Ticks begin anew: trials and spikes of before have no place on it."""
+        self._last_spike = None
+        self._no_trial()
+
+    def _no_trial(self) -> None:
         self._trial, self._trial_t, self._target_dims = -1, math.nan, 0
         self._radius = math.nan
         self._target[:] = math.nan
@@ -210,9 +215,12 @@ class FrameWriter:
         self._file.close()
 
     def _silence(self, result: Any) -> float:
-        if result.t_last_spike is None:
+        """Seconds since the newest spike of this clock, also when it has left the window."""
+        if result.t_last_spike is not None:
+            self._last_spike = result.t_last_spike
+        if self._last_spike is None:
             return math.nan
-        return float(result.t - result.t_last_spike) / self.shape.tick_rate_hz
+        return float(result.t - self._last_spike) / self.shape.tick_rate_hz
 
     def _new_session(self, session: str) -> None:
         self._session, self._swaps = session, self._swaps + 1

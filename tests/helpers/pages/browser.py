@@ -163,7 +163,7 @@ class Browser:
         session = {"sessionId": self._session} if self._session else {}
         await self._socket.write_message(json.dumps({"id": number, **session, **message}))
         while True:
-            text = await asyncio.wait_for(self._socket.read_message(), PATIENCE_S)
+            text = await asyncio.wait_for(self._socket.read_message(), 3 * PATIENCE_S)
             assert text is not None, "the browser is gone"
             found = json.loads(text)
             if found.get("id") == number:

@@ -36,7 +36,7 @@ class Run:
         self.counters = LoopCounters()
         self.watch = Watch(str(path / "ring"), now_ns=lambda: self.ns)
 
-    def step(self, n: int = 1, **changes: Any) -> None:
+    def step(self, n: int = 1, *, spikes: bool = True, **changes: Any) -> None:
         """So many windows of 20 ms, each with spikes of unit 0 and 4."""
         for _ in range(n):
             self.ns += NS // 50
@@ -44,7 +44,10 @@ class Run:
             self.frames.note_spikes(np.array([1]), np.array([0, 0, 4], np.int32))
             value = a_value()
             result = dataclasses.replace(
-                value.result, t=self.ns, t_last_spike=self.ns - 5_000_000, **changes
+                value.result,
+                t=self.ns,
+                t_last_spike=self.ns - 5_000_000 if spikes else None,
+                **changes,
             )
             value = dataclasses.replace(
                 value, result=result, t_s=self.ns / 1e9, host_ns=self.ns,
@@ -126,6 +129,8 @@ def test_the_headline_says_what_matters_most(run: Run) -> None:
     run.step(1, status=Status.HELD, flags=("stream_lost",))
     said, tone = run.watch.headline()
     assert (said.partition(" ago")[0], tone) == ("The stream is lost: last spike 5 ms", "bad")
+    run.step(100, status=Status.INVALID, flags=("stream_lost",), spikes=False)
+    assert run.watch.headline()[0] == "The stream is lost: last spike 2.0 s ago"
     run.ns += NS // 10
     assert run.watch.headline() == ("No new value for 100 ms: too old to act on", "bad")
     run.ns += 3 * NS
@@ -166,8 +171,8 @@ def test_figures_are_said_in_units_that_people_know() -> None:
     assert [ms_text(x) for x in (0.345, 12.34, 123.4, float("nan"), None)] == [
         "0.34", "12.3", "123", "–", "–"
     ]  # fmt: skip
-    assert [age_text(x) for x in (0.04, 2.5, 300.0, 9000.0, None)] == [
-        "40 ms", "2.5 s", "5 min", "2.5 h", "–"
+    assert [age_text(x) for x in (0.04, 2.5, 300.0, 9000.0, 1e6, None)] == [
+        "40 ms", "2.5 s", "5 min", "2.5 h", "12 days", "–"
     ]  # fmt: skip
     assert [bytes_text(x) for x in (12, 1234, 12_345_678, 2e12)] == [
         "12 B", "1.23 kB", "12.3 MB", "2 TB"
