@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from poyo_edge.errors import UsageError
 from poyo_edge.journal import JournalWriter
+from poyo_edge.runtime.clock.rate import WrongRate
 from poyo_edge.runtime.control.control import Control
 from poyo_edge.runtime.control.envelope import Answer
 from poyo_edge.runtime.control.outcome import CONTROL, OutcomeMonitor
@@ -142,7 +143,7 @@ class DecodeLoop(Inbox):
         self._heartbeat = 0
         self._worker = Worker(self._guarded, "loop", Stopping(self._arrived))
         self.control.attach(journal, self._delivery.watch, self._worker.stopping)
-        self._rate_was_wrong = False
+        self._wrong_rate = WrongRate(clock.rate_hz)
         window = decoder.artifact.manifest.spec.window_s * self._tick_rate
         self._losses = Losses(window, journal)
         self.outcome = OutcomeMonitor(self._tick_rate, journal=journal)
@@ -385,20 +386,9 @@ class DecodeLoop(Inbox):
         """The result, not VALID where it lacks data or the clock contradicts its stated rate."""
         more = self._losses.flags(result.t)
         more += (FLOOD,) * self._waiting.lack(self._host.now_ns(), self._window_ns)
-        more += (WRONG_RATE,) * self._runs_at_another_rate()
+        more += (WRONG_RATE,) * self._wrong_rate.look(self.clock.wrong_rate_hz)
         more += (CONTROL,) * self.outcome.worse(int(result.t))
         if not more:
             return result
         status = Status.DEGRADED if result.status is Status.VALID else result.status
         return dataclasses.replace(result, status=status, flags=(*result.flags, *more))
-
-    def _runs_at_another_rate(self) -> bool:
-        seen = self.clock.wrong_rate_hz
-        if (seen is None) == self._rate_was_wrong:
-            self._rate_was_wrong = seen is not None
-            if seen is not None:
-                _log.error(
-                    "the device's clock: expected %g ticks per second, got about %.4g; state its "
-                    "rate, or spikes land in the wrong windows", self.clock.rate_hz, seen,
-                )  # fmt: skip
-        return seen is not None
