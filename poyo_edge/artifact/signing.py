@@ -2,7 +2,8 @@
 
 Made and checked offline with ``cryptography``. What is in an artifact's folder without being in
 its manifest is not covered: sessions calibrated later, engines built on the device, and what
-``build --target cpu`` wrote (an allowed precision, a graph of our operators). These have checks of their own (see SECURITY.md).
+``build --target cpu`` wrote (an allowed precision, a graph of our operators). These have checks of
+their own (see SECURITY.md).
 """
 
 from __future__ import annotations
