@@ -1,8 +1,9 @@
 """Signatures of artifacts: Ed25519 over the manifest, which holds the hash of every listed file.
 
 Made and checked offline with ``cryptography``. What is in an artifact's folder without being in
-its manifest is not covered: sessions calibrated later, engines built on the device, and the
-record of an allowed CPU precision. These have checks of their own (see SECURITY.md).
+its manifest is not covered: sessions calibrated later, engines built on the device, and what
+``build --target cpu`` wrote (an allowed precision, a graph of our operators). These have checks of
+their own (see SECURITY.md).
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from poyo_edge.export.engines.build import build
 from poyo_edge.export.engines.options import BuildOptions
 from poyo_edge.runtime.backends import kernel_library
 from poyo_edge.runtime.backends.kernel_library import KernelLibrary
-from poyo_edge.runtime.backends.native_record import FOLDER, GRAPH, RECORD
+from poyo_edge.runtime.backends.native_record import FOLDER, GRAPH, RECORD, NativeRecord
 from poyo_edge.runtime.backends.ort_native import OrtNativeBackend
 from poyo_edge.runtime.checks.verify import verify
 from poyo_edge.runtime.core import Core
@@ -127,4 +127,4 @@ def test_operators_that_disagree_are_not_recorded(
 
 def test_the_record_is_written_with_what_it_was_made_from(built: Path) -> None:
     record = json.loads((built / FOLDER / RECORD).read_text())
-    assert {*record} == {field.name for field in dataclasses.fields(building.NativeRecord)}
+    assert {*record} == {field.name for field in dataclasses.fields(NativeRecord)}
