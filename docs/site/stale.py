@@ -121,6 +121,8 @@ def _parsed(command: Any, name: str, words: list[str]) -> Iterable[str]:
         words = [word for word in words if word != "..."]
     try:
         command.make_context(name, [*words])
+    except FileNotFoundError:
+        return  # a rig file, which stands on no page
     except Exception as error:
         said = error.format_message() if hasattr(error, "format_message") else str(error)
         yield f"{PROGRAM} {name} {' '.join(words)}: {' '.join(said.split())}"

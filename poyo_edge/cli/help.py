@@ -55,9 +55,9 @@ def help_text(command: Any, ctx: Any, width: int) -> str:
         )
         groups.setdefault(group, []).append((_names(option), _help(option)))
     for apart in ([""], []):  # a long one goes without empty lines between its groups
-        told = [*lines]
-        for group in sorted(groups, key=lambda name: name == LAST):
-            told += [*apart, group, *_rows(groups[group], width)]
+        told = [*lines, ""]
+        for place, group in enumerate(sorted(groups, key=lambda name: name == LAST)):
+            told += [*(apart if place else ()), group, *_rows(groups[group], width)]
         if len(told) + 2 <= _HEIGHT:
             break
     if command.epilog:

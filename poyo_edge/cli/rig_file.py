@@ -27,6 +27,9 @@ else:
 ENDING = ".toml"
 PRINT = "print_config"
 """The parameter of ``--print-config``."""
+RigPath = Annotated[
+    Path, typer.Argument(metavar="ARTIFACT", help="A folder NAME.poyo, or a rig file NAME.toml.")
+]
 PrintConfig = Annotated[
     bool, typer.Option("--print-config", help="Print all of it as a rig file, and run nothing.")
 ]

@@ -12,7 +12,7 @@ import typer
 
 from poyo_edge import __version__
 from poyo_edge.cli.shared import REFUSED, Json, app, ended, refused
-from poyo_edge.errors import UsageError
+from poyo_edge.errors import PoyoEdgeError, UsageError
 from poyo_edge.files.streams import guard_streams
 
 COMMANDS = (
@@ -53,6 +53,8 @@ def main() -> None:
         sys.stdout.flush()
     except REFUSED as error:
         code = refused(error).exit_code
+    except PoyoEdgeError as error:  # of what is read before the command begins: a rig file
+        code = ended(error, error.exit_code).exit_code
     except OSError as error:
         code = ended(error, 5).exit_code
     except typer.Abort:

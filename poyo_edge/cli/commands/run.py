@@ -35,10 +35,9 @@ from poyo_edge.cli.recalibrating import (
     require_alone,
     text_lines,
 )
-from poyo_edge.cli.rig_file import PrintConfig, RigCommand
+from poyo_edge.cli.rig_file import PrintConfig, RigCommand, RigPath
 from poyo_edge.cli.shared import (
     RIG,
-    ArtifactPath,
     BackendName,
     Cpus,
     GcOff,
@@ -86,7 +85,7 @@ def _schemes(known: Iterable[str]) -> str:
     kind=RigCommand,
 )
 def run(
-    artifact: ArtifactPath,
+    artifact: RigPath,
     source: Annotated[str, typer.Option("--from", help=_schemes(FEEDS))],
     target: Annotated[
         list[str] | None, typer.Option("--to", help=f"{_schemes(SINKS)}; may be repeated.")

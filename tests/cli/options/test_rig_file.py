@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from helpers.commands import run
 from known_commands import known_commands
 from typer.testing import CliRunner
 
@@ -77,6 +78,19 @@ def test_a_wrong_line_is_an_error_that_names_it(tmp_path: Path, text: str, said:
 def test_a_file_that_is_no_toml_is_an_error_of_the_file(tmp_path: Path) -> None:
     with pytest.raises(FileProblemError, match="expected TOML"):
         words_of(rig(tmp_path, "from udp"), known_commands()["run"])
+
+
+@pytest.mark.parametrize(("text", "code"), [("form = 1", 2), ("from udp", 5), (None, 5)])
+def test_a_wrong_file_is_one_line_and_its_exit_code(
+    text: str | None, code: int, tmp_path: Path
+) -> None:
+    path = tmp_path / "rig.toml"
+    if text is not None:
+        path.write_text(text)
+    done = run("run", path)
+    assert done.returncode == code
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
 
 
 def test_a_value_out_of_range_is_refused_as_on_the_command_line(tmp_path: Path) -> None:
