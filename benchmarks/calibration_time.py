@@ -85,7 +85,7 @@ def timed(
     artifact: Path, recording: Recording, options: argparse.Namespace, threads: int
 ) -> dict[str, Any]:
     """One whole fit, with what the gate decodes; opening the model is not counted."""
-    settings = FitSettings(patience=_ALL_STEPS, steps=options.steps)
+    settings = FitSettings(patience=_ALL_STEPS, steps=options.steps, encoder_steps=options.steps)
     calibrator = Calibrator.open(
         artifact, recording.unit_ids, session_id="timed", threads=threads, settings=settings,
         subject=recording.subject_id or None,

@@ -68,6 +68,8 @@ class Quality:
     """How labels of intention were made; none for measured behaviour."""
     started: str = "first guess"
     """Where the fit that was taken began: "first guess", "start" or "session in use"."""
+    encoder: bool = False
+    """Whether the encoder's weights were fitted too (``fit.schedule``), and taken."""
     wiener: WienerQuality | None = None
     """A Wiener filter on the same labels; None before it was asked for (``beside_filter``)."""
 

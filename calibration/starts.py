@@ -94,6 +94,7 @@ class Judge:
             label_speed=top_speed(judged.truth),
             labels=self.reports,
             started=started,
+            encoder=search.chosen.tables[-1].encoder is not None,
         )
 
 

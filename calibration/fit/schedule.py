@@ -108,9 +108,11 @@ def schedule_for(seconds: float, spec: ModelSpec, *, from_prior: bool = False) -
         spec: of the model.
         from_prior: whether no unit is known, so that few labels need more steps.
     """
-    cheap = spec.products_flop(_SPIKES) <= _CHEAP_FLOP
-    if cheap or long_schedule(seconds).windows <= _SHORT.windows:
-        return long_schedule(seconds, from_prior=from_prior)
+    whole = long_schedule(seconds, from_prior=from_prior)
+    if spec.products_flop(_SPIKES) <= _CHEAP_FLOP:
+        return whole
+    if long_schedule(seconds).windows <= _SHORT.windows:
+        return dataclasses.replace(whole, encoder_steps=0)
     return short_schedule(seconds)
 
 

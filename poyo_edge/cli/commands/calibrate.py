@@ -279,6 +279,8 @@ def calibrate_text(values: Values, artifact: Path, recording: Path, program: str
         "steps": f"{best} ({values['stopped']}), {values['wall_s']:.1f} s in all",
         "memory": f"{values['peak_memory_mb']:.0f} MB at most",
     }
+    if values.get("encoder"):
+        lines["steps"] += "; the encoder's weights are fitted too"
     if values["r2_in_use"] is not None:
         lines["session in use"] = f"R² {values['r2_in_use']:.4f} on the same samples"
     lines |= control_lines(values) | wiener_lines(values)
