@@ -6,7 +6,7 @@ import contextlib
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -106,9 +106,19 @@ class Page:
     def _quick(self) -> None:
         if not self._keeps_up():
             return
-        self._workspace.update(self._watch)
-        self._traces.update(self._watch)
-        self._tell()
+        with self._in_one_message():
+            self._workspace.update(self._watch)
+            self._traces.update(self._watch)
+            self._tell()
+
+    @contextlib.contextmanager
+    def _in_one_message(self) -> Iterator[None]:
+        """Browsers draw all of an update or nothing of it."""
+        self._document.hold("combine")
+        try:
+            yield
+        finally:
+            self._document.unhold()
 
     def _slow(self) -> None:
         if self._watch.reader is not self._followed:  # another run: its shape may be another
@@ -118,9 +128,10 @@ class Page:
         if not self._keeps_up():
             return
         pictures: list[Any] = [self._raster, self._rates, self._latency, *self._blocks]
-        for one in pictures:
-            one.update(self._watch)
-        self._times.update(self._watch, time.monotonic())
+        with self._in_one_message():
+            for one in pictures:
+                one.update(self._watch)
+            self._times.update(self._watch, time.monotonic())
 
     def _tell(self, *, reload: bool = False) -> None:
         now = self._sent_s = time.monotonic()

@@ -111,8 +111,8 @@ class History:
         new = frames["in_to_out_ns"]
         self._latency.add(new[new >= 0] / 1e6)
         self._note_rates(frames)
-        for name in ("cursor", "target"):
-            far = np.abs(frames[name][:, :2])
+        around = np.nan_to_num(frames["radius"])[:, None]
+        for far in (np.abs(frames["cursor"][:, :2]), np.abs(frames["target"][:, :2]) + around):
             if np.isfinite(far).any():
                 self.extent = max(self.extent, float(np.nanmax(far)))
 

@@ -22,7 +22,7 @@ def page(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show a run with --ring or --page in a browser of this machine, until Ctrl-C."""
+    """Show a running rig in a browser of this machine, until Ctrl-C."""
     from poyo_edge.runtime.page.ring.memory import running
     from poyo_edge.runtime.page.server import PageServer
 

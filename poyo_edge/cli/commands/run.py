@@ -180,6 +180,7 @@ def run(
         if calibrate:
             learner.open(artifact, rig, calibrate, save_session)
         free.open(artifact, rig, save_session)
+        rig.told_beside |= {"calibration": learner.value, "recalibration": free.value}
         title = f"{artifact.name}  {source} → {', '.join(target or ()) or 'nowhere'}"
         with until_asked() as stop, LiveView(title, quiet=quiet) as view, rig:
             console.step(
@@ -189,7 +190,6 @@ def run(
             for note in session_notes(rig.decoder.session.header):
                 console.step(f"note: {note}")
             _say_port(rig, console, control_token_file)
-            rig.told_beside |= {"calibration": learner.value, "recalibration": free.value}
             show(ring, console, page=page, port=page_port)
             _watch(rig, (learner, free), view, stop, seconds)
     finally:
