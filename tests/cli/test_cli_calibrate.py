@@ -14,7 +14,7 @@ from helpers.calibrating.desk import TEST_S, TRAIN_S, Desk, finished, furnished,
 from helpers.calibrating.teacher import lesson, mixed
 from helpers.commands import run_python, start
 from helpers.paths import TINY
-from helpers.reports import Page
+from helpers.reports.page import Page
 from helpers.waiting import wait_until
 
 from poyo_edge.artifact import Session

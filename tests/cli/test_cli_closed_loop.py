@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from helpers.commands import run, run_json
 from helpers.paths import TINY
-from helpers.reports import Page
+from helpers.reports.page import Page
 
 from poyo_edge.artifact import Artifact
 from poyo_edge.cli.commands.closed_loop import closed_loop_text

@@ -13,7 +13,7 @@ pytest.importorskip("lightning")
 pytest.importorskip("torch_brain")
 pytest.importorskip("onnx_ir")
 
-from helpers.reports import Page
+from helpers.reports.page import Page
 from helpers.training.tiny_run import tiny_study
 from typer.testing import CliRunner
 

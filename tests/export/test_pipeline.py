@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.paths import SHARED
-from helpers.reports import Page
+from helpers.reports.page import Page
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.commands import run_python
-from helpers.reports import (
+from helpers.reports.page import Page
+from helpers.reports.values import (
     UNIT,
-    Page,
     calibration_values,
     closed_loop_values,
     evaluation_values,
