@@ -15,17 +15,23 @@ namespace {
 
 constexpr int W = PE_W, NV = PE_NV, MR = PE_MR;
 
+// clang-format off: the order matters
 #include "vector.h"
 #include "tile.h"
 #include "softmax.h"
 #include "layer.h"
 #include "spikes.h"
 #include "query.h"
+// clang-format on
 
 } // namespace
 } // namespace poyo
 
 #define PE_TABLE(name)                                                                             \
-    const poyo::Kernels poyo::name = {                                                             \
-        #name,           poyo::LANES,           poyo::pack, poyo::latent_attention,                \
-        poyo::feed_forward, poyo::spike_attention, poyo::query_attention};
+    const poyo::Kernels poyo::name = {#name,                                                       \
+                                      poyo::LANES,                                                 \
+                                      poyo::pack,                                                  \
+                                      poyo::latent_attention,                                      \
+                                      poyo::feed_forward,                                          \
+                                      poyo::spike_attention,                                       \
+                                      poyo::query_attention};

@@ -52,8 +52,8 @@ struct FeedForward {
 
 struct SpikeAttention {
     size_t dim, latents, heads, head, pairs;
-    size_t period;       // of latents after which the queries' still part repeats
-    const float *omega;  // (P,) padded to a whole vector
+    size_t period;      // of latents after which the queries' still part repeats
+    const float *omega; // (P,) padded to a whole vector
     Turn turn;
     const float *moving; // queries by head and panel: (2P, lanes)
     const float *still;  // queries by head and panel of one period: (K-2P, lanes)
@@ -64,12 +64,12 @@ struct SpikeAttention {
 
 // Of one session and some windows.
 struct Spikes {
-    const int32_t *unit;           // (windows, n)
-    const float *time;             // (windows, n) s
-    const bool *mask;              // (windows, n)
-    const float *unit_kv;          // (U, 2*C)
-    const float *lse;              // (H, L)
-    const float *boundary;         // (H, L, K)
+    const int32_t *unit;   // (windows, n)
+    const float *time;     // (windows, n) s
+    const bool *mask;      // (windows, n)
+    const float *unit_kv;  // (U, 2*C)
+    const float *lse;      // (H, L)
+    const float *boundary; // (H, L, K)
     size_t windows, n, units;
 };
 

@@ -44,17 +44,22 @@ void create_latent(Kernel &k, Reading &r, const OrtKernelInfo *info) {
     const Kernels &s = *k.kernels;
     Memory &m = k.memory;
     k.latent = {
-        d.value, l.value, heads.value, head,
+        d.value,
+        l.value,
+        heads.value,
+        head,
         {m.copy(norm, d.value), m.copy(norm_b, d.value)},
         {by_pair(s, m, cos, l.value, pairs), by_pair(s, m, sin, l.value, pairs), pairs},
-        packed(s, m, heads.value, 3 * head, d.value, [&](size_t row, size_t i) {
-            const size_t h = row / (3 * head), part = row / head % 3;
-            const size_t at = part * width + h * head + of_pairs(row % head, pairs);
-            return qkv[i * 3 * width + at] * (part == 0 ? log2e : 1.0f);
-        }),
-        packed(s, m, 1, d.value, width, [&](size_t row, size_t i) {
-            return out[(i / head * head + of_pairs(i % head, pairs)) * d.value + row];
-        }),
+        packed(s, m, heads.value, 3 * head, d.value,
+               [&](size_t row, size_t i) {
+                   const size_t h = row / (3 * head), part = row / head % 3;
+                   const size_t at = part * width + h * head + of_pairs(row % head, pairs);
+                   return qkv[i * 3 * width + at] * (part == 0 ? log2e : 1.0f);
+               }),
+        packed(s, m, 1, d.value, width,
+               [&](size_t row, size_t i) {
+                   return out[(i / head * head + of_pairs(i % head, pairs)) * d.value + row];
+               }),
         m.copy(bias, d.value),
     };
 }
@@ -77,14 +82,17 @@ void create_feed_forward(Kernel &k, Reading &r, const OrtKernelInfo *info) {
         in_bias[2 * i + 1] = gate_b[i];
     }
     k.feed_forward = {
-        d.value, h.value,
+        d.value,
+        h.value,
         {m.copy(norm, d.value), m.copy(norm_b, d.value)},
-        packed(s, m, 1, 2 * h.value, d.value, [&](size_t row, size_t i) {
-            const float *from = row % 2 ? gate : value;
-            return from[i * h.value + row / 2];
-        }),
+        packed(s, m, 1, 2 * h.value, d.value,
+               [&](size_t row, size_t i) {
+                   const float *from = row % 2 ? gate : value;
+                   return from[i * h.value + row / 2];
+               }),
         in_bias,
-        packed(s, m, 1, d.value, h.value, [&](size_t row, size_t i) { return out[i * d.value + row]; }),
+        packed(s, m, 1, d.value, h.value,
+               [&](size_t row, size_t i) { return out[i * d.value + row]; }),
         m.copy(bias, d.value),
     };
 }
@@ -109,13 +117,19 @@ void create_spike(Kernel &k, Reading &r, const OrtKernelInfo *info) {
         rows[i % d.value * latents + i / d.value] = latent[i];
     const size_t period = period_of(query, heads, latents, width, moving, s.lanes);
     k.spike = {
-        d.value, latents, heads, width, p.value, period,
+        d.value,
+        latents,
+        heads,
+        width,
+        p.value,
+        period,
         frequencies,
         {by_pair(s, m, cos, latents, p.value), by_pair(s, m, sin, latents, p.value), p.value},
         query_panels(s, m, query, heads, latents, width, 0, moving, latents),
         query_panels(s, m, query, heads, latents, width, moving, width, period),
         rows,
-        packed(s, m, 1, d.value, c.value, [&](size_t row, size_t i) { return out[i * d.value + row]; }),
+        packed(s, m, 1, d.value, c.value,
+               [&](size_t row, size_t i) { return out[i * d.value + row]; }),
         m.copy(bias, d.value),
     };
 }
@@ -137,16 +151,20 @@ void create_query(Kernel &k, Reading &r, const OrtKernelInfo *info) {
     const Kernels &s = *k.kernels;
     Memory &m = k.memory;
     k.query = {
-        d.value, l.value, heads.value, head,
+        d.value,
+        l.value,
+        heads.value,
+        head,
         {m.copy(q_norm, d.value), m.copy(q_norm_b, d.value)},
         {m.copy(norm, d.value), m.copy(norm_b, d.value)},
         {by_pair(s, m, cos, l.value, pairs), by_pair(s, m, sin, l.value, pairs), pairs},
         m.copy(omega, pairs),
         m.copy(query, d.value * width),
-        packed(s, m, 1, 2 * width, d.value, [&](size_t row, size_t i) {
-            const size_t at = row < width ? of_pairs(row % head, pairs) : row % head;
-            return kv[i * 2 * width + row / head * head + at];
-        }),
+        packed(s, m, 1, 2 * width, d.value,
+               [&](size_t row, size_t i) {
+                   const size_t at = row < width ? of_pairs(row % head, pairs) : row % head;
+                   return kv[i * 2 * width + row / head * head + at];
+               }),
     };
 }
 
@@ -196,8 +214,7 @@ void run_query(Kernel &k, Reading &r, OrtKernelContext *context, const Parallel 
     const int64_t shape[] = {int64_t(b.value * q.value), int64_t(op.heads * op.head)};
     float *y = r.output(context, shape, 2);
     if (y)
-        r.finished(
-            k.kernels->query_attention(op, x, session, time, b.value, q.value, y, parallel));
+        r.finished(k.kernels->query_attention(op, x, session, time, b.value, q.value, y, parallel));
 }
 
 // What ONNX Runtime holds of one operator.

@@ -72,8 +72,8 @@ class Reading {
         Size *const axes[] = {a, b, c};
         int constant = 0;
         const OrtValue *value = nullptr;
-        if (status || !passes(api->KernelInfoGetConstantInput_tensor(info, index, &constant,
-                                                                     &value)))
+        if (status ||
+            !passes(api->KernelInfoGetConstantInput_tensor(info, index, &constant, &value)))
             return nullptr;
         need(constant && value, name, "a constant of the graph");
         return static_cast<const float *>(

@@ -76,8 +76,8 @@ template <class F> INLINE void with(size_t rows, F f) {
     }
 }
 
-// (rows, n_k) weights packed, by `n` panels that are `apart`; `f(panel, row, tile)` takes each tile.
-// A tile of weights serves all panels while it is in the nearest cache.
+// (rows, n_k) weights packed, by `n` panels that are `apart`; `f(panel, row, tile)` takes each
+// tile. A tile of weights serves all panels while it is in the nearest cache.
 template <class F>
 INLINE void product(const float *a, size_t rows, size_t n_k, const float *b, size_t n,
                     size_t apart, F f) {

@@ -1,4 +1,5 @@
-// Our operators without ONNX Runtime: random shapes, spikes and masks against plain loops in double.
+// Our operators without ONNX Runtime: random shapes, spikes and masks against plain loops in
+// double.
 //
 // kernels SEED COUNT [THREADS]: for each instruction set that there is, COUNT random cases of each
 // operator. It stands in ONNX Runtime's place: tensors are its own, and tasks run on threads of its
@@ -193,7 +194,8 @@ Case make(Random &random, size_t which) {
     std::vector<OrtValue> in;
     if (which != 2) in.push_back(random.floats({s.windows, d, l}));
     if (which == 0) {
-        in.insert(in.end(), {weight({d}), weight({d}), weight({d, 3 * c}), weight({c, d}), weight({d})});
+        in.insert(in.end(),
+                  {weight({d}), weight({d}), weight({d, 3 * c}), weight({c, d}), weight({d})});
         add_rotation(random, l, s.pairs, in);
         return {"LatentAttention", in, s, {}};
     }
@@ -206,9 +208,9 @@ Case make(Random &random, size_t which) {
     }
     if (which == 3) {
         s.n = random.size(0, 3);
-        in.insert(in.end(), {weight({d}), random.floats({s.windows, s.n}, 0.5f), weight({d}),
-                             weight({d}), weight({d, c}), weight({d}), weight({d}),
-                             weight({d, 2 * c})});
+        in.insert(in.end(),
+                  {weight({d}), random.floats({s.windows, s.n}, 0.5f), weight({d}), weight({d}),
+                   weight({d, c}), weight({d}), weight({d}), weight({d, 2 * c})});
         add_rotation(random, l, s.pairs, in);
         in.push_back(random.floats({s.pairs}, 100.0f));
         return {"QueryAttention", in, s, {}};
@@ -232,9 +234,9 @@ Case make(Random &random, size_t which) {
             for (size_t k = 2 * s.pairs; k < s.head; k++)
                 query.floats[(h * l + i) * s.head + k] =
                     query.floats[(h * l + i - repeat) * s.head + k];
-    in.insert(in.end(), {unit, time, mask, random.floats({s.units, 2 * c}),
-                         random.floats({s.heads, l}), random.floats({s.heads, l, s.head}), query,
-                         random.floats({s.pairs}, 1000.0f)});
+    in.insert(in.end(),
+              {unit, time, mask, random.floats({s.units, 2 * c}), random.floats({s.heads, l}),
+               random.floats({s.heads, l, s.head}), query, random.floats({s.pairs}, 1000.0f)});
     add_rotation(random, l, s.pairs, in);
     in.insert(in.end(), {random.floats({l, d}), weight({c, d}), weight({d})});
     return {"SpikeAttention", in, s, {}};
@@ -315,10 +317,11 @@ int main(int argc, char **argv) {
                 one.expected = plain::answer(one.name, one.sizes, arrays(one));
                 const double error = run(one);
                 if (!(error >= 0.0 && error <= 4e-6)) {
-                    std::printf("%s %s case %d: error %.1e; D %zu L %zu H %zu K %zu P %zu h %zu B %zu n %zu U %zu\n", name,
-                                one.name, i, error, one.sizes.dim, one.sizes.latents, one.sizes.heads,
-                                one.sizes.head, one.sizes.pairs, one.sizes.hidden, one.sizes.windows,
-                                one.sizes.n, one.sizes.units);
+                    std::printf("%s %s case %d: error %.1e; D %zu L %zu H %zu K %zu P %zu h %zu B "
+                                "%zu n %zu U %zu\n",
+                                name, one.name, i, error, one.sizes.dim, one.sizes.latents,
+                                one.sizes.heads, one.sizes.head, one.sizes.pairs, one.sizes.hidden,
+                                one.sizes.windows, one.sizes.n, one.sizes.units);
                     failed = true;
                 }
                 worst = std::max(worst, error);

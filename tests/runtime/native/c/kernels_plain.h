@@ -98,7 +98,8 @@ inline Doubles latent_attention(const Sizes &s, const std::vector<Array> &in) {
         for (size_t i = 0; i < l; i++) {
             qkv.push_back(times(norm(column(s, in[0], w, i), in[1], in[2]), in[3], 3 * c));
             for (size_t h = 0; h < 3 * s.heads; h++)
-                turn(&qkv[i][h * s.head], s.pairs, row(in[6], i, s.pairs), row(in[7], i, s.pairs), 1);
+                turn(&qkv[i][h * s.head], s.pairs, row(in[6], i, s.pairs), row(in[7], i, s.pairs),
+                     1);
         }
         for (size_t i = 0; i < l; i++) {
             for (size_t h = 0; h < s.heads; h++) {
@@ -109,8 +110,8 @@ inline Doubles latent_attention(const Sizes &s, const std::vector<Array> &in) {
                 for (size_t j = 0; j < l; j++)
                     for (size_t k = 0; k < s.head; k++)
                         heads[i][h * s.head + k] += score[j] * qkv[j][2 * c + h * s.head + k];
-                turn(&heads[i][h * s.head], s.pairs, row(in[6], i, s.pairs),
-                     row(in[7], i, s.pairs), -1);
+                turn(&heads[i][h * s.head], s.pairs, row(in[6], i, s.pairs), row(in[7], i, s.pairs),
+                     -1);
             }
             Doubles y = times(heads[i], in[4], s.dim), x = column(s, in[0], w, i);
             for (size_t d = 0; d < s.dim; d++)
@@ -158,7 +159,8 @@ inline Doubles spike_attention(const Sizes &s, const std::vector<Array> &in) {
         for (size_t n = w * s.n; n < (w + 1) * s.n; n++) {
             if (!in[2].flags[n]) continue;
             const int32_t unit = in[0].integers[n];
-            const size_t at = static_cast<size_t>(unit < 0 ? unit + static_cast<int32_t>(s.units) : unit);
+            const size_t at =
+                static_cast<size_t>(unit < 0 ? unit + static_cast<int32_t>(s.units) : unit);
             kv.push_back(row(in[3], at, 2 * c));
             angles(in[1].floats[n], in[7], s.pairs, cos, sin);
             for (size_t h = 0; h < 2 * s.heads; h++)
@@ -200,7 +202,8 @@ inline Doubles query_attention(const Sizes &s, const std::vector<Array> &in) {
         for (size_t i = 0; i < l; i++) {
             kv.push_back(times(norm(column(s, in[0], w, i), in[6], in[7]), in[8], 2 * c));
             for (size_t h = 0; h < s.heads; h++)
-                turn(&kv[i][h * s.head], s.pairs, row(in[9], i, s.pairs), row(in[10], i, s.pairs), 1);
+                turn(&kv[i][h * s.head], s.pairs, row(in[9], i, s.pairs), row(in[10], i, s.pairs),
+                     1);
         }
         for (size_t n = 0; n < s.n; n++) {
             Doubles turned = query;
