@@ -371,20 +371,16 @@ def test_without_the_graph_for_onnx_runtime_the_plain_one_gives_the_gradients(
     opened.clear()
     monkeypatch.undo()
 
-    def only_noted(model: bytes, *, threads: int, what: str) -> Any:
-        opened.append(what)
-        return open_ort_cpu(model, threads=threads, what=what)
-
-    monkeypatch.setattr(adapter_module, "open_ort_cpu", only_noted)
-    artifact, whole = Artifact.open(tiny), Artifact.read
-    read = list[str]()
+    reason = "none"
+    monkeypatch.setattr(adapter_module, "open_ort_cpu", noted)
+    read, whole = list[str](), Artifact.read
 
     def reading(self: Artifact, name: str) -> bytes:
         read.append(name)
         return whole(self, name)
 
     monkeypatch.setattr(Artifact, "read", reading)
-    Adapter(artifact)
+    Adapter(Artifact.open(tiny))
     assert opened == [ADAPT_ORT_CPU]
     assert ADAPT_ORT_CPU in read and ADAPT not in read  # read and hashed where it is needed
 
