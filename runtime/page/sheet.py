@@ -99,7 +99,7 @@ class Sheet:
         n = outcome.get("trials", 0)
         if block is None or block["success"] is None:
             running = int(last["trial"])
-            return "–", "", f"{n} trials have ended" + f", {running} runs" * (running >= 0)
+            return "–", "", f"{n} trials have ended" + f"; trial {running} runs" * (running >= 0)
         words = [f"of the last {block['trials']} trials reached"]
         if block["bits_per_s"] is not None:
             words.append(f"{block['bits_per_s']:.2f} bit/s")

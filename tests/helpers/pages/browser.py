@@ -149,7 +149,7 @@ class Browser:
         if self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
-        self._loop.run_until_complete(asyncio.sleep(0))
+        self._loop.run_until_complete(self._drain())
         self._loop.close()
         shutil.rmtree(self._profile, ignore_errors=True)
 
@@ -171,6 +171,13 @@ class Browser:
                 return dict(found["result"])
             if "method" in found:
                 self._events.append(found)
+
+    async def _drain(self) -> None:
+        """Read to the end, which has come."""
+        self._socket.close()
+        while await asyncio.wait_for(self._socket.read_message(), PATIENCE_S) is not None:
+            pass
+        await asyncio.sleep(0)
 
     async def _connect(self) -> Any:
         from tornado.websocket import websocket_connect
