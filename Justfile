@@ -71,8 +71,8 @@ dist out="dist":
 
 # Install sdist and wheel of dist/, each into a clean environment, and test the device side there
 test-wheel interpreter="python3.12":
-    just test-device "{{ interpreter }}" "$(ls "$PWD"/dist/*.whl)"
-    just test-device "{{ interpreter }}" "$(ls "$PWD"/dist/*.tar.gz)"
+    "{{ just_executable() }}" test-device "{{ interpreter }}" "$(ls "$PWD"/dist/*.whl)"
+    "{{ just_executable() }}" test-device "{{ interpreter }}" "$(ls "$PWD"/dist/*.tar.gz)"
 
 # The device side with the oldest release that each bound of pyproject.toml allows
 test-oldest interpreter="python3.10":
