@@ -370,17 +370,16 @@ def test_without_the_graph_for_onnx_runtime_the_plain_one_gives_the_gradients(
         assert error <= 1e-5 * np.abs(np.asarray(want)).max()  # 5e-7
     opened.clear()
     monkeypatch.undo()
-
     reason = "none"
     monkeypatch.setattr(adapter_module, "open_ort_cpu", noted)
-    read, whole = list[str](), Artifact.read
+    artifact, read, whole = Artifact.open(tiny), list[str](), Artifact.read
 
     def reading(self: Artifact, name: str) -> bytes:
         read.append(name)
         return whole(self, name)
 
     monkeypatch.setattr(Artifact, "read", reading)
-    Adapter(Artifact.open(tiny))
+    Adapter(artifact)
     assert opened == [ADAPT_ORT_CPU]
     assert ADAPT_ORT_CPU in read and ADAPT not in read  # read and hashed where it is needed
 
