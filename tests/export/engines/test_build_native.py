@@ -15,7 +15,7 @@ pytest.importorskip("onnx_ir", reason="makes the graph")
 from poyo_edge.artifact import Artifact, read_manifest
 from poyo_edge.errors import ArtifactError, BackendError, CheckFailedError
 from poyo_edge.export.engines import native as building
-from poyo_edge.export.engines.build import build
+from poyo_edge.export.engines.build import build_engines
 from poyo_edge.export.engines.options import BuildOptions
 from poyo_edge.runtime.backends import kernel_library
 from poyo_edge.runtime.backends.kernel_library import KernelLibrary
@@ -30,7 +30,7 @@ CPU = BuildOptions(target="cpu")
 @pytest.fixture
 def built(kernels: KernelLibrary, tiny_copy: Path) -> Path:
     """An artifact with the graph and the record."""
-    values = build(tiny_copy, CPU)
+    values = build_engines(tiny_copy, CPU)
     assert values["native"]["max_abs_error"] <= Artifact.open(tiny_copy).golden().tolerance
     assert values["native"]["instructions"] == kernels.instructions
     assert any("agree with the core to" in words for words in values["settled"])
@@ -99,7 +99,7 @@ def test_without_the_object_everything_works_and_says_what_is_left(
     assert chosen(built) == "ort-cpu"
     with pytest.raises(BackendError, match="until then use ort-cpu"):
         Core.open(Artifact.open(built), backend="ort-native")
-    values = build(tiny_copy, CPU)
+    values = build_engines(tiny_copy, CPU)
     assert values["native"] is None
     assert any("operators of our own, which are faster" in words for words in values["unsettled"])
 
@@ -121,7 +121,7 @@ def test_operators_that_disagree_are_not_recorded(
 
     monkeypatch.setattr(building, "OrtNativeBackend", Wrong)
     with pytest.raises(CheckFailedError, match="ort-native: expected an error of at most"):
-        build(tiny_copy, CPU)
+        build_engines(tiny_copy, CPU)
     assert not (tiny_copy / FOLDER).exists()
 
 
