@@ -67,7 +67,7 @@ def help_text(command: Any, ctx: Any, width: int) -> str:
 
 def place_of(argument: Any) -> str:
     """How an argument is written in a call."""
-    name = (argument.metavar or argument.name).upper()
+    name = (argument.metavar or argument.name).strip("[]").upper()
     return name if argument.required else f"[{name}]"
 
 
