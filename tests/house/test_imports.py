@@ -111,7 +111,7 @@ HOUSE = {
         "onnxruntime",
     ),
     "export.graph": Row("runtime", "onnx onnx_ir"),
-    "export.parity": Row("artifact recording model runtime runtime.backends", "torch"),
+    "export.parity": Row("artifact recording model runtime runtime.backends export.graph", "torch"),
     "export.precision": Row(
         "runtime runtime.backends export.graph export.parity",
         "onnx onnx_ir onnxruntime ml_dtypes",
