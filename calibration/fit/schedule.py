@@ -75,17 +75,21 @@ _FEWEST_LONG_STEPS, _FEWEST_SHORT_STEPS, _MOST_GROWTH = 20, 60, 3.0
 
 
 def long_schedule(seconds: float, *, from_prior: bool = False) -> Schedule:
-    """Steps of 32 windows, 80 for 120 labelled seconds, in proportion to their number^0.7.
-
-    The second stage has 60, in proportion to their number^0.35.
-    """
+    """Steps of 32 windows, 80 for 120 labelled seconds, in proportion to their number^0.7."""
     fewest = _FEWEST_FROM_PRIOR if from_prior else _FEWEST_LONG_STEPS
-    encoder, known = from_prior or seconds >= _ENCODER_FROM_S, _LR_ENCODER * seconds / _SECONDS
+    return dataclasses.replace(_LONG, steps=max(fewest, int(_LONG.steps * _growth(seconds))))
+
+
+def with_encoder(schedule: Schedule, seconds: float, *, from_prior: bool = False) -> Schedule:
+    """The same with a second stage where labels allow: 60 steps for 120 labelled seconds, in
+    proportion to their number^0.35."""
+    if not from_prior and seconds < _ENCODER_FROM_S:
+        return schedule
+    known = min(_LR_ENCODER * seconds / _SECONDS, _MOST_LR_ENCODER)
     return dataclasses.replace(
-        _LONG,
-        steps=max(fewest, int(_LONG.steps * _growth(seconds))),
-        encoder_steps=int(_ENCODER_STEPS * math.sqrt(_growth(seconds))) if encoder else 0,
-        lr_encoder=_LR_ENCODER_FROM_PRIOR if from_prior else min(known, _MOST_LR_ENCODER),
+        schedule,
+        encoder_steps=int(_ENCODER_STEPS * math.sqrt(_growth(seconds))),
+        lr_encoder=_LR_ENCODER_FROM_PRIOR if from_prior else known,
     )
 
 
@@ -98,7 +102,8 @@ def short_schedule(seconds: float) -> Schedule:
 
 
 def schedule_for(seconds: float, spec: ModelSpec, *, from_prior: bool = False) -> Schedule:
-    """The long schedule where it costs little, else the short one.
+    """The long schedule where it costs little, with a second stage for small models, else the
+    short one.
 
     It costs little where the model is small, or where labels are so few that the long schedule
     takes no more windows than the short one does for 120 s.
@@ -110,10 +115,9 @@ def schedule_for(seconds: float, spec: ModelSpec, *, from_prior: bool = False) -
     """
     whole = long_schedule(seconds, from_prior=from_prior)
     if spec.products_flop(_SPIKES) <= _CHEAP_FLOP:
-        return whole
-    if long_schedule(seconds).windows <= _SHORT.windows:
-        return dataclasses.replace(whole, encoder_steps=0)
-    return short_schedule(seconds)
+        return with_encoder(whole, seconds, from_prior=from_prior)
+    few = long_schedule(seconds).windows <= _SHORT.windows
+    return whole if few else short_schedule(seconds)
 
 
 def _growth(seconds: float) -> float:

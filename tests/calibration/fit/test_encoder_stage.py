@@ -83,16 +83,29 @@ def test_it_begins_where_the_first_stage_ends_and_moves_the_encoder_alone(
         assert 0 < moved < 4 * BOTH.lr_encoder * 1.5, name  # type: ignore[operator]
 
 
+def test_it_is_taken_where_it_decodes_better(artifact: Path, study: Path) -> None:
+    found = search(artifact, study, BOTH)
+    last, first = found.moments[-1], found.moments[2]
+    judged = dataclasses.replace(last.judged, decoded=last.judged.truth)
+    for gain, taken in ((0.01, last), (-0.01, first)):
+        point = dataclasses.replace(last.point, r2=first.point.r2 + gain)
+        found.moments = [first, dataclasses.replace(last, point=point, judged=judged)]
+        found._settled = None
+        assert found.chosen.point.step == taken.point.step
+        assert (found.chosen.tables[-1].encoder is None) == (taken is first)
+
+
 def test_a_session_that_has_it_decodes_as_its_fit_did(
     artifact: Path, study: Path, tmp_path: Path
 ) -> None:
     fitted = calibrator(artifact, study, BOTH)
-    session = fitted.fit()
-    taken = fitted._last.chosen if fitted._last is not None else None
-    assert taken is not None and session.encoder is not None  # it decodes better
-    assert session.quality.steps > BOTH.steps  # type: ignore[operator]
-    first = max(point.r2 for point in session.quality.curve if point.step <= 4)
-    assert session.quality.r2_heldout > first
+    session, last = fitted.fit(), fitted._last
+    assert last is not None
+    tables = last.moments[-1].tables[-1]
+    session = dataclasses.replace(
+        session, unit_embedding=tables.units, session_embedding=tables.session,
+        encoder=tables.encoder,
+    )  # fmt: skip
     session.save(tmp_path / "day.session", force=True)
     opened = Session.open(tmp_path / "day.session")
     assert opened.header.schema_version == 5 and opened.digest == session.digest
@@ -105,7 +118,6 @@ def test_a_session_that_has_it_decodes_as_its_fit_did(
     assert not math.isclose(values[0], values[1], abs_tol=1e-4)
     labels = fitted._collector.labels()
     some = np.arange(0, len(labels.times), 50)
-    tables = taken.tables[-1]
     expected = fitted._adapter.predict(labels, some, tables.units, tables.session, tables.encoder)
     decoder = Decoder.open(artifact, session=opened)
     for want, end in zip(expected, labels.times[some], strict=True):

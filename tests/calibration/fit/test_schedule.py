@@ -16,6 +16,7 @@ from poyo_edge.calibration.fit.schedule import (
     long_schedule,
     schedule_for,
     short_schedule,
+    with_encoder,
 )
 from poyo_edge.calibration.fit.search import Search
 from poyo_edge.calibration.fit.start import nothing_known
@@ -43,10 +44,22 @@ def test_products_are_counted() -> None:
 
 def test_a_small_model_keeps_the_long_schedule() -> None:
     for seconds in SECONDS:
-        assert schedule_for(seconds, SMALL) == long_schedule(seconds)
+        assert schedule_for(seconds, SMALL) == with_encoder(long_schedule(seconds), seconds)
     at_two_minutes = schedule_for(120.0, SMALL)
     assert (at_two_minutes.steps, at_two_minutes.batch_size) == (80, 32)
     assert at_two_minutes.judged_on_the_way == FitSettings().most_judged
+
+
+def test_a_small_model_gets_a_second_stage_from_a_minute_on_or_where_nothing_is_known() -> None:
+    steps = [schedule_for(seconds, SMALL).encoder_steps for seconds in SECONDS]
+    assert steps[:4] == [0, 0, 0, 0] and steps[4:] == sorted(steps[4:]) and steps[5] == 60
+    rates = [schedule_for(s, SMALL).lr_encoder for s in (60.0, 120.0, 300.0, 1e6)]
+    assert rates == pytest.approx([1.5e-4, 3e-4, 7.5e-4, 1e-3])
+    stranger = schedule_for(30.0, SMALL, from_prior=True)
+    assert (stranger.encoder_steps, stranger.lr_encoder) == (36, 2e-3)
+    for spec in (POYO_1_3M, POYO_11_8M):
+        large = [schedule_for(s, spec, from_prior=p) for s in SECONDS for p in (False, True)]
+        assert not any(schedule.encoder_steps for schedule in large)
 
 
 @pytest.mark.parametrize("spec", [POYO_1_3M, POYO_11_8M], ids=["1.3M", "11.8M"])
@@ -82,9 +95,17 @@ def test_the_way_from_the_prior_takes_more_steps_where_labels_are_few(spec: Mode
             schedule_for(seconds, spec, from_prior=from_prior) for from_prior in (False, True)
         )
         assert usual.steps < begun.steps == 40
-        assert dataclasses.replace(begun, steps=usual.steps) == usual
+        assert dataclasses.replace(first_stage(begun), steps=usual.steps) == usual
     for seconds in (60.0, 120.0, 300.0):
-        assert schedule_for(seconds, spec, from_prior=True) == schedule_for(seconds, spec)
+        begun, usual = schedule_for(seconds, spec, from_prior=True), schedule_for(seconds, spec)
+        assert first_stage(begun) == first_stage(usual)
+
+
+def first_stage(schedule: Schedule) -> Schedule:
+    usual = long_schedule(1.0)
+    return dataclasses.replace(
+        schedule, encoder_steps=usual.encoder_steps, lr_encoder=usual.lr_encoder
+    )
 
 
 def search_from(begin: Tables, settings: FitSettings) -> Search:
@@ -107,7 +128,7 @@ def test_what_settings_give_wins() -> None:
     assert (schedule.steps, schedule.batch_size, schedule.lr_units) == (7, 3, 0.5)
     usual = long_schedule(8.0)
     assert (schedule.judge_every, schedule.lr_session) == (usual.judge_every, usual.lr_session)
-    quick = search_from(at_mean(6), QUICK).schedule
+    quick = first_stage(search_from(at_mean(6), QUICK).schedule)
     assert quick == QUICK.over(long_schedule(1.0))
     assert dataclasses.replace(quick, walking=True) == QUICK.over(short_schedule(1.0))
 
