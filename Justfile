@@ -117,7 +117,8 @@ wheel machine=arch(): setup
 
 # The C library under sanitizers for a minute, and with 10⁶ windows (about 10 minutes)
 native-faults: setup
-    POYOEDGE_THREADS_S=60 POYOEDGE_SOAK_WINDOWS=1000000 "{{ bin }}/pytest" -rP tests/runtime/native/test_faults.py
+    POYOEDGE_THREADS_S=60 POYOEDGE_SOAK_WINDOWS=1000000 "{{ bin }}/pytest" -rP \
+        tests/runtime/native/test_faults.py tests/runtime/native/test_kernels.py
 
 # The device side and the C library on an emulated aarch64: just test-arm [short|full] [1.19.2]
 test-arm how="full" onnxruntime="":

@@ -16,7 +16,6 @@ import typer
 from poyo_edge.cli.console import bar_closed_behind, complain
 from poyo_edge.cli.help import LAST, ScreenCommand
 from poyo_edge.errors import MissingExtraError, PoyoEdgeError, UsageError
-from poyo_edge.inspecting import recordings_below
 from poyo_edge.runtime.backends import BACKENDS
 
 if TYPE_CHECKING:
@@ -211,6 +210,8 @@ def recordings_in(data: Path) -> list[Path]:
     Raises:
         UsageError: there are none.
     """
+    from poyo_edge.inspecting import recordings_below  # it needs h5py
+
     found = [data] if data.is_file() else recordings_below(data)
     if not found:
         raise UsageError(f"{data}: expected recordings (*.h5), got none; correct --data")

@@ -77,7 +77,8 @@ def test_python_m_prints_the_help_that_the_script_prints(
         for how in ([str(script)], ["-m", "poyo_edge"])
     )  # fmt: skip
     assert by_module == by_script
-    assert " ".join(["Usage: poyo-edge", *words, "[OPTIONS]"]) in by_module
+    assert by_module.lstrip().startswith(" ".join(["Usage: poyo-edge", *words]))
+    assert "[OPTIONS]" in by_module
 
 
 def test_errors_name_the_command_however_it_was_called() -> None:

@@ -59,7 +59,7 @@ def test_one_object_says_all_and_a_report_shows_it(desk: Desk) -> None:
     assert done.code == 0, done.stderr
     values = done.json()
     examined = {"units", "alike", "r2_by_seconds"}
-    rest = {"session", "behavior", "nan_samples", "peak_memory_mb", "report"}
+    rest = {"session", "behavior", "nan_samples", "peak_memory_mb", "report", "encoder"}
     assert set(values) == QUALITY | examined | rest
     assert values["nan_samples"] == 0
     assert values["session"] == str(desk.out)

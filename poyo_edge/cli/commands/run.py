@@ -298,6 +298,7 @@ def _watch(
         if end is not None and time.monotonic() >= end:
             return
         if rig.feed.finished.is_set() and not values["waiting_packets"]:
+            rig.require_alive()
             return
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 import shutil
@@ -16,6 +17,10 @@ from poyo_edge.artifact.onnx_guard import OWN_OPERATORS
 
 pytestmark = building.once_is_enough
 OPERATORS = len(OWN_OPERATORS)
+sanitized = pytest.mark.skipif(
+    "POYOEDGE_THREADS_S" not in os.environ,
+    reason="compiling with sanitizers takes minutes: just native-faults",
+)
 
 
 def answers(program: Path, *words: object, through: str = "") -> dict[str, list[str]]:
@@ -46,14 +51,14 @@ def test_threads_change_nothing(harness: Path) -> None:
     assert answers(harness, 2, 60, 3)
 
 
-@pytest.mark.slow
+@sanitized
 def test_addresses_and_behaviour_are_defined(compiler: str, tmp_path: Path) -> None:
     """On the narrowest vectors, where most rows and latents are left over."""
     flags = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
     answers(build_harness(compiler, tmp_path / "harness", *flags), 3, 100)
 
 
-@pytest.mark.slow
+@sanitized
 def test_threads_do_not_disturb_each_other(compiler: str, tmp_path: Path) -> None:
     flags = ("-O1", "-g", "-fsanitize=thread")
     answers(build_harness(compiler, tmp_path / "harness", *flags), 4, 20, 3)

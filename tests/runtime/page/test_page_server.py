@@ -120,7 +120,7 @@ def test_a_rig_that_is_killed_is_said_and_the_page_stays(tmp_path: Path) -> None
         assert (found["tone"], found["commands"]["alive"]) == ("bad", False)
         with ring_writer(path) as again:  # the next run of that name
             again.put()
-            assert page.sheet()["commands"]["alive"]
+            wait_until(lambda: page.sheet()["commands"]["alive"])
 
 
 def test_a_run_that_ended_is_said(page: Served, writer: Writer) -> None:
