@@ -81,8 +81,9 @@ def of_extra(requirements: list[str], extra: str) -> list[str]:
     found = []
     for text in requirements:
         requirement = Requirement(text)
-        if requirement.marker is None or not requirement.marker.evaluate({"extra": extra}):
-            continue
+        marker = requirement.marker
+        if marker is None or marker.evaluate({"extra": ""}) or not marker.evaluate({"extra": extra}):
+            continue  # one that is always brought, or not by this extra
         if requirement.name == "poyo-edge":
             inner = [of_extra(requirements, name) for name in requirement.extras]
             found += [one for part in inner for one in part]

@@ -28,7 +28,7 @@ import poyo_edge.calibration.starts as starts_module
 from poyo_edge.calibration import FitSettings, Progress
 from poyo_edge.calibration.fit.fitting import Tables
 from poyo_edge.calibration.fit.resuming import ResumeFile
-from poyo_edge.calibration.fit.schedule import long_schedule, short_schedule
+from poyo_edge.calibration.fit.schedule import long_schedule, short_schedule, with_encoder
 from poyo_edge.calibration.fit.search import ALL_STEPS, TIME, Search
 
 N_FITS = QUICK.n_folds + 1
@@ -177,7 +177,8 @@ def test_a_short_time_takes_the_short_schedule(monkeypatch: pytest.MonkeyPatch) 
     Machine(monkeypatch)
     enough, little = search(lesson(), settings), search(lesson(), settings)
     usual = enough.schedule
-    assert usual == long_schedule(enough.seconds, from_prior=True)
+    of_the_tiny_model = long_schedule(enough.seconds, from_prior=True)
+    assert usual == with_encoder(of_the_tiny_model, enough.seconds, from_prior=True)
     little.run(2000.0, threading.Event(), quiet)
     assert little.schedule == short_schedule(little.seconds)
     assert (little.shortened, little.stopped) == (True, TIME)
