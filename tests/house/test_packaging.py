@@ -82,8 +82,9 @@ def of_extra(requirements: list[str], extra: str) -> list[str]:
     for text in requirements:
         requirement = Requirement(text)
         marker = requirement.marker
-        if marker is None or marker.evaluate({"extra": ""}) or not marker.evaluate({"extra": extra}):
-            continue  # one that is always brought, or not by this extra
+        always = marker is None or marker.evaluate({"extra": ""})
+        if marker is None or always or not marker.evaluate({"extra": extra}):
+            continue
         if requirement.name == "poyo-edge":
             inner = [of_extra(requirements, name) for name in requirement.extras]
             found += [one for part in inner for one in part]
