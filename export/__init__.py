@@ -6,10 +6,9 @@ when it is first asked for.
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
-from poyo_edge.errors import MissingExtraError
+from poyo_edge.errors import imported
 from poyo_edge.export.freeze import FreezeReport, freeze_session
 
 if TYPE_CHECKING:
@@ -36,12 +35,4 @@ if not TYPE_CHECKING:
     def __getattr__(name: str) -> Any:
         if name not in _LATER:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        try:
-            return getattr(importlib.import_module(_LATER[name]), name)
-        except MissingExtraError:
-            raise
-        except ModuleNotFoundError as error:
-            package = (error.name or "").partition(".")[0]
-            if package == "poyo_edge":
-                raise
-            raise MissingExtraError(package, "export", name) from error
+        return getattr(imported(_LATER[name], "export", name), name)

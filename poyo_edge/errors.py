@@ -8,8 +8,10 @@ Exit codes: 0 done, 1 bug, 2 usage, 3 a check failed, 4 environment, 5 file, 130
 
 from __future__ import annotations
 
+import importlib
 import sys
 from pathlib import Path
+from typing import Any
 
 _EXPORT = ("torch", "onnx", "onnx-ir", "onnxruntime", "matplotlib")
 _TRAIN = ("torch", "lightning", "torch_brain", *(("tomli",) if sys.version_info < (3, 11) else ()))
@@ -82,6 +84,23 @@ class MissingExtraError(PoyoEdgeError, ImportError):
             f"{purpose} needs the package {package!r}, which is not installed; "
             f"run: {pip_install(extra, package)}"
         )
+
+
+def imported(module: str, extra: str, purpose: str) -> Any:
+    """A module that imports what an extra brings.
+
+    Raises:
+        MissingExtraError: the extra is not installed; with the pip command that does it.
+    """
+    try:
+        return importlib.import_module(module)
+    except MissingExtraError:
+        raise
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package == "poyo_edge":
+            raise
+        raise MissingExtraError(package, extra, purpose) from error
 
 
 class BackendError(PoyoEdgeError, RuntimeError):

@@ -24,6 +24,7 @@ from poyo_edge.tokens import cut_window
 pytest_plugins = [
     "helpers.checkpoints.fixtures",
     "helpers.native.fixtures",
+    "helpers.pages.fixtures",
     "helpers.native.kernels",
 ]
 

@@ -17,9 +17,8 @@ from collections.abc import Sequence
 import numpy as np
 import onnx
 import onnx_ir as ir
-from onnx_ir.passes import common as common_passes
 
-from poyo_edge.export.graph.rewriting import Rewriter, replace_value, rewritten, signature
+from poyo_edge.export.graph.rewriting import CorePass, Rewriter, replace_value, rewritten
 from poyo_edge.spec import ModelSpec
 
 DOMAIN = "com.microsoft"
@@ -42,41 +41,26 @@ def fuse_for_ort_cpu(proto: onnx.ModelProto, spec: ModelSpec) -> onnx.ModelProto
     return rewritten(proto, FuseForOrtCpu(spec))
 
 
-class FuseForOrtCpu(ir.passes.InPlacePass):
+class FuseForOrtCpu(CorePass):
     """The pass. Before: the core by the names of its nodes. After: same inputs and outputs."""
 
-    def __init__(self, spec: ModelSpec) -> None:
-        super().__init__()
-        self.spec = spec
-        self._signature: list[str] = []
+    domain = DOMAIN
 
-    def requires(self, model: ir.Model) -> None:
-        """Everything that the pass looks for by name is there."""
-        names = {value.name for node in model.graph for value in node.outputs}
-        scopes = ["encoder.attention", *self._layers()]
-        missing = [f"{scope}.rows" for scope in scopes if f"{scope}.rows" not in names]
-        if missing:
-            raise ir.passes.PreconditionError(f"expected a core, got a graph without {missing[0]}")
+    def looks_for(self) -> list[str]:
+        """What each attention gives."""
+        return [f"{scope}.rows" for scope in ("encoder.attention", *self._layers())]
 
-    def call(self, model: ir.Model) -> ir.passes.PassResult:
-        """Write each attention anew, and drop what nobody needs any longer."""
-        graph = model.graph
-        self._signature = signature(graph)
+    def write(self, graph: ir.Graph) -> Rewriter:
+        """Each attention."""
         writer = _FusedWriter(graph, self.spec)
         replace_value(graph, "encoder.attention.rows", writer.encoder(), writer)
         for scope in self._layers():
             replace_value(graph, f"{scope}.rows", writer.self_attention(scope), writer)
-        for value in writer.tape.initializers:
-            graph.register_initializer(value)
-        common_passes.RemoveUnusedNodesPass()(model)
-        graph.opset_imports[DOMAIN] = 1
-        return ir.passes.PassResult(model, modified=True)
+        return writer
 
-    def ensures(self, model: ir.Model) -> None:
-        """Inputs and outputs as before; one attention each, and no other foreign operator."""
-        if signature(model.graph) != self._signature:
-            raise ir.passes.PostconditionError("expected unchanged inputs and outputs")
-        foreign = [node.op_type for node in model.graph if node.domain == DOMAIN]
+    def check(self, graph: ir.Graph) -> None:
+        """There is one attention each, and no other foreign operator."""
+        foreign = [node.op_type for node in graph if node.domain == DOMAIN]
         if set(foreign) - OPERATORS or foreign.count("MultiHeadAttention") != self.spec.depth + 1:
             raise ir.passes.PostconditionError(f"expected an attention each, got {foreign}")
 

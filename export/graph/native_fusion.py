@@ -12,10 +12,9 @@ from __future__ import annotations
 
 import onnx
 import onnx_ir as ir
-from onnx_ir.passes import common as common_passes
 
 from poyo_edge.artifact.onnx_guard import OWN_DOMAIN, OWN_OPERATORS
-from poyo_edge.export.graph.rewriting import Rewriter, replace_value, rewritten, signature
+from poyo_edge.export.graph.rewriting import CorePass, Rewriter, replace_value, rewritten
 from poyo_edge.spec import ModelSpec
 
 _REPLACED = "decoder.attention.rows"
@@ -34,40 +33,28 @@ def fuse_for_native(proto: onnx.ModelProto, spec: ModelSpec) -> onnx.ModelProto:
     return rewritten(proto, FuseForNative(spec))
 
 
-class FuseForNative(ir.passes.InPlacePass):
+class FuseForNative(CorePass):
     """The pass. Before: the core by the names of its nodes. After: same inputs and outputs."""
 
-    def __init__(self, spec: ModelSpec) -> None:
-        super().__init__()
-        self.spec = spec
-        self._signature: list[str] = []
+    domain = OWN_DOMAIN
 
-    def requires(self, model: ir.Model) -> None:
-        """What the queries read is there to be replaced, and so are the weights of all layers."""
-        names = {value.name for node in model.graph for value in node.outputs}
-        names |= {*model.graph.initializers}
-        wanted = [_REPLACED, *(f"layer{i}.attention.qkv.w" for i in range(self.spec.depth))]
-        missing = [name for name in wanted if name not in names]
-        if missing:
-            raise ir.passes.PreconditionError(f"expected a core, got a graph without {missing[0]}")
+    def looks_for(self) -> list[str]:
+        """What the queries read."""
+        return [_REPLACED]
 
-    def call(self, model: ir.Model) -> ir.passes.PassResult:
-        """Write everything up to the queries anew, and drop what nobody needs any longer."""
-        graph = model.graph
-        self._signature = signature(graph)
+    def reads(self) -> list[str]:
+        """The weights of all layers."""
+        return [f"layer{i}.attention.qkv.w" for i in range(self.spec.depth)]
+
+    def write(self, graph: ir.Graph) -> Rewriter:
+        """Everything up to the queries."""
         writer = _NativeWriter(graph, self.spec, prefix="native")
         replace_value(graph, _REPLACED, writer.queries(), writer)
-        for value in writer.tape.initializers:
-            graph.register_initializer(value)
-        common_passes.RemoveUnusedNodesPass()(model)
-        graph.opset_imports[OWN_DOMAIN] = 1
-        return ir.passes.PassResult(model, modified=True)
+        return writer
 
-    def ensures(self, model: ir.Model) -> None:
-        """Inputs and outputs as before; each operator as often as the model has it."""
-        if signature(model.graph) != self._signature:
-            raise ir.passes.PostconditionError("expected unchanged inputs and outputs")
-        found = [node.op_type for node in model.graph if node.domain == OWN_DOMAIN]
+    def check(self, graph: ir.Graph) -> None:
+        """Each operator is there as often as the model has it."""
+        found = [node.op_type for node in graph if node.domain == OWN_DOMAIN]
         depth = self.spec.depth
         wanted = ["SpikeAttention", "FeedForward"]
         wanted += ["LatentAttention", "FeedForward"] * depth + ["QueryAttention"]

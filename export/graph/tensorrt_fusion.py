@@ -17,10 +17,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import onnx_ir as ir
-from onnx_ir.passes import common as common_passes
 
 from poyo_edge.export.graph.core import MASK_FILL
-from poyo_edge.export.graph.rewriting import Rewriter, replace_value, rewritten, signature
+from poyo_edge.export.graph.rewriting import CorePass, Rewriter, replace_value, rewritten
 from poyo_edge.spec import ModelSpec
 
 ALIGNMENT = 8
@@ -48,40 +47,26 @@ def fuse_for_tensorrt(proto: onnx.ModelProto, spec: ModelSpec) -> onnx.ModelProt
     return rewritten(proto, FuseForTensorRT(spec))
 
 
-class FuseForTensorRT(ir.passes.InPlacePass):
+class FuseForTensorRT(CorePass):
     """The pass. Before: the core by the names of its nodes. After: same inputs and outputs."""
 
-    def __init__(self, spec: ModelSpec) -> None:
-        super().__init__()
-        self.spec = spec
-        self._signature: list[str] = []
+    def looks_for(self) -> list[str]:
+        """What encoder and decoder attend with and to."""
+        return [
+            f"{_ENCODER}.value", f"{_ENCODER}.minus_lse_column",
+            f"{_DECODER}.key_rotate.turned", f"{_DECODER}.value",
+        ]  # fmt: skip
 
-    def requires(self, model: ir.Model) -> None:
-        """Everything that the pass looks for by name is there."""
-        names = {value.name for node in model.graph for value in node.outputs}
-        wanted = [f"{_ENCODER}.value", f"{_ENCODER}.minus_lse_column"]
-        wanted += [f"{_DECODER}.key_rotate.turned", f"{_DECODER}.value"]
-        missing = [name for name in wanted if name not in names]
-        if missing:
-            raise ir.passes.PreconditionError(f"expected a core, got a graph without {missing[0]}")
-
-    def call(self, model: ir.Model) -> ir.passes.PassResult:
-        """Write both attentions anew, and drop what nobody needs any longer."""
-        graph = model.graph
-        self._signature = signature(graph)
+    def write(self, graph: ir.Graph) -> Rewriter:
+        """Both attentions."""
         writer = _Writer(graph, self.spec)
         replace_value(graph, f"{_ENCODER}.value", writer.encoder(), writer)
         replace_value(graph, f"{_DECODER}.value", writer.decoder(), writer)
-        for value in writer.tape.initializers:
-            graph.register_initializer(value)
-        common_passes.RemoveUnusedNodesPass()(model)
-        return ir.passes.PassResult(model, modified=True)
+        return writer
 
-    def ensures(self, model: ir.Model) -> None:
-        """Inputs and outputs as before; one softmax each, read by one product and nothing else."""
-        if signature(model.graph) != self._signature:
-            raise ir.passes.PostconditionError("expected unchanged inputs and outputs")
-        attentions = [node for node in model.graph if node.op_type == "Softmax"]
+    def check(self, graph: ir.Graph) -> None:
+        """There is one softmax each, read by one product and nothing else."""
+        attentions = [node for node in graph if node.op_type == "Softmax"]
         if len(attentions) != n_attentions(self.spec):
             raise ir.passes.PostconditionError(
                 f"expected {n_attentions(self.spec)} attentions, got {len(attentions)}"

@@ -15,7 +15,7 @@ import typer
 
 from poyo_edge.cli.console import bar_closed_behind, complain
 from poyo_edge.cli.help import LAST, ScreenCommand
-from poyo_edge.errors import MissingExtraError, PoyoEdgeError, UsageError
+from poyo_edge.errors import MissingExtraError, PoyoEdgeError, UsageError, imported
 from poyo_edge.runtime.backends import BACKENDS
 
 if TYPE_CHECKING:
@@ -161,15 +161,7 @@ def needs(extra: str, module: str) -> Any:
     Raises:
         MissingExtraError: the extra is not installed; with the pip command that does it.
     """
-    try:
-        return importlib.import_module(module)
-    except MissingExtraError:
-        raise
-    except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package == "poyo_edge":
-            raise
-        raise MissingExtraError(package, extra, "this command") from error
+    return imported(module, extra, "this command")
 
 
 def can_draw() -> bool:

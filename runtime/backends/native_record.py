@@ -7,20 +7,19 @@ core or another processor it says nothing.
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 
 from poyo_edge.artifact.onnx_guard import require_plain_onnx
-from poyo_edge.errors import ArtifactError, UsageError
+from poyo_edge.errors import ArtifactError
 from poyo_edge.files.tensors import read_file
 from poyo_edge.files.writing import own_folder, sha256_bytes, write_bytes
 from poyo_edge.records import AnyFloat, JsonRecord, require_fields
+from poyo_edge.runtime.backends.beside_manifest import read_record, write_record
 
 FOLDER = "cpu"
 RECORD = "native.json"
 GRAPH = "core.cpu.onnx"
 """In an artifact, where its export made it, or in ``cpu/``, where ``build`` did."""
-_MOST_BYTES = 1 << 20
 _DO = "remove the folder cpu, or build again with poyo-edge build --target cpu"
 
 
@@ -47,30 +46,19 @@ class NativeRecord(JsonRecord):
 
     def save(self, artifact: Path, graph: bytes | None) -> None:
         """Write it into an artifact, with the graph where the manifest has none."""
-        own_folder(artifact / FOLDER)
         if graph is not None:
+            own_folder(artifact / FOLDER)
             write_bytes(artifact / FOLDER / GRAPH, graph)
-        text = json.dumps(self.to_json(), indent=1, ensure_ascii=False)
-        write_bytes(artifact / FOLDER / RECORD, (text + "\n").encode())
+        write_record(artifact / FOLDER / RECORD, self)
 
 
-def read_record(artifact: Path) -> NativeRecord | None:
+def read_native(artifact: Path) -> NativeRecord | None:
     """The record of an artifact, or None where there is none.
 
     Raises:
         ArtifactError: it cannot be read.
     """
-    path = artifact / FOLDER / RECORD
-    if not path.exists():
-        return None
-    data = read_file(path, ArtifactError, _MOST_BYTES)
-    try:
-        return NativeRecord.from_json(json.loads(data))
-    except (ValueError, UsageError, RecursionError) as problem:
-        raise ArtifactError(
-            path, "contents", expected="a record that 'build --target cpu' wrote",
-            got=str(problem), do=_DO,
-        ) from problem  # fmt: skip
+    return read_record(artifact / FOLDER / RECORD, NativeRecord, _DO)
 
 
 def read_built_graph(artifact: Path, core_sha256: str) -> bytes | None:
@@ -79,7 +67,7 @@ def read_built_graph(artifact: Path, core_sha256: str) -> bytes | None:
     Raises:
         ArtifactError: it is not what the record says, or not a graph of ours.
     """
-    path, record = artifact / FOLDER / GRAPH, read_record(artifact)
+    path, record = artifact / FOLDER / GRAPH, read_native(artifact)
     if record is None or record.core_sha256 != core_sha256 or not path.exists():
         return None
     data = read_file(path, ArtifactError)

@@ -12,7 +12,7 @@ from poyo_edge.runtime.backends import ort_cpu
 from poyo_edge.runtime.backends.base import Backend, BackendInfo, CoreToOpen
 from poyo_edge.runtime.backends.kernel_library import find_library, why_absent
 from poyo_edge.runtime.backends.machine import Machine, same_bits
-from poyo_edge.runtime.backends.native_record import read_built_graph, read_record
+from poyo_edge.runtime.backends.native_record import read_built_graph, read_native
 from poyo_edge.runtime.backends.ort_cpu import OrtCpuBackend, open_ort_cpu
 from poyo_edge.runtime.backends.ov.package import openvino_version
 from poyo_edge.runtime.backends.ov.precision import approved_precision
@@ -73,7 +73,7 @@ def was_faster(given: CoreToOpen) -> bool:
         ArtifactError: a record is damaged.
     """
     folder, library = given.beside.folder, find_library()
-    record = None if folder is None else read_record(folder)
+    record = None if folder is None else read_native(folder)
     if folder is None or library is None or record is None:
         return False
     measured = (record.core_sha256, record.sources, record.instructions, record.cpu)

@@ -25,9 +25,9 @@ FIRST_WAIT_S, LONGEST_WAIT_S = 0.05, 1.0
 POLL_S = 0.05
 """A read that waits longer than this comes back, to look whether it should stop."""
 GATHER_S = 0.002
-"""So long messages may gather, to be read together: a read costs as much for several as for one."""
-_AHEAD_S = 0.0015
-"""So long before a window is due they are read as they come."""
+"""So long messages or packets may gather, to be taken together: that costs as much as for one."""
+AHEAD_S = 0.0015
+"""So long before a window is due they are taken as they come."""
 
 
 class Receiver(Protocol):
@@ -82,7 +82,7 @@ def gather_s(receiver: Receiver) -> float:
     if not isinstance(receiver, Punctual):
         return GATHER_S
     left_s = (receiver.due_ns - time.monotonic_ns()) / 1e9
-    return GATHER_S if left_s < 0 else min(GATHER_S, max(0.0, left_s - _AHEAD_S))
+    return GATHER_S if left_s < 0 else min(GATHER_S, max(0.0, left_s - AHEAD_S))
 
 
 @dataclasses.dataclass(slots=True)

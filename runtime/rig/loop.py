@@ -24,6 +24,7 @@ from poyo_edge.runtime.control.envelope import Answer
 from poyo_edge.runtime.control.outcome import CONTROL, OutcomeMonitor
 from poyo_edge.runtime.decoder import Decoder
 from poyo_edge.runtime.failsafe import Status
+from poyo_edge.runtime.feeds.feed import AHEAD_S, GATHER_S
 from poyo_edge.runtime.feeds.values import LoopResult
 from poyo_edge.runtime.latency import LatencyHistogram
 from poyo_edge.runtime.page.ring.writer import FrameWriter
@@ -50,8 +51,7 @@ from poyo_edge.trials import Trial
 
 _log = logging.getLogger(__name__)
 _SECOND = 1_000_000_000
-_GATHER_NS, _AHEAD_NS = 2_000_000, 1_500_000
-"""Packets gather for so long, but not in the last time before a window is due."""
+_GATHER_NS, _AHEAD_NS = int(GATHER_S * _SECOND), int(AHEAD_S * _SECOND)
 FLOOD = "flood"
 """Flag: more packets came than the loop could take, and some were dropped or still wait."""
 WRONG_RATE = "clock_rate"

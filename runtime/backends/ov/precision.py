@@ -7,23 +7,21 @@ a core or an OpenVINO that differs from the measured one gets FP32.
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import math
 from pathlib import Path
 from typing import Any
 
-from poyo_edge.errors import ArtifactError, UsageError
-from poyo_edge.files.tensors import read_file
-from poyo_edge.files.writing import own_folder, write_bytes
+from poyo_edge.errors import UsageError
+from poyo_edge.files.writing import own_folder
 from poyo_edge.records import AnyFloat, JsonRecord, require_fields
+from poyo_edge.runtime.backends.beside_manifest import read_record, write_record
 
 _log = logging.getLogger(__name__)
 FILE = Path("cpu", "precision.json")
 """Where it is in an artifact; the manifest does not list it, since it is made later."""
 LIMIT_R2 = 0.002
 """Most R² that a precision may cost."""
-_MOST_BYTES = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,9 +56,7 @@ class CpuPrecision(JsonRecord):
 
     def save(self, artifact: Path) -> None:
         """Write it into an artifact."""
-        own_folder((artifact / FILE).parent)
-        text = json.dumps(self.to_json(), indent=1, ensure_ascii=False)
-        write_bytes(artifact / FILE, (text + "\n").encode())
+        write_record(artifact / FILE, self)
 
 
 def read_precision(artifact: Path) -> CpuPrecision | None:
@@ -69,20 +65,7 @@ def read_precision(artifact: Path) -> CpuPrecision | None:
     Raises:
         ArtifactError: it cannot be read.
     """
-    path = artifact / FILE
-    if not path.exists():
-        return None
-    data = read_file(path, ArtifactError, _MOST_BYTES)
-    try:
-        return CpuPrecision.from_json(json.loads(data))
-    except (ValueError, UsageError, RecursionError) as problem:
-        raise ArtifactError(
-            path,
-            "contents",
-            expected="a record that 'build --target cpu' wrote",
-            got=str(problem),
-            do="remove it, or build again",
-        ) from problem
+    return read_record(artifact / FILE, CpuPrecision, "remove it, or build again")
 
 
 def approved_precision(artifact: Path, core_sha256: str, version: str) -> CpuPrecision | None:

@@ -102,9 +102,9 @@ def _changes(before: Mapping[str, Any], state: Mapping[str, Any]) -> list[tuple[
         now = _of(state, *keys)
         if now and now != _of(before, *keys):
             found.append((kind, str(now)))
-    for flag, gone, back in (("stalled", "the feed is silent", "the feed is back"),):
-        if bool(state.get(flag)) != bool(before.get(flag)):
-            found.append(("feed", gone if state.get(flag) else back))
+    stalled = bool(state.get("stalled"))
+    if stalled != bool(before.get("stalled")):
+        found.append(("feed", "the feed is silent" if stalled else "the feed is back"))
     return found
 
 

@@ -52,12 +52,6 @@ def writer(tmp_path: Path) -> Iterator[Writer]:
     made.stop()
 
 
-@pytest.fixture
-def page(writer: Writer) -> Iterator[Served]:
-    with served(writer.frames.path) as one:
-        yield one
-
-
 def figure(browser: Browser, name: str) -> str:
     return str(browser.evaluate(f"document.querySelector('#f-{name} .big').textContent"))
 

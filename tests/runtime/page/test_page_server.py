@@ -31,12 +31,6 @@ def writer(tmp_path: Path) -> Iterator[Writer]:
     made.stop()
 
 
-@pytest.fixture
-def page(writer: Writer) -> Iterator[Served]:
-    with served(writer.frames.path) as one:
-        yield one
-
-
 def test_the_page_and_its_scripts_come_from_here_alone(page: Served, writer: Writer) -> None:
     status, headers, html = page.get()
     assert status == 200
