@@ -62,6 +62,11 @@ def words_of(path: Path, command: Any) -> list[str]:
     """
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise FileProblemError(
+            path, "file", expected="a rig file that can be read", got=error.strerror or error,
+            do="check the path",
+        ) from None  # fmt: skip
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise FileProblemError(
             path, "file", expected="TOML", got=str(error), do="mend that line"

@@ -36,6 +36,7 @@ FLAGS = (
 _LINKING = ("-shared", "-Wl,--as-needed", "-Wl,-z,defs")
 _BESIDE = ".json"
 _MOST_SECONDS = 600
+_WITHOUT = "ort-cpu decodes without it; please report this with the compiler's version"
 _choosing = threading.Lock()
 
 
@@ -162,9 +163,11 @@ def _run(command: Sequence[str]) -> None:
             command, capture_output=True, text=True, timeout=_MOST_SECONDS, check=False
         )
     except subprocess.TimeoutExpired:
-        raise BackendError(f"{NAME}: {command[0]} took longer than {_MOST_SECONDS} s") from None
-    if done.returncode:
-        raise BackendError(f"{NAME}: {command[0]} failed: {done.stderr.strip()[:2000]}")
+        said = f"took longer than {_MOST_SECONDS} s"
+    else:
+        said = f"failed: {done.stderr.strip()[:2000]}" if done.returncode else ""
+    if said:
+        raise BackendError(f"{NAME}: {command[0]} {said}; {_WITHOUT}")
 
 
 @functools.cache

@@ -80,6 +80,13 @@ def test_a_file_that_is_no_toml_is_an_error_of_the_file(tmp_path: Path) -> None:
         words_of(rig(tmp_path, "from udp"), known_commands()["run"])
 
 
+def test_a_file_that_cannot_be_read_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "folder.toml").mkdir()
+    for name in ("none.toml", "folder.toml"):
+        with pytest.raises(FileProblemError, match=r"a rig file that can be read.*check the path"):
+            words_of(tmp_path / name, known_commands()["run"])
+
+
 @pytest.mark.parametrize(("text", "code"), [("form = 1", 2), ("from udp", 5), (None, 5)])
 def test_a_wrong_file_is_one_line_and_its_exit_code(
     text: str | None, code: int, tmp_path: Path
