@@ -119,10 +119,10 @@ def _parsed(command: Any, name: str, words: list[str]) -> Iterable[str]:
     """What the program itself says of the words, without anything being done."""
     if any(is_argument(p) and p.nargs == -1 for p in command.params):
         words = [word for word in words if word != "..."]
+    if words and words[0].endswith(".toml"):
+        return  # options of a rig file, which stands on no page
     try:
         command.make_context(name, [*words])
-    except FileNotFoundError:
-        return  # a rig file, which stands on no page
     except Exception as error:
         said = error.format_message() if hasattr(error, "format_message") else str(error)
         yield f"{PROGRAM} {name} {' '.join(words)}: {' '.join(said.split())}"

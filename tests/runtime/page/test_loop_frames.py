@@ -82,7 +82,8 @@ def test_a_rig_tells_its_state_beside_and_ends_its_ring(tiny: Path, tmp_path: Pa
     assert rig.port is not None
     assert state["run"]["control"] == rig.port.address
     assert rig.port.token not in str(state)
-    assert [one["kind"] for one in state["events"]] == ["command", "end"]
+    kinds = [one["kind"] for one in state["events"]]
+    assert [kind for kind in kinds if kind != "feed"] == ["command", "end"]  # feed: a busy machine
     assert not reader.alive
     assert not Path(name).exists()
 
