@@ -102,7 +102,7 @@ JETPACK_7_2 = Release(
 
 _JETSON_INSTALL = (
     "sudo apt update && sudo apt install nvidia-jetpack python3-venv  # TensorRT and CUDA",
-    "python3 -m venv --system-site-packages ~/poyo && . ~/poyo/bin/activate",
+    "/usr/bin/python3 -m venv --system-site-packages ~/poyo && . ~/poyo/bin/activate",
     "pip install '.[ort]'  # in a clone of poyo-edge; CUDA comes with JetPack",
 )
 
