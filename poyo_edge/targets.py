@@ -101,8 +101,8 @@ JETPACK_7_2 = Release(
 )
 
 _JETSON_INSTALL = (
-    "sudo apt install nvidia-jetpack python3-venv  # TensorRT and CUDA",
-    "python3 -m venv --system-site-packages ~/poyo && . ~/poyo/bin/activate",
+    "sudo apt update && sudo apt install nvidia-jetpack python3-venv  # TensorRT and CUDA",
+    "/usr/bin/python3 -m venv --system-site-packages ~/poyo && . ~/poyo/bin/activate",
     "pip install '.[ort]'  # in a clone of poyo-edge; CUDA comes with JetPack",
 )
 
@@ -233,10 +233,15 @@ def find_jetson(sm: str) -> Target | None:
 def _near(name: str) -> str:
     """The target that a mistyped one, or the name of a board, most likely means; or ""."""
     words = name.lower().replace("_", "-")
+    pieces = {piece for piece in words.split("-") if piece != "jetson"}
     boards = [
-        target.name for target in _TARGETS if words in re.findall(r"\w+", target.title.lower())
+        target.name
+        for target in _TARGETS
+        if pieces <= set(re.findall(r"\w+", target.title.lower()))
     ]
-    close = difflib.get_close_matches(words, TARGETS, n=1, cutoff=0.5)
+    # A name that begins like two of them is near to both, whatever follows.
+    cutoff = 0.75 if words.startswith("jetson-") else 0.5
+    close = difflib.get_close_matches(words, TARGETS, n=1, cutoff=cutoff)
     return (boards if len(boards) == 1 else close or [""])[0]
 
 

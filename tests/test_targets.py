@@ -29,11 +29,18 @@ def test_the_names_are_the_ones_that_build_takes() -> None:
 @pytest.mark.parametrize(
     ("typed", "meant"),
     [("jetson-oren", "jetson-orin"), ("Jetson_Orin", "jetson-orin"), ("orin", "jetson-orin"),
-     ("nano", "jetson-orin"), ("thor", "jetson-thor"), ("jetsn", "jetson"), ("rtx4090", "rtx")],
+     ("nano", "jetson-orin"), ("thor", "jetson-thor"), ("jetsn", "jetson"), ("rtx4090", "rtx"),
+     ("jetson-nano", "jetson-orin"), ("jetson-orin-nx", "jetson-orin"),
+     ("agx_thor", "jetson-thor")],
 )  # fmt: skip
 def test_a_mistyped_target_is_told_which_one_was_meant(typed: str, meant: str) -> None:
     with pytest.raises(UsageError, match=f"got {typed!r}; did you mean {meant!r}\\?$"):
         find_target(typed)
+
+
+def test_a_board_that_is_no_target_is_not_taken_for_one() -> None:
+    with pytest.raises(UsageError, match=r"got 'jetson-xavier'$"):
+        find_target("jetson-xavier")
 
 
 def test_every_jetson_is_set_up_in_one_way_with_jetpacks_own_cuda() -> None:

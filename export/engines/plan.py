@@ -133,6 +133,9 @@ def graph_name(precision: str) -> str:
 def service_unit(artifact: str, flags: str) -> str:
     """A systemd unit that builds once, before whatever decodes.
 
+    It waits for the power mode (JetPack's nvpmodel.service): a builder times kernels at the clocks
+    that it finds.
+
     It runs as the owner of the home folder that the artifact lies in: engines belong to the user
     who decodes. The environment is the one of docs/jetson.md, ``~/poyo``.
 
@@ -145,7 +148,7 @@ def service_unit(artifact: str, flags: str) -> str:
     user = home.rpartition("/")[2]
     return f"""[Unit]
 Description=Build the poyo-edge engines of {artifact}
-After=local-fs.target
+After=local-fs.target nvpmodel.service
 ConditionPathIsDirectory={artifact}
 
 [Service]

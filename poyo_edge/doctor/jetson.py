@@ -16,12 +16,14 @@ from pathlib import Path
 from poyo_edge.records import JsonRecord
 from poyo_edge.runtime.backends.machine import Machine, l4t_version
 from poyo_edge.targets import (
+    JETPACK_6,
     NEWEST_TENSORRT,
     OLDEST_TENSORRT,
     find_jetson,
     find_release,
     known_faults,
     supported_tensorrt,
+    version_numbers,
 )
 
 _PACKAGES = ("nvidia-jetpack", "libnvinfer10", "libnvinfer11", "python3-libnvinfer")
@@ -121,11 +123,18 @@ def what_to_fix(jetson: Jetson, machine: Machine) -> list[str]:
     """Commands, most important first."""
     fix = []
     release = find_release(jetson.l4t)
-    if jetson.l4t and not jetson.release:
-        fix.append(f"update JetPack to 6.1 or newer  # L4T {jetson.l4t} is none that we know")
+    if machine.sm and not jetson.target:
+        fix.append(f"take a Jetson Orin or Thor  # JetPack 6 and 7 are not for "
+                   f"{jetson.model or 'this board'}, compute capability {machine.sm}")  # fmt: skip
+    elif jetson.l4t and not jetson.release:
+        fix.append(_unknown_release(jetson.l4t))
     if not machine.tensorrt and not jetson.l4t:
         fix.append("start from an image with TensorRT's Python package  # Python finds none in "
                    "this container")  # fmt: skip
+    elif not machine.tensorrt and "python3-libnvinfer" in jetson.packages:
+        fix.append("make the virtual environment again, with /usr/bin/python3 -m venv "
+                   "--system-site-packages  # python3-libnvinfer is installed, but not seen from "
+                   "this one")  # fmt: skip
     elif not machine.tensorrt:
         fix.append("sudo apt install nvidia-jetpack  # Python finds no TensorRT; a virtual "
                    "environment needs --system-site-packages")  # fmt: skip
@@ -133,7 +142,9 @@ def what_to_fix(jetson: Jetson, machine: Machine) -> list[str]:
         fix.append(f"install TensorRT {OLDEST_TENSORRT} to {NEWEST_TENSORRT}  "
                    f"# {machine.tensorrt} was never looked at")  # fmt: skip
     if not machine.sm:
-        fix.append("sudo usermod -aG video $USER, then log in again  # the driver shows no GPU")
+        fix.append(
+            "sudo usermod -aG video,render $USER, then log in again  # the driver shows no GPU"
+        )
     python = f"{sys.version_info[0]}.{sys.version_info[1]}"
     if release is not None and machine.tensorrt == "" and python != release.python:
         fix.append(f"use python{release.python}  # JetPack's TensorRT is for it, this is {python}")
@@ -141,11 +152,23 @@ def what_to_fix(jetson: Jetson, machine: Machine) -> list[str]:
     best = max(jetson.power_modes.values(), key=_power, default="")
     if jetson.power_mode and _power(jetson.power_mode) < _power(best):
         number = next(i for i, name in jetson.power_modes.items() if name == best)
-        fix.append(f"{here}sudo nvpmodel -m {number}  # {jetson.power_mode} limits the clocks")
+        limit = "; this mode needs a fan and its power supply" if best.startswith("MAXN") else ""
+        fix.append(f"{here}sudo nvpmodel -m {number}  # {jetson.power_mode} limits the clocks"
+                   f"{limit}")  # fmt: skip
     if any(not clock.fixed for clock in jetson.clocks):
         fix.append(f"{here}sudo jetson_clocks  # clocks that fall when idle make the next window "
                    "late")  # fmt: skip
     return fix
+
+
+def _unknown_release(l4t: str) -> str:
+    """For releases before the oldest that we know to update; after it, what to try first."""
+    if version_numbers(l4t) < version_numbers(JETPACK_6.l4t[0]):
+        return f"update JetPack to 6.1 or newer  # L4T {l4t} is older, and has no TensorRT 10.3"
+    return (
+        "run poyo-edge build, verify and bench before you rely on this release  "
+        f"# L4T {l4t} is none that this version of poyo-edge knows"
+    )
 
 
 def _power(mode: str) -> float:

@@ -27,6 +27,8 @@ class RealTime(JsonRecord):
     rt_period_us: int | None
     governors: dict[str, str]
     """Core that may be used → what chooses its clock."""
+    fixed: list[int]
+    """Cores of these whose lowest clock is their highest, as ``jetson_clocks`` leaves them."""
     cores: list[int]
     """That this process may use."""
     online: list[int]
@@ -59,6 +61,7 @@ def examine_real_time(
         rt_runtime_us=_integer(_text(root / "proc/sys/kernel/sched_rt_runtime_us")),
         rt_period_us=_integer(_text(root / "proc/sys/kernel/sched_rt_period_us")),
         governors=_governors(root, usable),
+        fixed=[core for core in usable if _is_fixed(root, core)],
         cores=usable,
         online=online,
         isolated=_numbers(_text(root / _CPUS / "isolated")),
@@ -99,13 +102,18 @@ def _throttling_fix(found: RealTime) -> list[str]:
 
 
 def _governor_fix(found: RealTime) -> list[str]:
-    slow = {core: name for core, name in found.governors.items() if name != "performance"}
+    slow = {
+        int(core): name
+        for core, name in found.governors.items()
+        if name != "performance" and int(core) not in found.fixed
+    }
     if not slow:
         return []
     names = ", ".join(sorted(set(slow.values())))
+    cores = f"{{{','.join(map(str, slow))}}}" if len(slow) > 1 else str(*slow)
     return [
-        f"sudo cpupower -c {','.join(slow)} frequency-set -g performance  # {names} lets a clock "
-        f"fall between two windows, and the next one is late"
+        f"echo performance | sudo tee /{_CPUS}/cpu{cores}/cpufreq/scaling_governor  # {names} lets "
+        f"a clock fall between two windows, and the next one is late"
     ]
 
 
@@ -155,6 +163,12 @@ def _governors(root: Path, cores: Collection[int]) -> dict[str, str]:
         for core in cores
     }
     return {core: name for core, name in found.items() if name}
+
+
+def _is_fixed(root: Path, core: int) -> bool:
+    folder = root / _CPUS / f"cpu{core}/cpufreq"
+    low, high = (_integer(_text(folder / f"scaling_{end}_freq")) for end in ("min", "max"))
+    return low is not None and low == high
 
 
 def _siblings(root: Path, cores: Collection[int]) -> list[list[int]]:

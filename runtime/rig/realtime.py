@@ -25,7 +25,8 @@ class RealtimeSettings:
     cpus: tuple[int, ...] = ()
     """Cores that the decoding thread may run on; empty leaves them to the system."""
     priority: int | None = None
-    """SCHED_FIFO priority, 1 to 99, of the decoding thread; needs root or CAP_SYS_NICE."""
+    """SCHED_FIFO priority, 1 to 99, of the decoding thread; needs root, CAP_SYS_NICE, or a limit
+    as high (``ulimit -r``)."""
     lock_memory: bool = False
     """Keep the process in memory (mlockall); needs CAP_IPC_LOCK or a large ``ulimit -l``."""
     gc_off: bool = False

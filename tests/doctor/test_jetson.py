@@ -98,6 +98,42 @@ def test_it_says_what_to_fix_and_with_which_command(root: Path) -> None:
     assert commands[-2:] == ["sudo nvpmodel -m 0", "sudo jetson_clocks"]
 
 
+def fixes(root: Path, machine: Machine) -> list[str]:
+    jetson = examine_jetson(machine, root)
+    assert jetson is not None
+    return jetson.fix
+
+
+def test_a_package_that_is_there_is_not_to_be_installed_again(root: Path) -> None:
+    status = root / "var/lib/dpkg/status"
+    status.write_text(DPKG.replace("deinstall ok config-files", "install ok installed"))
+    first = fixes(root, Machine(sm="87"))[0]
+    assert first.startswith("make the virtual environment again, with /usr/bin/python3 -m venv --")
+    assert not [words for words in fixes(root, Machine(sm="87")) if "apt install" in words]
+
+
+@pytest.mark.parametrize(
+    ("release", "sm", "said"),
+    [
+        ("# R35 (release), REVISION: 4.1", "87", "update JetPack to 6.1 or newer  # L4T 35.4.1"),
+        ("# R36 (release), REVISION: 3.0", "87", "update JetPack to 6.1 or newer  # L4T 36.3.0"),
+        ("# R40 (release), REVISION: 1.0", "87", "run poyo-edge build, verify and bench before"),
+        ("# R35 (release), REVISION: 4.1", "72", "take a Jetson Orin or Thor  # JetPack 6 and 7"),
+    ],
+)
+def test_a_release_that_is_not_known_is_older_or_newer(
+    root: Path, release: str, sm: str, said: str
+) -> None:
+    (root / "etc/nv_tegra_release").write_text(release)
+    machine = Machine(sm=sm, tensorrt="10.3.0")
+    assert fixes(root, machine)[0].startswith(said)
+
+
+def test_without_a_gpu_the_user_joins_both_groups_of_its_devices(root: Path) -> None:
+    assert [words for words in fixes(root, Machine()) if "usermod -aG video,render $USER" in words]
+    assert not [words for words in fixes(root, ORIN) if "usermod" in words]
+
+
 def fast(root: Path) -> None:
     (root / "var/lib/nvpmodel/status").write_text("pmode:0000")
     low = root / "sys/class/devfreq/17000000.gpu/min_freq"

@@ -40,6 +40,20 @@ def test_a_machine_that_is_set_up_has_nothing_to_fix(tmp_path: Path) -> None:
     assert state.quota_cpus is None
 
 
+def test_a_clock_that_cannot_fall_needs_no_other_governor(tmp_path: Path) -> None:
+    """``jetson_clocks`` leaves schedutil, and raises the lowest clock to the highest."""
+    clocks = {
+        f"{CPU}/cpu{i}/cpufreq/scaling_{name}": text
+        for i in range(4)
+        for name, text in (("governor", "schedutil\n"), ("min_freq", "1984000\n"),
+                           ("max_freq", "1984000\n"))
+    }  # fmt: skip
+    assert found(tmp_path / "fixed", {**SET_UP, **clocks}).fix == []
+    falls = {**clocks, f"{CPU}/cpu2/cpufreq/scaling_min_freq": "729600\n"}
+    (said,) = found(tmp_path / "falls", {**SET_UP, **falls}).fix
+    assert "/cpu2/cpufreq" in said
+
+
 @pytest.mark.parametrize(
     ("files", "said"),
     [
@@ -54,7 +68,12 @@ def test_a_machine_that_is_set_up_has_nothing_to_fix(tmp_path: Path) -> None:
         ),
         (
             {f"{CPU}/cpu2/cpufreq/scaling_governor": "powersave\n"},
-            "sudo cpupower -c 2 frequency-set -g performance  # powersave lets a clock fall",
+            "echo performance | sudo tee /sys/devices/system/cpu/cpu2/cpufreq/scaling_governor  # "
+            "powersave lets a clock fall",
+        ),
+        (
+            {f"{CPU}/cpu{i}/cpufreq/scaling_governor": "schedutil\n" for i in (1, 3)},
+            "sudo tee /sys/devices/system/cpu/cpu{1,3}/cpufreq/scaling_governor  # schedutil",
         ),
         (
             {f"{CPU}/isolated": "\n"},

@@ -64,6 +64,7 @@ def test_off_device_the_very_graphs_are_compiled_by_nvidias_builder(
     unit = (tiny_copy / "build" / "poyo-edge-build.service").read_text()
     command = "/home/rig/poyo/bin/poyo-edge build /home/rig/tiny.poyo --target jetson-orin"
     assert "User=rig\n" in unit
+    assert "After=local-fs.target nvpmodel.service\n" in unit  # engines are timed while built
     assert f"ExecStart={command}\n" in unit
     assert "  sudo systemctl enable --now poyo-edge-build.service" in values["next"]
 
