@@ -182,7 +182,8 @@ void create_latent_gradient(Kernel &k, Reading &r, const OrtKernelInfo *info) {
     const LatentAttention f = k.latent;
     const size_t width = f.heads * f.head, head = f.head, pairs = f.turn.pairs;
     Size d{f.dim}, c{width}, c3{3 * width}, l{f.latents}, p{pairs};
-    const float *qkv = r.weight(info, 3, "qkv.w", &d, &c3), *out = r.weight(info, 4, "out.w", &c, &d);
+    const float *qkv = r.weight(info, 3, "qkv.w", &d, &c3),
+                *out = r.weight(info, 4, "out.w", &c, &d);
     const float *sin = r.weight(info, 7, "sin", &l, &p);
     if (r.status) return;
     const Kernels &s = *k.kernels;
@@ -193,12 +194,12 @@ void create_latent_gradient(Kernel &k, Reading &r, const OrtKernelInfo *info) {
     k.latent_gradient = {
         f,
         {f.turn.cos, minus_sin, pairs},
-        packed(s, m, 1, f.dim, 3 * width,
-               [&](size_t row, size_t i) {
-                   const size_t h = i / (3 * head), part = i / head % 3;
-                   return qkv[row * 3 * width + part * width + h * head +
-                              of_pairs(i % head, pairs)];
-               }),
+        packed(
+            s, m, 1, f.dim, 3 * width,
+            [&](size_t row, size_t i) {
+                const size_t h = i / (3 * head), part = i / head % 3;
+                return qkv[row * 3 * width + part * width + h * head + of_pairs(i % head, pairs)];
+            }),
         packed(s, m, f.heads, head, f.dim,
                [&](size_t row, size_t i) {
                    return out[(row / head * head + of_pairs(row % head, pairs)) * f.dim + i];
@@ -219,10 +220,9 @@ void create_feed_forward_gradient(Kernel &k, Reading &r, const OrtKernelInfo *in
     Memory &m = k.memory;
     k.feed_forward_gradient = {
         f,
-        packed(s, m, 1, f.dim, 2 * f.hidden,
-               [&](size_t row, size_t i) {
-                   return (i % 2 ? gate : value)[row * f.hidden + i / 2];
-               }),
+        packed(
+            s, m, 1, f.dim, 2 * f.hidden,
+            [&](size_t row, size_t i) { return (i % 2 ? gate : value)[row * f.hidden + i / 2]; }),
         packed(s, m, 1, even(f.hidden), f.dim,
                [&](size_t row, size_t i) { return row < f.hidden ? out[row * f.dim + i] : 0.0f; }),
     };

@@ -128,8 +128,7 @@ struct Kernels {
     Result (*feed_forward_gradient)(const FeedForwardGradient &, const float *x, const float *grad,
                                     float *y, size_t windows, size_t latents, const Parallel &);
     Result (*spike_attention_gradient)(const SpikeAttentionGradient &, const Spikes &,
-                                       const float *grad, const SpikeGradients &,
-                                       const Parallel &);
+                                       const float *grad, const SpikeGradients &, const Parallel &);
 };
 
 #if defined(__x86_64__)

@@ -92,7 +92,8 @@ class Reading {
                   size_t index = 0) {
         OrtValue *value = nullptr;
         void *at = nullptr;
-        if (status || !passes(api->KernelContext_GetOutput(context, index, shape, n_axes, &value)) ||
+        if (status ||
+            !passes(api->KernelContext_GetOutput(context, index, shape, n_axes, &value)) ||
             !passes(api->GetTensorMutableData(value, &at)))
             return nullptr;
         return static_cast<float *>(at);

@@ -77,8 +77,8 @@ void run_latent_gradient(Kernel &k, Reading &r, OrtKernelContext *context,
     const int64_t shape[] = {int64_t(b.value), int64_t(d.value), int64_t(l.value)};
     float *y = r.output(context, shape, 3);
     if (y)
-        r.finished(k.kernels->latent_attention_gradient(k.latent_gradient, x, grad, y, b.value,
-                                                        parallel));
+        r.finished(
+            k.kernels->latent_attention_gradient(k.latent_gradient, x, grad, y, b.value, parallel));
 }
 
 void run_feed_forward_gradient(Kernel &k, Reading &r, OrtKernelContext *context,

@@ -203,7 +203,7 @@ static void domain(pe_walk *walk, const pe_field *field) {
     if (!field->is_integer && pe_is(field->bytes, OWN_DOMAIN))
         walk->found->own_operators = true;
     else if (is_text(walk, field) && field->bytes.n && !pe_is(field->bytes, "ai.onnx") &&
-        !pe_is(field->bytes, "com.microsoft"))
+             !pe_is(field->bytes, "com.microsoft"))
         refuse(walk, "expected operators of ONNX and ONNX Runtime, got another domain");
 }
 

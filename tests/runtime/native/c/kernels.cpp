@@ -361,8 +361,7 @@ int main(int argc, char **argv) {
                 if (gradient && i % 4 != 3) continue;
                 Case one = gradient ? gradient_of(random, which - 4) : make(random, which);
                 operator_ = one.name;
-                if (!gradient)
-                    one.expected = plain::answer(one.name, one.sizes, arrays(one));
+                if (!gradient) one.expected = plain::answer(one.name, one.sizes, arrays(one));
                 const double error = run(one);
                 if (!(error >= 0.0 && error <= 4e-6)) {
                     std::printf("%s %s case %d: error %.1e; D %zu L %zu H %zu K %zu P %zu h %zu B "
@@ -376,8 +375,8 @@ int main(int argc, char **argv) {
                 if (i % 8 == 7) n_refused += refuses(random, one);
             }
             if (count >= 8 && n_refused == 0) failed = true;
-            std::printf("%s %s: %d cases, worst error %.1e, %d refused\n", name,
-                        operator_.c_str(), which > 3 ? count / 4 : count, worst, n_refused);
+            std::printf("%s %s: %d cases, worst error %.1e, %d refused\n", name, operator_.c_str(),
+                        which > 3 ? count / 4 : count, worst, n_refused);
         }
     }
     return failed;
