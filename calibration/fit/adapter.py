@@ -70,7 +70,7 @@ class Adapter:
         self.workers = threads
         native = ort_native.faster_in_fp32(artifact.path, artifact.manifest.files[CORE].sha256)
         self.core = Core.open(artifact, backend=ort_native.NAME if native else "ort-cpu")
-        self._session = _gradient_graph(artifact)
+        self._session = _gradient_graph(artifact, native=native)
         outputs = {output.name for output in self._session.get_outputs()}
         self.fits_encoder = outputs >= {f"{ENCODER}{name}_gradient" for name in ENCODER_WEIGHTS}
         """Whether the graph gives gradients of the encoder's weights; older ones do not."""
@@ -186,13 +186,14 @@ class Adapter:
         return spikes
 
 
-def _gradient_graph(artifact: Artifact) -> Any:
+def _gradient_graph(artifact: Artifact, *, native: bool) -> Any:
     """The graph of our operators where it was faster here, or the one made for ONNX Runtime's CPU
     provider, or the plain one where that does not open; those that are not needed are not read.
     """
-    native = ort_native.open_gradients(artifact.path, artifact.manifest.files[CORE].sha256)
-    if native is not None:
-        return native
+    core_sha256 = artifact.manifest.files[CORE].sha256
+    ours = ort_native.open_gradients(artifact.path, core_sha256) if native else None
+    if ours is not None:
+        return ours
     if ADAPT_ORT_CPU in artifact.manifest.files:
         try:
             return open_ort_cpu(artifact.read(ADAPT_ORT_CPU), threads=1, what=ADAPT_ORT_CPU)

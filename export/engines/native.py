@@ -164,7 +164,7 @@ def _took(session: Any, feeds: dict[str, Any]) -> int:
 def _library(job: Job) -> KernelLibrary | None:
     """The object, compiled if need be; what keeps it away is unsettled and no error."""
     if find_library() is None and find_compiler() is not None:
-        job.say("compiling operators of our own; this takes about ten seconds")
+        job.say("compiling operators of our own; this takes about half a minute")
         try:
             compile_library()
         except (BackendError, UsageError) as problem:
