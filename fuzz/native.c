@@ -75,7 +75,7 @@ static void stream(const uint8_t *data, size_t size, uint8_t how) {
             ticks[i] = (int64_t)wide;
             seconds[i] = (double)(int64_t)wide / 1000;
             if (step & 64) memcpy(&seconds[i], &wide, sizeof wide);
-            rows[i] = (int32_t)(uint32_t)number(&data, &size, step & 64 ? 4 : 1) - 1;
+            rows[i] = (int32_t)((uint32_t)number(&data, &size, step & 64 ? 4 : 1) - 1u);
         }
         int64_t now = (int64_t)number(&data, &size, 2);
         poyoedge_result result = {.size = sizeof result};

@@ -3,11 +3,13 @@
 The simulated person controls a cursor through the decoder itself, from an array that fires with the
 noise of a session. Settings depend on each other (a decoder that shrinks slow movements wants an
 exponent below 1 and another gain with it), so combinations are drawn over the whole range and the
-better ones go on to more trials, as in successive halving (Jamieson and Talwalkar 2016). All
-have the same targets, aiming and spikes up to what their cursor does. The chosen one stands only if
-it is better than what the search began with beyond chance, in trials that did not choose it.
+better ones go on to more trials, as in successive halving (Jamieson and Talwalkar 2016). Then the
+top of a quadratic surface through all trials is tried, a few times (Box and Wilson 1951): a surface
+stands on hundreds of trials, a candidate on a few that chance has a large part in. All have the
+same targets, aiming and spikes up to what their cursor does. The chosen one stands only if it is
+better than what the search began with beyond chance, in trials that did not choose it.
 
-Legend: K trials.
+Legend: K trials, N candidates, R settings that are tuned.
 """
 
 from __future__ import annotations
@@ -43,6 +45,10 @@ REFERENCE_CM_S = 10.0
 _N_DRAWN = 31
 _ROUNDS = ((0.1, 10), (0.3, 3), (0.75, 1))
 """Share of the trials that each candidate gets, and how many go on."""
+_SURFACE_AFTER, _N_TOPS, _N_LOOKED_AT = 1, 4, 4096
+"""After that round so many tops of the surface, each found among so many random points."""
+_RIDGE = 0.5
+"""Trials that say that the surface is flat, for each of its terms but the mean."""
 _NONE_SHARE = 1 / 3
 """Of the candidates have no lead, and of them no smoothing: simpler is often better."""
 _STANDARD_ERRORS = 1.0
@@ -148,12 +154,13 @@ def tune(
     """
     settings, task = settings or TuneSettings(), task or TaskSettings()
     search = _Search(array, decoding, settings, task, person, on_progress)
-    begin = begin or ControlSettings()
-    left = [begin, *_drawn(begin, np.random.default_rng(settings.seed))]
-    for number, (share, go_on) in enumerate(_ROUNDS):
-        n_trials = max(4, round(share * settings.n_trials))
+    begin, rng = begin or ControlSettings(), np.random.default_rng(settings.seed)
+    left = [begin, *_drawn(begin, rng)]
+    for number, (_, go_on) in enumerate(_ROUNDS):
         for candidate in left:
-            search.run(candidate, n_trials, number)
+            search.round(candidate, number)
+        if number == _SURFACE_AFTER:
+            left += search.tops(begin, rng)
         left = sorted(left, key=search.mean, reverse=True)[:go_on]
     (chosen,) = left
     n_trials, last = settings.n_trials, len(_ROUNDS)
@@ -189,6 +196,35 @@ class _Search:
     def mean(self, control: ControlSettings) -> float:
         """bit/s in all trials so far."""
         return float(np.concatenate(self._known[control]).mean())
+
+    def round(self, control: ControlSettings, number: int) -> None:
+        """Run the trials of a round of ``_ROUNDS``."""
+        self.run(control, max(4, round(_ROUNDS[number][0] * self._settings.n_trials)), number)
+
+    def tops(self, begin: ControlSettings, rng: np.random.Generator) -> list[ControlSettings]:
+        """New candidates, each at the top of the surface through all trials before it."""
+        found = list[ControlSettings]()
+        for _ in range(_N_TOPS):
+            points = rng.random((_N_LOOKED_AT, len(RANGES)))
+            top = _at(begin, points[np.argmax(self._surface(points))])
+            if top not in self._known:
+                for number in range(_SURFACE_AFTER + 1):
+                    self.round(top, number)
+                found.append(top)
+        return found
+
+    def _surface(self, points: Float64) -> Float64:
+        """Throughput (N,) at shares (N, R) of the ranges, by a ridge regression on all trials."""
+        tried = [one for one in self._known if one.speed_reference == REFERENCE_CM_S]
+        bits = [np.concatenate(self._known[one]) for one in tried]
+        at = _terms(
+            np.array([[_share(name, getattr(one, name)) for name in RANGES] for one in tried])
+        )
+        n_trials = np.array([len(one) for one in bits], float)
+        weighted = at.T * n_trials
+        ridge = _RIDGE * np.diag(np.r_[0.0, np.ones(at.shape[1] - 1)])
+        weights = np.linalg.solve(weighted @ at + ridge, weighted @ [one.mean() for one in bits])
+        return _terms(points) @ weights
 
     def run(self, control: ControlSettings, n_trials: int, number: int) -> Float64:
         """Throughput (K,) of so many more trials for each size; a round has its own targets."""
@@ -236,13 +272,23 @@ def _drawn(begin: ControlSettings, rng: np.random.Generator) -> list[ControlSett
     shares = np.stack(
         [(rng.permutation(_N_DRAWN) + rng.random(_N_DRAWN)) / _N_DRAWN for _ in RANGES], axis=1
     )
-    found = []
-    for row in shares.tolist():
-        values: dict[str, Any] = {
-            name: _value(name, share) for name, share in zip(RANGES, row, strict=True)
-        }
-        found.append(dataclasses.replace(begin, **values, speed_reference=REFERENCE_CM_S))
-    return found
+    return [_at(begin, row) for row in shares]
+
+
+def _at(begin: ControlSettings, shares: Float64) -> ControlSettings:
+    """Settings at shares (R,) of the ranges; what is not tuned stays as it is there."""
+    values: dict[str, Any] = {
+        name: _value(name, share) for name, share in zip(RANGES, shares.tolist(), strict=True)
+    }
+    return dataclasses.replace(begin, **values, speed_reference=REFERENCE_CM_S)
+
+
+def _terms(shares: Float64) -> Float64:
+    """1, each share (N, R), and each product of two, (N, 1 + R + R (R + 1) / 2)."""
+    from_middle = 2 * shares - 1
+    left, right = np.triu_indices(shares.shape[1])
+    ones = np.ones((len(shares), 1))
+    return np.hstack([ones, from_middle, from_middle[:, left] * from_middle[:, right]])
 
 
 def _value(name: str, share: float) -> float:
@@ -252,6 +298,14 @@ def _value(name: str, share: float) -> float:
         share = max(0.0, share - _NONE_SHARE) / (1 - _NONE_SHARE)
         return float(5 * round((low + share * (high - low)) / 5))
     return round(float(low * (high / low) ** share), 2)
+
+
+def _share(name: str, value: float) -> float:
+    """The share of a setting's range at which a value lies."""
+    low, high = RANGES[name]
+    if name.endswith("_ms"):
+        return _NONE_SHARE + (1 - _NONE_SHARE) * (value - low) / (high - low)
+    return float(np.log(value / low) / np.log(high / low))
 
 
 def _gains(candidate: Sequence[float] | Float64, best: Sequence[float] | Float64) -> bool:

@@ -67,7 +67,33 @@ def test_candidates_lie_in_their_ranges_and_better_ones_get_more_trials(weak: Tu
         for name, (low, high) in RANGES.items():
             assert low <= getattr(one.settings, name) <= high
     trials = [one.n_trials for one in weak.tried]
-    assert trials == [4] * 32 + [4] * 10 + [9] * 3 + [12, 12]
+    assert trials == [4] * 32 + [4] * 10 + [4, 4] * 4 + [9] * 3 + [12, 12]
+
+
+def test_a_best_that_was_not_drawn_is_found_through_noise(
+    array: SimulatedArray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def bits(control: ControlSettings) -> float:
+        lead, smoothing = control.lead_ms / 100, control.smoothing_ms / 60
+        exponent = np.log(control.speed_exponent)
+        return float(
+            3 - 3 * np.log(control.gain) ** 2 - (lead - 0.8) ** 2 - smoothing**2 - exponent**2
+        )
+
+    def controlled(
+        search: object, control: ControlSettings, radius: float, n_trials: int, number: int
+    ) -> tuple[Float64, float]:
+        rng = np.random.default_rng(abs(hash((control.gain, control.lead_ms, radius, number))))
+        return bits(control) + rng.normal(0, 0.7, n_trials), 1.0
+
+    monkeypatch.setattr("poyo_edge.simulation.tune._Search._controlled", controlled)
+    found = [
+        tune(array, Scaled(array, 1.0), TuneSettings(n_trials=40, seed=seed)) for seed in range(8)
+    ]
+    drawn = [max(bits(one.settings) for one in each.tried[:32]) for each in found]
+    chosen = [bits(each.settings) for each in found]
+    assert np.mean(chosen) > 2.9
+    assert np.mean(chosen) > np.mean(drawn)
 
 
 @pytest.mark.parametrize("wrong", [{"latency_ms": -1}, {"radii_cm": ()}, {"n_trials": 2}])
