@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from poyo_edge.artifact import ADAPT, ADAPT_ORT_CPU, CORE_CPU
+from poyo_edge.artifact import ADAPT, ADAPT_ORT_CPU, CORE, CORE_CPU, Artifact
 from poyo_edge.errors import BackendError, CheckFailedError, UsageError
 from poyo_edge.export.engines.cpu import speedup
 from poyo_edge.export.parity.windows import Window, synthetic_windows
@@ -108,19 +108,13 @@ def _add_gradients(job: Job, library: KernelLibrary) -> None:
     if before is None:
         return
     try:
-        import onnx
-
-        from poyo_edge.export.graph.adapt_native import build_adapt_for_native, folded_of
+        graph = gradient_graph(artifact)
     except ImportError:
         job.unsettled.append(
             "gradients in operators of our own, with which calibration is faster: run this "
             "command where onnx is (pip install onnx onnx-ir)"
         )
         return
-    spec = artifact.manifest.spec
-    core = onnx.load_model_from_string(job.core)
-    folded = folded_of(core, spec, artifact.weights(constant_shapes(spec)))
-    graph = bytes(build_adapt_for_native(folded).SerializeToString())
     job.say("comparing and timing gradients in operators of our own")
     session = open_ort_cpu(graph, threads=1, what=ADAPT_GRAPH, operators=str(library.path))
     other = open_ort_cpu(artifact.read(before), threads=1, what=before)
@@ -152,6 +146,22 @@ def _add_gradients(job: Job, library: KernelLibrary) -> None:
         f"gradients in operators of our own agree with the golden ones to {worst:.1e} and are "
         f"{record.speedup:.2f} times as fast as {before} on this machine; calibrate {chosen}"
     )
+
+
+def gradient_graph(artifact: Artifact) -> bytes:
+    """``adapt.cpu.onnx``, written from the artifact's core.
+
+    Raises:
+        ImportError: onnx or onnx_ir is not installed.
+    """
+    import onnx
+
+    from poyo_edge.export.graph.adapt_native import build_adapt_for_native, folded_of
+
+    spec = artifact.manifest.spec
+    core = onnx.load_model_from_string(artifact.read(CORE))
+    folded = folded_of(core, spec, artifact.weights(constant_shapes(spec)))
+    return bytes(build_adapt_for_native(folded).SerializeToString())
 
 
 def _took(session: Any, feeds: dict[str, Any]) -> int:
