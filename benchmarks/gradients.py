@@ -2,7 +2,7 @@
 
 Beside them a forward pass, with which a fit is judged. Random weights; a run has two windows of 800
 spikes, 96 units and 20 labels, as a fit's have. All take turns. With ``--threads 2`` two such runs
-are under way at once, as in a fit on two cores; a window costs half of the time until both are done.
+are under way at once, as in a fit on two cores; a window costs half of the time of both.
 """
 
 from __future__ import annotations
