@@ -23,7 +23,6 @@ from poyo_edge.errors import CheckFailedError
 from poyo_edge.export.graph.adapt import AdaptWriter
 from poyo_edge.export.graph.core import Linear, checked_model
 from poyo_edge.export.graph.fold import FeedForwardWeights, FoldedWeights, LayerWeights, Norm
-from poyo_edge.runtime.backends.native_record import ADAPT_GRAPH
 from poyo_edge.spec import ModelSpec
 
 _DECODER = "decoder.feed_forward"
@@ -37,7 +36,7 @@ def build_adapt_for_native(folded: FoldedWeights) -> onnx.ModelProto:
     """
     graph = NativeAdaptWriter(folded).write()
     graph.opset_imports[OWN_DOMAIN] = 1
-    return checked_model(graph, ADAPT_GRAPH)
+    return checked_model(graph, "adapt.cpu.onnx")
 
 
 def folded_of(
