@@ -93,7 +93,7 @@ native *arguments: setup
     fi
     "$cmake" -S runtime/native -B build/native > /dev/null
     "$cmake" --build build/native
-    "{{ bin }}/python" -m poyo_edge.runtime.backends.kernel_library
+    "{{ bin }}/python" -W ignore::RuntimeWarning:runpy -m poyo_edge.runtime.backends.kernel_library
     OMP_NUM_THREADS=1 "{{ bin }}/pytest" tests/runtime/native {{ arguments }}
 
 # The C library beside Python's decoder on 2 x 10⁵ windows of random streams (about 5 minutes)
@@ -109,7 +109,7 @@ wheel machine=arch(): setup
     if [ "{{ machine }}" != "$(uname -m)" ]; then compiler="{{ machine }}-linux-gnu-g++"; fi
     kernels=runtime/native/kernels
     trap 'rm -f "$kernels"/poyo_edge_kernels.so*' EXIT
-    "{{ bin }}/python" -m poyo_edge.runtime.backends.kernel_library \
+    "{{ bin }}/python" -W ignore::RuntimeWarning:runpy -m poyo_edge.runtime.backends.kernel_library \
         "$kernels" "$compiler" "{{ machine }}"
     "{{ bin }}/python" -m pip wheel --quiet --no-deps --wheel-dir dist \
         "--config-settings=--build-option=--plat-name=manylinux_2_17_{{ machine }}" .

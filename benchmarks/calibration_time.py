@@ -21,6 +21,8 @@ from parts.script import markdown, run, say, write_json
 
 from poyo_edge.calibration import Calibrator, FitSettings
 from poyo_edge.calibration.from_recording import add_recording
+from poyo_edge.export.engines.build import build_engines
+from poyo_edge.export.engines.options import BuildOptions
 from poyo_edge.recording import Recording
 
 _ALL_STEPS = 1 << 20
@@ -33,7 +35,8 @@ def main() -> None:
     recording = Recording.open(options.recording)
     kept = Kept(
         options.out,
-        {"recording": recording.session_id, "seconds": options.seconds, "steps": options.steps},
+        {"recording": recording.session_id, "seconds": options.seconds, "steps": options.steps}
+        | ({"native": True} if options.native else {}),
     )
     with tempfile.TemporaryDirectory() as folder:
         for name in [*options.sizes, *map(str, options.artifact)]:
@@ -43,6 +46,9 @@ def main() -> None:
                     artifact = Path(name)
                     if name in SIZES:
                         artifact = made(Path(folder, name), len(recording.unit_ids), name)
+                        if options.native:
+                            say(f"{name}: poyo-edge build --target cpu")
+                            build_engines(artifact, BuildOptions(target="cpu"))
                     return [timed(artifact, recording, options, threads) | {"model": name}]
 
                 kept.part(f"{name}, {threads} threads", fit)
@@ -68,6 +74,7 @@ def parse() -> argparse.Namespace:
     add("--seconds", type=float, default=120, help="labelled (default: 120)")
     add("--threads", type=int, nargs="+", default=[1, 2])
     add("--steps", type=int, help="instead of those that the labels ask for; for a trial")
+    add("--native", action="store_true", help="let build --target cpu make them faster first")
     add("--out", type=Path, help="keep each fit here, and go on from what is there")
     add("--json", type=Path, help="also write the results to this file")
     return parser.parse_args()

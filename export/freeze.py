@@ -18,12 +18,14 @@ from typing import Any
 import numpy as np
 
 from poyo_edge.arrays import Array, Float32
-from poyo_edge.artifact import CORE, CORE_ORT_CPU, Artifact, Session
+from poyo_edge.artifact import CORE, CORE_CPU, CORE_ORT_CPU, Artifact, Session
 from poyo_edge.artifact.frozen import FrozenHeader, open_frozen, sealed
 from poyo_edge.core_inputs import INPUTS
 from poyo_edge.errors import ArtifactError, CheckFailedError, UsageError
 from poyo_edge.files import wire
 from poyo_edge.files.writing import atomic_path, require_folder
+from poyo_edge.runtime.backends.kernel_library import find_library
+from poyo_edge.runtime.backends.native_record import read_built_graph
 from poyo_edge.runtime.backends.ort_cpu import open_ort_cpu
 from poyo_edge.runtime.constants import SessionConstants
 from poyo_edge.runtime.core import Core
@@ -51,6 +53,8 @@ class FreezeReport:
     n_units: int
     fused: bool
     """Whether it has ONNX Runtime's own operators, for its CPU provider."""
+    kernels: bool
+    """Whether it has operators of our own, so that it needs their library."""
     bytes: int
     sha256: str
     n_windows: int
@@ -70,6 +74,7 @@ def freeze_session(
     out: str | Path,
     *,
     plain: bool = False,
+    kernels: bool = False,
     overwrite: bool = False,
 ) -> FreezeReport:
     """Write a session of an artifact as one ONNX file that needs nothing else.
@@ -84,6 +89,8 @@ def freeze_session(
         session: a session, its file or its id; None takes the only one.
         out: the file to write.
         plain: standard operators only, for runtimes other than ONNX Runtime's CPU provider.
+        kernels: operators of our own (``poyo_edge_kernels.so``), which are faster; whoever decodes
+            with the file needs their library.
         overwrite: replace a file that is there.
 
     Raises:
@@ -107,8 +114,9 @@ def freeze_session(
         )
     core = Core.open(opened, backend="ort-cpu")
     constants = core.constants_of(chosen)
-    fused = not plain and CORE_ORT_CPU in manifest.files
+    fused = not plain and not kernels and CORE_ORT_CPU in manifest.files
     name = CORE_ORT_CPU if fused else CORE
+    graph = _graph_of_kernels(opened, plain=plain) if kernels else opened.read(name)
     scale, offset = manifest.output.arrays(manifest.spec.dim_out)
     header = FrozenHeader(
         session_id=chosen.header.session_id,
@@ -122,15 +130,15 @@ def freeze_session(
     )
     query = np.full((1, 1), manifest.spec.window_seconds, np.float32)
     model = frozen_graph(
-        opened.read(name),
-        opened.path / name,
+        graph,
+        opened.path / (CORE_CPU if kernels else name),
         {**constants.feeds(), "query_time": query},
         scale.astype(np.float32),
         offset.astype(np.float32),
     )
     data = sealed(model, header)
     windows = _windows(header)
-    error = _largest_error(core, constants, data, windows)
+    error = _largest_error(core, constants, data, windows, kernels=kernels)
     tolerance = TOLERANCE * float(np.abs(scale).max())
     if not error <= tolerance:
         raise CheckFailedError(
@@ -145,12 +153,28 @@ def freeze_session(
         session_id=header.session_id,
         n_units=len(header.unit_ids),
         fused=fused,
+        kernels=kernels,
         bytes=len(data),
         sha256=frozen.sha256,
         n_windows=len(windows),
         max_abs_error=error,
         tolerance=tolerance,
     )
+
+
+def _graph_of_kernels(artifact: Artifact, *, plain: bool) -> bytes:
+    """The artifact's graph of our operators, from its export or from ``build``."""
+    if plain:
+        raise UsageError("kernels: expected it without plain, which asks for standard operators")
+    graph = artifact.read_optional(CORE_CPU)
+    if graph is None:
+        graph = read_built_graph(artifact.path, artifact.manifest.files[CORE].sha256)
+    if graph is None or find_library() is None:
+        raise UsageError(
+            f"kernels: expected operators of our own and an artifact with a graph of them; run: "
+            f"poyo-edge build {artifact.path} --target cpu; or freeze without --kernels"
+        )
+    return graph
 
 
 def frozen_graph(
@@ -313,12 +337,19 @@ def _windows(header: FrozenHeader) -> list[tuple[Float32, Array]]:
 
 
 def _largest_error(
-    core: Core, constants: SessionConstants, data: bytes, windows: Sequence[tuple[Float32, Array]]
+    core: Core,
+    constants: SessionConstants,
+    data: bytes,
+    windows: Sequence[tuple[Float32, Array]],
+    *,
+    kernels: bool,
 ) -> float:
     manifest = core.artifact.manifest
     scale, offset = manifest.output.arrays(manifest.spec.dim_out)
     query = np.full(1, manifest.spec.window_seconds, np.float32)
-    frozen = open_ort_cpu(data, threads=1, what="the frozen session")
+    library = find_library() if kernels else None
+    operators = "" if library is None else str(library.path)
+    frozen = open_ort_cpu(data, threads=1, what="the frozen session", operators=operators)
     errors = list[float]()
     for times, units in windows:
         wanted = core.predict(constants, times, units, query).astype(np.float64) * scale + offset

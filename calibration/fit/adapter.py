@@ -14,12 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from poyo_edge.arrays import Float32, Float64, Int64
-from poyo_edge.artifact import ADAPT, ADAPT_ORT_CPU, Artifact
+from poyo_edge.artifact import ADAPT, ADAPT_ORT_CPU, CORE, Artifact
 from poyo_edge.calibration.fit.labels import Labels
 from poyo_edge.calibration.fit.workers import each
 from poyo_edge.core_inputs import ENCODER, ENCODER_WEIGHTS, SPIKES, no_spikes
 from poyo_edge.errors import ArtifactError, BackendError
-from poyo_edge.runtime.backends import open_ort_cpu
+from poyo_edge.runtime.backends import open_ort_cpu, ort_native
 from poyo_edge.runtime.core import Core
 from poyo_edge.tokens import relative_times
 
@@ -68,8 +68,9 @@ class Adapter:
         self.spec = artifact.manifest.spec
         self.window_s = self.spec.window_seconds
         self.workers = threads
-        self.core = Core.open(artifact, backend="ort-cpu", threads=1)
-        self._session = _gradient_graph(artifact)
+        native = ort_native.faster_in_fp32(artifact.path, artifact.manifest.files[CORE].sha256)
+        self.core = Core.open(artifact, backend=ort_native.NAME if native else "ort-cpu")
+        self._session = _gradient_graph(artifact, native=native)
         outputs = {output.name for output in self._session.get_outputs()}
         self.fits_encoder = outputs >= {f"{ENCODER}{name}_gradient" for name in ENCODER_WEIGHTS}
         """Whether the graph gives gradients of the encoder's weights; older ones do not."""
@@ -185,10 +186,14 @@ class Adapter:
         return spikes
 
 
-def _gradient_graph(artifact: Artifact) -> Any:
-    """The graph made for ONNX Runtime's CPU provider, or the plain one where that does not open;
-    the one that is not needed is not read.
+def _gradient_graph(artifact: Artifact, *, native: bool) -> Any:
+    """The graph of our operators where it was faster here, or the one made for ONNX Runtime's CPU
+    provider, or the plain one where that does not open; those that are not needed are not read.
     """
+    core_sha256 = artifact.manifest.files[CORE].sha256
+    ours = ort_native.open_gradients(artifact.path, core_sha256) if native else None
+    if ours is not None:
+        return ours
     if ADAPT_ORT_CPU in artifact.manifest.files:
         try:
             return open_ort_cpu(artifact.read(ADAPT_ORT_CPU), threads=1, what=ADAPT_ORT_CPU)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from poyo_edge.artifact import CORE_CPU
+from poyo_edge.artifact import ADAPT, ADAPT_ORT_CPU, CORE, CORE_CPU, Artifact
 from poyo_edge.errors import BackendError, CheckFailedError, UsageError
 from poyo_edge.export.engines.cpu import speedup
 from poyo_edge.export.parity.windows import Window, synthetic_windows
 from poyo_edge.files.writing import sha256_bytes
-from poyo_edge.runtime.backends import Backend
+from poyo_edge.runtime.backends import Backend, open_ort_cpu
 from poyo_edge.runtime.backends.kernel_library import (
     KernelLibrary,
     compile_library,
@@ -22,8 +23,13 @@ from poyo_edge.runtime.backends.kernel_library import (
     why_absent,
 )
 from poyo_edge.runtime.backends.machine import same_bits
-from poyo_edge.runtime.backends.native_record import NativeRecord
+from poyo_edge.runtime.backends.native_record import (
+    ADAPT_GRAPH,
+    NativeAdaptRecord,
+    NativeRecord,
+)
 from poyo_edge.runtime.backends.ort_native import NAME, OrtNativeBackend
+from poyo_edge.runtime.constants import constant_shapes
 
 if TYPE_CHECKING:
     from poyo_edge.export.engines.job import Job
@@ -31,6 +37,8 @@ if TYPE_CHECKING:
 _TIMED = (250, 1000)
 """Spikes of the windows that are timed, as far as the artifact allows so many."""
 _REPEATS = 12
+_TABLES = ("unit_embedding",)
+"""Inputs of the graph of gradients with two axes, of which none is windows."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,13 +97,84 @@ def add_native(job: Job, core: Backend, exact: Backend) -> NativeRecord | None:
         f"{record.max_abs_error / record.output_sd:.1e} sd of the output and decode "
         f"{record.speedup:.2f} times as fast as ort-cpu on this machine; backend 'auto' {chosen}"
     )
+    _add_gradients(job, library)
     return record
+
+
+def _add_gradients(job: Job, library: KernelLibrary) -> None:
+    """The graph of gradients in our operators, where it can be made, compared and timed."""
+    artifact, golden = job.artifact, job.artifact.golden().gradients
+    before = next((n for n in (ADAPT_ORT_CPU, ADAPT) if n in artifact.manifest.files), None)
+    if before is None:
+        return
+    try:
+        graph = gradient_graph(artifact)
+    except ImportError:
+        job.unsettled.append(
+            "gradients in operators of our own, with which calibration is faster: run this "
+            "command where onnx is (pip install onnx onnx-ir)"
+        )
+        return
+    job.say("comparing and timing gradients in operators of our own")
+    session = open_ort_cpu(graph, threads=1, what=ADAPT_GRAPH, operators=str(library.path))
+    other = open_ort_cpu(artifact.read(before), threads=1, what=before)
+    names = list(golden.expected)
+    found = session.run(names, golden.feeds)
+    errors = [
+        np.abs(got - want).max() / max(np.abs(want).max(), 1e-30)
+        for got, want in zip(found, golden.expected.values(), strict=True)
+    ]
+    worst = float(np.max(errors))
+    if not worst <= golden.tolerance:
+        raise CheckFailedError(
+            f"gradients of {NAME}: expected a relative error of at most {golden.tolerance:.2e}, "
+            f"got {worst:.2e}; calibration stays with {before}: please report this"
+        )
+    some = {k: v[-2:] if v.ndim > 1 and k not in _TABLES else v for k, v in golden.feeds.items()}
+    taken = np.array([[_took(one, some) for one in (other, session)] for _ in range(_REPEATS)])
+    first, second = np.percentile(taken, 25, axis=0).tolist()
+    record = NativeAdaptRecord(
+        core_sha256=job.core_sha256,
+        graph_sha256=sha256_bytes(graph),
+        sources=library.sources,
+        max_relative_error=worst,
+        speedup=round(first / max(second, 1.0), 3),
+    )
+    record.save(artifact.path, graph)
+    chosen = "uses them from now on" if record.speedup > 1 else f"stays with {before}"
+    job.settled.append(
+        f"gradients in operators of our own agree with the golden ones to {worst:.1e} and are "
+        f"{record.speedup:.2f} times as fast as {before} on this machine; calibrate {chosen}"
+    )
+
+
+def gradient_graph(artifact: Artifact) -> bytes:
+    """``adapt.cpu.onnx``, written from the artifact's core.
+
+    Raises:
+        ImportError: onnx or onnx_ir is not installed.
+    """
+    import onnx
+
+    from poyo_edge.export.graph.adapt_native import build_adapt_for_native, folded_of
+
+    spec = artifact.manifest.spec
+    core = onnx.load_model_from_string(artifact.read(CORE))
+    folded = folded_of(core, spec, artifact.weights(constant_shapes(spec)))
+    return bytes(build_adapt_for_native(folded).SerializeToString())
+
+
+def _took(session: Any, feeds: dict[str, Any]) -> int:
+    """Processor time in ns of loss and gradients of a batch."""
+    started = time.process_time_ns()
+    session.run(["loss", "unit_embedding_gradient", "session_embedding_gradient"], feeds)
+    return time.process_time_ns() - started
 
 
 def _library(job: Job) -> KernelLibrary | None:
     """The object, compiled if need be; what keeps it away is unsettled and no error."""
     if find_library() is None and find_compiler() is not None:
-        job.say("compiling operators of our own; this takes about ten seconds")
+        job.say("compiling operators of our own; this takes about half a minute")
         try:
             compile_library()
         except (BackendError, UsageError) as problem:

@@ -56,10 +56,14 @@ class GraphWriter:
         name: str,
         count: int,
         attributes: Mapping[str, Any] | None = None,
+        *,
+        domain: str = "",
     ) -> list[ir.Value]:
         """One node with several outputs, ``name.0``, ``name.1``, …"""
         values = list(
-            self.tape.op_multi_out(op_type, inputs, attributes, num_outputs=count, name=name)
+            self.tape.op_multi_out(
+                op_type, inputs, attributes, num_outputs=count, domain=domain, name=name
+            )
         )
         for i, value in enumerate(values):
             value.name = f"{name}.{i}"

@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 
 from poyo_edge.artifact.activity import Activity
-from poyo_edge.artifact.onnx_guard import require_plain_onnx
+from poyo_edge.artifact.onnx_guard import OWN_DOMAIN, require_plain_onnx
 from poyo_edge.errors import ArtifactError, UsageError
 from poyo_edge.files import tensors, wire
 from poyo_edge.files.writing import sha256_bytes
 
 SCHEMA = "poyo-edge/frozen/1"
 PREFIX = "poyo_edge."
-MAY_USE = frozenset({"com.microsoft"})
-"""Operators of ONNX Runtime, in files that are made for its CPU provider."""
+MAY_USE = frozenset({"com.microsoft", OWN_DOMAIN})
+"""Operators of ONNX Runtime, in files that are made for its CPU provider, and our own."""
 _METADATA, _KEY, _VALUE = 14, 1, 2
 _NO_DIGEST = "0" * 64
 _MOST_UNITS = 1 << 20

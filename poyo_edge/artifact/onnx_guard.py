@@ -27,12 +27,16 @@ OWN_OPERATORS: Mapping[str, frozenset[str]] = {
     "LatentAttention": frozenset({"heads"}),
     "FeedForward": frozenset(),
     "QueryAttention": frozenset({"heads"}),
+    "SpikeAttentionGradient": frozenset(),
+    "LatentAttentionGradient": frozenset({"heads"}),
+    "FeedForwardGradient": frozenset(),
 }
 """The operators of ``runtime/native/kernels`` → the attributes that each may have."""
 EXTRA_DOMAINS: Mapping[str, frozenset[str]] = {
     "core.ort-cpu.onnx": frozenset({"com.microsoft"}),
     "adapt.ort-cpu.onnx": frozenset({"com.microsoft"}),
     "core.cpu.onnx": frozenset({OWN_DOMAIN}),
+    "adapt.cpu.onnx": frozenset({OWN_DOMAIN}),
 }
 """File name → domains that it may use beyond the standard ones."""
 REFUSED_OPERATORS = frozenset({

@@ -35,7 +35,7 @@ FLAGS = (
 )  # fmt: skip
 _LINKING = ("-shared", "-Wl,--as-needed", "-Wl,-z,defs")
 _BESIDE = ".json"
-_MOST_SECONDS = 600
+_MOST_SECONDS = 1800
 _WITHOUT = "ort-cpu decodes without it; please report this with the compiler's version"
 _choosing = threading.Lock()
 
@@ -116,7 +116,7 @@ def cache_folder() -> Path:
 def compile_library(
     into: Path | None = None, *, compiler: str | None = None, machine: str = platform.machine()
 ) -> Path:
-    """Compile the object; about ten seconds of processor time.
+    """Compile the object; about half a minute of processor time.
 
     Args:
         into: the folder to put it into; None is the user's cache, where it is found.

@@ -20,6 +20,8 @@ FOLDER = "cpu"
 RECORD = "native.json"
 GRAPH = "core.cpu.onnx"
 """In an artifact, where its export made it, or in ``cpu/``, where ``build`` did."""
+ADAPT_RECORD, ADAPT_GRAPH = "native_adapt.json", "adapt.cpu.onnx"
+"""Of loss and gradients; both in ``cpu/``."""
 _DO = "remove the folder cpu, or build again with poyo-edge build --target cpu"
 
 
@@ -52,6 +54,46 @@ class NativeRecord(JsonRecord):
         write_record(artifact / FOLDER / RECORD, self)
 
 
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class NativeAdaptRecord(JsonRecord):
+    """What was measured of the graph of gradients; on which machine says ``NativeRecord``."""
+
+    core_sha256: str
+    graph_sha256: str
+    sources: str
+    max_relative_error: AnyFloat
+    """Of loss and gradients against the golden ones, each relative to its largest entry."""
+    speedup: float
+    """How many times faster than the graph that the artifact was exported with, one thread."""
+
+    def __post_init__(self) -> None:
+        require_fields(self)
+
+    def save(self, artifact: Path, graph: bytes) -> None:
+        """Write it into an artifact, with the graph."""
+        own_folder(artifact / FOLDER)
+        write_bytes(artifact / FOLDER / ADAPT_GRAPH, graph)
+        write_record(artifact / FOLDER / ADAPT_RECORD, self)
+
+
+def read_native_adapt(artifact: Path) -> NativeAdaptRecord | None:
+    """The record of the graph of gradients, or None where there is none.
+
+    Raises:
+        ArtifactError: it cannot be read.
+    """
+    return read_record(artifact / FOLDER / ADAPT_RECORD, NativeAdaptRecord, _DO)
+
+
+def read_adapt_graph(artifact: Path, record: NativeAdaptRecord) -> bytes:
+    """The graph of gradients that a record is of.
+
+    Raises:
+        ArtifactError: it is not there, not what the record says, or not a graph of ours.
+    """
+    return _checked(artifact / FOLDER / ADAPT_GRAPH, record.graph_sha256)
+
+
 def read_native(artifact: Path) -> NativeRecord | None:
     """The record of an artifact, or None where there is none.
 
@@ -70,11 +112,13 @@ def read_built_graph(artifact: Path, core_sha256: str) -> bytes | None:
     path, record = artifact / FOLDER / GRAPH, read_native(artifact)
     if record is None or record.core_sha256 != core_sha256 or not path.exists():
         return None
+    return _checked(path, record.graph_sha256)
+
+
+def _checked(path: Path, sha256: str) -> bytes:
     data = read_file(path, ArtifactError)
-    if (digest := sha256_bytes(data)) != record.graph_sha256:
-        raise ArtifactError(
-            path, "sha256", expected=record.graph_sha256[:12], got=digest[:12], do=_DO
-        )
+    if (digest := sha256_bytes(data)) != sha256:
+        raise ArtifactError(path, "sha256", expected=sha256[:12], got=digest[:12], do=_DO)
     require_plain_onnx(data, path)
     return data
 
@@ -82,3 +126,8 @@ def read_built_graph(artifact: Path, core_sha256: str) -> bytes | None:
 def has_graph(artifact: Path) -> bool:
     """Whether an artifact has a graph of our operators, in one place or the other."""
     return (artifact / GRAPH).exists() or (artifact / FOLDER / GRAPH).exists()
+
+
+def has_adapt_graph(artifact: Path) -> bool:
+    """Whether ``build`` made a graph of gradients of our operators for an artifact."""
+    return (artifact / FOLDER / ADAPT_GRAPH).exists()

@@ -6,13 +6,22 @@ It needs the object (``kernel_library``) and a graph made for it (``core.cpu.onn
 from __future__ import annotations
 
 import logging
+from pathlib import Path
+from typing import Any
 
 from poyo_edge.errors import BackendError
 from poyo_edge.runtime.backends import ort_cpu
 from poyo_edge.runtime.backends.base import Backend, BackendInfo, CoreToOpen
 from poyo_edge.runtime.backends.kernel_library import find_library, why_absent
 from poyo_edge.runtime.backends.machine import Machine, same_bits
-from poyo_edge.runtime.backends.native_record import read_built_graph, read_native
+from poyo_edge.runtime.backends.native_record import (
+    ADAPT_GRAPH,
+    NativeRecord,
+    read_adapt_graph,
+    read_built_graph,
+    read_native,
+    read_native_adapt,
+)
 from poyo_edge.runtime.backends.ort_cpu import OrtCpuBackend, open_ort_cpu
 from poyo_edge.runtime.backends.ov.package import openvino_version
 from poyo_edge.runtime.backends.ov.precision import approved_precision
@@ -59,9 +68,11 @@ def look(machine: Machine) -> BackendInfo:
     if not runtime.present:
         return BackendInfo(name=NAME, present=False, reason=runtime.reason)
     if library is None:
-        gain = "a window of the published sizes then takes about a third to a fifth less time"
+        gain = (
+            "windows of the published sizes and calibration then take a third to a fifth less time"
+        )
         return BackendInfo(name=NAME, present=False, reason=f"{why_absent()}; {gain}")
-    reason = f"{runtime.reason}, operators of our own for {library.instructions}"
+    reason = f"{runtime.reason}, operators of our own for {library.instructions} in {library.path}"
     return BackendInfo(name=NAME, present=True, reason=reason)
 
 
@@ -72,24 +83,78 @@ def was_faster(given: CoreToOpen) -> bool:
     Raises:
         ArtifactError: a record is damaged.
     """
-    folder, library = given.beside.folder, find_library()
-    record = None if folder is None else read_native(folder)
-    if folder is None or library is None or record is None:
-        return False
-    measured = (record.core_sha256, record.sources, record.instructions, record.cpu)
-    here = (
-        given.beside.core_sha256, library.sources, library.instructions, same_bits()["cpu"],
-    )  # fmt: skip
-    if measured != here:
-        _log.warning(
-            "%s: measured with another core, processor or kernels; using ort-cpu until "
-            "poyo-edge build --target cpu has run here",
-            NAME,
-        )
+    folder, core_sha256 = given.beside.folder, given.beside.core_sha256
+    record = None if folder is None else _record_of_this_machine(folder, core_sha256)
+    if folder is None or record is None:
         return False
     version = openvino_version()
-    lower = approved_precision(folder, given.beside.core_sha256, version) if version else None
+    lower = approved_precision(folder, core_sha256, version) if version else None
     return record.speedup > max(1.0, lower.speedup if lower is not None else 1.0)
+
+
+def faster_in_fp32(artifact: Path, core_sha256: str) -> bool:
+    """Whether ``build --target cpu`` found it right and faster than ``ort-cpu`` on this machine.
+
+    Raises:
+        ArtifactError: a record is damaged.
+    """
+    record = _record_of_this_machine(artifact, core_sha256)
+    return record is not None and record.speedup > 1.0
+
+
+def open_gradients(artifact: Path, core_sha256: str) -> Any:
+    """A session of ``adapt.cpu.onnx``, one thread, where ``build --target cpu`` found it right and
+    faster on this machine; None elsewhere.
+
+    Raises:
+        ArtifactError: a record or the graph is damaged.
+        MissingExtraError: onnxruntime is not installed.
+    """
+    library, record = find_library(), read_native_adapt(artifact)
+    if library is None or record is None or record.speedup <= 1.0:
+        return None
+    if (record.core_sha256, record.sources) != (core_sha256, library.sources):
+        return None
+    if _record_of_this_machine(artifact, core_sha256) is None:
+        return None
+    try:
+        return open_built_gradients(artifact)
+    except BackendError as problem:
+        _log.warning("%s: gradients without operators of our own: %s", NAME, problem)
+        return None
+
+
+def open_built_gradients(artifact: Path) -> Any:
+    """A session of the ``adapt.cpu.onnx`` that ``build`` made, whatever its record says.
+
+    Raises:
+        ArtifactError: it or its record is damaged.
+        MissingExtraError: onnxruntime is not installed.
+        BackendError: no such graph or no operators, or it cannot be opened.
+    """
+    library, record = find_library(), read_native_adapt(artifact)
+    if library is None or record is None:
+        raise BackendError(f"{NAME}: expected {ADAPT_GRAPH} and operators for it, got none")
+    library.choose()
+    graph = read_adapt_graph(artifact, record)
+    return open_ort_cpu(graph, threads=1, what=ADAPT_GRAPH, operators=str(library.path))
+
+
+def _record_of_this_machine(artifact: Path, core_sha256: str) -> NativeRecord | None:
+    """The record of this core with these kernels on this processor."""
+    library, record = find_library(), read_native(artifact)
+    if library is None or record is None:
+        return None
+    measured = (record.core_sha256, record.sources, record.instructions, record.cpu)
+    here = (core_sha256, library.sources, library.instructions, same_bits()["cpu"])
+    if measured == here:
+        return record
+    _log.warning(
+        "%s: measured with another core, processor or kernels; using ort-cpu until "
+        "poyo-edge build --target cpu has run here",
+        NAME,
+    )
+    return None
 
 
 def open_core(given: CoreToOpen) -> Backend:

@@ -12,7 +12,10 @@ from poyo_edge.artifact.signing import require_signed
 from poyo_edge.errors import PoyoEdgeError, SignatureError
 from poyo_edge.records import JsonRecord
 from poyo_edge.runtime.backends import BACKENDS, BEHIND, list_backends, open_ort_cpu
+from poyo_edge.runtime.backends.kernel_library import find_library
 from poyo_edge.runtime.backends.machine import this_machine
+from poyo_edge.runtime.backends.native_record import ADAPT_GRAPH, has_adapt_graph
+from poyo_edge.runtime.backends.ort_native import open_built_gradients
 from poyo_edge.runtime.backends.trt.engines import ENGINES, EngineStore
 from poyo_edge.runtime.core import Core
 
@@ -53,6 +56,8 @@ def verify(
     checks += [_session_check(artifact, file) for file in sessions]
     graphs = [name for name in (ADAPT, ADAPT_ORT_CPU) if name in artifact.manifest.files]
     checks += [_gradient_check(artifact, name, threads) for name in graphs]
+    if has_adapt_graph(artifact.path) and find_library() is not None:
+        checks.append(_gradient_check(artifact, ADAPT_GRAPH, threads))
     store = EngineStore(artifact.path / ENGINES)
     checks += _engine_checks(artifact, store)
     for info in list_backends():
@@ -131,10 +136,14 @@ def _tolerance(golden: Golden, core: Core, backend: str) -> float:
 
 def _gradient_check(artifact: Artifact, file: str, threads: int) -> Check:
     """Whether new sessions can be fitted here: a graph of gradients on its golden batch."""
-    name, golden = "golden gradients on ort-cpu", artifact.golden().gradients
-    name += "" if file == ADAPT else f", {file}"
+    golden, native = artifact.golden().gradients, file == ADAPT_GRAPH
+    name = "golden gradients on ort-native" if native else "golden gradients on ort-cpu"
+    name += f", {file}" if file == ADAPT_ORT_CPU else ""
     try:
-        session = open_ort_cpu(artifact.read(file), threads=threads, what=file)
+        if native:
+            session = open_built_gradients(artifact.path)
+        else:
+            session = open_ort_cpu(artifact.read(file), threads=threads, what=file)
         found = session.run(list(golden.expected), golden.feeds)
     except PoyoEdgeError as error:
         return Check(name=name, ok=False, detail=str(error))

@@ -93,10 +93,12 @@ typedef struct {
     double decay_s;          /* ... and the time constant of its fading; zero after five of them */
     double missed_spikes;    /* a silence that the rates would have filled so is a lost stream; */
     double silence_s;        /* no shorter one is */
+    const char *kernels;     /* poyo_edge_kernels.so, for a session of poyo-edge freeze --kernels;
+                                NULL: none. A caller's options may end before this field */
 } poyoedge_options;
 
 #define POYOEDGE_OPTIONS                                                                           \
-    {sizeof(poyoedge_options), 1, NULL, NULL, 0.0, 1u << 18, 0, 60.0, 0.1, 0.1, 30.0, 0.1}
+    {sizeof(poyoedge_options), 1, NULL, NULL, 0.0, 1u << 18, 0, 60.0, 0.1, 0.1, 30.0, 0.1, NULL}
 
 /* Set size to sizeof(poyoedge_result) before the call. */
 typedef struct {

@@ -21,19 +21,26 @@ def freeze(
         bool,
         typer.Option(help="Standard operators only, for others than ONNX Runtime on a CPU."),
     ] = False,
+    kernels: Annotated[
+        bool,
+        typer.Option(help="Operators of our own, for programs that load their library."),
+    ] = False,
     force: Annotated[bool, typer.Option(help="Replace the file that is there.")] = False,
     as_json: Json = False,
 ) -> None:
     """Write one ONNX file that any ONNX Runtime decodes a session with."""
     from poyo_edge.export.freeze import freeze_session
 
-    report = freeze_session(artifact, session, out, plain=plain, overwrite=force).to_json()
+    report = freeze_session(
+        artifact, session, out, plain=plain, kernels=kernels, overwrite=force
+    ).to_json()
     Console(as_json=as_json).result(report, freeze_text(report))
 
 
 def freeze_text(report: Values) -> str:
     """What was written, and how to decode with it."""
     made = "for ONNX Runtime on a CPU" if report["fused"] else "in standard operators"
+    made = "in operators of our own" if report["kernels"] else made
     return (
         f"{report['out']}: session {report['session_id']}, {report['n_units']} units, "
         f"{report['bytes'] / 1e6:.1f} MB, {made}\n"

@@ -22,6 +22,8 @@ constexpr int W = PE_W, NV = PE_NV, MR = PE_MR;
 #include "layer.h"
 #include "spikes.h"
 #include "query.h"
+#include "layer_gradient.h"
+#include "spikes_gradient.h"
 // clang-format on
 
 } // namespace
@@ -34,4 +36,7 @@ constexpr int W = PE_W, NV = PE_NV, MR = PE_MR;
                                       poyo::latent_attention,                                      \
                                       poyo::feed_forward,                                          \
                                       poyo::spike_attention,                                       \
-                                      poyo::query_attention};
+                                      poyo::query_attention,                                       \
+                                      poyo::latent_attention_gradient,                             \
+                                      poyo::feed_forward_gradient,                                 \
+                                      poyo::spike_attention_gradient};

@@ -62,6 +62,26 @@ struct SpikeAttention {
     const float *bias;
 };
 
+// Gradients with respect to what goes in. What lies between is computed again.
+struct LatentAttentionGradient {
+    LatentAttention forward;
+    Turn back;        // by minus the latents' times
+    const float *in;  // packed (D, 3*C), in the order of `qkv`
+    const float *out; // packed, for each head: (K, D)
+};
+
+struct FeedForwardGradient {
+    FeedForward forward;
+    const float *in;  // packed (D, 2*hidden)
+    const float *out; // packed (hidden, D)
+};
+
+struct SpikeAttentionGradient {
+    SpikeAttention forward;
+    const float *out;   // packed, for each head: (K, D)
+    const float *query; // by head and panel of K: (L, lanes)
+};
+
 // Of one session and some windows.
 struct Spikes {
     const int32_t *unit;   // (windows, n)
@@ -82,6 +102,11 @@ struct QueryAttention {
     const float *kv;    // packed (2*C, D): keys, then values
 };
 
+// Sums over the windows, in the shapes of what they are gradients of.
+struct SpikeGradients {
+    float *unit_kv, *lse, *boundary;
+};
+
 enum Result { DONE, NO_MEMORY, BAD_UNIT };
 
 // One instruction set.
@@ -97,6 +122,13 @@ struct Kernels {
     Result (*query_attention)(const QueryAttention &, const float *x, const float *session,
                               const float *time, size_t windows, size_t queries, float *y,
                               const Parallel &);
+    Result (*latent_attention_gradient)(const LatentAttentionGradient &, const float *x,
+                                        const float *grad, float *y, size_t windows,
+                                        const Parallel &);
+    Result (*feed_forward_gradient)(const FeedForwardGradient &, const float *x, const float *grad,
+                                    float *y, size_t windows, size_t latents, const Parallel &);
+    Result (*spike_attention_gradient)(const SpikeAttentionGradient &, const Spikes &,
+                                       const float *grad, const SpikeGradients &, const Parallel &);
 };
 
 #if defined(__x86_64__)

@@ -88,10 +88,12 @@ class Reading {
         return data(value, name, type, 1 + (b != nullptr) + (c != nullptr), axes);
     }
 
-    float *output(OrtKernelContext *context, const int64_t *shape, size_t n_axes) {
+    float *output(OrtKernelContext *context, const int64_t *shape, size_t n_axes,
+                  size_t index = 0) {
         OrtValue *value = nullptr;
         void *at = nullptr;
-        if (status || !passes(api->KernelContext_GetOutput(context, 0, shape, n_axes, &value)) ||
+        if (status ||
+            !passes(api->KernelContext_GetOutput(context, index, shape, n_axes, &value)) ||
             !passes(api->GetTensorMutableData(value, &at)))
             return nullptr;
         return static_cast<float *>(at);

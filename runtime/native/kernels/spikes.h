@@ -120,12 +120,28 @@ static void begin(const SpikeAttention &op, const Spikes &spikes, size_t h, cons
     }
 }
 
-// One panel takes from `n` spikes of a block.
-static void take_block(const SpikeAttention &op, const Present &present, size_t first, size_t n,
-                       size_t h, size_t panel, const Head &own) {
+// Scores of a panel, in powers of two, and of the spikes from number s of a block.
+template <int M>
+INLINE Tile<M> spike_scores(const SpikeAttention &op, const Present &present, size_t first,
+                            size_t n, size_t s, size_t h, size_t panel, const Head &own) {
     const size_t panels = panels_of(op.latents), repeats = panels_of(op.period);
     const float *query = op.moving + (h * panels + panel) * 2 * op.pairs * LANES;
     const float *still = own.still + panel % repeats * LANES;
+    auto c = multiply<M, ROW>(own.keys + s * LANES, query, 2 * op.pairs, BLOCK * LANES);
+    UNROLL
+    for (int i = 0; i < M; i++) {
+        if (s + i >= n) break;
+        const size_t unit = static_cast<size_t>(present.place[first + s + i]);
+        UNROLL
+        for (int j = 0; j < NV; j++)
+            c.at[i][j] += load(still + unit * repeats * LANES + j * W);
+    }
+    return c;
+}
+
+// One panel takes from `n` spikes of a block.
+static void take_block(const SpikeAttention &op, const Present &present, size_t first, size_t n,
+                       size_t h, size_t panel, const Head &own) {
     float *rows = own.taken_rows + panel * op.head * LANES;
     Taken &taken = own.taken[panel];
     vf most[NV], shrink[NV];
@@ -134,16 +150,7 @@ static void take_block(const SpikeAttention &op, const Present &present, size_t 
     for (size_t s = 0, m; s < n; s += m) {
         m = step(n - s);
         with(m, [&](auto M) INLINE_LAMBDA {
-            auto c = multiply<M.value, ROW>(own.keys + s * LANES, query, 2 * op.pairs,
-                                            BLOCK * LANES);
-            UNROLL
-            for (int i = 0; i < M.value; i++) {
-                if (s + i >= n) break;
-                const size_t unit = static_cast<size_t>(present.place[first + s + i]);
-                UNROLL
-                for (int j = 0; j < NV; j++)
-                    c.at[i][j] += load(still + unit * repeats * LANES + j * W);
-            }
+            auto c = spike_scores<M.value>(op, present, first, n, s, h, panel, own);
             keep(c, own.scores + s * LANES, n - s, most);
         });
     }
@@ -158,6 +165,22 @@ static void take_block(const SpikeAttention &op, const Present &present, size_t 
     }
 }
 
+// Keys and values of `n` spikes, turned, as a block.
+static void lay_out(const SpikeAttention &op, const Spikes &spikes, const Present &present,
+                    size_t first, size_t n, size_t h, const float *turns, size_t stride,
+                    const Head &own) {
+    const size_t width = op.heads * op.head;
+    for (size_t s = 0; s < n; s++) {
+        const size_t unit = static_cast<size_t>(present.units[present.place[first + s]]);
+        const float *key = spikes.unit_kv + unit * 2 * width + h * op.head;
+        const float *value = key + width, *cos = turns + 2 * (first + s) * stride;
+        turn_row(key, cos, stride, op.pairs, own.keys, s);
+        turn_row(value, cos, stride, op.pairs, own.values, s);
+        for (size_t k = 2 * op.pairs; k < op.head; k++)
+            own.values[piece(k, s)] = value[k];
+    }
+}
+
 static void attend_to_spikes(const SpikeAttention &op, const Spikes &spikes, const Present &present,
                              size_t h, const float *turns, size_t stride, const Head &own,
                              float *heads) {
@@ -166,15 +189,7 @@ static void attend_to_spikes(const SpikeAttention &op, const Spikes &spikes, con
     begin(op, spikes, h, own);
     for (size_t first = 0; first < present.n; first += BLOCK) {
         const size_t n = present.n - first < BLOCK ? present.n - first : BLOCK;
-        for (size_t s = 0; s < n; s++) {
-            const size_t unit = static_cast<size_t>(present.units[present.place[first + s]]);
-            const float *key = spikes.unit_kv + unit * 2 * width + h * op.head;
-            const float *value = key + width, *cos = turns + 2 * (first + s) * stride;
-            turn_row(key, cos, stride, op.pairs, own.keys, s);
-            turn_row(value, cos, stride, op.pairs, own.values, s);
-            for (size_t k = 2 * op.pairs; k < op.head; k++)
-                own.values[piece(k, s)] = value[k];
-        }
+        lay_out(op, spikes, present, first, n, h, turns, stride, own);
         for (size_t p = 0; p < panels; p++)
             take_block(op, present, first, n, h, p, own);
     }
@@ -183,45 +198,78 @@ static void attend_to_spikes(const SpikeAttention &op, const Spikes &spikes, con
                op.head, 1, op.pairs, heads + (p * width + h * op.head) * LANES);
 }
 
+// What is made once for a window, and how much memory a head's task takes.
+struct Window {
+    Present present;
+    float *heads, *turns;
+    int32_t *place_of;
+    size_t stride, keys, values, still, taken, panels;
+};
+
+static Window sizes_of(const SpikeAttention &op, const Spikes &spikes) {
+    const size_t most_units = spikes.units < spikes.n ? spikes.units : spikes.n;
+    Window w = {};
+    w.panels = panels_of(op.latents);
+    w.stride = (op.pairs + W - 1) / W * W;
+    w.keys = panels_of(2 * op.pairs) * BLOCK * LANES + op.head * MR;
+    w.values = panels_of(op.head) * BLOCK * LANES;
+    w.still = (most_units + MR) * panels_of(op.period) * LANES;
+    w.taken = w.panels * sizeof(Taken) / sizeof(float);
+    return w;
+}
+
+static size_t shared_floats(const SpikeAttention &op, const Spikes &spikes, const Window &w) {
+    return 3 * spikes.n + 2 * spikes.n * w.stride + spikes.units +
+           w.panels * op.heads * op.head * LANES + 128;
+}
+
+static void take_shared(const SpikeAttention &op, const Spikes &spikes, Scratch &shared,
+                        Window &w) {
+    w.heads = shared.take(w.panels * op.heads * op.head * LANES);
+    w.turns = shared.take(2 * spikes.n * w.stride);
+    w.place_of = reinterpret_cast<int32_t *>(shared.take(spikes.units));
+    w.present.time = shared.take(spikes.n);
+    w.present.place = reinterpret_cast<int32_t *>(shared.take(spikes.n));
+    w.present.units = reinterpret_cast<int32_t *>(shared.take(spikes.n));
+}
+
+static size_t head_floats(const SpikeAttention &op, const Window &w) {
+    return w.keys + w.values + w.still + BLOCK * LANES + w.panels * op.head * LANES + w.taken + 128;
+}
+
+static Head take_head(const SpikeAttention &op, const Window &w, Scratch &own) {
+    Head head = {};
+    head.keys = own.take(w.keys);
+    head.values = own.take(w.values);
+    head.still = own.take(w.still);
+    head.scores = own.take(BLOCK * LANES);
+    head.taken_rows = own.take(w.panels * op.head * LANES);
+    head.taken = reinterpret_cast<Taken *>(own.take(w.taken));
+    return head;
+}
+
 static Result spike_attention(const SpikeAttention &op, const Spikes &spikes, float *y,
                               const Parallel &parallel) {
-    const size_t panels = panels_of(op.latents), width = op.heads * op.head;
-    const size_t stride = (op.pairs + W - 1) / W * W, n = spikes.n;
-    const size_t most_units = spikes.units < n ? spikes.units : n;
-    const size_t keys = panels_of(2 * op.pairs) * BLOCK * LANES + op.head * MR;
-    const size_t values = panels_of(op.head) * BLOCK * LANES;
-    const size_t still = (most_units + MR) * panels_of(op.period) * LANES;
-    const size_t taken = panels * sizeof(Taken) / sizeof(float);
-    Scratch shared(3 * n + 2 * n * stride + spikes.units + panels * width * LANES + 128);
+    Window window = sizes_of(op, spikes);
+    Scratch shared(shared_floats(op, spikes, window));
     if (!shared) return NO_MEMORY;
-    float *heads = shared.take(panels * width * LANES), *turns = shared.take(2 * n * stride);
-    auto *place_of = reinterpret_cast<int32_t *>(shared.take(spikes.units));
-    Present present = {};
-    present.time = shared.take(n);
-    present.place = reinterpret_cast<int32_t *>(shared.take(n));
-    present.units = reinterpret_cast<int32_t *>(shared.take(n));
+    take_shared(op, spikes, shared, window);
     bool failed = false;
     for (size_t w = 0; w < spikes.windows; w++, y += op.dim * op.latents) {
-        if (!gather(spikes, w, place_of, present)) return BAD_UNIT;
-        turn_table(op, present, stride, turns);
+        if (!gather(spikes, w, window.place_of, window.present)) return BAD_UNIT;
+        turn_table(op, window.present, window.stride, window.turns);
         each(parallel, op.heads, [&](size_t h) {
-            Scratch own(keys + values + still + BLOCK * LANES + panels * op.head * LANES + taken +
-                        128);
+            Scratch own(head_floats(op, window));
             if (!own) {
                 __atomic_store_n(&failed, true, __ATOMIC_RELAXED);
                 return;
             }
-            Head head = {};
-            head.keys = own.take(keys);
-            head.values = own.take(values);
-            head.still = own.take(still);
-            head.scores = own.take(BLOCK * LANES);
-            head.taken_rows = own.take(panels * op.head * LANES);
-            head.taken = reinterpret_cast<Taken *>(own.take(taken));
-            attend_to_spikes(op, spikes, present, h, turns, stride, head, heads);
+            attend_to_spikes(op, spikes, window.present, h, window.turns, window.stride,
+                             take_head(op, window, own), window.heads);
         });
         if (failed) return NO_MEMORY;
-        put_together(op.out, op.bias, op.dim, width, heads, op.latent, y, op.latents, parallel);
+        put_together(op.out, op.bias, op.dim, op.heads * op.head, window.heads, op.latent, y,
+                     op.latents, parallel);
     }
     return DONE;
 }

@@ -143,6 +143,24 @@ static void normalise(const Norm &norm, size_t dim, const float *x, size_t laten
         }
 }
 
+// One panel of (D, L), as a panel; latents that are not there are 0.
+static void read_panel(const float *x, size_t dim, size_t latents, size_t panel, float *out) {
+    const ptrdiff_t n = valid(latents, panel);
+    for (size_t d = 0; d < dim; d++)
+        for (int j = 0; j < NV; j++)
+            store(out + d * LANES + j * W,
+                  load_some(x + d * latents + panel * LANES + j * W, n - j * W));
+}
+
+// Rows of a tile, as they are.
+template <int M> INLINE void put(const Tile<M> &c, float *out) {
+    UNROLL
+    for (int i = 0; i < M; i++)
+        UNROLL
+        for (int j = 0; j < NV; j++)
+            store(out + i * LANES + j * W, c.at[i][j]);
+}
+
 // y = tile + bias + residual, rows of (D, L).
 template <int M>
 INLINE void add(const Tile<M> &c, size_t row, const float *bias, const float *residual, float *y,

@@ -63,7 +63,7 @@ INLINE vf exp2(vf x) {
 //
 // Twice the smaller tail, erfc(|x| / sqrt 2), is 2^-p. p is a polynomial, fitted from 0 to 6 with
 // the weight that its error has in the result: 9e-9 at the most there, and nothing beyond.
-INLINE vf gelu(vf x) {
+INLINE vf probability(vf x) {
     vf t = x < 0.0f ? -x : x;
     vf p = all(1.90111509e-6f);
     p = p * t - 2.80457488e-5f;
@@ -75,7 +75,14 @@ INLINE vf gelu(vf x) {
     p = p * t + 1.15111105f;
     vf tail = 0.5f * exp2(-p * t);
     tail = t > 13.0f ? vf{} : tail;
-    return x * (x < 0.0f ? tail : 1.0f - tail);
+    return x < 0.0f ? tail : 1.0f - tail;
+}
+
+INLINE vf gelu(vf x) { return x * probability(x); }
+
+// GELU's slope from the probability: that, and x times the density.
+INLINE vf gelu_slope(vf x, vf below) {
+    return below + x * 0.39894228f * exp2(x * x * -0.72134752f);
 }
 
 // Cosines and sines of W/2 angles of up to 2^30 rad, in double precision; NaN of infinities.

@@ -64,6 +64,15 @@ static void clock_init(poyoedge_decoder *decoder, const poyoedge_options *option
     c->future = pe_span(c, options->future_limit_s);
 }
 
+/* Sizes that options have had: this one, and without the library of our own operators. */
+static bool known_size(uint32_t size) {
+    return size == sizeof(poyoedge_options) || size == offsetof(poyoedge_options, kernels);
+}
+
+static const char *kernels_of(const poyoedge_options *options) {
+    return options->size == sizeof *options ? options->kernels : NULL;
+}
+
 static int start(poyoedge_decoder *decoder, const poyoedge_options *options, char *why,
                  size_t why_size) {
     decoder->threads = options->threads;
@@ -74,6 +83,8 @@ static int start(poyoedge_decoder *decoder, const poyoedge_options *options, cha
     if (!decoder->has_lock || !decoder->has_error_lock || !decoder->tables) return POYOEDGE_MEMORY;
     int code = pe_ort_load(&decoder->ort, options->onnxruntime, why, why_size);
     pe_session *session = NULL;
+    if (code == POYOEDGE_OK && kernels_of(options))
+        code = pe_ort_load_kernels(&decoder->ort, kernels_of(options), why, why_size);
     if (code == POYOEDGE_OK)
         code = pe_session_open(decoder, options->session, &session, why, why_size);
     if (code != POYOEDGE_OK) return code;
@@ -120,7 +131,7 @@ int poyoedge_open(const poyoedge_options *options, poyoedge_decoder **decoder, c
     if (decoder) *decoder = NULL;
     if (!options || !decoder)
         problem = "open: expected options and a place for the decoder, got NULL";
-    else if (options->size != sizeof *options)
+    else if (!known_size(options->size))
         problem = "size: expected sizeof(poyoedge_options) of this library; begin with "
                   "POYOEDGE_OPTIONS, and compile with the header of the library";
     else

@@ -68,6 +68,11 @@ int pe_session_open(poyoedge_decoder *decoder, const char *path, pe_session **op
                       "expected at most 2047 sets of units in a decoder's "
                       "life, got one more; open it again",
                       POYOEDGE_USAGE);
+    if (code == POYOEDGE_OK && frozen->own_operators && !decoder->ort.add_kernels)
+        code = refuse(why, why_size, path,
+                      "expected standard operators, got our own; name their library in "
+                      "options.kernels, or freeze without --kernels",
+                      POYOEDGE_USAGE);
     if (code == POYOEDGE_OK)
         code = pe_ort_open(&decoder->ort, frozen->data, frozen->size, decoder->threads,
                            &session->model, why, why_size);

@@ -12,14 +12,23 @@ import pytest
 
 pytest.importorskip("onnx_ir", reason="makes the graph")
 
-from poyo_edge.artifact import Artifact, read_manifest
+from poyo_edge.artifact import ADAPT_ORT_CPU, Artifact, read_manifest
+from poyo_edge.calibration.fit import adapter as adapter_module
+from poyo_edge.calibration.fit.adapter import Adapter
 from poyo_edge.errors import ArtifactError, BackendError, CheckFailedError
 from poyo_edge.export.engines import native as building
 from poyo_edge.export.engines.build import build_engines
 from poyo_edge.export.engines.options import BuildOptions
-from poyo_edge.runtime.backends import kernel_library
+from poyo_edge.runtime.backends import kernel_library, open_ort_cpu, ort_native
 from poyo_edge.runtime.backends.kernel_library import KernelLibrary
-from poyo_edge.runtime.backends.native_record import FOLDER, GRAPH, RECORD, NativeRecord
+from poyo_edge.runtime.backends.native_record import (
+    ADAPT_GRAPH,
+    ADAPT_RECORD,
+    FOLDER,
+    GRAPH,
+    RECORD,
+    NativeRecord,
+)
 from poyo_edge.runtime.backends.ort_native import OrtNativeBackend
 from poyo_edge.runtime.checks.verify import verify
 from poyo_edge.runtime.core import Core
@@ -37,9 +46,9 @@ def built(kernels: KernelLibrary, tiny_copy: Path) -> Path:
     return tiny_copy
 
 
-def changed(artifact: Path, **changes: Any) -> None:
+def changed(artifact: Path, name: str = RECORD, **changes: Any) -> None:
     """Its record says something else."""
-    path = artifact / FOLDER / RECORD
+    path = artifact / FOLDER / name
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
@@ -72,7 +81,64 @@ def test_verify_holds_it_to_the_tolerance_of_the_export(built: Path) -> None:
 
 def test_the_manifest_and_its_files_stay_as_they_were(built: Path, tiny: Path) -> None:
     assert read_manifest(built) == read_manifest(tiny)
-    assert {path.name for path in (built / FOLDER).iterdir()} == {GRAPH, RECORD}
+    assert {path.name for path in (built / FOLDER).iterdir()} == {
+        *(GRAPH, RECORD),
+        *(ADAPT_GRAPH, ADAPT_RECORD),
+    }
+
+
+def test_calibration_takes_both_graphs_where_they_were_faster_on_this_machine(
+    built: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+
+    def noted(graph: bytes, *, what: str, **more: Any) -> Any:
+        opened.append(what)
+        return open_ort_cpu(graph, what=what, **more)
+
+    for module in (adapter_module, ort_native):
+        monkeypatch.setattr(module, "open_ort_cpu", noted)
+
+    def graphs() -> list[str]:
+        opened.clear()
+        backend = Adapter(Artifact.open(built)).core.backend.name
+        return [backend, opened[-1]]
+
+    changed(built, speedup=1.5)
+    changed(built, ADAPT_RECORD, speedup=1.5)
+    assert graphs() == ["ort-native", ADAPT_GRAPH]
+    changed(built, ADAPT_RECORD, speedup=0.9)
+    assert graphs() == ["ort-native", ADAPT_ORT_CPU]
+    changed(built, ADAPT_RECORD, speedup=1.5, sources="0")
+    assert graphs() == ["ort-native", ADAPT_ORT_CPU]
+    changed(built, ADAPT_RECORD, sources=kernel_library.sources_hash())
+    changed(built, cpu="another")
+    assert graphs() == ["ort-cpu", ADAPT_ORT_CPU]
+
+
+def test_gradients_of_both_graphs_are_the_same_in_a_fit(built: Path, tiny: Path) -> None:
+    changed(built, speedup=1.5)
+    changed(built, ADAPT_RECORD, speedup=1.5)
+    assert any(
+        check.name == "golden gradients on ort-native" and check.ok for check in verify(built)
+    )
+    golden = Artifact.open(tiny).golden().gradients
+    feeds = {name: v for name, v in golden.feeds.items() if not name.endswith("embedding")}
+    tables = {name: v for name, v in golden.feeds.items() if name.endswith("embedding")}
+    ours, theirs = (Adapter(Artifact.open(path)) for path in (built, tiny))
+    found, want = (one.gradients_of(feeds, tables) for one in (ours, theirs))
+    assert found[0] == pytest.approx(want[0], rel=1e-5)
+    for name, gradient in want[1].items():
+        assert np.abs(found[1][name] - gradient).max() <= 1e-5 * np.abs(gradient).max()
+
+
+def test_a_damaged_graph_of_gradients_is_refused(built: Path) -> None:
+    changed(built, speedup=1.5)
+    changed(built, ADAPT_RECORD, speedup=1.5)
+    graph = built / FOLDER / ADAPT_GRAPH
+    graph.write_bytes(graph.read_bytes()[:-1] + b"x")
+    with pytest.raises(ArtifactError, match=r"adapt\.cpu\.onnx.*sha256"):
+        Adapter(Artifact.open(built))
 
 
 def test_a_damaged_graph_is_refused_and_auto_decodes_without_it(built: Path) -> None:

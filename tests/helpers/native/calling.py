@@ -43,6 +43,7 @@ class Options(c.Structure):
         ("decay_s", c.c_double),
         ("missed_spikes", c.c_double),
         ("silence_s", c.c_double),
+        ("kernels", c.c_char_p),
     ]
 
 
@@ -135,11 +136,11 @@ class NativeDecoder:
     ) -> None:
         self.lib, self.handle = load(library), c.c_void_p()
         defaults: dict[str, Any] = {
+            "size": c.sizeof(Options),
             "threads": 1, "capacity": 1 << 18, "future_limit_s": 60.0, "hold_s": 0.1,
             "decay_s": 0.1, "missed_spikes": 30.0, "silence_s": 0.1,
         }  # fmt: skip
         options = Options(
-            size=c.sizeof(Options),
             session=str(session).encode(),
             onnxruntime=None if onnxruntime is None else str(onnxruntime).encode(),
             **{**defaults, **settings},

@@ -70,7 +70,7 @@ def test_one_that_was_compiled_is_found_and_says_its_instructions(kernels: Kerne
     assert kernels.choose() == kernels.instructions
     info = BACKENDS["ort-native"].look(this_machine())
     assert info.present
-    assert info.reason.endswith(f"operators of our own for {kernels.instructions}")
+    assert info.reason.endswith(f"of our own for {kernels.instructions} in {kernels.path}")
     with pytest.raises(BackendError, match="expected some that this processor has"):
         kernels.choose("avx1024")
 

@@ -108,6 +108,17 @@ HOSTILE = {
     "data elsewhere, said by a number": model(wire.block(5, wire.integer(14, 1))),
     "another domain": model(more=wire.block(8, wire.block(1, "evil"))),
     "a node of another domain": model(wire.block(1, wire.block(7, "evil"))),
+    "an operator that is none of our own": model(
+        wire.block(1, wire.block(4, "Shell") + wire.block(7, "poyo_edge"))
+    ),
+    "an attribute that our operator has not": model(
+        wire.block(1, wire.block(4, "QueryAttention") + wire.block(7, "poyo_edge")
+                   + wire.block(5, wire.block(1, "path")))
+    ),
+    "an attribute of an operator that has none": model(
+        wire.block(1, wire.block(7, "poyo_edge") + wire.block(4, "FeedForward")
+                   + wire.block(5, wire.block(1, "heads")))
+    ),
     "an operator that loops": model(wire.block(1, wire.block(4, "Loop"))),
     "a graph inside a node": model(wire.block(1, wire.block(5, wire.block(6, b"")))),
     "functions": model(more=wire.block(25, b"")),

@@ -7,6 +7,7 @@ import platform
 import re
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,17 @@ def test_every_instruction_set_answers_as_plain_loops_do(harness: Path) -> None:
 
 def test_threads_change_nothing(harness: Path) -> None:
     assert answers(harness, 2, 60, 3)
+
+
+@sanitized
+def test_many_random_shapes_for_a_while(harness: Path) -> None:
+    """A fuzzer over shapes: another seed each time, for POYOEDGE_THREADS_S seconds."""
+    ends = time.monotonic() + float(os.environ["POYOEDGE_THREADS_S"])
+    seed = first = time.time_ns() % 1_000_000
+    while seed == first or time.monotonic() < ends:
+        answers(harness, seed, 100, 1 + seed % 3)  # a failure shows the seed
+        seed += 1
+    print(f"seeds {first} to {seed - 1}")
 
 
 @sanitized
@@ -98,7 +110,8 @@ def test_an_emulated_aarch64_gives_the_same_answers(tmp_path: Path) -> None:
 
 def answers_in_order() -> list[str]:
     """The operators in the order that they are registered in."""
-    return ["LatentAttention", "FeedForward", "SpikeAttention", "QueryAttention"]
+    forward = ["LatentAttention", "FeedForward", "SpikeAttention", "QueryAttention"]
+    return [*forward, *(f"{name}Gradient" for name in forward[:3])]
 
 
 def test_the_object_shows_three_functions_and_needs_no_library_of_c_plus_plus(

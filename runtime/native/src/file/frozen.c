@@ -236,6 +236,7 @@ int pe_frozen_read(pe_frozen *frozen, const char *path, uint8_t *data, size_t si
     if (!found.has_unit || !found.has_time || !found.dim_out)
         return REFUSE("expected inputs spike_unit, spike_time and the output value, got others");
     frozen->dim_out = found.dim_out;
+    frozen->own_operators = found.own_operators;
     locale_t plain = newlocale(LC_ALL_MASK, "C", (locale_t)0);
     if (!plain) return POYOEDGE_MEMORY;
     problem = read_header(frozen, &metadata, plain);

@@ -13,6 +13,7 @@ typedef struct {
     char session_id[256], unit[64], core_hash[65];
     double window_s;
     uint32_t max_spikes, dim_out;
+    bool own_operators;
     double stated_hz; /* spikes per second of all units during calibration; INFINITY: not known */
     pe_units units;
     char *names; /* that units points into */

@@ -12,6 +12,7 @@
 #define MOST_FIELDS 1000000
 #define SMALL 16 /* a constant of at most as many integers may be a shape */
 #define MOST_DIM_OUT 4096
+#define OWN_DOMAIN "poyo_edge"
 
 static const char DAMAGED[] = "expected an ONNX model, got one that is damaged or something else";
 
@@ -27,6 +28,15 @@ static const char *const REFUSED[] = {"EPContext",
                                       "RandomUniformLike",
                                       "Bernoulli",
                                       "Multinomial"};
+
+/* runtime/native/kernels */
+static const struct {
+    const char *operator_;
+    bool heads; /* the one attribute that some have */
+} OWN[] = {{"SpikeAttention", false},
+           {"LatentAttention", true},
+           {"FeedForward", false},
+           {"QueryAttention", true}};
 
 static const struct {
     const char *operator_;
@@ -190,8 +200,10 @@ static uint64_t attribute(pe_walk *walk, pe_bytes data) {
 }
 
 static void domain(pe_walk *walk, const pe_field *field) {
-    if (is_text(walk, field) && field->bytes.n && !pe_is(field->bytes, "ai.onnx") &&
-        !pe_is(field->bytes, "com.microsoft"))
+    if (!field->is_integer && pe_is(field->bytes, OWN_DOMAIN))
+        walk->found->own_operators = true;
+    else if (is_text(walk, field) && field->bytes.n && !pe_is(field->bytes, "ai.onnx") &&
+             !pe_is(field->bytes, "com.microsoft"))
         refuse(walk, "expected operators of ONNX and ONNX Runtime, got another domain");
 }
 
@@ -218,10 +230,31 @@ static void check_operator(pe_walk *walk, pe_bytes operator_, const pe_bytes *in
     }
 }
 
+/* A node of our domain: an operator that there is, with no attribute but those that it has. */
+static void own_operator(pe_walk *walk, pe_bytes data) {
+    bool known = false, heads = true;
+    pe_bytes rest = data;
+    pe_field f, part;
+    while (next(walk, &rest, &f)) {
+        if (f.number != 4) continue;
+        size_t i = 0;
+        while (i < sizeof OWN / sizeof *OWN && !pe_is(f.bytes, OWN[i].operator_))
+            i++;
+        known = i < sizeof OWN / sizeof *OWN;
+        if (!known) break;
+        heads = heads && OWN[i].heads;
+    }
+    if (!known) refuse(walk, "expected an operator of our own, got another one");
+    while (next(walk, &data, &f))
+        for (pe_bytes inside = f.bytes; f.number == 5 && next(walk, &inside, &part);)
+            if (part.number == 1 && (!heads || !pe_is(part.bytes, "heads")))
+                refuse(walk, "expected attributes that our operator has, got another one");
+}
+
 static void node(pe_walk *walk, pe_bytes data) {
     pe_bytes inputs[2] = {{0}, {0}}, output = {0}, rest = data;
     size_t n_inputs = 0, n_outputs = 0;
-    bool constant = false;
+    bool constant = false, own = false;
     pe_field field;
     while (next(walk, &rest, &field)) {
         uint64_t n = field.number;
@@ -235,8 +268,10 @@ static void node(pe_walk *walk, pe_bytes data) {
             is_message(walk, &field);
         } else if (n == 7) {
             domain(walk, &field);
+            own = own || (!field.is_integer && pe_is(field.bytes, OWN_DOMAIN));
         }
     }
+    if (own && !walk->problem) own_operator(walk, data);
     rest = data;
     for (pe_field f; !walk->problem && pe_next_field(&rest, &f) == PE_FIELD;) {
         if (f.number == 5) {

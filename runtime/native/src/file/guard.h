@@ -11,6 +11,7 @@
 typedef struct {
     bool has_unit, has_time; /* inputs */
     uint32_t dim_out;        /* of the output; 0: it has no such output */
+    bool own_operators;      /* whether it has some of our own */
 } pe_interface;
 
 /* NULL, or what is wrong with it: "expected ..., got ...". */

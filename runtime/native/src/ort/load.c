@@ -105,6 +105,7 @@ static int take_api(pe_ort *ort, const char *path, char *why, size_t why_size) {
     memcpy(&get_base, &symbol, sizeof get_base);
     const pe_ort_base *base = get_base();
     snprintf(ort->version, sizeof ort->version, "%s", base->GetVersionString());
+    ort->base = base;
     ort->api = base->GetApi(PE_ORT_API);
     if (!ort->api) return refuse(why, why_size, path, ort->version);
     OrtStatus *status = ort->api->CreateEnv(PE_ORT_LOG_ERROR, "poyoedge", &ort->env);
@@ -126,6 +127,20 @@ int pe_ort_load(pe_ort *ort, const char *path, char *why, size_t why_size) {
         code = take_api(ort, path ? path : "libonnxruntime.so.1", why, why_size);
     if (code != POYOEDGE_OK) pe_ort_unload(ort);
     return code;
+}
+
+int pe_ort_load_kernels(pe_ort *ort, const char *path, char *why, size_t why_size) {
+    static const char expected[] = "expected poyo_edge_kernels.so for this machine";
+    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
+    void *symbol = library ? dlsym(library, "RegisterCustomOps") : NULL;
+    bool ours = symbol && dlsym(library, "poyo_edge_kernels_version");
+    if (ours)
+        memcpy(&ort->add_kernels, &symbol, sizeof ort->add_kernels);
+    else if (why_size)
+        snprintf(why, why_size, "kernels: %s: %s, got %s", path, expected,
+                 library ? "a library of something else" : dlerror());
+    if (library) dlclose(library); /* it stays: RTLD_NODELETE */
+    return ours ? POYOEDGE_OK : POYOEDGE_ENVIRONMENT;
 }
 
 void pe_ort_unload(pe_ort *ort) {

@@ -26,6 +26,7 @@ int pe_ort_open(pe_ort *ort, const void *model, size_t size, unsigned threads, O
     if (!status) status = api->SetInterOpNumThreads(options, 1);
     /* It keeps a plan for each new number of spikes: memory grows, and nothing gets faster. */
     if (!status) status = api->DisableMemPattern(options);
+    if (!status && ort->add_kernels) status = ort->add_kernels(options, ort->base);
     if (!status) status = api->CreateSessionFromArray(ort->env, model, size, options, session);
     if (options) api->ReleaseSessionOptions(options);
     return failed(ort, status, "the frozen session cannot be opened", why, why_size);

@@ -12,11 +12,15 @@ typedef struct {
     OrtEnv *env;
     OrtMemoryInfo *memory;
     char version[32];
+    const pe_ort_base *base;
+    OrtStatus *(*add_kernels)(OrtSessionOptions *options, const pe_ort_base *base); /* or NULL */
 } pe_ort;
 
 /* Load a library, or a folder's, or (NULL) what the loader finds. POYOEDGE_OK, or a code and why.
  */
 int pe_ort_load(pe_ort *ort, const char *path, char *why, size_t why_size);
+/* Let models that are opened from now on have operators of our own, from this library. */
+int pe_ort_load_kernels(pe_ort *ort, const char *path, char *why, size_t why_size);
 void pe_ort_unload(pe_ort *ort);
 
 /* Open a model. */

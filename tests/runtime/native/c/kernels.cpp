@@ -3,8 +3,8 @@
 //
 // kernels SEED COUNT [THREADS]: for each instruction set that there is, COUNT random cases of each
 // operator. It stands in ONNX Runtime's place: tensors are its own, and tasks run on threads of its
-// own. One case in eight has a shape that does not fit and has to be refused. Ends with 1 when an
-// answer is wrong.
+// own. Gradients are compared with differences of those loops, in a quarter of the cases. One case
+// in eight has a shape that does not fit and has to be refused. Ends with 1 when one is wrong.
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -32,7 +32,7 @@ struct OrtKernelInfo {
 };
 struct OrtKernelContext {
     std::vector<OrtValue> *inputs;
-    OrtValue output;
+    OrtValue outputs[3];
 };
 
 extern "C" {
@@ -87,14 +87,14 @@ OrtStatus *input(const OrtKernelContext *context, size_t index, const OrtValue *
     *out = &(*context->inputs)[index];
     return nullptr;
 }
-OrtStatus *output(OrtKernelContext *context, size_t, const int64_t *shape, size_t n,
+OrtStatus *output(OrtKernelContext *context, size_t index, const int64_t *shape, size_t n,
                   OrtValue **out) {
     size_t size = 1;
     for (size_t i = 0; i < n; i++)
         size *= static_cast<size_t>(shape[i]);
-    context->output.shape.assign(shape, shape + n);
-    context->output.floats.assign(size, NAN);
-    *out = &context->output;
+    context->outputs[index].shape.assign(shape, shape + n);
+    context->outputs[index].floats.assign(size, NAN);
+    *out = &context->outputs[index];
     return nullptr;
 }
 OrtStatus *in_parallel(const OrtKernelContext *, void (*task)(void *, size_t), size_t n, size_t,
@@ -174,10 +174,10 @@ void add_rotation(Random &random, size_t latents, size_t pairs, std::vector<OrtV
 }
 
 struct Case {
-    const char *name;
+    std::string name;
     std::vector<OrtValue> inputs;
     plain::Sizes sizes;
-    std::vector<double> expected;
+    std::vector<double> expected; // of all outputs; NaN is not looked at
 };
 
 Case make(Random &random, size_t which) {
@@ -249,10 +249,49 @@ std::vector<plain::Array> arrays(const Case &one) {
     return out;
 }
 
-const OrtCustomOp *find(const char *name) {
+const OrtCustomOp *find(const std::string &name) {
     for (const OrtCustomOp *op : operators)
-        if (std::string(op->GetName(op)) == name) return op;
+        if (name == op->GetName(op)) return op;
     return nullptr;
+}
+
+// The plain answer times the gradients that it is given, where one number goes in as another one.
+double weighed(Case forward, const OrtValue &grad, size_t input, size_t at, float by) {
+    forward.inputs[input].floats[at] += by;
+    const std::vector<double> y = plain::answer(forward.name, forward.sizes, arrays(forward));
+    double sum = 0.0;
+    for (size_t i = 0; i < y.size(); i++)
+        sum += y[i] * grad.floats[i];
+    return sum;
+}
+
+// Gradients of a case: the plain loops' differences (of fourth order) at some places of each
+// input that there is a gradient of.
+Case gradient_of(Random &random, size_t which) {
+    constexpr float small = 1.0f / 256;
+    Case one = make(random, which);
+    const plain::Sizes &s = one.sizes;
+    const OrtValue grad = random.floats({s.windows, s.dim, s.latents});
+    std::vector<size_t> inputs = {0};
+    if (which == 2) inputs = {3, 4, 5};
+    for (size_t input : inputs)
+        for (float &x : one.inputs[input].floats)
+            x = std::round(x * 1024) / 1024; // so that steps are exact
+    std::vector<double> expected;
+    for (size_t input : inputs) {
+        const size_t first = expected.size(), n = one.inputs[input].floats.size();
+        expected.resize(first + n, NAN);
+        for (int tries = 0; tries < 3; tries++) {
+            const size_t at = random.size(0, n - 1);
+            auto f = [&](float by) { return weighed(one, grad, input, at, by); };
+            expected[first + at] = (8 * (f(small) - f(-small)) - f(2 * small) + f(-2 * small)) /
+                                   (12 * static_cast<double>(small));
+        }
+    }
+    one.name += "Gradient";
+    one.inputs.push_back(grad);
+    one.expected = expected;
+    return one;
 }
 
 // The largest error over the largest value, or -1 where it was refused.
@@ -263,6 +302,7 @@ double run(const Case &one) {
     OrtStatus *refused = op->CreateKernelV2(op, &api, &info, &kernel);
     std::vector<OrtValue> inputs = one.inputs;
     OrtKernelContext context = {&inputs, {}};
+    std::vector<float> found;
     info.inputs.clear(); // weights are not read again
     if (!refused) {
         refused = op->KernelComputeV2(kernel, &context);
@@ -272,12 +312,15 @@ double run(const Case &one) {
         delete refused;
         return -1.0;
     }
+    for (const OrtValue &output : context.outputs)
+        found.insert(found.end(), output.floats.begin(), output.floats.end());
     double worst = 0.0, largest = 1.0;
-    if (context.output.floats.size() != one.expected.size()) return NAN;
+    if (found.size() != one.expected.size()) return NAN;
     for (size_t i = 0; i < one.expected.size(); i++) {
-        const double error = std::fabs(context.output.floats[i] - one.expected[i]);
-        if (!(error <= worst)) worst = error;
-        largest = std::max(largest, std::fabs(one.expected[i]));
+        if (!std::isfinite(found[i])) return NAN;
+        largest = std::max(largest, std::fabs(static_cast<double>(found[i])));
+        const double error = std::fabs(found[i] - one.expected[i]);
+        if (!std::isnan(one.expected[i]) && !(error <= worst)) worst = error;
     }
     return worst / largest;
 }
@@ -304,22 +347,26 @@ int main(int argc, char **argv) {
     n_threads = argc > 3 ? static_cast<size_t>(std::atoi(argv[3])) : 1;
     fill_api();
     const pe_ort_base base = {get_api, nullptr};
-    if (RegisterCustomOps(nullptr, &base) || operators.size() != 4) return 1;
+    if (RegisterCustomOps(nullptr, &base) || operators.size() != 7) return 1;
     bool failed = false;
     for (const char *name : {"sse2", "avx2", "avx512", "neon"}) {
         if (!poyo_edge_kernels_choose(name)) continue;
-        for (size_t which = 0; which < 4; which++) {
+        for (size_t which = 0; which < 7; which++) {
             Random random = {std::mt19937(seed)};
             double worst = 0.0;
             int n_refused = 0;
+            std::string operator_;
             for (int i = 0; i < count; i++) {
-                Case one = make(random, which);
-                one.expected = plain::answer(one.name, one.sizes, arrays(one));
+                const bool gradient = which > 3; // differences take long, so there are fewer
+                if (gradient && i % 4 != 3) continue;
+                Case one = gradient ? gradient_of(random, which - 4) : make(random, which);
+                operator_ = one.name;
+                if (!gradient) one.expected = plain::answer(one.name, one.sizes, arrays(one));
                 const double error = run(one);
                 if (!(error >= 0.0 && error <= 4e-6)) {
                     std::printf("%s %s case %d: error %.1e; D %zu L %zu H %zu K %zu P %zu h %zu B "
                                 "%zu n %zu U %zu\n",
-                                name, one.name, i, error, one.sizes.dim, one.sizes.latents,
+                                name, one.name.c_str(), i, error, one.sizes.dim, one.sizes.latents,
                                 one.sizes.heads, one.sizes.head, one.sizes.pairs, one.sizes.hidden,
                                 one.sizes.windows, one.sizes.n, one.sizes.units);
                     failed = true;
@@ -328,8 +375,8 @@ int main(int argc, char **argv) {
                 if (i % 8 == 7) n_refused += refuses(random, one);
             }
             if (count >= 8 && n_refused == 0) failed = true;
-            std::printf("%s %s: %d cases, worst error %.1e, %d refused\n", name,
-                        make(random, which).name, count, worst, n_refused);
+            std::printf("%s %s: %d cases, worst error %.1e, %d refused\n", name, operator_.c_str(),
+                        which > 3 ? count / 4 : count, worst, n_refused);
         }
     }
     return failed;
