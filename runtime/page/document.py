@@ -113,7 +113,7 @@ class Page:
 
     @contextlib.contextmanager
     def _together(self) -> Iterator[None]:
-        """Sent when all is there, the sheet last: a browser that says it has drawn it has drawn all."""
+        """Sent when all is there, the sheet last: who has drawn that has drawn all."""
         self._document.hold("combine")
         try:
             yield
