@@ -36,7 +36,9 @@ def main(words: str) -> None:
     peer = Peer(given["kind"], folder)
     feed = peer.feed()
     artifact = Path(given["artifact"])
-    more = {"ring": str(folder / f"{time.monotonic_ns()}.ring")} if given["page"] else {}
+    more: dict[str, Any] = (
+        {"ring": str(folder / f"{time.monotonic_ns()}.ring")} if given["page"] else {}
+    )
     settings = RigSettings(
         rate_hz=given["rate_hz"],
         journal=folder / f"{time.monotonic_ns()}.journal" if given["journal"] else None,
