@@ -4,7 +4,8 @@ A window can be decoded from the later of two moments on: when it is due, and wh
 packet that it holds has arrived. From there to the moment when its value is out, less the call of
 ``decode``, is the loop's own time. A rig of this checkout and one of another (``--against``, a
 clone at an older commit) run in alternating blocks, each in a process of its own beside a sender's,
-with and without a journal, and with the panel of ``poyo-edge run`` on a terminal.
+with and without a journal, with the panel of ``poyo-edge run`` on a terminal, and with a page in a
+process of its own and a client that takes all that it draws (versions that have a page).
 
 The model is small, so that 100 windows a second leave the processor time; ``--artifact`` takes any.
 Over Redis and Lab Streaming Layer a packet passes a server or a library first: what that takes is
@@ -14,7 +15,6 @@ measured apart, with a client that does nothing else.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import os
 import shutil
@@ -26,7 +26,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from intake import random_artifact
 from parts import loop_side
 from parts.environment import describe, environment
 from parts.feed_peer import KINDS
@@ -35,11 +34,15 @@ from parts.script import markdown, run, say, write_json
 from parts.transport import transport
 
 from poyo_edge.errors import CheckFailedError, UsageError
-from poyo_edge.spec import POYO_1_3M
 
 HERE = Path(__file__).resolve().parent
-SMALL = dataclasses.replace(POYO_1_3M, depth=1, latents_per_step=8)
-WITH = {"plain": {}, "journal": {"journal": True}, "panel": {"journal": True, "panel": True}}
+SMALL = {"depth": 1, "latents_per_step": 8}
+"""How the model differs from 1.3M."""
+FEEDS = (*KINDS, "file")
+WITH = {
+    "plain": {}, "journal": {"journal": True}, "panel": {"journal": True, "panel": True},
+    "page": {"journal": True, "page": True},
+}  # fmt: skip
 """What runs beside decoding."""
 
 
@@ -58,9 +61,10 @@ def main() -> None:
             )
         sides = {"before": options.against, **sides}
     rows: list[dict[str, Any]] = []
+    where = environment(1)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        artifact = options.artifact or random_artifact(folder, UNITS, SMALL)
+        artifact = options.artifact or made_by(next(iter(sides.values())), folder)
         for kind in options.feeds:
             if kind == "redis" and shutil.which("redis-server") is None:
                 say("redis: left out, redis-server is not installed")
@@ -70,9 +74,22 @@ def main() -> None:
             for rate_hz in options.rates:
                 for one in measured(kind, rate_hz, sides, artifact, folder, options):
                     rows.append(one | outside)
-    where = environment(1)
+                write_json(options.json, {**where, "rows": rows})
     print(f"{describe(where)}\n\n{table(rows)}")
-    write_json(options.json, {**where, "rows": rows})
+
+
+def made_by(tree: Path, folder: Path) -> Path:
+    """A random artifact of the older side, which both can open."""
+    make = (
+        "import dataclasses, sys, pathlib; from intake import POYO_1_3M, random_artifact; "
+        f"spec = dataclasses.replace(POYO_1_3M, **{SMALL}); "
+        f"random_artifact(pathlib.Path(sys.argv[1]), {UNITS}, spec)"
+    )
+    subprocess.run(
+        [sys.executable, "-c", make, str(folder.resolve())], check=True, cwd=tree / "benchmarks",
+        env={**os.environ, "PYTHONPATH": str(tree.resolve())},
+    )  # fmt: skip
+    return folder / "random.poyo"
 
 
 def parse() -> argparse.Namespace:
@@ -80,7 +97,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--against", type=Path, help="a clone at the commit to compare with")
     parser.add_argument("--artifact", type=Path, help="of a session with 100 units")
-    parser.add_argument("--feeds", nargs="+", default=list(KINDS), choices=KINDS)
+    parser.add_argument("--feeds", nargs="+", default=list(FEEDS), choices=FEEDS)
     parser.add_argument("--rates", nargs="+", type=float, default=[50.0, 100.0])
     parser.add_argument("--beside", nargs="+", default=list(WITH), choices=[*WITH])
     parser.add_argument("--seconds", type=float, default=10.0, help="of each block")
@@ -95,7 +112,12 @@ def measured(
     options: argparse.Namespace,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """A row for each side and each thing beside it; their blocks take turns."""
-    cells = [(side, beside) for beside in options.beside for side in sides]
+    cells = [
+        (side, beside)
+        for beside in options.beside
+        for side, tree in sides.items()
+        if beside != "page" or (tree / "runtime" / "page").is_dir()
+    ]
     times: dict[tuple[str, str], list[npt.NDArray[np.float64]]] = {cell: [] for cell in cells}
     figures: dict[tuple[str, str], list[dict[str, float]]] = {cell: [] for cell in cells}
     for block in range(options.blocks):
@@ -103,7 +125,7 @@ def measured(
             say(f"{kind}, {rate_hz:g} Hz, {side}, {beside}: block {block + 1}")
             given = {
                 "kind": kind, "rate_hz": rate_hz, "artifact": str(artifact), "folder": str(folder),
-                "seconds": options.seconds, "journal": False, "panel": False,
+                "seconds": options.seconds, "journal": False, "panel": False, "page": False,
                 "out": str(folder / "rows.npy"), **WITH[beside],
             }  # fmt: skip
             figures[side, beside].append(one_block(given, sides[side], options.priority))

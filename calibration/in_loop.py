@@ -26,6 +26,7 @@ from poyo_edge.calibration.following import Followed, swap_for
 from poyo_edge.calibration.intention import IntentionSettings
 from poyo_edge.calibration.lead import with_lead
 from poyo_edge.calibration.task_log import TaskLog
+from poyo_edge.columns import Columns
 from poyo_edge.errors import UsageError
 from poyo_edge.files.writing import write_bytes
 from poyo_edge.records import JsonRecord
@@ -33,6 +34,7 @@ from poyo_edge.runtime.decoder import Decoder
 from poyo_edge.trials import Trial
 
 _log = logging.getLogger(__name__)
+_SPIKE = np.dtype([("tick", "<i8"), ("row", "<i4")])
 _PIECE_S = 1.0
 _LONGEST_HOLE_S = 0.25
 """Between two labels; a longer one is a pause, which is not labelled time."""
@@ -94,7 +96,7 @@ class LoopCalibration:
         self._fit: BackgroundFit | None = None
         self._lock = threading.Lock()
         self._settled = threading.Event()
-        self._spikes: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]] = []
+        self._spikes = Columns(_SPIKE)
         self._labels: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]] = []
         self._newest: int | None = None
         self._next_s = after_s
@@ -106,7 +108,7 @@ class LoopCalibration:
         Rows that know their session are looked up by their ids, should it have been swapped.
         """
         self._follow()
-        self._spikes.append((ticks, self._followed.as_rows(rows)))
+        self._spikes.add(tick=ticks, row=self._followed.as_rows(rows))
         newest = int(ticks.max())
         self._newest = newest if self._newest is None else max(self._newest, newest)
         if self._task is not None:
@@ -181,15 +183,14 @@ class LoopCalibration:
         They are made in its thread. Each fit makes all labels anew, since with more of them the
         neural lead is found better.
         """
-        spikes, units, rate = list(self._spikes), self._followed.unit_ids, self._rate
+        spikes, units, rate = self._spikes.copy(), self._followed.unit_ids, self._rate
         calibrator, in_use = self._calibrator.anew(units, self._calibrator.session_id), self._in_use
 
         def fit(stop: threading.Event, note: OnProgress) -> CalibratedSession:
             made = task.labels()
-            ticks = np.concatenate([np.empty(0, np.int64), *(one for one, _ in spikes)])
-            rows = np.concatenate([np.empty(0, np.int32), *(one for _, one in spikes)])
-            order = ticks.argsort(kind="stable")
-            ticks, rows = ticks[order], rows[order]
+            heard = spikes.rows()
+            heard = heard[heard["tick"].argsort(kind="stable")]
+            ticks, rows = heard["tick"], heard["row"]
             rows, seconds = rows[rows >= 0], ticks[rows >= 0] / rate
             made = with_lead(made, task.settings, seconds, rows, len(units))
             calibrator.add_intentions(seconds, rows, made)
@@ -228,7 +229,7 @@ class LoopCalibration:
         self._begun += 1
         name = self._name if self._begun == 1 else f"{self._name}-{self._begun}"
         self._calibrator = self._calibrator.anew(self._followed.begin(), name)
-        self._spikes, self._labels, self._newest = [], [], None
+        self._spikes, self._labels, self._newest = Columns(_SPIKE), [], None
         self._labelled_to = -np.inf
         self._task = None if self._intention is None else TaskLog(self._intention, self._rate)
         self.labelled_s, self._next_s = 0.0, self.after_s
@@ -236,9 +237,7 @@ class LoopCalibration:
     def _forget_old_spikes(self, seconds: float) -> None:
         """Before a trial only the last windows count."""
         assert self._newest is not None
-        earliest = self._newest - seconds * self._rate
-        while self._spikes and int(self._spikes[0][0].max()) < earliest:
-            del self._spikes[0]
+        self._spikes.forget(self._newest - int(seconds * self._rate))
 
     def _hand_over(self) -> None:
         """Labels and the spikes around them become one piece."""
@@ -247,13 +246,11 @@ class LoopCalibration:
         self._labels = []
         times, first = np.unique(ticks, return_index=True)
         seconds = times / self._rate
-        if not self._spikes:
+        spikes = self._spikes.rows()
+        if not len(spikes):
             return
-        spike_ticks = np.concatenate([one for one, _ in self._spikes])
-        rows = np.concatenate([one for _, one in self._spikes])
-        self._calibrator.add(spike_ticks / self._rate, rows, seconds, values[first])
-        recent = int(times[-1] - 2 * self._decoder.window_s * self._rate)
-        self._spikes = [one for one in self._spikes if int(one[0].max()) >= recent]
+        self._calibrator.add(spikes["tick"] / self._rate, spikes["row"], seconds, values[first])
+        self._spikes.forget(int(times[-1] - 2 * self._decoder.window_s * self._rate))
         gaps = np.diff(seconds, prepend=self._labelled_to)
         self._labelled_to = float(seconds[-1])
         self.labelled_s += float(gaps[(gaps > 0) & (gaps <= _LONGEST_HOLE_S)].sum())

@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from poyo_edge.calibration.intention import IntentionLabels, IntentionSettings, intention_labels
+from poyo_edge.columns import Columns
 from poyo_edge.errors import UsageError
 from poyo_edge.trials import Trial, Trials
 
-Positions = tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]
 _MOST_S = 3600.0
 """What is older than this is forgotten."""
 _UNENDED, _OVERLAP = "it did not end", "it overlaps the trial before"
@@ -32,7 +32,8 @@ class TaskLog:
         self.settings = settings
         self._rate = rate
         self._trials = dict[int, Trial]()
-        self._cursor = list[Positions]()
+        self._cursor: Columns | None = None
+        self._width = 0
         self._counted = set[int]()
         self.labelled_s = 0.0
         """Of the trials that have ended, about: what is left out of them is known later."""
@@ -54,7 +55,7 @@ class TaskLog:
         Raises:
             UsageError: as many positions as ticks, and as wide as those before, were expected.
         """
-        before = self._cursor[-1][1].shape[1] if self._cursor else None
+        before = None if self._cursor is None else self._width
         if positions.ndim != 2 or len(positions) != len(ticks):
             raise UsageError(
                 f"cursor: expected a position for each of {len(ticks)} times, got an array of "
@@ -66,15 +67,17 @@ class TaskLog:
             )
         if not len(ticks):
             return
-        self._cursor.append((ticks, positions))
-        earliest = int(ticks.max()) - _MOST_S * self._rate
-        while int(self._cursor[0][0].max()) < earliest:
-            del self._cursor[0]
+        if self._cursor is None:
+            self._width = positions.shape[1]
+            self._cursor = Columns([("tick", "<i8"), ("at", "<f8", (self._width,))])
+        self._cursor.add(tick=ticks, at=positions)
+        self._cursor.forget(int(ticks.max()) - int(_MOST_S * self._rate))
 
     def so_far(self) -> TaskLog:
         """What was noted until now, in one that takes part in nothing later; at once."""
         other = TaskLog(self.settings, self._rate)
-        other._trials, other._cursor = dict(self._trials), list(self._cursor)
+        other._trials = dict(self._trials)
+        other._cursor = None if self._cursor is None else self._cursor.copy()
         return other
 
     def labels(self) -> IntentionLabels:
@@ -83,12 +86,12 @@ class TaskLog:
         Raises:
             UsageError: see ``intention_labels``; or there was no cursor, or no trial that ended.
         """
-        if not self._cursor:
+        if self._cursor is None:
             raise UsageError(
                 "labels of intention: expected the shown cursor, got none; let the task send it"
             )
-        ticks = np.concatenate([ticks for ticks, _ in self._cursor])
-        positions = np.concatenate([positions for _, positions in self._cursor])
+        rows = self._cursor.rows()
+        ticks, positions = rows["tick"], rows["at"]
         finite = np.isfinite(positions).all(1)
         times, first = np.unique(ticks[finite] / self._rate, return_index=True)
         trials, left_out = self._table(positions.shape[1])

@@ -15,12 +15,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from parts.feed_sender import UNITS, names, stream
+from parts.feed_sender import RATE_HZ, UNITS, names, stream
+from poyo_edge.recording import write_recording
 from poyo_edge.runtime import Decoder
 from poyo_edge.runtime.feeds import Feed, open_feed
 from poyo_edge.runtime.feeds.blackrock import BlackrockFeed
 
 KINDS = ("callback", "udp", "tcp", "intan", "redis", "openephys", "lsl")
+"""Those that are sent to; "file" plays a recording."""
+RECORDED_S = 120.0
 PATIENCE_S = 30.0
 HERE = Path(__file__).resolve().parent
 
@@ -48,7 +51,10 @@ class Peer:
             "intan": f"intan://127.0.0.1:{self.port}", "lsl": f"lsl://{self.place}",
             "openephys": f"openephys://127.0.0.1:{self.port}?rate=1e9",
             "redis": f"redis://127.0.0.1:{self.port}/spikes",
+            "file": f"file:{self.folder / 'recorded.h5'}",
         }  # fmt: skip
+        if self.kind == "file":
+            record(self.folder / "recorded.h5")
         return open_feed(addresses[self.kind])
 
     running = True
@@ -63,7 +69,9 @@ class Peer:
         return keep
 
     def start(self, seconds: float) -> None:
-        """Begin to send."""
+        """Begin to send; a file sends by itself."""
+        if self.kind == "file":
+            return
         if self.kind == "callback":
             self._muted.clear()
             if self._thread is None:
@@ -93,6 +101,20 @@ class Peer:
             return
         for tick, channel in zip(ns.tolist(), channels.tolist(), strict=True):
             self._callback(types.SimpleNamespace(chid=channel + 1, type=0, time=tick), b"")
+
+
+def record(path: Path) -> None:
+    """A recording of such spikes, unless it is there."""
+    if path.exists():
+        return
+    rng = np.random.default_rng(0)
+    n = rng.poisson(UNITS * RATE_HZ * RECORDED_S)
+    write_recording(
+        path, session_id="recorded", subject_id="random", unit_ids=names(np.arange(UNITS)),
+        spike_times=np.sort(rng.uniform(0.0, RECORDED_S, n)),
+        spike_units=rng.integers(0, UNITS, n), behaviors={},
+        domains={"train": [[0.0, RECORDED_S]]},
+    )  # fmt: skip
 
 
 def started(words: list[str], sign: str) -> subprocess.Popen[str]:

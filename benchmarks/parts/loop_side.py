@@ -36,15 +36,19 @@ def main(words: str) -> None:
     peer = Peer(given["kind"], folder)
     feed = peer.feed()
     artifact = Path(given["artifact"])
+    more: dict[str, Any] = (
+        {"ring": str(folder / f"{time.monotonic_ns()}.ring")} if given["page"] else {}
+    )
     settings = RigSettings(
         rate_hz=given["rate_hz"],
         journal=folder / f"{time.monotonic_ns()}.journal" if given["journal"] else None,
         units=aliases(artifact, given["kind"]),
+        **more,  # another checkout may have none
     )
     if given["kind"] not in ("udp", "callback"):
         peer.start(given["seconds"] + PATIENCE_S)
     rig = Rig.open(artifact, feed, ["shm:" + f"poyo_loop_{peer.port}"], settings, on_value=kept)
-    kept.rig = rig
+    kept.rig, kept.stamped = rig, feed.bits is None and given["kind"] != "file"
     gc.collect()
     try:
         with rig, panel(rig, wanted=given["panel"]):
@@ -53,12 +57,13 @@ def main(words: str) -> None:
                 peer.place = str(feed.port)
             peer.start(given["seconds"] + PATIENCE_S)
             kept.first.wait(PATIENCE_S)
-            time.sleep(WARM_UP_S)
-            begin, used = len(kept.rows), _used_s()
-            time.sleep(given["seconds"])
-            used = _used_s() - used
-            rows = np.array(kept.rows[begin:], np.float64)
-            stats = rig.stats()
+            with page(more.get("ring"), given["seconds"] + 2 * PATIENCE_S):
+                time.sleep(WARM_UP_S)
+                begin, used = len(kept.rows), _used_s()
+                time.sleep(given["seconds"])
+                used = _used_s() - used
+                rows = np.array(kept.rows[begin:], np.float64)
+                stats = rig.stats()
     finally:
         peer.kill()
     np.save(given["out"], rows)
@@ -81,21 +86,29 @@ class Kept:
         self.rows: list[tuple[float, ...]] = []
         self.first = threading.Event()
         self.rig: Any = None
+        self.stamped = True
+        """Whether spikes carry the host's monotonic clock."""
 
     def __call__(self, value: LoopResult) -> None:
         out = time.monotonic_ns()
         loop, result = self.rig.loop, value.result
         due = loop.clock.to_monotonic_ns(int(result.t))
-        last, bits = result.t_last_spike, self.rig.feed.bits
-        if last is not None:
-            scale = 1e9 / self.rig.feed.tick_rate_hz
-            last = last * scale if bits is None else float("nan")
+        last = result.t_last_spike if self.stamped else None
         base = out - 1_000_000_000  # float64 holds what is left of it exactly
         self.rows.append((
             out - base, due - base, value.newest_in_ns - base, result.latency_ns,
             float("nan") if last is None else last - base,
         ))  # fmt: skip
         self.first.set()
+
+
+def page(ring: str | None, seconds: float) -> contextlib.AbstractContextManager[None]:
+    """A page of the ring; nothing where there is none."""
+    if ring is None:
+        return contextlib.nullcontext()
+    from parts.page_beside import page_beside
+
+    return page_beside(ring, seconds)
 
 
 @contextlib.contextmanager

@@ -154,8 +154,9 @@ class FreeUseCalibration:
     def on_spikes(self, ticks: Int64, rows: Rows) -> None:
         """Keep spikes that were pushed: ticks (N,) and rows (N,), which may know their session."""
         self._follow()
-        self._kept.spikes.append((ticks, self._followed.as_rows(rows)))
-        self._kept.n_spikes += len(ticks)
+        self._kept.spikes.add(tick=ticks, row=self._followed.as_rows(rows))
+        if len(ticks):  # also while no value is used
+            self._kept.forget(int(ticks.max()) - int(self.settings.most_s * self._rate))
 
     def on_cursor(self, ticks: Int64, positions: Float64) -> None:
         """Keep where the cursor was: ticks (N,) and positions (N, 2).
@@ -167,9 +168,10 @@ class FreeUseCalibration:
             raise UsageError(f"cursor: expected positions (N, 2), got {positions.shape}")
         self._follow()
         finite = np.isfinite(positions).all(1)
-        self._kept.cursor.append((ticks[finite], positions[finite]))
+        self._kept.cursor.add(tick=ticks[finite], at=positions[finite])
         if finite.any():
             self._kept.cursor_tick = max(self._kept.cursor_tick, int(ticks[finite].max()))
+            self._kept.forget(self._kept.cursor_tick - int(self.settings.most_s * self._rate))
 
     def on_value(self, value: LoopResult) -> None:
         """Keep a decoded value that lacks no data; begin a fit when there is enough."""
@@ -180,7 +182,7 @@ class FreeUseCalibration:
             return
         # Before gain, smoothing and assist: what this session made of the spikes.
         decoded = value.result.value if value.control is None else value.control.decoded
-        kept.values.append((tick, decoded))
+        kept.values.add(tick=np.array([tick]), at=np.asarray(decoded)[None])
         gap = (tick - kept.value_tick) / self._rate
         kept.value_tick = tick
         if 0 < gap <= STALE_S:

@@ -7,6 +7,7 @@ Fields as BRAND's nodes write them: ``crossings`` (int16 per channel, each 1 ms)
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import struct
@@ -103,13 +104,11 @@ def read_bin(
     return Bin(ticks, channels, _sync(fields.get(b"sync")))
 
 
-def _counts(
-    field: str, raw: bytes, dtype: str, unit_names: Collection[str]
-) -> npt.NDArray[np.float64]:
+def _counts(field: str, raw: bytes, dtype: str, unit_names: Collection[str]) -> npt.NDArray[Any]:
     """Whole numbers of spikes (C,) of the channels."""
     kind = dtype or ("int16" if field == "crossings" else "float32")
     _require_length(field, len(raw), kind, asked=bool(dtype), unit_names=unit_names)
-    counts = np.frombuffer(raw, np.dtype(kind).newbyteorder("<")).astype(np.float64)
+    counts = np.frombuffer(raw, np.dtype(kind).newbyteorder("<"))
     if (at := first_no_count(counts)) is not None:
         raise Malformed(
             f"{field}: expected whole counts of 0 to {MOST_IN_BIN} as {kind}, got {counts[at]:.4g} "
@@ -133,11 +132,10 @@ def _require_length(
             f"{field}: expected {kind} of 1 to {_MOST_CHANNELS} channels, got {n_bytes} bytes; say "
             f"?dtype= (one of {', '.join(DTYPES)})"
         )
-    numbers = [int(name[2:]) for name in unit_names if _CHANNEL.fullmatch(name)]
-    if not numbers:
+    least, exact = _channels_of(frozenset(unit_names))
+    if not least:
         return
-    least, n_channels = max(numbers) + 1, n_bytes // size
-    exact = {least, len({*numbers})}
+    n_channels = n_bytes // size
     others = [one for one, width in DTYPES.items() if width != size and n_bytes / width in exact]
     if n_channels < least or (n_channels not in exact and others and not asked):
         do = f"say ?dtype={' or '.join(others)}" if others else "name another stream"
@@ -146,6 +144,15 @@ def _require_length(
             f"{field}: expected {least} channels (the session has ch{least - 1}), {least * size} "
             f"bytes of {kind}, got {n_bytes} bytes, {n_channels} channels; {do}{keep}"
         )
+
+
+@functools.lru_cache(maxsize=8)
+def _channels_of(unit_names: frozenset[str]) -> tuple[int, frozenset[int]]:
+    """How many channels there are at least, and how many there may be without a doubt; 0 for units
+    that have no numbers. An entry comes each millisecond, and the names are the same."""
+    numbers = {int(name[2:]) for name in unit_names if _CHANNEL.fullmatch(name)}
+    least = max(numbers, default=-1) + 1
+    return least, frozenset({least, len(numbers)})
 
 
 def _sync(data: bytes | None) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 Values = Mapping[str, Any]
 _MOST = 6
 """Cards that are shown, the newest first."""
+_COUNTS = "Seconds count while a cursor is told and values are VALID, or off by drift alone."
 _CONTROL = (
     ("angular_error_deg", "angular error", "{:.1f}°"),
     ("gain", "gain on movements", "{:.2f}"),
@@ -36,12 +37,12 @@ def fit_cards(state: Values) -> list[dict[str, Any]]:
         lines = [["used so far", f"{free['used_s']:.0f} s", ""]]
         if not free["cursor"]:
             lines.append(["cursor", "none came: nothing can be inferred", ""])
-        waits.append(_waits(f"Recalibration: {words}", lines))
+        waits.append(_waits(f"Recalibration: {words}", lines, _COUNTS))
     return waits + cards[::-1][:_MOST]
 
 
-def _waits(title: str, lines: list[list[str]]) -> dict[str, Any]:
-    return {"title": title, "tone": "wait", "lines": lines, "reason": "", "actions": []}
+def _waits(title: str, lines: list[list[str]], reason: str = "") -> dict[str, Any]:
+    return {"title": title, "tone": "wait", "lines": lines, "reason": reason, "actions": []}
 
 
 def _labelled(calibration: Values) -> list[dict[str, Any]]:

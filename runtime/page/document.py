@@ -106,14 +106,14 @@ class Page:
     def _quick(self) -> None:
         if not self._keeps_up():
             return
-        with self._in_one_message():
+        with self._together():
             self._workspace.update(self._watch)
             self._traces.update(self._watch)
             self._tell()
 
     @contextlib.contextmanager
-    def _in_one_message(self) -> Iterator[None]:
-        """Browsers draw all of an update or nothing of it."""
+    def _together(self) -> Iterator[None]:
+        """Sent when all is there, the sheet last: who has drawn that has drawn all."""
         self._document.hold("combine")
         try:
             yield
@@ -128,7 +128,7 @@ class Page:
         if not self._keeps_up():
             return
         pictures: list[Any] = [self._raster, self._rates, self._latency, *self._blocks]
-        with self._in_one_message():
+        with self._together():
             for one in pictures:
                 one.update(self._watch)
             self._times.update(self._watch, time.monotonic())

@@ -15,6 +15,8 @@ from poyo_edge.runtime.page.words import FLAG_WORDS, STATUS_WORDS, age_text, ms_
 
 _MOST_EVENTS = 30
 _OLD_SPIKE_S = 0.1
+_OLD_S = 3.0
+"""What is older is marked with its age: values, and what the rig tells once a second."""
 Figure = tuple[str, str, str]
 """Text, tone ("" for none) and what stands below it."""
 
@@ -41,12 +43,34 @@ class Sheet:
             "tone": tone,
             "figures": {name: list(one) for name, one in self._figures().items()},
             "flags": self._flags(),
+            "old": self._old(),
             "cards": fit_cards(state),
             "recorded": self._recorded.look(state, now_s),
             "events": self._events(),
             "commands": self._commands(state),
             "notes": self._notes(state),
         }
+
+    def _old(self) -> dict[str, str]:
+        """Ages, in words, of values ("live") and of the state ("told"); "" while they are new."""
+        ages = {"live": self._watch.value_age_s(), "told": self._watch.state_age_s()}
+        return {
+            name: age_text(age) if age is not None and age > _OLD_S else ""
+            for name, age in ages.items()
+        }
+
+    def _untold(self) -> list[str]:
+        """Why the state is old, where it is: a rig that hangs, or cannot tell it."""
+        watch, old = self._watch, self._old()["told"]
+        what = "Session, trials, fits, commands and recording"
+        known = f"are as of {age_text(watch.state_age_s())} ago"
+        if not watch.state.get("host_ns"):
+            known = "are not known"
+        if reason := watch.state.get("untold"):
+            return [f"{what} {known}: the rig cannot tell them ({reason})"]
+        if old and watch.alive:
+            return [f"{what} {known}: the rig has told nothing since, as if it hung"]
+        return []
 
     def _subtitle(self, run: Mapping[str, Any]) -> str:
         if not run:
@@ -132,7 +156,7 @@ class Sheet:
 
     def _notes(self, state: Mapping[str, Any]) -> list[str]:
         """Sentences that somebody should read: of the session, sinks and health."""
-        notes = list(state.get("session", {}).get("notes", ()))
+        notes = self._untold() + list(state.get("session", {}).get("notes", ()))
         if state.get("simulated"):
             notes.append("Person, array and task are simulated; the decoder and its loop are real")
         health = state.get("health", {})

@@ -80,6 +80,12 @@ class Watch:
         last = self.history.last
         return None if last is None else (self._now() - int(last["host_ns"])) / 1e9
 
+    def state_age_s(self) -> float:
+        """Seconds since what changes by the second was gathered; where it never was, since the ring
+        began."""
+        gathered = self.state.get("host_ns", self.reader.head["began_ns"])
+        return max(0.0, (self._now() - int(gathered)) / 1e9)
+
     def spike_age_s(self) -> float | None:
         """Seconds since the newest spike that was decoded with; None before any."""
         last = self.history.last

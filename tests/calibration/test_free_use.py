@@ -245,7 +245,7 @@ def test_drift_is_no_reason_not_to_mend_it_and_lost_data_is(taught: Lesson) -> N
         [("drift",), ("drift", "loss"), ("wrong_session",), ("coverage",), ("drift", "control")]
     ):
         calibration.on_value(value_at(600 + tick, [1.0, 1.0], Status.DEGRADED, flags))
-    assert [tick for tick, _ in calibration._kept.values] == [600, 603, 604]
+    assert calibration._kept.values.rows()["tick"].tolist() == [600, 603, 604]
 
 
 def test_the_lead_of_one_session_is_no_longer_than_that_of_the_one_before(
@@ -286,7 +286,7 @@ def test_what_was_decoded_counts_and_not_what_control_made_of_it(taught: Lesson)
     )
     calibration.on_cursor(np.array([600]), np.zeros((1, 2)))
     calibration.on_value(dataclasses.replace(value_at(600, [9.0, 9.0]), control=controlled))
-    ((tick, decoded_then),) = calibration._kept.values
+    ((tick, decoded_then),) = calibration._kept.values.rows()
     assert (tick, decoded_then.tolist()) == (600, [3.0, 4.0])
 
 
@@ -308,10 +308,21 @@ def test_only_the_newest_minutes_are_kept(taught: Lesson) -> None:
     calibration._kept.next_s = 1e9
     use(calibration, taught)
     kept = calibration._kept
-    assert len(kept.values) <= 30 * 50 + 1
-    assert len(kept.cursor) <= 30 * 50 + 1
-    assert int(kept.spikes[0][0].max()) >= (LESSON_S - 31) * RATE
-    assert kept.n_spikes == sum(len(ticks) for ticks, _ in kept.spikes)
+    assert 29 * 50 <= len(kept.values.rows()) <= 30 * 50 + 1
+    assert 29 * 50 <= len(kept.cursor.rows()) <= 30 * 50 + 1
+    assert int(kept.spikes.rows()["tick"].min()) >= (LESSON_S - 31) * RATE
+
+
+def test_what_is_kept_is_bounded_also_while_no_value_is_used(taught: Lesson) -> None:
+    calibration = opened(decoder_of(taught), dataclasses.replace(SOON, after_s=30.0, most_s=30.0))
+    rows = np.zeros(1000, np.int32)
+    for second in range(0, 400):
+        ticks = np.arange(second * 1000, (second + 1) * 1000) * RATE // 1000
+        calibration.on_spikes(ticks, rows)
+        calibration.on_cursor(ticks, np.zeros((1000, 2)))
+        calibration.on_value(value_at(int(ticks[-1]), [1.0, 1.0], Status.HELD, ("loss",)))
+    assert len(calibration._kept.spikes) <= 30_000 + 2 * 4096
+    assert len(calibration._kept.cursor) <= 30_000 + 2 * 4096
 
 
 def test_the_loop_never_waits_for_a_fit(taught: Lesson, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,9 +106,9 @@ def test_spikes_after_a_swap_are_kept_for_the_units_that_the_fit_began_with() ->
     )
     decoder.swap_session(dataclasses.replace(taught.truth, header=header))
     for i, rows in enumerate((before, decoder.rows(ids), np.arange(len(ids), dtype=np.int32))):
-        calibration.on_spikes(np.arange(len(ids)) + i * RATE, rows)
+        calibration.on_spikes(np.arange(len(ids)) + i * RATE // 4, rows)
     assert decoder.rows(ids).tolist() == order
-    assert [rows.tolist() for _, rows in calibration._spikes] == [[*range(len(ids))]] * 3
+    assert calibration._spikes.rows()["row"].tolist() == [*range(len(ids))] * 3
 
 
 def test_a_bad_fit_leaves_the_session_in_use() -> None:

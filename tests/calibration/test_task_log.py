@@ -101,4 +101,5 @@ def test_a_cursor_of_another_width_is_refused() -> None:
 def test_an_old_cursor_is_forgotten() -> None:
     made = log()
     made.on_cursor(np.array([4_000_000]), np.zeros((1, 2)))
-    assert len(made._cursor) == 1
+    assert made._cursor is not None
+    assert len(made._cursor.rows()) == 1

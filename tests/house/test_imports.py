@@ -43,7 +43,7 @@ STANDARD = {*sys.stdlib_module_names, "tomllib"}
 """The standard library; Python 3.10 has no ``tomllib`` yet, and tomli instead."""
 GROUND = (
     "errors tables metrics spec targets tokens trials filters figures records core_inputs arrays "
-    "unit_guess reports"
+    "unit_guess reports columns"
 )
 _FILES = "files recording artifact"
 _DEVICE = "runtime runtime.backends runtime.backends.ov runtime.backends.trt"
@@ -57,6 +57,7 @@ HOUSE = {
     "spec": Row(),
     "core_inputs": Row(),
     "arrays": Row(),
+    "columns": Row(),
     "targets": Row(),
     "tokens": Row(),
     "trials": Row(),

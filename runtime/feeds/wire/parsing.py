@@ -133,6 +133,9 @@ def _unit_names(units: Any, n: int) -> npt.NDArray[np.str_]:
 
 def first_no_count(counts: npt.NDArray[Any]) -> int | None:
     """The first channel of counts (C,) whose number can be no number of spikes."""
+    whole = counts.dtype.kind in "iu" and len(counts)  # the usual case, which costs little:
+    if whole and counts.min() >= 0 and counts.max() <= MOST_IN_BIN:  # one comes each millisecond
+        return None
     values = np.asarray(counts, np.float64)
     wrong = ~(np.isfinite(values) & (values >= 0) & (values <= MOST_IN_BIN))
     wrong |= np.nan_to_num(values) % 1 != 0
@@ -149,11 +152,16 @@ def spread_counts(
         end_tick: end of the bin.
         bin_ticks: its length.
     """
-    whole = np.clip(np.nan_to_num(np.asarray(counts, np.float64)), 0, MOST_IN_BIN).astype(np.int64)
-    channels = np.repeat(np.arange(len(whole)), whole)
-    first = np.concatenate([[0], np.cumsum(whole)[:-1]]) if len(whole) else whole
-    place = np.arange(len(channels)) - first[channels] + 0.5
-    offset = (place / whole[channels] * bin_ticks).astype(np.int64)
+    counts = counts.astype(np.int64) if counts.dtype.kind in "iu" else np.nan_to_num(counts)
+    fired = np.flatnonzero(counts > 0)
+    whole = np.minimum(counts[fired], MOST_IN_BIN).astype(np.int64)
+    if not len(fired) or whole.max() == 1:  # the usual case: none has to be put beside another
+        channels, n = fired[whole > 0], whole[whole > 0]
+        place = np.full(len(channels), 0.5)
+    else:
+        channels, n = np.repeat(fired, whole), np.repeat(whole, whole)
+        place = np.arange(len(channels)) - np.repeat(np.cumsum(whole) - whole, whole) + 0.5
+    offset = (place / n * bin_ticks).astype(np.int64)
     return end_tick - int(np.ceil(bin_ticks)) + offset, channels
 
 

@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Mapping
 from typing import Any
 
+from poyo_edge.errors import UsageError
 from poyo_edge.runtime.page.ring.layout import STATE_BYTES
 
 _HEAD = struct.Struct("<QII")
@@ -29,16 +30,22 @@ class StateWriter:
 
     def __init__(self, memory: Any, at: int) -> None:
         self._memory, self._at, self._sequence = memory, at, 0
-        self.too_large = 0
-        """States that did not fit, and were left out."""
 
     def put(self, state: Mapping[str, Any]) -> None:
-        """Write a state, piece by piece, so that no other thread waits for one long piece."""
-        pieces = [f"{json.dumps(key)}:{json.dumps(value)}" for key, value in state.items()]
-        data = ("{" + ",".join(pieces) + "}").encode()
+        """Write a state, piece by piece, so that no other thread waits for one long piece.
+
+        Raises:
+            UsageError: it does not fit; the one before stays.
+            TypeError: it holds what is no JSON value.
+        """
+        pieces = {key: f"{json.dumps(key)}:{json.dumps(value)}" for key, value in state.items()}
+        data = ("{" + ",".join(pieces.values()) + "}").encode()
         if len(data) > _MOST:
-            self.too_large += 1
-            return
+            longest = max(pieces, key=lambda key: len(pieces[key]))
+            raise UsageError(
+                f"state: expected at most {_MOST} bytes of JSON, got {len(data)}, of which "
+                f"{longest!r} takes {len(pieces[longest])}; the page lacks it"
+            )
         self._sequence += 1
         at = self._at + STATE_BYTES * (self._sequence % 2)
         _HEAD.pack_into(self._memory, at, 0, 0, 0)

@@ -6,18 +6,21 @@ verdicts, and what stops or fails.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from poyo_edge.errors import UsageError
 from poyo_edge.runtime.page.ring.state import StateWriter
 from poyo_edge.runtime.worker import Worker
 
 _log = logging.getLogger(__name__)
 EACH_S = 1.0
 _MOST_EVENTS = 200
+_LONGEST_REASON = 300
 
 
 class StateTeller:
@@ -37,6 +40,10 @@ class StateTeller:
     ) -> None:
         self._writer, self._gather, self._now = writer, gather, now_ns
         self._events = Events()
+        self._told: Mapping[str, Any] = {}
+        """The newest state that could be told."""
+        self._failures = set[str]()
+        """Kinds of failure that were logged."""
         self._worker = Worker(self._run, "state")
 
     def start(self) -> None:
@@ -54,18 +61,35 @@ class StateTeller:
             self.tell(ended)
 
     def tell(self, ended: str = "") -> None:
-        """Put the state of now there."""
-        state, now = {**self._gather(), "ended": ended}, self._now()
-        self._events.look(state, now)
-        self._writer.put({**state, "host_ns": now, "events": list(self._events.kept)})
+        """Put the state of now there; where that fails, the one before it, and why. Never raises.
+
+        ``host_ns`` of what is put is when it was gathered, so that its readers see its age.
+        """
+        try:
+            state, now = {**self._gather(), "ended": ended}, self._now()
+            self._events.look(state, now)
+            self._put({**state, "host_ns": now, "untold": ""})
+            self._told = state | {"host_ns": now}
+        except Exception as error:  # What is shown must not end what is decoded.
+            self._say_untold(error, ended)
+
+    def _say_untold(self, error: Exception, ended: str) -> None:
+        reason, kind = f"{type(error).__name__}: {error}"[:_LONGEST_REASON], type(error).__name__
+        if kind not in self._failures:
+            self._failures.add(kind)
+            self._events.add("state", f"the state could not be told: {reason}", self._now())
+            _log.error("the state of the rig could not be told, %s", reason, exc_info=error)
+        for before in (self._told, {}):  # with why it may be too large
+            with contextlib.suppress(UsageError):  # then its age alone says that it is old
+                self._put({**before, "ended": ended, "untold": reason})
+                return
+
+    def _put(self, state: Mapping[str, Any]) -> None:
+        self._writer.put({**state, "events": list(self._events.kept)})
 
     def _run(self) -> None:
         while True:
-            try:
-                self.tell()
-            except Exception:  # What is shown must not end what is decoded.
-                _log.exception("the state of the rig could not be told")
-                return
+            self.tell()
             if self._worker.stopping.wait(EACH_S):
                 return
 
@@ -78,11 +102,15 @@ class Events:
         """Each with ``host_ns``, ``kind`` and ``text``."""
         self._before: Mapping[str, Any] = {}
 
+    def add(self, kind: str, text: str, now_ns: int) -> None:
+        """Note what no state says."""
+        self.kept.append({"host_ns": now_ns, "kind": kind, "text": text})
+
     def look(self, state: Mapping[str, Any], now_ns: int) -> None:
         """Take the next state."""
         before, self._before = self._before, state
         for kind, text in _changes(before, state):
-            self.kept.append({"host_ns": now_ns, "kind": kind, "text": text})
+            self.add(kind, text, now_ns)
 
 
 def _changes(before: Mapping[str, Any], state: Mapping[str, Any]) -> list[tuple[str, str]]:

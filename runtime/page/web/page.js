@@ -93,6 +93,13 @@ window.poyo = (() => {
     }
   }
 
+  function mark(name, age) {
+    for (const box of document.querySelectorAll("." + name)) {
+      box.classList.toggle("old", age !== "");
+      box.querySelector("h2").dataset.age = age && " · as of " + age + " ago";
+    }
+  }
+
   function enable() {
     for (const button of document.querySelectorAll("[data-tell]")) button.disabled = !armed;
   }
@@ -110,6 +117,7 @@ window.poyo = (() => {
       box.dataset.tone = tone;
       put(box.querySelector(".big"), figure); put(box.querySelector(".below"), below);
     }
+    for (const [name, age] of Object.entries(sheet.old)) mark(name, age);
     lists(sheet);
     armed = mine.armed && commands.alive;
     enable();
@@ -155,11 +163,15 @@ window.poyo = (() => {
   /* A page whose server is gone says so itself. */
   let heard = Date.now();
   setInterval(() => {
-    if (document.hidden) heard = Date.now();
-    if (Date.now() - heard < 8000 || !$("headline")) return;
-    put($("headline"), "This page has lost its server; decoding does not depend on it. Reload to try again");
-    $("headline").dataset.tone = "bad"; document.body.classList.add("gone");
-    armed = false; enable();
+    const silent = Date.now() - heard;
+    if (document.hidden || silent < 3000 || !$("headline")) return;
+    const age = Math.round(silent / 1000) + " s", gone = silent > 8000;
+    put($("headline"), gone
+      ? "This page has lost its server " + age + " ago; decoding does not depend on it. Reload to try again"
+      : "This page has heard nothing for " + age + ": what it shows is old");
+    $("headline").dataset.tone = "bad"; document.body.classList.toggle("gone", gone);
+    mark("live", age); mark("told", age);
+    if (gone) { armed = false; enable(); }
   }, 1000);
   return {show: text => { heard = Date.now(); show(text); }};
 })();

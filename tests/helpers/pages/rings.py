@@ -36,7 +36,7 @@ def write(ring: FrameWriter, n: int, *, first: int = 0, **changes: Any) -> None:
 
 
 _WRITER = """
-import sys
+import sys, time
 from helpers.pages.rings import SHAPE, write
 from poyo_edge.runtime.page.ring import writer
 ring, number = writer.FrameWriter(sys.argv[1], SHAPE), 0
@@ -48,8 +48,11 @@ for line in sys.stdin:
         while True:
             write(ring, 100, first=number)
             number += 100
-    write(ring, 1, first=number)
-    number += 1
+    if line == "state\\n":
+        ring.state.put({"host_ns": time.monotonic_ns(), "ended": "", "events": []})
+    else:
+        write(ring, 1, first=number)
+        number += 1
     print("written", flush=True)
 """
 
@@ -61,7 +64,8 @@ class RingWriter:
         self._process = process
 
     def put(self, what: str = "whole") -> None:
-        """Have it write a frame (whole), stop for ever within one (half), or never stop (busy)."""
+        """Have it write a frame (whole) or a state, stop for ever within a frame (half), or never
+        stop (busy)."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(f"{what}\n")
@@ -69,6 +73,10 @@ class RingWriter:
         if what != "busy":
             said = "writing\n" if what == "half" else "written\n"
             assert self._process.stdout.readline() == said
+
+    def hang(self) -> None:
+        """Do nothing from now on, and live."""
+        self._process.send_signal(signal.SIGSTOP)
 
     def kill(self) -> None:
         """At once, as a crash does."""

@@ -10,7 +10,7 @@ import json
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -78,9 +78,15 @@ class Writer:
 class Served:
     """A page that runs."""
 
-    def __init__(self, process: subprocess.Popen[str], url: str) -> None:
-        self.process, self.url = process, url
+    def __init__(self, process: subprocess.Popen[str] | None, url: str) -> None:
+        self._process, self.url = process, url
         self.port = int(url.rstrip("/").rpartition(":")[2])
+
+    @property
+    def process(self) -> subprocess.Popen[str]:
+        """The page's, where it was started here."""
+        assert self._process is not None
+        return self._process
 
     def get(
         self, path: str = "/", method: str = "GET", **headers: str
@@ -120,37 +126,63 @@ class Served:
         return asyncio.run(self._sheet([json.dumps(one) for one in asked], until))
 
     async def _sheet(self, asked: list[str], until: str) -> dict[str, Any]:
-        from tornado.httpclient import HTTPRequest
-        from tornado.websocket import websocket_connect
-
-        request = HTTPRequest(
-            self.url.replace("http:", "ws:") + "ws",
-            headers={"Origin": self.url.rstrip("/"), "Host": f"127.0.0.1:{self.port}"},
-        )
-        socket = await websocket_connect(request, subprotocols=["bokeh", self.token()])
-        try:
-            await _message(socket)  # ACK
-            await _send(socket, "PULL-DOC-REQ", {})
-            models = dict[str, str]()
-            found = dict[str, Any]()
+        found = dict[str, Any]()
+        async with _connected(self) as socket:
             while True:
                 kind, content = await asyncio.wait_for(_message(socket), PATIENCE_S)
                 if kind == "PULL-DOC-REPLY":
                     models = {name: one for one, name in _named(content)}
                     for text in asked:
-                        change = {"kind": "ModelChanged", "model": {"id": models["ask"]},
-                                  "attr": "data", "new": {"type": "map", "entries":
-                                  [["json", [text]]]}}  # fmt: skip
-                        await _send(socket, "PATCH-DOC", {"events": [change]})
+                        await _change(socket, models["ask"], "json", text)
                 for text in _sheets(content):
                     found = json.loads(text)
                 if found and until in found["mine"]["said"] and (until or not asked):
                     return found
-        finally:
-            socket.close()
-            while await socket.read_message() is not None:
-                pass
-            await asyncio.sleep(0)
+
+    def watched(self, seconds: float) -> int:
+        """Sheets that a client gets in this time that draws each at once, as a quick browser."""
+        return asyncio.run(self._watched(time.monotonic() + seconds))
+
+    async def _watched(self, until: float) -> int:
+        n, models = 0, dict[str, str]()
+        async with _connected(self) as socket:
+            while time.monotonic() < until:
+                kind, content = await asyncio.wait_for(_message(socket), PATIENCE_S)
+                if kind == "PULL-DOC-REPLY":
+                    models = {name: one for one, name in _named(content)}
+                for text in _sheets(content):
+                    n += 1
+                    await _change(socket, models["ack"], "drawn", json.loads(text)["number"])
+        return n
+
+
+@contextlib.asynccontextmanager
+async def _connected(page: Served) -> AsyncIterator[Any]:
+    """A page's connection, on which the document has been asked for."""
+    from tornado.httpclient import HTTPRequest
+    from tornado.websocket import websocket_connect
+
+    request = HTTPRequest(
+        page.url.replace("http:", "ws:") + "ws",
+        headers={"Origin": page.url.rstrip("/"), "Host": f"127.0.0.1:{page.port}"},
+    )
+    socket = await websocket_connect(request, subprotocols=["bokeh", page.token()])
+    try:
+        await _message(socket)  # ACK
+        await _send(socket, "PULL-DOC-REQ", {})
+        yield socket
+    finally:
+        socket.close()
+        while await socket.read_message() is not None:
+            pass
+        await asyncio.sleep(0)
+
+
+async def _change(socket: Any, model: str, name: str, value: Any) -> None:
+    """Put one value into the data of a model."""
+    change = {"kind": "ModelChanged", "model": {"id": model}, "attr": "data",
+              "new": {"type": "map", "entries": [[name, [value]]]}}  # fmt: skip
+    await _send(socket, "PATCH-DOC", {"events": [change]})
 
 
 async def _message(socket: Any) -> tuple[str, Any]:

@@ -5,6 +5,7 @@ Skipped where there is no chromium.
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 from helpers.pages.browser import Browser, chromium
+from helpers.pages.rings import ring_writer
 from helpers.pages.serving import Served, Writer, served
 from helpers.waiting import wait_until
 
@@ -215,6 +217,38 @@ def test_a_client_in_the_page_cannot_tell_what_its_buttons_may_not(
         browser.wait("document.getElementById('mine').textContent.startsWith('Read-only: arm')")
         assert not rig.stopped
         assert rig.stats()["commands"]["accepted"] == {}
+
+
+AGES = "[...document.querySelectorAll('.{} h2')].map(e => getComputedStyle(e, '::after').content)"
+
+
+@pytest.mark.parametrize("end", ["hang", "kill"])
+def test_a_rig_that_hangs_or_is_killed_leaves_nothing_that_looks_new(
+    browser: Browser, tmp_path: Path, end: str
+) -> None:
+    with ring_writer(tmp_path / "ring") as rig, served(tmp_path / "ring") as page:
+        rig.put("state")
+        rig.put()
+        browser.open(page.url)
+        browser.wait("document.querySelector('#f-status .big').textContent")
+        getattr(rig, end)()
+        for name in ("told", "live"):
+            browser.wait(f"{AGES.format(name)}.every(text => text.includes(' · as of '))")
+        text = browser.text()
+        assert ("The rig is gone: its process died" in text) == (end == "kill")
+        assert ("the rig has told nothing since, as if it hung" in text) == (end == "hang")
+
+
+def test_a_page_whose_server_hangs_says_that_it_is_old(browser: Browser, writer: Writer) -> None:
+    with served(writer.frames.path) as page:
+        shown(browser, page)
+        assert browser.evaluate(AGES.format("told")) == ['""'] * 7
+        page.process.send_signal(signal.SIGSTOP)
+        browser.wait("document.getElementById('headline').textContent.includes('heard nothing')")
+        assert "as of" in browser.evaluate(AGES.format("live"))[0]
+        page.process.send_signal(signal.SIGCONT)
+        browser.wait("!document.getElementById('headline').textContent.includes('heard nothing')")
+        browser.wait(f"{AGES.format('live')}.every(text => text === '\"\"')")
 
 
 def test_a_browser_that_is_killed_leaves_page_and_run(page: Served, writer: Writer) -> None:

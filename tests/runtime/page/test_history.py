@@ -140,6 +140,36 @@ def test_the_headline_says_what_matters_most(run: Run) -> None:
     assert run.watch.headline()[0].startswith("The rig is gone: its process died; last value 3.1 s")
 
 
+def test_what_is_old_is_marked_with_its_age(run: Run) -> None:
+    sheet = Sheet(run.watch)
+    state = {"host_ns": run.ns, "ended": "", "events": [], "untold": ""}
+
+    def seen() -> tuple[dict[str, str], list[str]]:
+        run.ns += 1  # the watch looks
+        run.watch._state_looked = 0.0
+        run.watch.look()
+        values = sheet.values(0.0)
+        return values["old"], values["notes"]
+
+    assert seen() == ({"live": "", "told": ""}, []), "none was told, but the ring is new"
+    run.frames.state.put(state)
+    run.step(1)
+    run.ns += 2 * NS
+    assert seen() == ({"live": "", "told": ""}, [])
+    run.ns += 2 * NS
+    what = "Session, trials, fits, commands and recording"
+    hung = f"{what} are as of 4.0 s ago: the rig has told nothing since, as if it hung"
+    assert seen() == ({"live": "4.0 s", "told": "4.0 s"}, [hung])
+    run.frames.state.put({**state, "untold": "ValueError: no fit 3"})
+    said = f"{what} are as of 4.0 s ago: the rig cannot tell them (ValueError: no fit 3)"
+    assert seen()[1] == [said]
+    run.frames.state.put({"ended": "", "events": [], "untold": "ValueError: no fit 3"})
+    assert seen()[1] == [f"{what} are not known: the rig cannot tell them (ValueError: no fit 3)"]
+    run.frames.state.put(state)
+    run.frames.close()
+    assert seen() == ({"live": "4.0 s", "told": "4.0 s"}, []), "the headline says that it is gone"
+
+
 def test_the_sheet_counts_what_was_skipped_and_missed(run: Run) -> None:
     sheet = Sheet(run.watch)
     assert sheet.values(0.0)["figures"]["status"][0] == "–"
