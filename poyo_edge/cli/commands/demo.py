@@ -16,9 +16,9 @@ from poyo_edge.errors import CheckFailedError, UsageError
 
 @command(START, example="poyo-edge demo --out demo")
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for everything that the demo writes.")] = Path(
-        "demo"
-    ),
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for everything that the demo writes.")
+    ] = Path("demo"),
     seed: Annotated[int, seed_of("Of simulation and training.")] = 0,
     steps: Annotated[int | None, typer.Option(min=1, help="Training steps.")] = None,
     live: Annotated[
