@@ -25,7 +25,6 @@ app = typer.Typer(
     name="poyo-edge",
     cls=ScreenGroup,
     help="From a POYO checkpoint to a decoder that runs beside the implant.",
-    no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
