@@ -161,9 +161,10 @@ class BinnedDecoding:
     def step(self, end: int, ticks: Int64, rows: Rows) -> Float64:
         """The value (D,) of the bins that end at ``end``."""
         width, n = round(BIN_S * TICK_HZ), self._bins
-        old = int(np.searchsorted(self._ticks, end - n * width))
-        self._ticks = np.concatenate([self._ticks[old:], ticks])
-        self._rows = np.concatenate([self._rows[old:], rows])
+        heard = np.concatenate([self._ticks, ticks])
+        old = int(np.searchsorted(heard, end - n * width))
+        self._ticks = heard[old:]
+        self._rows = np.concatenate([self._rows, rows])[old:]
         bins = n - 1 - (end - 1 - self._ticks) // width
         counts = np.bincount(self._rows * n + bins, minlength=self._n_units * n)
         return self._decode(counts.reshape(self._n_units, n))
