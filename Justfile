@@ -82,6 +82,16 @@ test-oldest interpreter="python3.10":
 test-newest interpreter="python3.13":
     bash tests/bounds.sh newest "{{ interpreter }}"
 
+# Training and reading with another torch_brain: just test-torch-brain [what pip installs, or a folder]
+test-torch-brain which="git+https://github.com/neuro-galaxy/torch_brain@main": setup
+    #!/usr/bin/env bash
+    set -euo pipefail
+    other="$(mktemp -d)"
+    trap 'rm -rf "$other"' EXIT
+    "{{ bin }}/python" -m pip install --quiet --no-deps --target "$other" "{{ which }}"
+    PYTHONPATH="$other" OMP_NUM_THREADS=1 "{{ bin }}/pytest" tests/training tests/recording \
+        tests/test_model.py tests/converting/test_convert.py
+
 # The C library: build/native/libpoyoedge.so, the operators of our own, and their tests
 native *arguments: setup
     #!/usr/bin/env bash

@@ -102,7 +102,9 @@ def freeze_session(
     out = Path(out)
     require_folder(out)
     if out.exists() and not overwrite:
-        raise UsageError(f"{out}: expected no such file yet, got one; name another, or --force")
+        raise UsageError(
+            f"{out}: expected no such file yet, got one; name another, or pass --overwrite"
+        )
     opened = Artifact.open(artifact)
     chosen = session if isinstance(session, Session) else opened.session(session)
     manifest = opened.manifest

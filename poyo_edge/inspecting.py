@@ -32,7 +32,10 @@ NEXT = {
         "poyo-edge replay MODEL.poyo {path}  # the model has a session of it",
         "poyo-edge train small --data {path} -o model.ckpt",
     ),
-    "checkpoint": ("poyo-edge export {path}", "poyo-edge evaluate {path} --data RECORDINGS"),
+    "checkpoint": (
+        "poyo-edge export {path}{named}",
+        "poyo-edge evaluate {path} --data RECORDINGS",
+    ),
     "artifact": (
         "poyo-edge verify {path}",
         "poyo-edge calibrate {path} RECORDING.h5  # units that it has not seen",
@@ -65,7 +68,11 @@ def inspect_path(path: str | Path) -> dict[str, Any]:
     """
     values = _look(Path(path))
     words = shlex.quote(str(path))
-    return {**values, "next": [line.format(path=words) for line in NEXT[values["kind"]]]}
+    named = " --task TASK" if len(values.get("tasks", ())) > 1 else ""
+    if values.get("scaled") is False:
+        named += " --output-scale SCALE  # by which behaviour was divided in training"
+    lines = [line.format(path=words, named=named) for line in NEXT[values["kind"]]]
+    return {**values, "next": lines}
 
 
 def _look(path: Path) -> dict[str, Any]:
@@ -234,6 +241,7 @@ def _checkpoint(path: Path) -> dict[str, Any]:
         "prefix": checkpoint.prefix,
         "spec": checkpoint.spec.to_json(),
         "output": checkpoint.output.to_json(),
+        "scaled": checkpoint.scaled,
         "omega": checkpoint.omega_formula,
         "n_units": len(checkpoint.unit_vocab) - 1,
         "sessions": sessions,

@@ -77,6 +77,7 @@ class UnitNames:
         said = name.decode(errors="replace") if isinstance(name, bytes) else str(name)
         self.unknown = (
             f"expected units of the session, like {self._like!r}, got {said!r}; "
-            f"units (--units) says which is which"
+            f"units (--units) says which is which; units that no session knows are fitted first "
+            f"(poyo-edge calibrate)"
         )
         _log.warning("spikes of an unknown unit are left out: %s", self.unknown)

@@ -9,6 +9,7 @@ import pytest
 from helpers.damage import flip_bit
 from helpers.paths import ROOT
 
+from poyo_edge import inspecting
 from poyo_edge.artifact import CORE, MANIFEST
 from poyo_edge.errors import FileProblemError, SessionError
 from poyo_edge.inspecting import NEXT, inspect_path
@@ -53,7 +54,20 @@ def test_what_is_said_to_be_next_can_be_typed(kind: str) -> None:
     from stale import find_stale
 
     block = "\n".join(line for line in NEXT[kind] if line.startswith("poyo-edge"))
-    assert find_stale(f"```bash\n{block}\n```".format(path="x.h5"), ROOT) == []
+    assert find_stale(f"```bash\n{block}\n```".format(path="x.h5", named=""), ROOT) == []
+
+
+def test_a_checkpoint_without_a_scale_leads_to_the_option_that_gives_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def next_of(**said: object) -> str:
+        monkeypatch.setattr(inspecting, "_look", lambda _: {"kind": "checkpoint", **said})
+        return str(inspect_path("my.ckpt")["next"][0])
+
+    assert next_of(scaled=True, tasks=["a"]) == "poyo-edge export my.ckpt"
+    assert next_of(scaled=False, tasks=["a", "b"]).startswith(
+        "poyo-edge export my.ckpt --task TASK --output-scale SCALE  #"
+    )
 
 
 @pytest.mark.parametrize("place", [0, 40, -1], ids=["length", "header", "embedding"])

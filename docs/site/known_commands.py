@@ -36,4 +36,5 @@ def is_argument(parameter: Any) -> bool:
 def spellings(command: Any) -> set[str]:
     """Every way to write every option of a command, hidden ones too."""
     given = [p for p in command.params if not is_argument(p)]
-    return {HELP, *(text for p in given for text in (*p.opts, *p.secondary_opts))}
+    old = getattr(command, "old", {})
+    return {HELP, *old, *(text for p in given for text in (*p.opts, *p.secondary_opts))}

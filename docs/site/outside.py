@@ -22,7 +22,15 @@ PAGES = {
 
 _LINK = re.compile(r"(\]\()([^)\s#]+)(#[^)\s]*)?(\))")
 _SCHEME = re.compile(r"[a-z]+:")
-_SOURCES = {".py": "python", ".c": "c", ".h": "c", ".cpp": "cpp", ".toml": "toml", ".sh": "bash"}
+_SOURCES = {
+    ".py": "python",
+    ".c": "c",
+    ".h": "c",
+    ".cpp": "cpp",
+    ".toml": "toml",
+    ".sh": "bash",
+    ".yaml": "yaml",
+}
 
 
 def address_of(path: Path, root: Path) -> str | None:

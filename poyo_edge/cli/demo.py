@@ -6,15 +6,24 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from poyo_edge.calibration import CalibratedSession, Calibrator
 from poyo_edge.calibration.from_recording import add_recording
+from poyo_edge.evaluation.baselines import GRU_BINS
+from poyo_edge.evaluation.beside import fit_beside
 from poyo_edge.export.pipeline import ExportOptions, export_checkpoint
 from poyo_edge.recording import Recording
 from poyo_edge.reports.page import REPORT_HTML
 from poyo_edge.runtime.checks.replay import Replay, draw, replay
 from poyo_edge.runtime.checks.verify import verify
 from poyo_edge.runtime.decoder import Decoder
+from poyo_edge.simulation.array import TICK_HZ
+from poyo_edge.simulation.decoding import BinnedDecoding, Decoding, LoopDecoding, WienerDecoding
+from poyo_edge.simulation.fitted.from_recording import array_from_recording
+from poyo_edge.simulation.observing import Labelled
 from poyo_edge.simulation.recordings import Simulation, simulate_study
+from poyo_edge.simulation.study import conditions, run_study
 from poyo_edge.training import load_recipe, train
 
 KNOWN = 8
@@ -24,6 +33,8 @@ UNSEEN = 4
 know it."""
 LABELLED_S = 60.0
 """Labelled seconds of the session that is calibrated."""
+LATENCIES_MS, RADIUS_CM, TRIALS = (0.0, 100.0), 1.2, 32
+"""Of the closed loop, for each decoder."""
 
 Say = Callable[[str], None]
 Bar = Callable[[int, int, str], None]
@@ -62,10 +73,13 @@ def run_demo(
     pictures = draw(folder, played, title=f"{unseen.stem}, calibrated", unit="cm/s")
     path = folder / f"{unseen.stem}.session"
     session.save(path)
+    beside = _beside(artifact, session, Recording.open(unseen), behavior, seed, say, bar)
+    beside["r2"] = {"poyo": played.to_json()["r2"], **beside["r2"]}
     return {
         **played.to_json(),
         "r2_pretrained": report["replay"]["r2"],
         "calibration": session.quality.to_json(),
+        "beside": beside,
         "max_abs_error": report["max_abs_error"],
         "tolerance": report["tolerance"],
         "verified": all(check.ok for check in checks),
@@ -104,3 +118,59 @@ def _new_session(
     say(f"replaying the test split of {unseen.stem} with the new session")
     decoder = Decoder.open(artifact, session=session)
     return session, replay(decoder, recording, behavior)
+
+
+def _beside(
+    artifact: Path,
+    session: CalibratedSession,
+    recording: Recording,
+    behavior: str,
+    seed: int,
+    say: Say,
+    bar: Bar,
+) -> dict[str, Any]:
+    """The new session beside a Wiener filter and a GRU that learned from the same seconds.
+
+    In the closed loop an array that was fitted to the recording fires from what a simulated person
+    intends, and each decoder moves the cursor as it was calibrated: none is tuned.
+    """
+    say(f"fitting a Wiener filter and a GRU to the same {LABELLED_S:g} labelled s")
+    beside = fit_beside(recording, behavior, seconds=LABELLED_S, seed=seed)
+    labelled, n_units = beside.labelled, len(recording.unit_ids)
+    array = array_from_recording(recording, behavior)
+    decoders: list[Decoding] = [
+        LoopDecoding(
+            Decoder.open(artifact, session=session, tick_rate_hz=TICK_HZ),
+            array.unit_ids,
+            rate_hz=1 / array.period_s,
+        ),
+        WienerDecoding.fitted(
+            Labelled(
+                n_units=n_units,
+                spike_times=labelled.spike_times,
+                spike_rows=labelled.spike_units,
+                times=labelled.times,
+                values=labelled.values,
+            )
+        ),
+        BinnedDecoding(
+            "gru", lambda counts: beside.gru(counts[None].astype(np.float32))[0], n_units, GRU_BINS
+        ),
+    ]
+    say(f"a simulated person reaches {TRIALS} targets with each of them, at each latency")
+    study = run_study(
+        lambda _: (array, decoders),
+        conditions(LATENCIES_MS, (RADIUS_CM,), (0.0,), (1.0,)),
+        n_trials=TRIALS,
+        seeds=(seed,),
+        on_progress=bar,
+    )
+    found = study.to_json()
+    kept = ("decoder", "latency_ms", "radius_cm", "success", "bits_per_s", "bits_per_s_95")
+    return {
+        "labelled_s": LABELLED_S,
+        "r2": beside.r2,
+        "closed_loop": [{name: row[name] for name in kept} for row in found["conditions"]],
+        "against": found["against"],
+        "trials": TRIALS,
+    }

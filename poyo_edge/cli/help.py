@@ -1,16 +1,18 @@
-"""``--help`` of a command on one screen: usage, what it does, options in groups, an example.
+"""``--help`` on one screen: usage, what it does, options in groups, an example; and the list of
+commands in the order of work.
 
-Plain text, as wide as the terminal. A group of short lines stands in two columns.
+Plain text, as wide as the terminal, the same where it is piped. A group of short lines stands in
+two columns. Options are taken by the names that they had before, too.
 """
 
 from __future__ import annotations
 
 import shutil
 import textwrap
-from collections.abc import Iterator, Sequence
-from typing import Any, get_args
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, get_args
 
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 LAST = "Printing"
 """The group of options that all commands have; it stands last."""
@@ -25,9 +27,49 @@ _ACROSS = 30
 class ScreenCommand(TyperCommand):
     """A command that says all of it on one screen."""
 
+    old: ClassVar[Mapping[str, str]] = {}
+    """What an option was called before → what it is called now."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Take options by the names that they had before, too."""
+        return super().parse_args(ctx, in_new_spelling(args, self.old))
+
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help into click's formatter, which prints it."""
         formatter.write(help_text(self, ctx, shutil.get_terminal_size((100, 50)).columns))
+
+
+class ScreenGroup(TyperGroup):
+    """All commands on one screen."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the list of commands into click's formatter, which prints it."""
+        formatter.write(commands_text(self, ctx, shutil.get_terminal_size((100, 50)).columns))
+
+
+def commands_text(group: Any, ctx: Any, width: int) -> str:
+    """The commands in the order of work, and how to go on.
+
+    Args:
+        group: all commands, as click has them.
+        ctx: click's context, for the name that it was called by.
+        width: columns of the screen.
+    """
+    shown = {name: one for name, one in group.commands.items() if not one.hidden}
+    panels = dict[str, list[tuple[str, str]]]()
+    across = max(map(len, shown))
+    for name, command in shown.items():
+        said = (command.help or "").partition("\n\n")[0].strip()
+        panels.setdefault(command.rich_help_panel, []).append((name.ljust(across), said))
+    lines = [f"Usage: {ctx.command_path} COMMAND [OPTIONS]", "", group.help or ""]
+    for panel, entries in panels.items():
+        lines += ["", panel, *_one_to_a_line(entries, width, across)]
+    path = ctx.command_path
+    lines += ["", *textwrap.wrap(
+        f"{path} COMMAND --help says what it takes, with an example that runs beside what {path} "
+        f"demo leaves. All take --json. {path} --version; --install-completion sets up your "
+        f"shell.", width)]  # fmt: skip
+    return "\n".join(lines) + "\n"
 
 
 def help_text(command: Any, ctx: Any, width: int) -> str:
@@ -61,8 +103,33 @@ def help_text(command: Any, ctx: Any, width: int) -> str:
         if len(told) + 2 <= _HEIGHT:
             break
     if command.epilog:
-        told += ["", command.epilog]
+        told += ["", *_typed(command.epilog, width)]
     return "\n".join(told) + "\n"
+
+
+def in_new_spelling(words: Sequence[str], old: Mapping[str, str]) -> list[str]:
+    """What was typed behind a command, with the names that its options have now.
+
+    Args:
+        words: as they were typed.
+        old: name before → name now, like ``{"--figures": "--report", "-o": "--report"}``.
+    """
+    told = list[str]()
+    for place, word in enumerate(words):
+        if word == "--":  # what follows are no options
+            return [*told, *words[place:]]
+        told += _word(word, old)
+    return told
+
+
+def _word(word: str, old: Mapping[str, str]) -> list[str]:
+    name, equals, value = word.partition("=")
+    if name in old:
+        return [f"{old[name]}{equals}{value}"]
+    short = word[:2]
+    if short in old and not word.startswith("--"):  # -oFOLDER
+        return [old[short], word[2:]]
+    return [word]
 
 
 def place_of(argument: Any) -> str:
@@ -85,6 +152,13 @@ def kind_of(option: Any) -> str:
         kind = getattr(inner[0], "__name__", "text")
     kind = kind.lower().partition(" ")[0]
     return _KINDS.get(kind, "TEXT")
+
+
+def _typed(line: str, width: int) -> list[str]:
+    """A call that a shell takes as it is printed, on more lines where it is long."""
+    first, *more = textwrap.wrap(line, width - 2, break_on_hyphens=False, break_long_words=False)
+    lines = [first, *(f"    {one}" for one in more)]
+    return [f"{one} \\" for one in lines[:-1]] + lines[-1:]
 
 
 def _names(option: Any) -> str:
@@ -121,6 +195,10 @@ def _rows(entries: Sequence[tuple[str, str]], width: int) -> Iterator[str]:
             right = rights[row] if row < len(rights) else ""
             yield f"{left.ljust(half)}{right}".rstrip()
         return
+    yield from _one_to_a_line(entries, width, across)
+
+
+def _one_to_a_line(entries: Sequence[tuple[str, str]], width: int, across: int) -> Iterator[str]:
     for name, said in entries:
         room = max(20, width - across - 4)
         first, *more = textwrap.wrap(" ".join(said.split()), room) or [""]

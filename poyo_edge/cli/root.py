@@ -47,9 +47,8 @@ for _module in COMMANDS:
 def main() -> None:
     """Run the command line. What it cannot be called with is one line too, as every error is."""
     guard_streams()
-    alone = len(sys.argv) == 1  # alone it shows its help
     try:
-        code = app(prog_name=app.info.name, standalone_mode=alone)
+        code = app(prog_name=app.info.name, standalone_mode=False)
         sys.stdout.flush()
     except REFUSED as error:
         code = refused(error).exit_code
@@ -75,4 +74,5 @@ def _root(
         print(json.dumps(values) if as_json else f"poyo-edge {__version__}")
         raise typer.Exit
     if context.invoked_subcommand is None:
-        raise ended(UsageError("expected a command, got none; run: poyo-edge --help"), 2)
+        print(context.get_help(), end="", file=sys.stderr)
+        raise typer.Exit(2)

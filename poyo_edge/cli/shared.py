@@ -7,14 +7,14 @@ import importlib
 import importlib.util
 import os
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from poyo_edge.cli.console import bar_closed_behind, complain
-from poyo_edge.cli.help import LAST, ScreenCommand
+from poyo_edge.cli.help import LAST, ScreenCommand, ScreenGroup
 from poyo_edge.errors import MissingExtraError, PoyoEdgeError, UsageError, imported
 from poyo_edge.runtime.backends import BACKENDS
 
@@ -23,9 +23,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="poyo-edge",
+    cls=ScreenGroup,
     help="From a POYO checkpoint to a decoder that runs beside the implant.",
-    no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
@@ -36,6 +35,13 @@ DEVICE, RIG, LOOK = "On the device", "At the rig", "Look"
 """Groups of commands, in the order of work; ``COMMANDS`` of ``root.py`` has the same order."""
 DECODING, REAL_TIME = "Decoding", "Real time"
 """Groups of options that several commands have."""
+
+
+def among(names: Iterable[str]) -> Callable[[str], list[str]]:
+    """What a shell offers behind an option: those of the names that begin as what was typed."""
+    known = tuple(names)
+    return lambda incomplete: [name for name in known if name.startswith(incomplete)]
+
 
 Json = Annotated[
     bool,
@@ -53,6 +59,7 @@ BackendName = Annotated[
     typer.Option(
         "--backend",
         rich_help_panel=DECODING,
+        autocompletion=among(("auto", *BACKENDS)),
         help=f"auto, or one of {', '.join(BACKENDS)}; see doctor.",
     ),
 ]
@@ -76,7 +83,14 @@ GcOff = Annotated[
 ]
 DecodedBehavior = Annotated[str, typer.Option("--behavior", help="What is decoded, as GROUP.KEY.")]
 DataFolder = Annotated[Path, typer.Option("--data", help="Folder of recordings (*.h5), or one.")]
-RecipeName = Annotated[str, typer.Argument(help="Name of a recipe, or a TOML file.")]
+_RECIPES = Path(__file__).resolve().parents[1] / "training" / "recipes"
+RecipeName = Annotated[
+    str,
+    typer.Argument(
+        help="Name of a recipe, or a TOML file.",
+        autocompletion=among(sorted(path.stem for path in _RECIPES.glob("*.toml"))),
+    ),
+]
 RecipeValues = Annotated[
     list[str] | None,
     typer.Option("--set", help="Replace a value of the recipe, KEY=VALUE; may be repeated."),
@@ -117,9 +131,22 @@ Command = TypeVar("Command", bound=Callable[..., None])
 
 
 def command(
-    panel: str, *, example: str, kind: type[ScreenCommand] = ScreenCommand
+    panel: str,
+    *,
+    example: str,
+    kind: type[ScreenCommand] = ScreenCommand,
+    old: Mapping[str, str] | None = None,
 ) -> Callable[[Command], Command]:
-    """Register a command whose deliberate errors are one line and their own exit code."""
+    """Register a command whose deliberate errors are one line and their own exit code.
+
+    Args:
+        panel: the group of commands that it belongs to.
+        example: a call that runs as it is printed.
+        kind: how it takes its words.
+        old: what an option was called before → what it is called now.
+    """
+    if old:
+        kind = type(kind.__name__, (kind,), {"old": dict(old)})
 
     def register(function: Command) -> Command:
         @functools.wraps(function)

@@ -84,7 +84,35 @@ def gru(train: Labelled, valid: Labelled, test: Labelled, *, acausal: bool, seed
     return _fitted(_Gru, GRU_BINS, train, valid, test, acausal, seed)
 
 
+def fit_gru(train: Labelled, valid: Labelled, *, seed: int) -> FittedNetwork:
+    """The causal ``gru``, to decode with as one likes: from ``GRU_BINS`` bins before a time."""
+    return _fit(_Gru, GRU_BINS, train, valid, False, seed)
+
+
 BASELINES: dict[str, Callable[..., Float64]] = {"wiener": wiener, "mlp": mlp, "gru": gru}
+
+
+class FittedNetwork:
+    """A network and the scale of what it was fitted to.
+
+    Args:
+        network: standardised counts (S, U, K) → standardised behaviour (S, O).
+        mean, size: (U, 1) each, of the counts.
+        level, spread: (O,) each, of the behaviour.
+    """
+
+    def __init__(
+        self, network: nn.Module, mean: Any, size: Any, level: Float64, spread: Float64
+    ) -> None:
+        self._network, self._mean, self._size = network, mean, size
+        self._level, self._spread = torch.from_numpy(level), torch.from_numpy(spread)
+
+    def __call__(self, counts: npt.NDArray[np.float32]) -> Float64:
+        """Behaviour (S, O) of counts (S, U, K)."""
+        inputs = torch.from_numpy((counts - self._mean) / self._size)
+        with torch.inference_mode():
+            decoded = torch.cat([self._network(piece) for piece in torch.split(inputs, 1024)])
+        return np.asarray(decoded.double() * self._spread + self._level)
 
 
 class _Gru(nn.Module):
@@ -110,6 +138,18 @@ def _fitted(
     acausal: bool,
     seed: int,
 ) -> Float64:
+    """What a network that ``_fit`` fits decodes of ``test``."""
+    return _fit(build, bins, train, valid, acausal, seed)(test.counts(bins, acausal))
+
+
+def _fit(
+    build: Callable[[int, int], nn.Module],
+    bins: int,
+    train: Labelled,
+    valid: Labelled,
+    acausal: bool,
+    seed: int,
+) -> FittedNetwork:
     """Fit a network by AdamW on standardised bins and behaviour; see the module."""
     train, valid = train.thinned(MOST_SAMPLES), valid.thinned(MOST_SAMPLES // 5)
     raw = train.counts(bins, acausal)
@@ -125,9 +165,7 @@ def _fitted(
         x, y = inputs(train, raw), torch.from_numpy((train.values - level) / spread).float()
         judged = inputs(valid), torch.from_numpy((valid.values - level) / spread).float()
         network = _trained(build(train.n_units, y.shape[1]), x, y, *judged)
-    with torch.inference_mode():
-        decoded = torch.cat([network(piece) for piece in torch.split(inputs(test), 1024)])
-    return np.asarray(decoded.double() * torch.from_numpy(spread) + torch.from_numpy(level))
+    return FittedNetwork(network, mean, size, level, spread)
 
 
 def _trained(

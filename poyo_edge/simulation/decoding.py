@@ -10,7 +10,7 @@ Legend: N spikes, U units, D dimensions, F features.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -137,15 +137,46 @@ class LoopDecoding:
         self.last = value
 
 
-class WienerDecoding:
-    """The Wiener filter on a stream: ten bins of 50 ms before each value."""
+class BinnedDecoding:
+    """Any decoder of binned spikes on a stream: bins of 50 ms before each value.
 
-    name = "wiener"
+    Args:
+        name: of the decoder.
+        decode: counts (U, K) int64 → value (D,).
+        n_units: U.
+        bins: K.
+    """
+
+    def __init__(
+        self, name: str, decode: Callable[[Int64], Float64], n_units: int, bins: int
+    ) -> None:
+        self.name = name
+        self._decode, self._n_units, self._bins = decode, n_units, bins
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget all spikes."""
+        self._ticks, self._rows = np.empty(0, np.int64), np.empty(0, np.int32)
+
+    def step(self, end: int, ticks: Int64, rows: Rows) -> Float64:
+        """The value (D,) of the bins that end at ``end``."""
+        width, n = round(BIN_S * TICK_HZ), self._bins
+        heard = np.concatenate([self._ticks, ticks])
+        old = int(np.searchsorted(heard, end - n * width))
+        self._ticks = heard[old:]
+        self._rows = np.concatenate([self._rows, rows])[old:]
+        bins = n - 1 - (end - 1 - self._ticks) // width
+        counts = np.bincount(self._rows * n + bins, minlength=self._n_units * n)
+        return self._decode(counts.reshape(self._n_units, n))
+
+
+class WienerDecoding(BinnedDecoding):
+    """The Wiener filter on a stream: ten bins of 50 ms before each value."""
 
     def __init__(self, weights: Float64, bias: Float64, n_units: int) -> None:
         """Weights (U·BINS, D), units first, and bias (D,)."""
-        self._weights, self._bias, self._n_units = weights, bias, n_units
-        self.restart()
+        self._weights, self._bias = weights, bias
+        super().__init__("wiener", self._filtered, n_units, BINS)
 
     @classmethod
     def fitted(cls, labelled: Labelled) -> WienerDecoding:
@@ -157,19 +188,8 @@ class WienerDecoding:
         weights, bias, _ridge = fit_ridge(features, labelled.values)
         return cls(weights, bias, labelled.n_units)
 
-    def restart(self) -> None:
-        """Forget all spikes."""
-        self._ticks, self._rows = np.empty(0, np.int64), np.empty(0, np.int32)
-
-    def step(self, end: int, ticks: Int64, rows: Rows) -> Float64:
-        """The value (D,) of the half second that ends at ``end``."""
-        width = round(BIN_S * TICK_HZ)
-        old = int(np.searchsorted(self._ticks, end - BINS * width))
-        self._ticks = np.concatenate([self._ticks[old:], ticks])
-        self._rows = np.concatenate([self._rows[old:], rows])
-        bins = BINS - 1 - (end - 1 - self._ticks) // width
-        counts = np.bincount(self._rows * BINS + bins, minlength=self._n_units * BINS)
-        return np.asarray(counts @ self._weights + self._bias)
+    def _filtered(self, counts: Int64) -> Float64:
+        return np.asarray(counts.ravel() @ self._weights + self._bias)
 
 
 class KalmanDecoding:

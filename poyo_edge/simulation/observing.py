@@ -87,7 +87,7 @@ class ObservationSettings:
 
     def __post_init__(self) -> None:
         if not 1 <= self.seconds <= 86_400:
-            raise UsageError(f"observe_s: expected 1 to 86400 seconds, got {self.seconds!r}")
+            raise UsageError(f"seconds of observation: expected 1 to 86400, got {self.seconds!r}")
         for name in ("reach_s", "pause_s"):
             low, high = getattr(self, name)
             if not 0 <= low <= high < np.inf:

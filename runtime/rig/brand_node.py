@@ -34,9 +34,9 @@ from poyo_edge.runtime.rig.rig import Rig, RigSettings
 STARTED, READY, SHUTDOWN, FATAL = (
     "NODE_STARTED", "NODE_READY", "NODE_SHUTDOWN", "NODE_FATAL_ERROR"
 )  # fmt: skip
-_KNOWN = {"artifact", "input_stream", "output_stream", "session", "rate_hz", "bin_ms", "settle_ms",
-          "dtype", "backend", "run_priority", "cpu_affinity", "units", "log", "trial_stream",
-          "cursor_stream"}  # fmt: skip
+KNOWN = {"artifact", "input_stream", "output_stream", "session", "rate_hz", "bin_ms", "settle_ms",
+         "dtype", "backend", "run_priority", "cpu_affinity", "units", "log", "trial_stream",
+         "cursor_stream"}  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -76,9 +76,9 @@ def _run(
 ) -> dict[str, Any]:
     parameters = node_parameters(client, nickname)
     logging.basicConfig(level=str(parameters.get("log", "INFO")).upper())
-    unknown = sorted(set(parameters) - _KNOWN)
+    unknown = sorted(set(parameters) - KNOWN)
     if unknown:
-        raise UsageError(f"parameters: expected {sorted(_KNOWN)}, got {unknown[0]!r}")
+        raise UsageError(f"parameters: expected {sorted(KNOWN)}, got {unknown[0]!r}")
     for name in ("artifact", "input_stream", "output_stream"):
         if not isinstance(parameters.get(name), str):
             raise UsageError(f"parameters: expected {name!r} as a string, got none")

@@ -174,7 +174,7 @@ def test_replay_says_when_units_are_missing_and_draws_its_pictures(
     units = [*header.unit_ids[:4], "stranger/1", "stranger/2"]
     path = written_again(recording, tmp_path / "known.h5", unit_ids=units)
     pytest.importorskip("matplotlib")
-    done = run("replay", tiny, path, "--behavior", "cursor.vel", "--figures", tmp_path / "figures")
+    done = run("replay", tiny, path, "--behavior", "cursor.vel", "--report", tmp_path / "figures")
     assert done.returncode == 0, done.stderr
     assert "2 of 6 units are not in the session" in done.stderr
     assert "unknown_unit" in done.stdout
@@ -185,7 +185,7 @@ def test_replay_says_when_units_are_missing_and_draws_its_pictures(
 def test_a_place_where_no_picture_can_be_drawn_is_refused_before_the_work(
     tiny: Path, recording: Path
 ) -> None:
-    done = run("replay", tiny, recording, "--behavior", "cursor.vel", "--figures", recording)
+    done = run("replay", tiny, recording, "--behavior", "cursor.vel", "--report", recording)
     assert done.returncode in (2, 4)  # 4 where matplotlib is not installed
     assert "R²" not in done.stdout
 

@@ -9,7 +9,7 @@ from helpers.commands import run, run_json
 
 
 def test_a_stream_is_decoded_and_says_what_the_system_granted(tiny: Path) -> None:
-    words = ["bench", tiny, "--load", 200, "--rate", 20, "--minutes", 0.01]
+    words = ["bench", tiny, "--load", 200, "--rate", 20, "--seconds", 0.6]
     values = run_json(*words, "--gc-off", "--cpu", 4000)
     assert values["n_decodes"] + values["skipped"] == 12  # type: ignore[operator]
     granted = values["realtime"]
@@ -22,15 +22,24 @@ def test_a_stream_is_decoded_and_says_what_the_system_granted(tiny: Path) -> Non
 
 def test_a_stream_is_drawn(tiny: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="pictures are drawn with matplotlib")
-    picture = tmp_path / "x.png"
-    words = ["bench", tiny, "--load", 200, "--rate", 20, "--minutes", 0.01, "--png", picture]
-    assert run_json(*words)["picture"] == str(picture)
+    picture, drawn = tmp_path / "x.png", tmp_path / "latency.png"
+    words = ["bench", tiny, "--load", 200, "--rate", 20]
+    assert run_json(*words, "--seconds", 0.6, "--report", tmp_path)["picture"] == str(drawn)
+    assert drawn.read_bytes().startswith(b"\x89PNG")
+    assert run_json(*words, "--minutes", 0.01, "--png", picture)["picture"] == str(picture)
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(
     "wrong",
-    [["--rate", 20], ["--lock-memory"], ["--load", 100, "--spikes", 5], ["--load", -1]],
+    [
+        ["--rate", 20],
+        ["--lock-memory"],
+        ["--load", 100, "--spikes", 5],
+        ["--load", -1],
+        ["--load", 100, "--seconds", 1, "--minutes", 1],
+        ["--seconds", 1],
+    ],
 )
 def test_options_that_would_do_nothing_are_mistakes(tiny: Path, wrong: list[object]) -> None:
     done = run("bench", tiny, *wrong)

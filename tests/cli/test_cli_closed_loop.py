@@ -134,7 +134,8 @@ def test_a_session_that_observation_cannot_make_good_is_refused() -> None:
         (("--radius", 0), "radius_cm: expected a number > 0, got 0.0"),
         (("--task", "maze"), "task: expected one of ['center-out', 'random', 'grid'], got 'maze'"),
         (("--hold", 6), "hold_s: expected 0 up to the timeout of 5 s, got 6.0"),
-        (("--observe-s", 0), "observe_s: expected 1 to 86400 seconds, got 0.0"),
+        (("--seconds", 0), "seconds of observation: expected 1 to 86400, got 0.0"),
+        (("--observe-s", 0), "seconds of observation: expected 1 to 86400, got 0.0"),
         (("--gain", 0), "gain: expected above 0 up to 100, got 0.0"),
     ],
 )

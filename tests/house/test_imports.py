@@ -159,7 +159,7 @@ HOUSE = {
         f"{_FILES} journal converting simulation checkpoint.layouts training evaluation export "
         "export.engines calibration calibration.free_use runtime runtime.backends runtime.control "
         "runtime.feeds runtime.page runtime.page.ring "
-        "runtime.rig runtime.checks doctor inspecting",
+        "runtime.backends.trt runtime.rig runtime.checks doctor inspecting",
         "typer rich tomli",
     ),
     "__main__": Row("cli"),

@@ -33,7 +33,7 @@ def test_a_file_that_is_there_is_not_replaced_unless_forced(tmp_path: Path) -> N
     there.write_text("{}")
     done = run("tune", TINY, "--session", "tiny_a", "-o", there)
     assert done.returncode == 2
-    assert "--force" in done.stderr
+    assert "--overwrite" in done.stderr
     assert there.read_text() == "{}"
 
 

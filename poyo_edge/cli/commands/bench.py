@@ -28,10 +28,11 @@ from poyo_edge.cli.shared import (
 from poyo_edge.cli.text import Values, granted_text, table
 from poyo_edge.errors import UsageError
 
-_RATE_HZ, _MINUTES, _REPEATS = 100.0, 1.0, 50
+_RATE_HZ, _SECONDS, _REPEATS = 100.0, 60.0, 50
+PICTURE = "latency.png"
 
 
-@command(DEVICE, example="poyo-edge bench model.poyo --load 5000 --rate 100 --minutes 10")
+@command(DEVICE, example="poyo-edge bench demo/demo.poyo --load 5000 --rate 100 --seconds 60")
 def bench(
     artifact: ArtifactPath,
     session: SessionName = None,
@@ -47,10 +48,12 @@ def bench(
     rate: Annotated[
         float | None, typer.Option(help="Values per second of the stream; default 100.")
     ] = None,
-    minutes: Annotated[float | None, typer.Option(help="Of the stream; default 1.")] = None,
-    png: Annotated[
-        Path | None, typer.Option(help="Draw the stream's latencies into this file.")
+    seconds: Annotated[float | None, typer.Option(help="Of the stream; default 60.")] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Folder to draw the stream's latencies into.")
     ] = None,
+    minutes: Annotated[float | None, typer.Option(hidden=True)] = None,  # until 0.1.0
+    png: Annotated[Path | None, typer.Option(hidden=True)] = None,  # until 0.1.0
     cpu: Cpus = None,
     priority: Priority = None,
     lock_memory: LockMemory = False,
@@ -62,7 +65,8 @@ def bench(
 ) -> None:
     """Time one window against its number of spikes, or a stream in real time."""
     if load is None:
-        stream = {"--rate": rate, "--minutes": minutes, "--png": png}
+        stream = {"--rate": rate, "--seconds": seconds, "--report": report}
+        stream |= {"--minutes": minutes, "--png": png}
         asked = {"--cpu": cpu, "--priority": priority}
         asked |= {"--lock-memory": lock_memory or None, "--gc-off": gc_off or None}
         _refuse(stream | asked, "only beside --load")
@@ -72,10 +76,16 @@ def bench(
     _refuse({"--spikes": spikes, "--repeats": repeats}, "not beside --load")
     from poyo_edge.runtime.checks.load import LoadSettings
 
+    _refuse({"--minutes": minutes} if seconds is not None else {}, "not beside --seconds")
+    _refuse({"--png": png} if report is not None else {}, "not beside --report")
+    if minutes is not None:
+        seconds = 60.0 * minutes
+    if report is not None:
+        png = report / PICTURE
     settings = LoadSettings(
         spikes_per_s=load,
         rate_hz=_RATE_HZ if rate is None else rate,
-        seconds=60.0 * (_MINUTES if minutes is None else minutes),
+        seconds=_SECONDS if seconds is None else seconds,
     )
     wanted = realtime_settings(cpu, priority, lock_memory, gc_off)
     console = Console(as_json=as_json, quiet=quiet)

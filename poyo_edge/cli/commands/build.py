@@ -18,21 +18,24 @@ from poyo_edge.cli.shared import (
     Json,
     Quiet,
     SessionName,
+    among,
     command,
 )
 from poyo_edge.errors import UsageError
 from poyo_edge.export.engines.plan import FOLDER
 from poyo_edge.files.writing import own_folder, require_folder, write_bytes
+from poyo_edge.targets import TARGETS
 
 
-@command(DEPLOY, example="poyo-edge build model.poyo --target jetson")
+@command(DEPLOY, example="poyo-edge build demo/demo.poyo --target jetson")
 def build(
     artifact: ArtifactPath,
     target: Annotated[
         str | None,
         typer.Option(
+            autocompletion=among(TARGETS),
             help="jetson, jetson-orin, jetson-thor, rtx, cuda or cpu. On a Jetson it may be left "
-            "out: the target is that Jetson. Anywhere else it must be named."
+            "out: the target is that Jetson. Anywhere else it must be named.",
         ),
     ] = None,
     precision: Annotated[

@@ -46,7 +46,7 @@ _FAR = 2.0
 
 @command(
     DEVICE,
-    example="poyo-edge calibrate model.poyo today.h5 --behavior cursor.vel -o today.session",
+    example="poyo-edge calibrate demo/demo.poyo demo/recordings/sim_04.h5 -o today.session",
 )
 def calibrate(
     context: typer.Context,

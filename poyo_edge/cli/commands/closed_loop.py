@@ -34,7 +34,16 @@ PATHS_PNG, THROUGHPUT_PNG = "paths.png", "throughput.png"
 _LATENCIES_MS, _RADII_CM = (0.0, 60.0, 100.0, 200.0), (1.2, 0.8)
 
 
-@command(LOOK, example="poyo-edge closed-loop demo/demo.poyo --latency 0 --latency 100 --trials 32")
+@command(
+    LOOK,
+    example="poyo-edge closed-loop demo/demo.poyo --latency 0 --latency 100 --trials 32",
+    old={
+        "--observe-s": "--seconds",
+        "--recalibrate-s": "--recalibrate-after",
+        "--out": "--report",
+        "-o": "--report",
+    },
+)
 def closed_loop(
     artifact: ArtifactPath,
     recording: Annotated[
@@ -46,10 +55,10 @@ def closed_loop(
         str | None,
         typer.Option(help="Session of the recording's units; default one that is calibrated here."),
     ] = None,
-    observe_s: Annotated[
+    seconds: Annotated[
         float, typer.Option(help="Seconds of observation that decoders are calibrated on.")
     ] = 60.0,
-    recalibrate_s: Annotated[
+    recalibrate_after: Annotated[
         float | None,
         typer.Option(help="Then control for so many seconds, and calibrate each decoder again."),
     ] = None,
@@ -88,9 +97,8 @@ def closed_loop(
     seeds: Annotated[
         int, typer.Option(min=1, max=1000, help="How many seeds, from --seed on.")
     ] = 1,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", help="Folder for report.html, table, JSON, two pictures."),
+    report: Annotated[
+        Path | None, typer.Option(help="Folder for report.html, table, JSON, two pictures.")
     ] = None,
     backend: BackendName = "auto",
     threads: Threads = 1,
@@ -110,8 +118,8 @@ def closed_loop(
             f"session {session!r}: expected the recording of its units too, to fit the array to, "
             f"got none; name it with --recording"
         )
-    if out is not None:
-        require_drawing(out)
+    if report is not None:
+        require_drawing(report)
     tried = conditions(
         latency or _LATENCIES_MS, radius or _RADII_CM, smoothing or (0.0,), gain or (1.0,)
     )
@@ -125,12 +133,12 @@ def closed_loop(
     calibration = Calibration(
         artifact=artifact,
         session=session,
-        observation=ObservationSettings(seconds=observe_s),
+        observation=ObservationSettings(seconds=seconds),
         task=settings,
         backend=backend,
         threads=threads,
     )
-    again = _recalibration(recalibrate_s, labels)
+    again = _recalibration(recalibrate_after, labels)
     subject = _subject(console, calibration, recording, behavior, again)
     found = run_study(
         subject,
@@ -145,8 +153,8 @@ def closed_loop(
         "artifact": str(artifact),
         "recording": None if recording is None else str(recording),
         "session": session,
-        "observe_s": observe_s,
-        "recalibrate_s": recalibrate_s,
+        "observe_s": seconds,
+        "recalibrate_s": recalibrate_after,
         "labels": None if again is None else labels,
         "recalibrated": [] if again is None else again.told,
         "task": task,
@@ -154,8 +162,8 @@ def closed_loop(
         "seeds": list(range(seed, seed + seeds)),
         **found.to_json(),
     }
-    if out is not None:
-        values["files"] = _write(out, values, found)
+    if report is not None:
+        values["files"] = _write(report, values, found)
     console.result(values, closed_loop_text(values))
 
 

@@ -18,7 +18,9 @@ from poyo_edge.errors import UsageError
 _FORMATS = "; ".join(f"{name}: {row.help}" for name, row in FORMATS.items())
 
 
-@command(DATA, example="poyo-edge convert session.nwb --behavior cursor.vel=cursor_velocity.value")
+@command(
+    DATA, example="poyo-edge convert demo/recordings/sim_04.h5 -o day.h5 --behavior cursor.vel"
+)
 def convert(
     source: Annotated[Path, typer.Argument(help=f"{_FORMATS}.")],
     behavior_file: Annotated[

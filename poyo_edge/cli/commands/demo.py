@@ -10,15 +10,15 @@ import typer
 from poyo_edge.cli.console import Console, program
 from poyo_edge.cli.paging import PagePort
 from poyo_edge.cli.shared import START, Json, Quiet, command, needs, seed_of
-from poyo_edge.cli.text import Values, latency_table, pairs, r2_text
+from poyo_edge.cli.text import Values, latency_table, pairs, r2_text, table
 from poyo_edge.errors import CheckFailedError, UsageError
 
 
 @command(START, example="poyo-edge demo --out demo")
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for everything that the demo writes.")] = Path(
-        "demo"
-    ),
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for everything that the demo writes.")
+    ] = Path("demo"),
     seed: Annotated[int, seed_of("Of simulation and training.")] = 0,
     steps: Annotated[int | None, typer.Option(min=1, help="Training steps.")] = None,
     live: Annotated[
@@ -79,9 +79,50 @@ def demo_text(values: Values, program: str) -> str:
     lines |= {f"picture {i + 1}": path for i, path in enumerate(values["pictures"])}
     return (
         f"\n{pairs(lines)}\n\n{latency_table(values['latency_ms'])}\n\n"
+        f"{beside_text(values['beside'])}\n\n"
         f"Next:\n  {program} inspect {artifact}\n"
         f"  {program} calibrate {artifact} {recording} --seconds 30 --report {session}.report\n"
         f"  {program} replay {artifact} {recording} --session {session}\n"
         f"  {program} bench {artifact}\n"
         f"  {program} demo --out {Path(artifact).parent} --live"
     )
+
+
+_LEVEL = 0.01
+"""R² that differ by less are called level."""
+
+
+def beside_text(beside: Values) -> str:
+    """The new session beside the others on the same labels, and where it is behind."""
+    latencies = list(dict.fromkeys(row["latency_ms"] for row in beside["closed_loop"]))
+    rows = []
+    for name, r2 in beside["r2"].items():
+        bits = [row for row in beside["closed_loop"] if row["decoder"] == name]
+        cells = [
+            f"{one['bits_per_s']:.2f} ({'–'.join(f'{x:.2f}' for x in one['bits_per_s_95'])})"
+            for one in bits
+        ]
+        rows.append([name, f"{r2:.3f}", *cells])
+    head = ["same labels", "R²", *(f"bit/s, +{latency:g} ms" for latency in latencies)]
+    others = {name: r2 for name, r2 in beside["r2"].items() if name != "poyo"}
+    best = max(others, key=lambda name: others[name])
+    ahead = beside["r2"]["poyo"] - others[best]
+    told = [f"R²: POYO is {_standing(ahead, -_LEVEL, _LEVEL)} the better of them ({best})"]
+    for row in beside["against"]:
+        low, high = row["ratio_95"] or (0.0, float("inf"))
+        ratio = "" if row["ratio"] is None else f", {row['ratio']:.2f} of it"
+        told.append(
+            f"closed loop, +{row['latency_ms']:g} ms: "
+            f"{'ahead of' if low > 1 else 'behind' if high < 1 else 'level with'} the better "
+            f"({row['better']}{ratio})"
+        )
+    return (
+        f"{table(head, rows)}\n" + ";\n".join(told) + ".\n"
+        f"{beside['labelled_s']:g} labelled s for each; {beside['trials']} trials, 95 % intervals; "
+        "person, array and task are simulated.\nUnits here are tuned like a cosine, which suits a "
+        "Wiener filter; docs/few_shot.md has recordings of animals."
+    )
+
+
+def _standing(difference: float, low: float, high: float) -> str:
+    return "ahead of" if difference > high else "behind" if difference < low else "level with"

@@ -31,7 +31,10 @@ PRETRAINED = "gru-pretrained"
 """Takes minutes, and other sessions: only where it is asked for."""
 
 
-@command(LOOK, example="poyo-edge evaluate model.ckpt --data recordings --report evaluation")
+@command(
+    LOOK,
+    example="poyo-edge evaluate demo/demo.ckpt --data demo/recordings --report evaluation",
+)
 def evaluate(
     model: Annotated[Path, typer.Argument(help="A checkpoint or an artifact.")],
     data: DataFolder,

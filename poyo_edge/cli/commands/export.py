@@ -14,7 +14,7 @@ from poyo_edge.cli.text import Values, pairs, r2_text, table
 from poyo_edge.errors import UsageError
 
 
-@command(DEPLOY, example="poyo-edge export ckpt.pt -o model.poyo --output-scale 10")
+@command(DEPLOY, example="poyo-edge export demo/demo.ckpt -o model.poyo")
 def export(
     checkpoint: Annotated[Path, typer.Argument(help=checkpoint_help())],
     out: Annotated[

@@ -12,7 +12,11 @@ from poyo_edge.cli.shared import DEPLOY, ArtifactPath, Json, SessionName, comman
 from poyo_edge.cli.text import Values
 
 
-@command(DEPLOY, example="poyo-edge freeze demo/demo.poyo --session sim_00 -o sim_00.onnx")
+@command(
+    DEPLOY,
+    example="poyo-edge freeze demo/demo.poyo --session sim_00 -o sim_00.onnx",
+    old={"--force": "--overwrite"},
+)
 def freeze(
     artifact: ArtifactPath,
     out: Annotated[Path, typer.Option("--out", "-o", help="The file to write, NAME.onnx.")],
@@ -25,14 +29,14 @@ def freeze(
         bool,
         typer.Option(help="Operators of our own, for programs that load their library."),
     ] = False,
-    force: Annotated[bool, typer.Option(help="Replace the file that is there.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace the file that is there.")] = False,
     as_json: Json = False,
 ) -> None:
     """Write one ONNX file that any ONNX Runtime decodes a session with."""
     from poyo_edge.export.freeze import freeze_session
 
     report = freeze_session(
-        artifact, session, out, plain=plain, kernels=kernels, overwrite=force
+        artifact, session, out, plain=plain, kernels=kernels, overwrite=overwrite
     ).to_json()
     Console(as_json=as_json).result(report, freeze_text(report))
 

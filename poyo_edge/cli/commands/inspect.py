@@ -8,11 +8,12 @@ from typing import Annotated, Any
 import typer
 
 from poyo_edge.cli.console import Console
+from poyo_edge.cli.next_commands import to_build
 from poyo_edge.cli.shared import LOOK, Json, command
 from poyo_edge.cli.text import Values, pairs
 
 
-@command(LOOK, example="poyo-edge inspect model.poyo")
+@command(LOOK, example="poyo-edge inspect demo/demo.poyo")
 def inspect(
     path: Annotated[
         Path,
@@ -26,6 +27,9 @@ def inspect(
     from poyo_edge.inspecting import inspect_path
 
     values = inspect_path(path)
+    if values["kind"] == "artifact" and (build := to_build(path)):
+        others = [line for line in values["next"] if " build " not in line]
+        values["next"] = [f"{build}  # engines of this Jetson", *others]
     Console(as_json=as_json).result(values, inspect_text(values))
 
 

@@ -11,7 +11,7 @@ from poyo_edge.cli.shared import RIG, Json, command
 from poyo_edge.errors import UsageError
 
 
-@command(RIG, example="poyo-edge page poyo-edge-1")
+@command(RIG, example="poyo-edge page")
 def page(
     ring: Annotated[
         str, typer.Argument(metavar="[RUN]", help="Its ring, as run printed it: a name, or a path.")

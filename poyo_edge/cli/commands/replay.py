@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from poyo_edge.cli.console import Console
+from poyo_edge.cli.next_commands import engine_notes, to_calibrate
 from poyo_edge.cli.shared import (
     DEVICE,
     ArtifactPath,
@@ -26,7 +27,12 @@ from poyo_edge.cli.text import Values, health_line, latency_table, pairs, r2_tex
 from poyo_edge.errors import UsageError
 
 
-@command(DEVICE, example="poyo-edge replay model.poyo session.h5 --behavior cursor.vel")
+@command(
+    DEVICE,
+    example="poyo-edge replay demo/demo.poyo demo/recordings/sim_04.h5 "
+    "--session demo/sim_04.session",
+    old={"--figures": "--report"},
+)
 def replay(
     artifact: ArtifactPath,
     recording: Annotated[Path, recording_with("The recording to stream")],
@@ -36,7 +42,7 @@ def replay(
     chunk_ms: Annotated[
         float | None, typer.Option(help="Push at most this many ms of spikes at a time.")
     ] = None,
-    figures: Annotated[
+    report: Annotated[
         Path | None, typer.Option(help="Folder to draw the decoded trace and latencies into.")
     ] = None,
     out: Annotated[
@@ -58,16 +64,17 @@ def replay(
     from poyo_edge.runtime.decoder import Decoder
 
     console = Console(as_json=as_json, quiet=quiet)
-    if figures is not None:
-        require_drawing(figures)
+    if report is not None:
+        require_drawing(report)
     if out is not None:
         require_writable(out, overwrite=overwrite, reads=(recording, artifact, Path(session or "")))
     source = open_confined(recording)
-    chosen = session or _own_session(artifact, source.session_id)
+    chosen = session or _own_session(artifact, source, behavior)
     decoder = Decoder.open(artifact, session=chosen, backend=backend, threads=threads)
     behavior = behavior or _own_behavior(decoder, source)
+    _require_known(decoder, artifact, source, behavior)
     remarks = _remarks(decoder, source, behavior, split)
-    for remark in remarks:
+    for remark in (*remarks, *engine_notes(artifact, decoder.backend)):
         console.step(f"note: {remark}")
     console.step(f"decoding {split} of {source.session_id} with {decoder.backend}")
     result = run_replay(
@@ -79,8 +86,8 @@ def replay(
         on_progress=console.progress,
     )
     values = result.to_json() | {"notes": remarks}
-    if figures is not None:
-        values["pictures"] = _draw(figures, result, decoder, f"{source.session_id}, {behavior}")
+    if report is not None:
+        values["pictures"] = _draw(report, result, decoder, f"{source.session_id}, {behavior}")
     if out is not None:
         write_values(out, result, unit=decoder.artifact.manifest.output.unit)
         values["values"] = str(out)
@@ -106,16 +113,37 @@ def replay_text(values: Values) -> str:
     return f"{pairs(lines)}\n\n{latency_table(values['latency_ms'])}"
 
 
-def _own_session(artifact: Path, session_id: str) -> str:
+def _require_known(decoder: Any, artifact: Path, source: Any, behavior: str) -> None:
+    """Units that no session knows are calibrated first; what to type for it is said.
+
+    Raises:
+        RecordingError: none of the recording's units is one of the decoder's session.
+    """
+    from poyo_edge.errors import RecordingError
+    from poyo_edge.runtime.checks.replay import rows_of
+
+    try:
+        rows_of(decoder, source)
+    except RecordingError as error:
+        first = to_calibrate(artifact, source.path, source.session_id, behavior)
+        raise RecordingError(
+            error.path, error.field, expected=error.expected, got=error.got,
+            do=f"fit a session of these units first: {first}; or name theirs with --session",
+        ) from None  # fmt: skip
+
+
+def _own_session(artifact: Path, source: Any, behavior: str) -> str:
     """The recording's own session, which the artifact must have when none was named."""
     from poyo_edge.artifact import Artifact, read_manifest
 
     known = Artifact(path=artifact, manifest=read_manifest(artifact)).session_files()
+    session_id: str = source.session_id
     if session_id not in known:
+        first = to_calibrate(artifact, source.path, session_id, behavior)
         raise UsageError(
             f"{artifact}: session: expected one for the recording's own id {session_id!r}, got "
-            f"{list(known)[:8]}; fit one with poyo-edge calibrate, or name a .session file or "
-            f"another id with --session"
+            f"{list(known)[:8]}; fit one first: {first}; or name a .session file or another id "
+            f"with --session"
         )
     return session_id
 

@@ -24,6 +24,7 @@ from poyo_edge.cli.control import (
     control_settings,
 )
 from poyo_edge.cli.journals import as_recording, journal_name
+from poyo_edge.cli.next_commands import engine_notes
 from poyo_edge.cli.paging import PagePort, RingName, ShowPage, ring_of, show
 from poyo_edge.cli.recalibrating import (
     FITS,
@@ -81,7 +82,8 @@ def _schemes(known: Iterable[str]) -> str:
 
 @command(
     RIG,
-    example="poyo-edge run model.poyo --from udp://127.0.0.1:5000 --to shm:decoded",
+    example="poyo-edge run demo/demo.poyo --from file:demo/recordings/sim_04.h5 --to shm:decoded "
+    "--session demo/sim_04.session",
     kind=RigCommand,
 )
 def run(
@@ -187,7 +189,8 @@ def run(
                 f"decoding session {rig.decoder.session_id} with {rig.decoder.backend} at "
                 f"{rate:g} Hz; Ctrl-C ends it"
             )
-            for note in session_notes(rig.decoder.session.header):
+            notes = session_notes(rig.decoder.session.header)
+            for note in (*notes, *engine_notes(artifact, rig.decoder.backend)):
                 console.step(f"note: {note}")
             _say_port(rig, console, control_token_file)
             show(ring, console, page=page, port=page_port)

@@ -25,7 +25,10 @@ from poyo_edge.cli.text import Values, markdown
 from poyo_edge.files.writing import write_bytes
 
 
-@command(TRAIN, example="poyo-edge scaling small --data recordings --sessions 1 --sessions 4")
+@command(
+    TRAIN,
+    example="poyo-edge scaling demo --data demo/recordings --sessions 1 --sessions 4",
+)
 def scaling(
     recipe: RecipeName,
     data: DataFolder,

@@ -24,7 +24,7 @@ def keygen(
     Console(as_json=as_json).result({"key": str(key), "public_key": str(public)}, text)
 
 
-@command(DEPLOY, example="poyo-edge sign model.poyo --key lab.key")
+@command(DEPLOY, example="poyo-edge sign demo/demo.poyo --key lab.key")
 def sign(
     artifact: ArtifactPath,
     key: Annotated[Path, typer.Option(help="The private key that keygen wrote.")],

@@ -12,7 +12,7 @@ from poyo_edge.cli.shared import RIG, Json, command
 from poyo_edge.errors import CheckFailedError
 
 
-@command(RIG, example="poyo-edge tell udp://127.0.0.1:5100 swap day_2 --token-file run.token")
+@command(RIG, example="poyo-edge tell udp://127.0.0.1:5100 zero --token-file run.token")
 def tell(
     address: Annotated[str, typer.Argument(help="As the run printed it, udp://127.0.0.1:PORT.")],
     what: Annotated[
@@ -35,7 +35,7 @@ def tell(
     ] = 2.0,
     as_json: Json = False,
 ) -> None:
-    """Swap, revert, take, reject, zero, pause, resume, mark or stop a run that takes commands."""
+    """Swap, revert, take, reject, zero, pause, resume, mark or stop a run."""
     from poyo_edge.runtime.control import tell as send
     from poyo_edge.runtime.control.client import read_token
 

@@ -27,7 +27,7 @@ _SHOWN = 40
 """Sessions that a dry run lists."""
 
 
-@command(TRAIN, example="poyo-edge train small --data recordings -o model.ckpt")
+@command(TRAIN, example="poyo-edge train demo --data demo/recordings -o model.ckpt")
 def train(
     recipe: RecipeName,
     data: DataFolder,

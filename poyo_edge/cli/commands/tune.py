@@ -32,7 +32,9 @@ _SHOWN = 8
 
 
 @command(
-    DEVICE, example="poyo-edge tune demo/demo.poyo --session demo/sim_04.session -o control.json"
+    DEVICE,
+    example="poyo-edge tune demo/demo.poyo --session demo/sim_04.session -o control.json",
+    old={"--force": "--overwrite"},
 )
 def tune(
     artifact: ArtifactPath,
@@ -60,7 +62,7 @@ def tune(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Write the settings there, for run.")
     ] = None,
-    force: Annotated[bool, typer.Option(help="Replace the file that is there.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace the file that is there.")] = False,
     backend: BackendName = "auto",
     threads: Threads = 1,
     as_json: Json = False,
@@ -76,8 +78,10 @@ def tune(
     from poyo_edge.simulation.tune import tune as tuned_by
 
     console = Console(as_json=as_json, quiet=quiet)
-    if out is not None and out.exists() and not force:
-        raise UsageError(f"{out}: expected no such file yet, got one; name another, or add --force")
+    if out is not None and out.exists() and not overwrite:
+        raise UsageError(
+            f"{out}: expected no such file yet, got one; name another, or pass --overwrite"
+        )
     settings = TuneSettings(
         latency_ms=latency, radii_cm=tuple(radius or (1.2, 0.8)), n_trials=trials, seed=seed
     )

@@ -8,13 +8,14 @@ from typing import Annotated
 import typer
 
 from poyo_edge.cli.console import Console
+from poyo_edge.cli.next_commands import to_build
 from poyo_edge.cli.shared import DEVICE, Json, Threads, command
 from poyo_edge.cli.text import Values
 from poyo_edge.errors import ArtifactError, UsageError
 from poyo_edge.journal import is_journal
 
 
-@command(DEVICE, example="poyo-edge verify model.poyo")
+@command(DEVICE, example="poyo-edge verify demo/demo.poyo")
 def verify(
     artifact: Annotated[
         Path, typer.Argument(help="The artifact, a folder NAME.poyo, or a journal of run.")
@@ -55,7 +56,10 @@ def verify(
         raise
     ok = all(check.ok for check in checks)
     values = {"ok": ok, "checks": [check.to_json() for check in checks]}
-    Console(as_json=as_json).result(values, verify_text(values))
+    text, build = verify_text(values), to_build(artifact) if ok else ""
+    if build:
+        text += f"\n\nNext:\n  {build}  # engines of this Jetson"
+    Console(as_json=as_json).result(values, text)
     if not ok:
         raise typer.Exit(3)
 

@@ -26,14 +26,18 @@ def test_the_help_of_a_command_is_one_screen(name: str) -> None:
     lines = screen(name)
     assert len(lines) <= LINES
     assert max(map(len, lines)) <= COLUMNS
-    assert lines[-1].startswith("Example: poyo-edge")
+    begin = max(place for place, line in enumerate(lines) if line.startswith("Example: poyo-edge"))
+    typed = " ".join(line.removesuffix("\\") for line in lines[begin:])
+    assert typed.split() == known_commands()[name].epilog.split()
+    assert all(line.endswith(" \\") for line in lines[begin:-1])
 
 
 def test_groups_of_commands_are_in_the_order_of_work() -> None:
     said = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "100"}).stdout
     groups = ["Start here", "Recordings", "Train", "Export", "On the device", "At the rig", "Look"]
-    places = [said.index(f" {group} ") for group in groups]
+    places = [said.index(f"\n{group}\n") for group in groups]
     assert places == sorted(places)
+    assert said.count("\n") <= LINES
 
 
 def test_values_are_named_by_what_they_are_and_defaults_are_said_once() -> None:
