@@ -35,16 +35,18 @@ class Writer:
         self.state = dict(state or {})
         self.status, self.flags = Status.VALID, tuple[str, ...]()
         self.silence_s = 0.01
+        self._telling = threading.Lock()
         self.tell()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def tell(self, **changes: Any) -> None:
-        """Change the state."""
-        self.state |= changes
-        self.frames.state.put({"host_ns": time.monotonic_ns(), "ended": "", "events": [],
-                               **self.state})  # fmt: skip
+        """Change the state, or say only that it is as it was."""
+        with self._telling:
+            self.state |= changes
+            self.frames.state.put({"host_ns": time.monotonic_ns(), "ended": "", "events": [],
+                                   **self.state})  # fmt: skip
 
     def stop(self) -> None:
         """Write no more."""
@@ -56,6 +58,8 @@ class Writer:
         rng, n = np.random.default_rng(0), 0
         while not self._stop.wait(0.02):
             n += 1
+            if n % 25 == 0:
+                self.tell()
             now = time.monotonic_ns()
             angle = n / 25
             self.frames.note_spikes(np.array([now]), rng.integers(0, 12, 20).astype(np.int32))
