@@ -13,7 +13,16 @@ from known_commands import is_argument, known_commands, spellings
 
 PROGRAM = "poyo-edge"
 OTHERS = frozenset(
-    {"--system-site-packages", "--index-url", "--no-deps", "--force-reinstall", "--cov", "--gpus"}
+    {
+        "--system-site-packages",
+        "--index-url",
+        "--no-deps",
+        "--force-reinstall",
+        "--cov",
+        "--gpus",
+        "--group-add",
+        "--cap-add",
+    }
 )
 """Options of other people's programs that stand alone in a sentence."""
 
