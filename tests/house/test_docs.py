@@ -156,7 +156,8 @@ def test_commands_in_the_docs_exist() -> None:
     }
     assert {"demo", "replay", "doctor"} <= known
     for page in PAGES:
-        for command in re.findall(r"(?:^|`)poyo-edge ([a-z][a-z-]*)", page.read_text(), re.MULTILINE):
+        text = page.read_text()
+        for command in re.findall(r"(?:^|`)poyo-edge ([a-z][a-z-]*)", text, re.MULTILINE):
             assert command in known, f"{page.name}: poyo-edge {command}"
 
 
