@@ -8,6 +8,7 @@ are under way at once, as in a fit on two cores; a window costs half of the time
 from __future__ import annotations
 
 import argparse
+import functools
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -101,7 +102,7 @@ def runs_of(artifact: Artifact) -> dict[str, Callable[[], object]]:
     for name, (graph, feeds, outputs) in graphs.items():
         operators = str(library.path) if name in (ADAPT_GRAPH, CORE_CPU) else ""
         session = open_ort_cpu(graph, threads=1, what=name, operators=operators)
-        runs[name] = lambda s=session, f=feeds, o=outputs: s.run(o, f)
+        runs[name] = functools.partial(session.run, outputs, feeds)
     return runs
 
 
