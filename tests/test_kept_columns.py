@@ -68,3 +68,18 @@ def test_small_packets_take_the_memory_of_what_is_in_them() -> None:
     finally:
         tracemalloc.stop()
     assert used < 1.2 * len(kept) * SPIKE.itemsize
+
+
+def test_what_came_last_is_kept_whole() -> None:
+    kept = Columns([("tick", "<i8")])
+    kept.add(tick=np.arange(100))
+    kept.add(tick=np.arange(100, 20_000))
+    kept.forget(19_000)
+    assert kept.rows()["tick"].tolist() == list(range(100, 20_000))
+    assert kept.copy().rows()["tick"].tolist() == list(range(100, 20_000))
+    kept.add(tick=np.array([20_000]))
+    kept.forget(19_500)
+    assert kept.rows()["tick"].tolist() == list(range(19_500, 20_001))
+    assert len(kept) < 10_000
+    kept.forget(20_001)
+    assert len(kept.rows()) == 0

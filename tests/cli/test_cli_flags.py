@@ -47,7 +47,7 @@ FLAGS = {
         "--json",
         "--quiet",
     },
-    "freeze": {"--out", "--session", "--plain", "--overwrite", "--json"},
+    "freeze": {"--out", "--session", "--plain", "--kernels", "--overwrite", "--json"},
     "calibrate": {
         "--behavior",
         "--labels",

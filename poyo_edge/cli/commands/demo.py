@@ -48,6 +48,8 @@ def demo(
         return
     if page_port is not None or seconds is not None:
         raise UsageError("--page-port, --seconds: expected --live with them, got none")
+    for package in ("torch", "lightning", "torch_brain"):
+        needs("all", package)
     road = needs("all", "poyo_edge.cli.demo")
     values = road.run_demo(out, seed=seed, steps=steps, say=console.step, bar=console.progress)
     console.result(values, demo_text(values, program()))

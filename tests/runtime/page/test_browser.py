@@ -234,6 +234,8 @@ def test_a_rig_that_hangs_or_is_killed_leaves_nothing_that_looks_new(
         getattr(rig, end)()
         for name in ("told", "live"):
             browser.wait(f"{AGES.format(name)}.every(text => text.includes(' · as of '))")
+        if end == "kill":
+            browser.wait("document.body.innerText.includes('its process died')")
         text = browser.text()
         assert ("The rig is gone: its process died" in text) == (end == "kill")
         assert ("the rig has told nothing since, as if it hung" in text) == (end == "hang")
@@ -242,7 +244,7 @@ def test_a_rig_that_hangs_or_is_killed_leaves_nothing_that_looks_new(
 def test_a_page_whose_server_hangs_says_that_it_is_old(browser: Browser, writer: Writer) -> None:
     with served(writer.frames.path) as page:
         shown(browser, page)
-        assert browser.evaluate(AGES.format("told")) == ['""'] * 7
+        browser.wait(f"{AGES.format('told')}.every(text => text === '\"\"')")
         page.process.send_signal(signal.SIGSTOP)
         browser.wait("document.getElementById('headline').textContent.includes('heard nothing')")
         assert "as of" in browser.evaluate(AGES.format("live"))[0]
