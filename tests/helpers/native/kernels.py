@@ -70,8 +70,6 @@ def kernels(compiled: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[KernelL
 def build_harness(compiler: str, out: Path, *flags: str, sources: str = "*.cpp") -> Path:
     """The harness with the kernels in it."""
     files = sorted(KERNELS.glob(sources))
-    if any(flag.startswith("-fsanitize") for flag in flags):
-        flags = (*flags, "-Wno-maybe-uninitialized")  # GCC mistakes its own checks for uses
     words = [compiler, *kernel_library.FLAGS, "-fexceptions", "-frtti", *flags, HARNESS, *files]
     done = subprocess.run(
         [*map(str, words), "-o", str(out), "-lpthread"], capture_output=True, text=True, check=False
