@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes as c
+import re
 from pathlib import Path
 
 import numpy as np
@@ -176,6 +177,27 @@ def test_numbers_that_json_has_not_are_refused_by_both(
     path.write_bytes(changed)
     with pytest.raises(ArtifactError):
         open_frozen(path)
+
+
+def test_entries_without_a_key_or_a_value_are_read_as_python_reads_them(
+    inside: c.CDLL, native_file: Path, tmp_path: Path
+) -> None:
+    content, path = native_file.read_bytes(), tmp_path / "sealed.onnx"
+    keys = [*re.finditer(rb"\x0a(?s:.)(poyo_edge\.[a-z0-9_]+)\x12", content)]
+    assert len(keys) > 8
+    for at in [place for key in keys for place in (key.start(), key.end() - 1)]:
+        changed = bytearray(content)
+        changed[at] |= 8  # field 1 or 2 of the entry becomes one that nobody knows
+        sealed = sealed_again(bytes(changed))
+        path.write_bytes(sealed)
+        why = c.create_string_buffer(300)
+        code = inside.inside_read(b"sealed.onnx", sealed, len(sealed), why, len(why))
+        try:
+            open_frozen(path)
+        except ArtifactError:
+            assert code == 5, at
+        else:
+            assert code == 0, why.value
 
 
 @settings(deadline=None, max_examples=200)

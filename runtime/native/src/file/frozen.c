@@ -57,7 +57,7 @@ static const char *read_metadata(pe_bytes file, pe_metadata *found) {
     memset(found, 0, sizeof *found);
     while ((read = pe_next_field(&file, &field)) == PE_FIELD) {
         if (field.number != 14 || field.is_integer) continue;
-        pe_bytes parts[3] = {{0}, {0}, {0}}, rest = field.bytes;
+        pe_bytes parts[3] = {PE_NONE, PE_NONE, PE_NONE}, rest = field.bytes;
         while ((read = pe_next_field(&rest, &part)) == PE_FIELD) {
             if (part.number != 1 && part.number != 2) continue;
             if (part.is_integer || !pe_is_text(part.bytes) ||

@@ -147,9 +147,9 @@ typedef struct {
 } pe_tensor;
 
 static pe_tensor tensor(pe_walk *walk, pe_bytes data) {
-    pe_tensor found = {.small = 1};
+    pe_tensor found = {.name = PE_NONE, .small = 1};
     pe_shape shape = {.elements = 1};
-    pe_bytes raw = {0};
+    pe_bytes raw = PE_NONE;
     bool has_raw = false;
     uint64_t kind = 0, n_typed = 0;
     pe_field field;
@@ -252,7 +252,7 @@ static void own_operator(pe_walk *walk, pe_bytes data) {
 }
 
 static void node(pe_walk *walk, pe_bytes data) {
-    pe_bytes inputs[2] = {{0}, {0}}, output = {0}, rest = data;
+    pe_bytes inputs[2] = {PE_NONE, PE_NONE}, output = PE_NONE, rest = data;
     size_t n_inputs = 0, n_outputs = 0;
     bool constant = false, own = false;
     pe_field field;
@@ -286,7 +286,7 @@ static void node(pe_walk *walk, pe_bytes data) {
 
 /* ValueInfoProto -> TypeProto -> Tensor -> TensorShapeProto -> Dimension. */
 static void value_info(pe_walk *walk, pe_bytes data, uint64_t where) {
-    pe_bytes name = {0}, type, tensor_type, dims, dim;
+    pe_bytes name = PE_NONE, type, tensor_type, dims, dim;
     pe_shape shape = {.elements = 1};
     uint64_t last = 0;
     pe_field f;

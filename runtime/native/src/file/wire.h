@@ -11,6 +11,9 @@ typedef struct {
     size_t n;
 } pe_bytes;
 
+/* No bytes, at a place that exists: nothing may be copied from NULL, not even nothing. */
+#define PE_NONE {(const uint8_t *)"", 0}
+
 typedef struct {
     uint64_t number;
     bool is_integer;
