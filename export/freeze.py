@@ -106,34 +106,16 @@ def freeze_session(
             f"{out}: expected no such file yet, got one; name another, or pass --overwrite"
         )
     opened = Artifact.open(artifact)
-    chosen = session if isinstance(session, Session) else opened.session(session)
-    manifest = opened.manifest
-    if chosen.header.core_hash != manifest.core_hash:
-        raise UsageError(
-            f"session {chosen.header.session_id!r}: expected one made for core "
-            f"{manifest.core_hash[:12]}, got {chosen.header.core_hash[:12]}; use a session that "
-            f"was made for this artifact"
-        )
+    chosen = _session_of(opened, session)
     core = Core.open(opened, backend="ort-cpu")
     constants = core.constants_of(chosen)
-    fused = not plain and not kernels and CORE_ORT_CPU in manifest.files
-    name = CORE_ORT_CPU if fused else CORE
-    graph = _graph_of_kernels(opened, plain=plain) if kernels else opened.read(name)
-    scale, offset = manifest.output.arrays(manifest.spec.dim_out)
-    header = FrozenHeader(
-        session_id=chosen.header.session_id,
-        unit_ids=chosen.header.unit_ids,
-        core_hash=manifest.core_hash,
-        window_s=float(manifest.spec.window_seconds),
-        unit=manifest.output.unit,
-        behavior=manifest.behavior,
-        max_spikes=manifest.max_spikes,
-        activity=chosen.activity,
-    )
-    query = np.full((1, 1), manifest.spec.window_seconds, np.float32)
+    name, graph = _graph_to_freeze(opened, plain=plain, kernels=kernels)
+    header = _header_of(opened, chosen)
+    scale, offset = opened.manifest.output.arrays(opened.manifest.spec.dim_out)
+    query = np.full((1, 1), header.window_s, np.float32)
     model = frozen_graph(
         graph,
-        opened.path / (CORE_CPU if kernels else name),
+        opened.path / name,
         {**constants.feeds(), "query_time": query},
         scale.astype(np.float32),
         offset.astype(np.float32),
@@ -154,7 +136,7 @@ def freeze_session(
         out=str(out),
         session_id=header.session_id,
         n_units=len(header.unit_ids),
-        fused=fused,
+        fused=name == CORE_ORT_CPU,
         kernels=kernels,
         bytes=len(data),
         sha256=frozen.sha256,
@@ -162,6 +144,42 @@ def freeze_session(
         max_abs_error=error,
         tolerance=tolerance,
     )
+
+
+def _session_of(artifact: Artifact, session: Session | str | Path | None) -> Session:
+    """The one that is meant, if it was made for this artifact's core."""
+    chosen = session if isinstance(session, Session) else artifact.session(session)
+    core_hash = artifact.manifest.core_hash
+    if chosen.header.core_hash != core_hash:
+        raise UsageError(
+            f"session {chosen.header.session_id!r}: expected one made for core "
+            f"{core_hash[:12]}, got {chosen.header.core_hash[:12]}; use a session that "
+            f"was made for this artifact"
+        )
+    return chosen
+
+
+def _header_of(artifact: Artifact, session: Session) -> FrozenHeader:
+    manifest = artifact.manifest
+    return FrozenHeader(
+        session_id=session.header.session_id,
+        unit_ids=session.header.unit_ids,
+        core_hash=manifest.core_hash,
+        window_s=float(manifest.spec.window_seconds),
+        unit=manifest.output.unit,
+        behavior=manifest.behavior,
+        max_spikes=manifest.max_spikes,
+        activity=session.activity,
+    )
+
+
+def _graph_to_freeze(artifact: Artifact, *, plain: bool, kernels: bool) -> tuple[str, bytes]:
+    """The file of the artifact whose graph is taken, and that graph."""
+    if kernels:
+        return CORE_CPU, _graph_of_kernels(artifact, plain=plain)
+    fused = not plain and CORE_ORT_CPU in artifact.manifest.files
+    name = CORE_ORT_CPU if fused else CORE
+    return name, artifact.read(name)
 
 
 def _graph_of_kernels(artifact: Artifact, *, plain: bool) -> bytes:
