@@ -25,9 +25,10 @@ setup:
 demo *arguments: setup
     @"{{ bin }}/poyo-edge" demo {{ arguments }}
 
-# Lint, types and all tests, one process for each core up to four
+# Lint, types and all tests, one process more than cores (many tests wait) up to four
 test *arguments: lint
-    OMP_NUM_THREADS=1 "{{ bin }}/pytest" --numprocesses auto --maxprocesses 4 --dist loadfile {{ arguments }}
+    OMP_NUM_THREADS=1 "{{ bin }}/pytest" --numprocesses $(( {{ num_cpus() }} + 1 )) \
+        --maxprocesses 4 --dist loadfile {{ arguments }}
 
 # Style and types only
 lint: setup
