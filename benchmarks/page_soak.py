@@ -1,8 +1,11 @@
 """An hour of a live demo with its page open in a browser: memory of all, frames that were missed.
 
     python benchmarks/page_soak.py DEMO_FOLDER --minutes 60 [--out soak.json] [--png page.png]
+        [--approve] [--pictures FOLDER]
 
-Needs chromium and the extra ``page``. Everything is simulated but decoder, loop, page and browser.
+With --approve the page is armed by keyboard, and each fit on offer is approved by its key, as an
+experimenter would. Needs chromium and the extra ``page``. Everything is simulated but decoder,
+loop, page and browser.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from poyo_edge.runtime.page.ring.memory import running
 from poyo_edge.runtime.page.ring.reader import FrameReader
 
 _LOOK_S = 10.0
+_SIZE = 1920, 1200
 
 
 def main() -> None:
@@ -33,6 +37,8 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--png", type=Path)
+    parser.add_argument("--approve", action="store_true", help="every fit that is on offer")
+    parser.add_argument("--pictures", type=Path, help="of each kind of fit, at both widths")
     given = parser.parse_args()
     before = set(running())
     rig = subprocess.Popen(
@@ -41,16 +47,25 @@ def main() -> None:
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert rig.stderr is not None
-    url = next(line.split()[-1] for line in rig.stderr if "the page is at" in line)
+    said = list[str]()
+    for line in rig.stderr:
+        said.append(line.split()[-1])
+        if "the page is at" in line:
+            break
+    token, url = said[-2:]
     (ring,) = set(running()) - before
     reader = FrameReader(ring)
     page = page_of(ring)
     rows, began = list[dict[str, Any]](), time.monotonic()
     with Browser() as browser:
-        browser.open(url, 1920, 1200)
+        browser.open(url, *_SIZE)
+        watcher = Watcher(browser, given.pictures)
+        if given.approve:
+            watcher.arm(token)
         while time.monotonic() - began < 60 * given.minutes and rig.poll() is None:
             time.sleep(_LOOK_S)
             n = len(reader.read(1 << 20))
+            watcher.look(approve=given.approve)
             rows.append({
                 "minutes": round((time.monotonic() - began) / 60, 2),
                 "rig_mb": resident_mb(rig.pid), "page_mb": resident_mb(page),
@@ -63,9 +78,56 @@ def main() -> None:
         if given.png is not None:
             browser.picture(given.png)
         problems = browser.problems()
-    print(json.dumps({**summary(rows), "problems": problems}, indent=1))
+    fits = {"fits": watcher.seen, "approvals": watcher.approvals}
+    print(json.dumps({**summary(rows), **fits, "problems": problems}, indent=1))
     rig.terminate()
     rig.communicate()
+
+
+class Watcher:
+    """Whoever sits before the page: looks at the cards of fits, and approves."""
+
+    def __init__(self, browser: Browser, pictures: Path | None) -> None:
+        self.seen = list[str]()
+        """What was said of fits, in the order of its first appearance."""
+        self.approvals = 0
+        self._browser = browser
+        self._pictures = pictures
+        if pictures is not None:
+            pictures.mkdir(parents=True, exist_ok=True)
+
+    def arm(self, token: str) -> None:
+        """By keyboard alone."""
+        self._browser.wait("document.getElementById('headline').textContent.includes('ecod')")
+        self._browser.press("a")
+        self._browser.type(token)
+        self._browser.press("Enter")
+        self._browser.wait("document.getElementById('mine').textContent.startsWith('Armed: ')")
+        self._browser.press("Escape")
+
+    def look(self, *, approve: bool) -> None:
+        """Keep a picture of each kind of fit, and approve what is on offer."""
+        cards = self._browser.evaluate(
+            "[...document.querySelectorAll('.card')].map(e => e.innerText.split('\\n')[0])"
+        )
+        for kind in ("on offer", "approved", "refused"):
+            if any(kind in card for card in cards):
+                self._keep(kind)
+        if approve and any("on offer" in card for card in cards):
+            self._browser.press("t")
+            self.approvals += 1
+
+    def _keep(self, kind: str) -> None:
+        if kind in self.seen:
+            return
+        self.seen.append(kind)
+        if self._pictures is None:
+            return
+        for width, height in (_SIZE, (420, 900)):
+            self._browser.size(width, height)
+            time.sleep(2)
+            self._browser.picture(self._pictures / f"{kind.replace(' ', '_')}_{width}.png")
+        self._browser.size(*_SIZE)
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
