@@ -125,6 +125,7 @@ class Watcher:
             return
         for width, height in (_SIZE, (420, 900)):
             self._browser.size(width, height)
+            self._browser.evaluate("window.scrollTo(0, 0)")
             time.sleep(2)
             self._browser.picture(self._pictures / f"{kind.replace(' ', '_')}_{width}.png")
         self._browser.size(*_SIZE)

@@ -222,7 +222,10 @@ void create_feed_forward_gradient(Kernel &k, Reading &r, const OrtKernelInfo *in
         f,
         packed(
             s, m, 1, f.dim, 2 * f.hidden,
-            [&](size_t row, size_t i) { return (i % 2 ? gate : value)[row * f.hidden + i / 2]; }),
+            [&](size_t row, size_t i) {
+                const size_t at = row * f.hidden + i / 2;
+                return i % 2 ? gate[at] : value[at];
+            }),
         packed(s, m, 1, even(f.hidden), f.dim,
                [&](size_t row, size_t i) { return row < f.hidden ? out[row * f.dim + i] : 0.0f; }),
     };
