@@ -60,7 +60,7 @@ fi
 
 cat > "$arm/python" <<END
 #!/bin/sh
-PYTHONHOME="$root/usr" PYTHONPATH="$site:$PWD" exec "$qemu" -L "$root" -0 "$arm/python" \
+PYTHONHOME="$root/usr" PYTHONPATH="$site:$PWD\${PYTHONPATH:+:\$PYTHONPATH}" exec "$qemu" -L "$root" -0 "$arm/python" \
     "$root/usr/bin/python3.11" "\$@"
 END
 cat > "$arm/cc" <<END

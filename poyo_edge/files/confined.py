@@ -9,10 +9,12 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
+import math
 import os
 import resource
 import subprocess
 import sys
+import time
 import traceback
 from pathlib import Path
 from typing import Any
@@ -47,8 +49,8 @@ def call_confined(function: str, arguments: dict[str, Any], *, seconds: int, mem
     Args:
         function: "module:name"; the child imports it.
         arguments: by name, JSON values.
-        seconds: of a processor.
-        memory: bytes beyond what the child has when it has imported the module.
+        seconds: of a processor, and
+        memory: bytes, both beyond what the child has taken when it has imported the module.
 
     Raises:
         BeyondLimitsError: it took more, or died.
@@ -104,5 +106,6 @@ def _limit(seconds: int, memory: int) -> None:
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         limit = pages * resource.getpagesize() + memory
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    seconds += math.ceil(time.process_time())
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
