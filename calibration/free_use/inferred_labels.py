@@ -8,8 +8,9 @@ advantage on them, and agreeing with its own output is worth nothing. The rule h
 - A label is the way from the cursor to such a target. Its speed comes from the distances of the
   targets, never from the speed that was decoded.
 - The last part of them is held out from the fit, and both sessions are judged there, on the same
-  samples: a new one has to be nearer to the labels, hardly worse in direction, and its gain must
-  not have collapsed. A tie keeps the session in use.
+  samples: a new one has to be clearly nearer to the labels, hardly worse in direction, and its
+  gain must not have collapsed. A tie keeps the session in use: sessions that are better by chance,
+  taken one after the other, wander away from what the person intends.
 
 Legend: N samples, K targets, S labels; two dimensions.
 """
@@ -37,6 +38,8 @@ _LEAST_GAIN, _MOST_GAIN = 0.5, 2.0
 _MORE_ANGLE_DEG = 2.0
 """By so much the angular error may be above that of the session in use: chance on some 20 targets,
 and their lean to it."""
+_NEARER = 0.97
+"""The error may be this share of that of the session in use."""
 _SAME_CURSOR = 0.3
 """Correlation of the cursor's movement with what was decoded, below which it is not ours."""
 
@@ -203,10 +206,11 @@ def _reason(verdict: Verdict) -> str:
             f"above the {old.angular_error_deg:.1f}° of the session in use, got "
             f"{new.angular_error_deg:.1f}°; it stays"
         )
-    if not verdict.error < verdict.error_in_use:
+    most = _NEARER * verdict.error_in_use
+    if not verdict.error < most:
         return (
-            f"expected an error below {verdict.error_in_use:.3f} of the held-out labels' size, "
-            f"which the session in use has, got {verdict.error:.3f}; it stays"
+            f"expected an error below {most:.3f} of the held-out labels' size, as the session in "
+            f"use has {verdict.error_in_use:.3f}, got {verdict.error:.3f}; it stays"
         )
     return ""
 
