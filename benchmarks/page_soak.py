@@ -91,6 +91,7 @@ class Watcher:
         self.seen = list[str]()
         """What was said of fits, in the order of its first appearance."""
         self.approvals = 0
+        """Presses of the key; a fit that is taken late may have two."""
         self._browser = browser
         self._pictures = pictures
         if pictures is not None:

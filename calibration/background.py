@@ -81,7 +81,6 @@ class BackgroundFit:
             atexit.unregister(self._leave)
             if self._on_done is not None:
                 self._on_done(self)
-            _let_free_pages_go()
 
     def _leave(self) -> None:
         """The program ends: so does the fit, within a step, before Python is taken down."""
@@ -100,17 +99,6 @@ def _give_way() -> None:
         os.setpriority(os.PRIO_PROCESS, thread, nicer)
     except (AttributeError, OSError) as problem:
         _log.info("the fit keeps the priority of the process: %s", problem)
-
-
-def _let_free_pages_go() -> None:
-    """Hand what lies free between small pieces back, too (glibc): each fit left some megabytes.
-
-    Once after a fit; who shares a pool of glibc's waits for it, 3 ms where 100 MB are handed back.
-    """
-    try:
-        ctypes.CDLL(None).malloc_trim(0)
-    except (AttributeError, OSError) as problem:
-        _log.info("memory of fits may stay with the process: %s", problem)
 
 
 @functools.cache

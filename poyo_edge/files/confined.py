@@ -49,8 +49,8 @@ def call_confined(function: str, arguments: dict[str, Any], *, seconds: int, mem
     Args:
         function: "module:name"; the child imports it.
         arguments: by name, JSON values.
-        seconds: of a processor, and
-        memory: bytes, both beyond what the child has taken when it has imported the module.
+        seconds: of a processor, beyond what the child has used when it has imported the module.
+        memory: bytes, beyond what it has then.
 
     Raises:
         BeyondLimitsError: it took more, or died.

@@ -217,6 +217,8 @@ def test_the_session_in_use_stays_where_the_new_one_is_no_better_toward_the_targ
     assert "expected an angular error" in verdict_of(turned, good)
     assert "expected a gain of 0.5 to 2" in verdict_of(0.3 * held(), good)
     assert "expected an error below" in verdict_of(good, good), "a tie keeps it"
+    assert "expected an error below" in verdict_of(held() + 0.98 * noise, good), "so does chance"
+    assert verdict_of(held() + 0.96 * noise, good) == ""
     assert "expected at least 6 held-out targets" in verdict_of(held(), 0.5 * good, targets=5)
 
 
