@@ -71,21 +71,17 @@ def refusal(new: Candidate) -> str | None:
         )
     if compared.r2_in_use is None:
         return None
-    return _worse_accuracy(new, compared) or _worse_control(new, compared)
+    return (
+        _bad_later(new, compared) or _worse_accuracy(new, compared) or _worse_control(new, compared)
+    )
 
 
 def _bad_by_itself(new: Candidate) -> str | None:
     blocks = f"held-out blocks of {new.labelled_s:.0f} labelled s"
     control = new.control
-    angle = None if control is None else control.angular_error_deg
-    if new.of_intention and angle is not None:
-        if not angle <= MOST_ANGLE_DEG:
-            return _said(
-                new,
-                f"an angular error of at most {MOST_ANGLE_DEG:g}° (chance is 90°)",
-                f"{angle:.1f}° on {blocks}; the session was not taken: {_CHECK}",
-            )
-    elif not new.r2_heldout > 0:
+    if new.of_intention and control is not None and control.angular_error_deg is not None:
+        return _no_control(new, control, blocks)
+    if not new.r2_heldout > 0:
         dims = ", ".join(f"{r2:.3f}" for r2 in new.r2_per_dim)
         return _said(
             new,
@@ -93,15 +89,34 @@ def _bad_by_itself(new: Candidate) -> str | None:
             f"{new.r2_heldout:.3f} (per dimension {dims}) on {blocks}; the session was not taken: "
             f"{_CHECK}",
         )
-    if new.of_intention and control is not None:
-        for what, gain in _gains(control):
-            if not gain >= LEAST_GAIN:
-                return _said(
-                    new,
-                    f"a gain of at least {LEAST_GAIN:g} {what}",
-                    f"{gain:.2f} of the labels' speed: the gain has collapsed; the session was not "
-                    f"taken: {_CHECK}",
-                )
+    return _no_control(new, control, blocks) if new.of_intention and control else None
+
+
+def _bad_later(new: Candidate, compared: Compared) -> str | None:
+    """Good labels that came before do not speak for those that came since."""
+    if not (new.of_intention and compared.later_only and compared.control is not None):
+        return None
+    later = f"{compared.later_s:.0f} s of labels later than those of the session in use"
+    return _no_control(new, compared.control, later)
+
+
+def _no_control(new: Candidate, control: Control, where: str) -> str | None:
+    """A session of labels of intention that nobody could control with."""
+    angle = control.angular_error_deg
+    if angle is not None and not angle <= MOST_ANGLE_DEG:
+        return _said(
+            new,
+            f"an angular error of at most {MOST_ANGLE_DEG:g}° (chance is 90°)",
+            f"{angle:.1f}° on {where}; the session was not taken: {_CHECK}",
+        )
+    for what, gain in _gains(control):
+        if not gain >= LEAST_GAIN:
+            return _said(
+                new,
+                f"a gain of at least {LEAST_GAIN:g} {what}",
+                f"{gain:.2f} of the labels' speed on {where}: the gain has collapsed; the session "
+                f"was not taken: {_CHECK}",
+            )
     return None
 
 

@@ -88,6 +88,29 @@ def test_what_harms_control_is_refused_with_its_figure(
 
 
 @pytest.mark.parametrize(
+    ("later", "said"),
+    [
+        (changed(angular_error_deg=82.8), "at most 60° (chance is 90°), got 82.8° on 46 s of lab"),
+        (changed(held_gain=0.08), "0.2 on held commands, got 0.08 of the labels' speed on 46 s of"),
+    ],
+)
+def test_good_labels_do_not_vouch_for_later_ones(later: Control, said: str) -> None:
+    """Shuffled targets after a good observation: all labels together looked well enough."""
+    new = candidate(changed(angular_error_deg=53.7, held_gain=0.23))
+    assert new.compared is not None
+    chance = dataclasses.replace(IN_USE, angular_error_deg=85.8, held_gain=0.09)
+    compared = dataclasses.replace(
+        new.compared, control=later, control_in_use=chance, relation=None, later_only=True,
+        later_s=45.9,
+    )  # fmt: skip
+    reason = refusal(dataclasses.replace(new, compared=compared))
+    assert reason is not None
+    assert said in reason
+    good = dataclasses.replace(compared, control=GOOD)
+    assert refusal(dataclasses.replace(new, compared=good)) is None
+
+
+@pytest.mark.parametrize(
     ("control", "relation"),
     [
         (changed(angular_error_deg=24.9), SAME),
