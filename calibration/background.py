@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from poyo_edge.calibration.calibrated import CalibratedSession
 from poyo_edge.calibration.fit.pace import Progress
+from poyo_edge.errors import PoyoEdgeError
 from poyo_edge.runtime.turns import short_turns
 
 _log = logging.getLogger(__name__)
@@ -28,7 +29,7 @@ class BackgroundFit:
         fit: Callable[[threading.Event, Callable[[Progress], None]], CalibratedSession],
         on_done: Callable[[BackgroundFit], None] | None = None,
     ) -> None:
-        self._fit = fit
+        self._fit: Callable[..., CalibratedSession] | None = fit
         self._on_done = on_done
         self._stop = threading.Event()
         self._session: CalibratedSession | None = None
@@ -70,13 +71,17 @@ class BackgroundFit:
     def _run(self) -> None:
         _give_way()
         _let_large_pieces_go()
+        fit, self._fit = self._fit, None
+        assert fit is not None
         try:
             with short_turns:
-                self._session = self._fit(self._stop, self._note)
+                self._session = fit(self._stop, self._note)
         except BaseException as error:  # Handed to whoever asks for the result.
-            self._error = error
-            _log.warning("the fit ended with an error: %s", error)
+            known = isinstance(error, PoyoEdgeError)
+            _log.warning("the fit ended with an error: %s", error, exc_info=not known)
+            self._error = _alone(error)
         finally:
+            del fit
             self._finished.set()
             atexit.unregister(self._leave)
             if self._on_done is not None:
@@ -89,6 +94,16 @@ class BackgroundFit:
 
     def _note(self, progress: Progress) -> None:
         self._progress = progress
+
+
+def _alone(error: BaseException) -> BaseException:
+    """An error without tracebacks, which hold all that the fit worked on: with the error in hand
+    that is a circle, and Python may take an hour to look for it."""
+    one: BaseException | None = error
+    while one is not None and one.__traceback__ is not None:
+        one.__traceback__ = None
+        one = one.__cause__ or one.__context__
+    return error
 
 
 def _give_way() -> None:
