@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+from collections import Counter, deque
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from poyo_edge.artifact.frozen import is_frozen, open_frozen
 from poyo_edge.errors import FileProblemError, MissingExtraError, RecordingError
 from poyo_edge.files.magic import HDF5_MAGIC
 from poyo_edge.journal import (
+    Controlled,
     Cursor,
     Decoded,
     Journal,
@@ -47,13 +49,18 @@ NEXT = {
         "poyo-edge freeze MODEL.poyo --session {path} -o SESSION.onnx",
     ),
     "frozen session": ("see docs/embedding.md: any ONNX Runtime, or libpoyoedge, decodes with it",),
-    "journal": ("poyo-edge convert {path}  # makes a recording of it",),
+    "journal": (
+        "poyo-edge verify {path} --artifact MODEL.poyo --session SESSION  # decodes it again",
+        "poyo-edge convert {path}  # makes a recording of it, where none lies beside it",
+    ),
     "folder of recordings": (
         "poyo-edge train small --data {path} --dry-run",
         "poyo-edge inspect {path}/RECORDING.h5",
     ),
 }
 """Kind → what to do with it, as commands; ``{path}`` is what was looked at."""
+_MOST_EVENTS = 1000
+"""Of a journal, the newest, that are told one by one."""
 _TORCH_MAGIC = (b"PK\x03\x04", b"\x80")
 """A zip, as torch writes since 1.6, or a bare pickle."""
 
@@ -207,10 +214,21 @@ def _journal(path: Path) -> dict[str, Any]:
         dict: "events",
         TrialTold: "trial_messages",
         Cursor: "cursor_chunks",
+        Controlled: "controlled_values",
     }
     counts = dict.fromkeys(kinds.values(), 0)
+    told, first, last = deque[dict[str, Any]](maxlen=_MOST_EVENTS), None, None
+    flags = Counter[str]()
     for entry in journal.entries():
         counts[kinds[type(entry)]] += 1
+        if isinstance(entry, Decoded):
+            flags.update(entry.flags)
+            last = entry.tick
+            first = last if first is None else first
+        elif isinstance(entry, dict):
+            since = None if first is None or last is None else last - first
+            seconds = None if since is None else round(since / journal.header.tick_rate_hz, 3)
+            told.append({"after_s": seconds, **entry})
     header = journal.header.to_json()
     unit_ids = header.pop("unit_ids")
     return {
@@ -221,6 +239,8 @@ def _journal(path: Path) -> dict[str, Any]:
         "unit_ids": unit_ids[:4],
         **counts,
         "bytes_left_out": journal.bytes_left_out,
+        "values_with_flag": dict(flags.most_common()),
+        "told": list(told),
     }
 
 

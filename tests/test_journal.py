@@ -17,10 +17,12 @@ import pytest
 from helpers.damage import flip_bit
 from helpers.waiting import wait_until
 
+from poyo_edge.cli.commands.inspect import inspect_text
 from poyo_edge.converting import convert
 from poyo_edge.errors import RecordingError, UsageError
 from poyo_edge.inspecting import inspect_path
 from poyo_edge.journal import (
+    Controlled,
     Cursor,
     Decoded,
     Journal,
@@ -250,6 +252,42 @@ def test_inspect_knows_a_journal(tmp_path: Path) -> None:
     values = inspect_path(write(tmp_path / "a.journal", 3))
     kept = ("kind", "session_id", "n_units", "spike_chunks", "values", "label_chunks", "events")
     assert [values[name] for name in kept] == ["journal", "s", 2, 3, 3, 3, 1]
+
+
+def test_inspect_tells_what_was_done_while_it_ran(tmp_path: Path) -> None:
+    """Every frame that a rig writes is known, those of commands too."""
+    writer = JournalWriter(tmp_path / "a.journal", HEADER)
+    writer.event(clock="begun")
+    for i in range(3):
+        writer.decoded(500 * i, i, "DEGRADED", 5, np.zeros(2), flags=["drift"] if i else [])
+        writer.controlled(Controlled(
+            tick=500 * i, status="VALID", value=np.zeros(2), ramp=1.0, assist=0.0, click=False,
+            held="paused",
+        ))  # fmt: skip
+    writer.event(command="mark", text="new electrode\x1b[2J")
+    writer.close()
+    values = inspect_path(tmp_path / "a.journal")
+    assert (values["values"], values["controlled_values"], values["events"]) == (3, 3, 2)
+    assert values["values_with_flag"] == {"drift": 2}
+    assert [event["after_s"] for event in values["told"]] == [None, 1.0]
+    assert values["told"][1]["text"] == "new electrode\x1b[2J"
+    text = inspect_text(values)
+    assert "1.0 s" in text
+    assert "new electrode" in text
+    assert "\x1b" not in text
+
+
+def test_of_many_events_the_last_are_shown(tmp_path: Path) -> None:
+    writer = JournalWriter(tmp_path / "a.journal", HEADER)
+    for i in range(1002):
+        writer.event(feed="problem", said=f"number {i}")
+    writer.close()
+    values = inspect_path(tmp_path / "a.journal")
+    assert values["events"] == 1002
+    assert len(values["told"]) == 1000
+    text = inspect_text(values)
+    assert "number 1001" in text
+    assert len(text.splitlines()) < 50
 
 
 def test_two_clocks_of_one_journal_follow_each_other(tmp_path: Path) -> None:

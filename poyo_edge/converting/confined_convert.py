@@ -69,8 +69,8 @@ def _confined(name: str, path: Path, behavior_file: Path | None, **words: Any) -
             seconds=TIME_LIMIT_S * (1 + (size >> 30)),
             memory=MEMORY_LIMIT + 8 * size,
         )
-    except BeyondLimitsError:
-        raise beyond_limits(path, "a file with spikes") from None
+    except BeyondLimitsError as end:
+        raise beyond_limits(path, "a file with spikes", end.how) from None
     return made
 
 

@@ -12,17 +12,20 @@ import json
 import math
 import os
 import resource
+import signal
 import subprocess
 import sys
 import time
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from poyo_edge import errors
 
 _WAIT = 10
 """Times the processor time: no longer is waited for a child that sleeps."""
+_MOST_TOLD = 4000
+"""Characters of what a child said that are passed on."""
 _START = (
     "import sys; sys.path[:] = filter(None, sys.path); from importlib import import_module; "
     "import_module({module!r}).main()"
@@ -39,8 +42,20 @@ def python_command(module: str, *arguments: str) -> list[str]:
     return [sys.executable, "-c", _START.format(module=module), *arguments]
 
 
+End = Literal["time", "memory", "crash", "waiting"]
+
+
 class BeyondLimitsError(Exception):
-    """The child took more than its limits, or died."""
+    """The child took more than its limits, or died.
+
+    Attributes:
+        how: "time" of a processor, "memory", "crash" for any other signal, or "waiting": it used
+            little of a processor and had not ended all the same, as on a busy machine.
+    """
+
+    def __init__(self, how: End) -> None:
+        super().__init__(how)
+        self.how: End = how
 
 
 def call_confined(function: str, arguments: dict[str, Any], *, seconds: int, memory: int) -> Any:
@@ -55,7 +70,8 @@ def call_confined(function: str, arguments: dict[str, Any], *, seconds: int, mem
     Raises:
         BeyondLimitsError: it took more, or died.
         PoyoEdgeError: what the function raised, with the same class, message and fields.
-        RuntimeError: the function failed in a way that nobody meant; its traceback.
+        RuntimeError: the function, or the start of the child, failed in a way that nobody meant;
+            its traceback.
     """
     command = python_command(__name__, function, str(seconds), str(memory))
     try:
@@ -66,9 +82,12 @@ def call_confined(function: str, arguments: dict[str, Any], *, seconds: int, mem
             timeout=_WAIT * seconds,
             env={**os.environ, **_ONE_THREAD},
         )
+    except subprocess.TimeoutExpired:
+        raise BeyondLimitsError("waiting") from None
+    try:
         answer = json.loads(done.stdout)
-    except (subprocess.TimeoutExpired, ValueError):
-        raise BeyondLimitsError from None
+    except ValueError:
+        raise _end_of(done.returncode, done.stderr) from None
     if "result" in answer:
         return answer["result"]
     if "bug" in answer:
@@ -77,6 +96,15 @@ def call_confined(function: str, arguments: dict[str, Any], *, seconds: int, mem
     error = cls.__new__(cls, answer["message"])
     error.__dict__.update(answer["fields"])
     raise error
+
+
+def _end_of(code: int, told: bytes) -> Exception:
+    """What became of a child without an answer."""
+    if code > 0 and b"Traceback" in told and b"MemoryError" not in told:
+        return RuntimeError(told.decode(errors="replace")[-_MOST_TOLD:])
+    if -code in (signal.SIGXCPU, signal.SIGKILL):  # SIGKILL: the hard limit of processor time
+        return BeyondLimitsError("time")
+    return BeyondLimitsError("memory" if code > 0 else "crash")
 
 
 def main() -> None:

@@ -11,13 +11,21 @@ import contextlib
 from pathlib import Path
 
 from poyo_edge.errors import RecordingError
-from poyo_edge.files.confined import BeyondLimitsError, call_confined
+from poyo_edge.files.confined import BeyondLimitsError, End, call_confined
 from poyo_edge.recording.recording import Recording
 
 TIME_LIMIT_S = 20
 """Of a processor, and as much again for each gigabyte."""
 MEMORY_LIMIT = 1 << 30
 """Bytes beyond eight times the size of the file."""
+
+
+_HOW: dict[End, str] = {
+    "time": "one on which the library that reads it runs on",
+    "memory": "one for which the library that reads it asks for far more memory than its size",
+    "crash": "one that makes the library that reads it crash",
+    "waiting": "no end of reading it, though it took little of a processor",
+}
 
 
 def open_confined(path: str | Path) -> Recording:
@@ -48,19 +56,21 @@ def require_readable(path: str | Path, *, time_limit_s: int = TIME_LIMIT_S) -> N
             seconds=time_limit_s * (1 + (size >> 30)),
             memory=MEMORY_LIMIT + 8 * size,
         )
-    except BeyondLimitsError:
-        raise beyond_limits(path, "a recording") from None
+    except BeyondLimitsError as end:
+        raise beyond_limits(path, "a recording", end.how) from None
 
 
-def beyond_limits(path: str | Path, what: str) -> RecordingError:
+def beyond_limits(path: str | Path, what: str, how: End) -> RecordingError:
     """The refusal of a file that took more than its limits."""
+    waited = how == "waiting"
     return RecordingError(
         path,
         "file",
         expected=f"{what} that can be read within limits of memory and time",
-        got="one that makes the library that reads it crash, run on, or ask for far more than its "
-        "size",
-        do="do not use this file; copy it again from its source",
+        got=_HOW[how],
+        do="try again when the machine or the disk is less busy"
+        if waited
+        else "do not use this file; copy it again from its source",
     )
 
 

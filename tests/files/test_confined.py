@@ -14,6 +14,7 @@ from poyo_edge.cli import app
 from poyo_edge.converting import confined_convert
 from poyo_edge.errors import MissingExtraError, RecordingError
 from poyo_edge.files.confined import BeyondLimitsError, call_confined
+from poyo_edge.recording.confined import beyond_limits
 
 
 @pytest.fixture(autouse=True)
@@ -40,10 +41,26 @@ def test_errors_come_back_as_they_were() -> None:
         call("fails")
 
 
-@pytest.mark.parametrize("name", ["runs_on", "takes_all", "crashes"])
-def test_limits_end_the_child_alone(name: str) -> None:
-    with pytest.raises(BeyondLimitsError):
+@pytest.mark.parametrize(
+    ("name", "how"), [("runs_on", "time"), ("takes_all", "memory"), ("crashes", "crash")]
+)
+def test_limits_end_the_child_alone(name: str, how: str) -> None:
+    with pytest.raises(BeyondLimitsError) as ended:
         call(name)
+    assert ended.value.how == how
+
+
+def test_a_child_that_cannot_begin_says_why() -> None:
+    """As while its packages are being installed: that is no fault of the file."""
+    with pytest.raises(RuntimeError, match=r"No module named 'helpers\.half_installed'"):
+        call_confined("helpers.half_installed:name", {}, seconds=1, memory=1 << 28)
+
+
+def test_waiting_on_a_busy_machine_is_no_fault_of_the_file() -> None:
+    said = str(beyond_limits("a.nwb", "a file with spikes", "waiting"))
+    assert "took little of a processor" in said
+    assert "try again" in said
+    assert "do not use" not in said
 
 
 def test_convert_reads_in_a_confined_process(

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from poyo_edge.cli.console import Console
+from poyo_edge.cli.console import Console, printable
 from poyo_edge.cli.next_commands import to_build
 from poyo_edge.cli.shared import LOOK, Json, command
 from poyo_edge.cli.text import Values, pairs
+
+_EVENTS, _WIDE = 20, 84
+"""Events that are shown, and the characters of each; ``--json`` has them whole."""
 
 
 @command(LOOK, example="poyo-edge inspect demo/demo.poyo")
@@ -44,10 +48,26 @@ def inspect_text(values: Values) -> str:
             return shown + (f", … ({len(value)} in all)" if len(value) > 12 else "") or "none"
         return "–" if value in ("", None) else str(value)
 
-    flat = {name: value for name, value in values.items() if name != "next"}
+    flat = {name: value for name, value in values.items() if name not in ("next", "told")}
     source = flat.pop("source", {})
     notes = [*source.pop("notes", []), *flat.pop("notes", [])]
     flat |= {f"source {name}": value for name, value in source.items()}
     flat |= {f"note {i + 1}": note for i, note in enumerate(notes)}
     told = pairs({name: short(value) for name, value in flat.items()})
-    return "\n".join([told, "", "Next:", *(f"  {line}" for line in values["next"])])
+    events = _events(values.get("told", []))
+    return "\n".join([told, *events, "", "Next:", *(f"  {line}" for line in values["next"])])
+
+
+def _events(told: list[dict[str, Any]]) -> list[str]:
+    """The last events of a journal, one line each, with the seconds since its first value."""
+    lines = []
+    for event in told[-_EVENTS:]:
+        at = event["after_s"]
+        what = json.dumps({k: v for k, v in event.items() if k != "after_s"}, ensure_ascii=False)
+        when = "before" if at is None else f"{at:.1f} s"
+        lines.append(f"  {when:>10}  {printable(what)[:_WIDE]}")
+    if not lines:
+        return []
+    more = f", the last {len(lines)}" if len(told) > len(lines) else ""
+    head = f"Events{more}, by seconds after the first value:"
+    return ["", head, *lines]
