@@ -34,12 +34,12 @@ from poyo_edge.evaluation.pretrained_gru import (
     PRETRAINED,
     PretrainedGru,
     decode_session,
-    first_seconds,
     pretrained_on,
 )
 from poyo_edge.files.writing import write_bytes
 from poyo_edge.metrics import r2_per_dim
 from poyo_edge.recording import Recording
+from poyo_edge.recording.recording import first_seconds
 from poyo_edge.runtime import Decoder
 from poyo_edge.runtime.checks.replay import replay
 from poyo_edge.training.lazy import LazyRecording

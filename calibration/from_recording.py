@@ -15,6 +15,7 @@ from poyo_edge.calibration.lead import with_lead
 from poyo_edge.errors import RecordingError, UsageError
 from poyo_edge.recording import Recording
 from poyo_edge.recording.plausible import SpikeSummary, behavior_doubts, check_plausible
+from poyo_edge.recording.recording import first_seconds
 from poyo_edge.recording.units import require_cursor_unit, require_unit
 
 
@@ -132,7 +133,7 @@ def add_intentions(
     unit = recording.behavior_units.get(cursor, "")
     require_cursor_unit(recording.path, cursor, unit, calibrator.output)
     _require_plausible(recording, cursor, shown.times)
-    parts = _first(recording.intervals(split), seconds)
+    parts = first_seconds(recording.intervals(split), seconds)
     inside = np.zeros(len(trials), bool)
     samples, spikes = np.zeros(len(shown.times), bool), np.zeros(len(recording.spike_times), bool)
     for start, end in parts:
@@ -156,16 +157,6 @@ def _require_plausible(recording: Recording, series: str, times: Float64) -> Non
     check_plausible(recording.path, doubts, (*recording.accepted, "overlap"))
 
 
-def _first(intervals: Float64, seconds: float | None) -> Float64:
-    """Intervals (K, 2), cut after so many seconds of them."""
-    if seconds is None:
-        return intervals
-    lengths = np.diff(intervals, axis=1)[:, 0]
-    left = np.maximum(seconds - (lengths.cumsum() - lengths), 0.0)
-    cut = np.column_stack([intervals[:, 0], intervals[:, 0] + np.minimum(lengths, left)])
-    return np.asarray(cut[left > 0])
-
-
 def from_unlabelled(
     artifact: str | Path, recording: Recording, *, split: str, seconds: float | None
 ) -> tuple[Session, int, float]:
@@ -178,13 +169,7 @@ def from_unlabelled(
         RecordingError: no such split.
         ArtifactError, UsageError: see ``unlabelled_session``.
     """
-    left, kept = np.inf if seconds is None else seconds, []
-    for start, end in recording.intervals(split):
-        if left <= 0:
-            break
-        kept.append((float(start), float(min(end, start + left))))
-        left -= end - start
-    heard = np.array(kept, dtype=np.float64).reshape(-1, 2)
+    heard = first_seconds(recording.intervals(split), seconds)
     session, known = unlabelled_session(
         Artifact.open(artifact),
         recording.unit_ids,

@@ -61,6 +61,7 @@ class Checkpoint:
         notes: what was recognised and why, assumed or overruled, one sentence each.
         omega_formula: which release computed ``rotary_emb.omega``.
         guess: what it says of units that it has not seen, if units share embeddings in it.
+        recipe: how it says that it was trained, unchecked; empty where it does not.
     """
 
     path: Path
@@ -79,6 +80,7 @@ class Checkpoint:
     notes: tuple[str, ...]
     omega_formula: OmegaFormula
     guess: UnitGuess | None = None
+    recipe: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def model(self) -> POYO:
         """The model with these weights, in eval mode; ``omega`` is the file's own."""
@@ -166,6 +168,7 @@ class OpenedCheckpoint:
             notes=tuple(notes),
             omega_formula=omega_formula(weights[OMEGA]),
             guess=guess_of(path, hyper, spec.dim),
+            recipe=recipe if isinstance(recipe := hyper.get("recipe"), Mapping) else {},
         )
 
 

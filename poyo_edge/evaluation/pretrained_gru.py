@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from poyo_edge.arrays import Float32, Float64, Int64
 from poyo_edge.filters.wiener import BIN_S, bin_counts
-from poyo_edge.recording.recording import within
+from poyo_edge.recording.recording import first_seconds, within
 from poyo_edge.training.lazy import LazyRecording
 from poyo_edge.unit_guess import electrode_of
 
@@ -87,17 +87,6 @@ def grid_counts(
 def channels_of(recording: LazyRecording) -> tuple[str, ...]:
     """Subject and electrode of each unit, (U,)."""
     return tuple(f"{recording.subject_id}/{electrode_of(unit)}" for unit in recording.unit_ids)
-
-
-def first_seconds(intervals: Float64, seconds: float | None) -> Float64:
-    """The first seconds of intervals (K, 2), interval by interval; None takes all."""
-    left, kept = np.inf if seconds is None else seconds, []
-    for start, end in intervals:
-        if left <= 0:
-            break
-        kept.append((start, min(end, start + left)))
-        left -= end - start
-    return np.array(kept, dtype=np.float64).reshape(-1, 2)
 
 
 def binned(

@@ -155,6 +155,16 @@ def within(times: Float64, intervals: Float64) -> npt.NDArray[np.bool_]:
     return inside
 
 
+def first_seconds(intervals: Float64, seconds: float | None) -> Float64:
+    """Intervals (K, 2), cut after so many seconds of them; None takes all."""
+    if seconds is None:
+        return intervals
+    lengths = np.diff(intervals, axis=1)[:, 0]
+    left = np.maximum(seconds - (lengths.cumsum() - lengths), 0.0)
+    cut = np.column_stack([intervals[:, 0], intervals[:, 0] + np.minimum(lengths, left)])
+    return np.asarray(cut[left > 0])
+
+
 def read_behavior(
     path: Path, key: str, known: Sequence[str], *, allow_nan: bool = False
 ) -> Behavior:

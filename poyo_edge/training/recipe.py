@@ -17,6 +17,12 @@ ACCELERATORS = ("auto", "cpu", "gpu")
 RUN_KEYS = ("about", "threads", "workers", "devices", "nodes", "accelerator", "checkpoint_every",
             "validate_every", "validate_samples", "in_memory")  # fmt: skip
 """What may differ between a run and its continuation: nothing of it touches the weights."""
+AS_TRAINED = ("ffn_dropout", "lin_dropout", "atn_dropout", "unit_dropout", "unit_dropout_peak",
+              "tail_s", "tail_weight", "recency_s", "end_at_samples", "held_share", "held_piece_s",
+              "held_lead_s")  # fmt: skip
+"""What a recipe may leave to the checkpoint that it begins with: what is left out of the model and
+of its windows, and how their samples count. A model that was trained without dropout loses by it.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +42,8 @@ class Source(JsonRecord):
     """Behaviour at the model's 0; taken from the data when the scale is."""
     unit: str = ""
     split: str = "train"
+    seconds: float = 0.0
+    """Of the split of each recording, the first ones; 0 takes all."""
     weights: Mapping[str, float] = field(default_factory=dict)
     """Interval of the recording → weight of the samples in it; they multiply where they overlap."""
     prefix: str = ""
@@ -47,6 +55,8 @@ class Source(JsonRecord):
         group, _, key = self.behavior.partition(".")
         if not group or not key:
             raise UsageError(f"behavior: expected GROUP.KEY, got {self.behavior!r}")
+        if not 0 <= self.seconds < math.inf:
+            raise UsageError(f"seconds: expected a number >= 0, got {self.seconds!r}")
         for name, weight in self.weights.items():
             if not isinstance(weight, (int, float)) or not 0 <= weight < math.inf:
                 raise UsageError(f"weights.{name}: expected a number >= 0, got {weight!r}")
@@ -73,6 +83,9 @@ class Recipe(JsonRecord):
     """Optimiser steps for each session; or give ``steps`` or ``epochs``."""
     epochs: int = 0
     """Rounds through all windows; or give ``steps``."""
+    as_trained: tuple[str, ...] = ()
+    """Keys of ``AS_TRAINED`` that are the checkpoint's which the run begins with, if it says them;
+    one that is given with ``--set`` is taken off."""
     batch_size: int = 32
     """Windows in a step, of all devices together."""
     at_once: int = 0
@@ -172,6 +185,9 @@ class Recipe(JsonRecord):
                 raise UsageError(
                     f"{name}: expected one of {list(allowed)}, got {getattr(self, name)!r}"
                 )
+        for name in self.as_trained:
+            if name not in AS_TRAINED:
+                raise UsageError(f"as_trained: expected keys of {list(AS_TRAINED)}, got {name!r}")
         fewest, mode, most = self.unit_dropout or (1, 2, 2)
         if not 0 < fewest < mode <= most:
             raise UsageError(

@@ -31,6 +31,8 @@ _PACKAGE = __name__.rpartition(".")[0]
 _SIZES = ("spec", "data")
 _LENGTHS, _RATES = ("steps", "epochs", "steps_per_session"), ("lr", "base_lr")
 """Setting one of these takes the others away: a recipe has one of them."""
+_LEFT = "as_trained"
+"""Setting a key that the recipe leaves to a checkpoint takes it from this list."""
 
 
 def recipe_names() -> list[str]:
@@ -119,6 +121,8 @@ def _replace(values: dict[str, Any], override: str) -> None:
         for alternatives in (_LENGTHS, _RATES):
             for other in alternatives if last in alternatives else ():
                 values.pop(other, None)
+        if isinstance(values.get(_LEFT), list):
+            values[_LEFT] = [key for key in values[_LEFT] if key != last]
     for table in tables:
         values = values.setdefault(table, {})
         if not isinstance(values, dict):

@@ -21,6 +21,7 @@ from poyo_edge.arrays import Float64
 from poyo_edge.errors import MissingExtraError, RecordingError, UsageError
 from poyo_edge.recording.other_files import convert_command, other_kind
 from poyo_edge.recording.reading import listing
+from poyo_edge.recording.recording import first_seconds
 from poyo_edge.spec import OutputScale
 from poyo_edge.training.lazy import LazyRecording
 from poyo_edge.training.recipe import Recipe, Source
@@ -213,6 +214,7 @@ def _open(found: _Found, recipe: Recipe) -> TrainingSession:
     intervals = found.intervals
     if intervals is None:
         intervals = _split(recording, source.split)
+    intervals = first_seconds(intervals, source.seconds or None)
     _check_windows(recording, intervals, source.split, recipe.spec.window_s)
     _, values = recording.samples(intervals)
     _check_behavior(recording.path, values, source, recipe.spec.dim_out)

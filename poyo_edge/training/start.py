@@ -17,8 +17,9 @@ from poyo_edge.checkpoint.file import read_checkpoint_file
 from poyo_edge.checkpoint.readouts import readouts_of
 from poyo_edge.errors import CheckpointError
 from poyo_edge.model import POYO, VocabEmbedding
+from poyo_edge.records import FieldError, checked, field_hints, in_words
 from poyo_edge.spec import OutputScale
-from poyo_edge.training.recipe import RUN_KEYS, Recipe, check_spec
+from poyo_edge.training.recipe import AS_TRAINED, RUN_KEYS, Recipe, check_spec
 from poyo_edge.training.sharing import SharedTables, shared_tables, write_guess
 from poyo_edge.training.sources import Told, TrainingSession, open_sessions
 from poyo_edge.training.windows import StepBatches, WindowDataset
@@ -152,7 +153,8 @@ def prepare(
 
 
 def _continuing(recipe: Recipe, source: Checkpoint) -> Recipe:
-    """The recipe with what belongs to the weights: sizes, periods, and the scale of behaviours."""
+    """The recipe with what belongs to the weights: sizes, periods, the scale of behaviours, and
+    what it leaves to how they were trained."""
     scales = {behavior: scale for scale, behavior in readouts_of(source.path).values()}
     data = dict(recipe.data)
     for name, one in recipe.data.items():
@@ -161,7 +163,28 @@ def _continuing(recipe: Recipe, source: Checkpoint) -> Recipe:
             data[name] = dataclasses.replace(one, scale=scale.scale, offset=scale.offset)
     omega = float(source.weights["rotary_emb.omega"].max())
     t_min = float(f"{2 * math.pi / omega:.6g}") if omega > 0 else recipe.t_min
-    return dataclasses.replace(recipe, spec=source.spec, data=data, t_min=t_min)
+    left = {key: value for key, value in _recipe_of(source).items() if key in recipe.as_trained}
+    return dataclasses.replace(recipe, spec=source.spec, data=data, t_min=t_min, **left)
+
+
+def _recipe_of(source: Checkpoint) -> dict[str, Any]:
+    """The keys of ``AS_TRAINED`` in the recipe that a checkpoint was trained with; none if it does
+    not say them.
+
+    Raises:
+        CheckpointError: a value is of another kind.
+    """
+    hints, found = field_hints(Recipe), dict[str, Any]()
+    for key in AS_TRAINED:
+        if key in source.recipe:
+            try:
+                found[key] = checked(hints[key], source.recipe[key], f"recipe.{key}")
+            except FieldError as problem:
+                raise CheckpointError(
+                    source.path, problem.place, expected=in_words(problem.hint),
+                    got=repr(problem.value), do="give that key with --set",
+                ) from None  # fmt: skip
+    return found
 
 
 def _begin_with(model: POYO, source: Checkpoint, sessions: Sequence[TrainingSession]) -> None:
@@ -201,6 +224,12 @@ def check_resume(path: Path, plan: Plan) -> int:
         )
     # A key that is younger than the state was off when the run began.
     saved, wanted = {**_DEFAULTS, **hyper["recipe"]}, plan.recipe.to_json()
+    if isinstance(saved.get("data"), dict):
+        young = {"seconds": 0.0}
+        saved["data"] = {
+            name: {**young, **one} if isinstance(one, dict) else one
+            for name, one in saved["data"].items()
+        }
     for key in wanted:
         if key not in RUN_KEYS and saved.get(key) != wanted[key]:
             name, before, now = _first_difference(key, saved.get(key), wanted[key])

@@ -15,7 +15,7 @@ collate = pytest.importorskip("torch_brain.batching").collate
 
 from helpers.training.tiny_run import TINY, tiny_study  # noqa: E402
 
-from poyo_edge.errors import CheckpointError  # noqa: E402
+from poyo_edge.errors import CheckpointError, RecordingError  # noqa: E402
 from poyo_edge.model import POYO  # noqa: E402
 from poyo_edge.training import Source, train  # noqa: E402
 from poyo_edge.training.loss import pieces, step_loss  # noqa: E402
@@ -121,6 +121,39 @@ def test_tuning_keeps_the_scale_and_the_periods_of_the_checkpoint(
     own = dataclasses.replace(plain, data={"recordings": Source(scale=(10.0,))})
     plan = prepare([study / "sim_02.h5"], own, start_from=base.checkpoint)
     assert plan.sessions[0].scale.scale == (10.0,)
+
+
+def test_tuning_leaves_out_what_training_left_out(study: Path, tmp_path: Path) -> None:
+    """What a recipe leaves to the checkpoint is the checkpoint's; its other keys are its own."""
+    told = dataclasses.replace(
+        TINY, steps=1, ffn_dropout=0.0, lin_dropout=0.1, unit_dropout=(2, 3, 4), recency_s=0.3
+    )
+    base = train([study / "sim_00.h5"], told, tmp_path / "base.ckpt")
+    left = dataclasses.replace(
+        TINY, lr=1e-3, as_trained=("ffn_dropout", "unit_dropout", "recency_s", "end_at_samples")
+    )
+    recipe = prepare([study / "sim_02.h5"], left, start_from=base.checkpoint).recipe
+    assert (recipe.ffn_dropout, recipe.unit_dropout, recipe.recency_s) == (0.0, (2, 3, 4), 0.3)
+    assert (recipe.lin_dropout, recipe.lr) == (0.2, 1e-3)
+    assert prepare([study / "sim_02.h5"], left).recipe == left, "no checkpoint says anything"
+    content = torch.load(base.checkpoint, weights_only=True)
+    content["hyper_parameters"]["recipe"]["unit_dropout"] = "many"
+    torch.save(content, tmp_path / "odd.ckpt")
+    with pytest.raises(CheckpointError, match=r"recipe.unit_dropout: expected .*, got 'many'"):
+        prepare([study / "sim_02.h5"], left, start_from=tmp_path / "odd.ckpt")
+    del content["hyper_parameters"]["recipe"]
+    torch.save(content, tmp_path / "silent.ckpt")
+    plan = prepare([study / "sim_02.h5"], left, start_from=tmp_path / "silent.ckpt")
+    assert plan.recipe.ffn_dropout == TINY.ffn_dropout
+
+
+def test_the_first_seconds_of_a_session_can_be_tuned_to(study: Path) -> None:
+    some = dataclasses.replace(TINY, data={"recordings": Source(scale=(10.0,), seconds=6.0)})
+    assert prepare([study / "sim_02.h5"], TINY).sessions[0].seconds > 10
+    assert prepare([study / "sim_02.h5"], some).sessions[0].seconds == pytest.approx(6.0)
+    none = dataclasses.replace(some, data={"recordings": Source(seconds=0.5)})
+    with pytest.raises(RecordingError, match="an interval of at least one window"):
+        prepare([study / "sim_02.h5"], none)
 
 
 def test_bf16_trains_and_keeps_float32_weights(study: Path, tmp_path: Path) -> None:

@@ -30,13 +30,13 @@ from poyo_edge.evaluation.evaluate import (  # noqa: E402
 from poyo_edge.evaluation.pretrained_gru import (  # noqa: E402
     binned,
     decode_session,
-    first_seconds,
     grid_counts,
     pretrain,
 )
 from poyo_edge.filters.wiener import bin_counts  # noqa: E402
 from poyo_edge.metrics import r2_per_dim  # noqa: E402
 from poyo_edge.recording import Recording, write_recording  # noqa: E402
+from poyo_edge.recording.recording import first_seconds  # noqa: E402
 from poyo_edge.simulation.recordings import Simulation, simulate_study  # noqa: E402
 from poyo_edge.spec import OutputScale  # noqa: E402
 from poyo_edge.training.lazy import LazyRecording  # noqa: E402

@@ -97,6 +97,16 @@ def test_impossible_values_are_refused(override: str, message: str) -> None:
         load_recipe("small", [override])
 
 
+def test_what_is_set_is_not_left_to_the_checkpoint() -> None:
+    assert {"lin_dropout", "unit_dropout", "recency_s"} <= {*load_recipe("finetune").as_trained}
+    given = load_recipe("finetune", ["lin_dropout=0.1", "data.recordings.seconds=120"])
+    assert "lin_dropout" not in given.as_trained
+    assert "unit_dropout" in given.as_trained
+    assert given.data["recordings"].seconds == 120
+    with pytest.raises(UsageError, match="as_trained: expected keys of"):
+        load_recipe("finetune", ['as_trained=["lr"]'])
+
+
 def test_files_are_recipes_too(tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text("steps = 3\nlr = 1e-3\n[model]\ndim = 16\ndepth = 1\ndim_head = 16\n"
