@@ -19,9 +19,10 @@ from poyo_edge.artifact import (
     SessionHeader,
     recording_activity,
 )
+from poyo_edge.artifact.core_hash import TABLES
 from poyo_edge.export.folded import FoldedCheckpoint
 from poyo_edge.export.graph.prior import guess_tensors, prior_tensors
-from poyo_edge.export.provenance import TABLES, source_record
+from poyo_edge.export.provenance import source_record
 from poyo_edge.files.tensors import to_bytes
 from poyo_edge.files.writing import safe_name, sha256_file
 from poyo_edge.recording import Recording

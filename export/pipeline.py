@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from poyo_edge.artifact import ADAPT, ADAPT_ORT_CPU, CORE, CORE_CPU, CORE_ORT_CPU, GOLDEN
+from poyo_edge.artifact.core_hash import core_hash
 from poyo_edge.checkpoint import Checkpoint, load_checkpoint
 from poyo_edge.checkpoint.weight_health import WeightHealth, weight_health
 from poyo_edge.errors import UsageError
@@ -22,7 +23,7 @@ from poyo_edge.export.graph.native_fusion import fuse_for_native
 from poyo_edge.export.parity.adapt import GradientParity
 from poyo_edge.export.parity.core import Parity
 from poyo_edge.export.parity.meter import Progress
-from poyo_edge.export.provenance import core_hash, source_record, tool_versions
+from poyo_edge.export.provenance import source_record, tool_versions
 from poyo_edge.export.report import write_report
 from poyo_edge.files.writing import atomic_folder, require_free
 from poyo_edge.recording import Recording
@@ -173,7 +174,7 @@ def export_checkpoint(
         say("writing the artifact")
         files = {**graphs, GOLDEN: found.golden.to_bytes()}
         write_contents(folder, source, files, recording, options.behavior)
-        return _finish(folder, source, report, recording, options, say)
+        return _finish(folder, source, report, recording, options, say, on_progress)
 
 
 def _folded(checkpoint: Checkpoint, options: ExportOptions) -> FoldedCheckpoint:
@@ -209,6 +210,7 @@ def _finish(
     recording: Recording | None,
     options: ExportOptions,
     say: Step,
+    tell: Progress | None,
 ) -> ExportReport:
     """Replay the recording on what is written, then write reports and manifest."""
 
@@ -226,17 +228,21 @@ def _finish(
     if recording is not None:
         say(f"replaying {recording.path.name}")
         vouch()
-        report, replayed = _replayed(folder, recording, report, options)
+        report, replayed = _replayed(folder, recording, report, options, tell)
     write_report(folder, report.to_json(), replayed)
     vouch()
     return report
 
 
 def _replayed(
-    folder: Path, recording: Recording, report: ExportReport, options: ExportOptions
+    folder: Path,
+    recording: Recording,
+    report: ExportReport,
+    options: ExportOptions,
+    tell: Progress | None,
 ) -> tuple[ExportReport, Replay]:
     decoder = Decoder.open(folder, session=recording.session_id)
-    result = replay(decoder, recording, options.behavior, split=options.split)
+    result = replay(decoder, recording, options.behavior, split=options.split, on_progress=tell)
     draw(
         folder,
         result,

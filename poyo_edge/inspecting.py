@@ -27,6 +27,8 @@ from poyo_edge.recording import Recording
 from poyo_edge.recording.confined import open_confined
 from poyo_edge.recording.other_files import refuse_other
 
+_GIVEN = ("decoded", "controlled")
+"""Groups of what a rig gave, in recordings of journals (``converting``)."""
 _SAFETENSORS = ".safetensors"
 NEXT = {
     "recording": (
@@ -79,7 +81,17 @@ def inspect_path(path: str | Path) -> dict[str, Any]:
     if values.get("scaled") is False:
         named += " --output-scale SCALE  # by which behaviour was divided in training"
     lines = [line.format(path=words, named=named) for line in NEXT[values["kind"]]]
+    if values["kind"] == "recording" and not _measured(values):
+        journal = Path(path).with_suffix(".journal")
+        lines = ["nothing was measured in it: labels to calibrate or judge with are missing"]
+        if journal.is_file():
+            lines.append(f"poyo-edge inspect {shlex.quote(str(journal))}")
     return {**values, "next": lines}
+
+
+def _measured(recording: dict[str, Any]) -> list[str]:
+    """Behaviours that are not what a decoder or its control gave."""
+    return [name for name in recording["behaviors"] if name.partition(".")[0] not in _GIVEN]
 
 
 def _look(path: Path) -> dict[str, Any]:

@@ -138,8 +138,8 @@ MUTANTS = (
     Mutant(
         "R15",
         "calibration/refusing.py",
-        "elif not new.r2_heldout > 0:",
-        "elif False:",
+        "if not new.r2_heldout > 0:",
+        "if False:",
         "refusing a fit worse than the mean",
     ),
     Mutant(

@@ -186,6 +186,19 @@ class Adapter:
         return spikes
 
 
+def without_units(batch: Feeds, n_units: int, most: float, rng: np.random.Generator) -> Feeds:
+    """A batch of windows (B, N) whose spikes of some units are left out: of each window a share of
+    the units between 0 and ``most``."""
+    units, mask = batch["spike_unit"], batch["spike_mask"]
+    heard = rng.random((len(units), n_units)) >= most * rng.random((len(units), 1))
+    kept = mask & np.take_along_axis(heard, units.astype(np.int64), axis=1)
+    front = np.argsort(~kept, axis=1, kind="stable")  # spikes come before padding
+    found = dict(batch)
+    for name in SPIKES:
+        found[name] = np.take_along_axis(kept if name == "spike_mask" else batch[name], front, 1)
+    return found
+
+
 def _gradient_graph(artifact: Artifact, *, native: bool) -> Any:
     """The graph of our operators where it was faster here, or the one made for ONNX Runtime's CPU
     provider, or the plain one where that does not open; those that are not needed are not read.

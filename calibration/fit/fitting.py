@@ -16,7 +16,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from poyo_edge.arrays import Float32, Float64, Int64
-from poyo_edge.calibration.fit.adapter import SESSION, UNITS, Adapter, Weighting
+from poyo_edge.calibration.fit.adapter import (
+    SESSION,
+    UNITS,
+    Adapter,
+    Weighting,
+    without_units,
+)
 from poyo_edge.calibration.fit.folds import Fold
 from poyo_edge.calibration.fit.labels import Labels
 from poyo_edge.calibration.fit.optimizer import AdamW, cosine
@@ -27,6 +33,8 @@ from poyo_edge.errors import CheckFailedError, UsageError
 
 _GOLDEN_RATIO = (math.sqrt(5.0) - 1.0) / 2.0
 _PULL, _PULL_TO_GUESS = 2.0, 30.0
+_DROPPED = 1
+"""Sets the random numbers of units that are left out apart from those of places."""
 _Z_BESIDE = 3.0
 """Learning rate of z beside that of the encoder's weights: a unit then moves about as far for its
 length as they do."""
@@ -65,6 +73,10 @@ class FitSettings:
     """The last seconds of a window, in which a labelled sample counts in full."""
     early_weight: float = 0.2
     """What earlier samples of a window count."""
+    unit_dropout: float = 0.0
+    """Share of the units that a window goes without, at most; for each window it is drawn between 0
+    and this. A session that was fitted so loses less with units that fall silent later, and fits
+    what it hears less closely."""
     patience: int = 3
     """Stop after this many judgements without a better one."""
     n_folds: int = 3
@@ -93,6 +105,8 @@ class FitSettings:
         for name in ("clip_norm", "most_z", "tail_s"):
             if not getattr(self, name) > 0:
                 raise UsageError(f"{name}: expected a number > 0, got {getattr(self, name)!r}")
+        if not 0 <= self.unit_dropout < 1:
+            raise UsageError(f"unit_dropout: expected 0 <= share < 1, got {self.unit_dropout!r}")
         for name in ("pull", "early_weight"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:
@@ -206,6 +220,9 @@ class Fit:
         """
         tables, z, encoder = self.tables(), self.moved["z"], self.steps >= self.total
         batch = self._adapter.batch(self._labels, self._window_ends(), self._weighting)
+        if self._settings.unit_dropout:
+            rng = np.random.default_rng([*self._seed, self.steps, _DROPPED])
+            batch = without_units(batch, self._labels.n_units, self._settings.unit_dropout, rng)
         own, of_encoder = tables.encoder or (self._encoder if encoder else None), {}
         if own is None:
             loss, units, session = self._adapter.gradients(batch, tables.units, tables.session)

@@ -35,6 +35,8 @@ class Progress:
     """Held-out R² at the last judgement."""
     left_s: float | None = None
     """Seconds that the rest will take at the pace so far; None where that is not known."""
+    judged_at: int = 0
+    """Steps of each fit at the last judgement; 0 for the start."""
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)

@@ -395,4 +395,5 @@ class Search:
             total=self.steps * len(self.fits),
             r2=self.moments[-1].point.r2,
             left_s=left_s,
+            judged_at=self.moments[-1].point.step,
         )

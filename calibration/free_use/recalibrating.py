@@ -57,6 +57,8 @@ _OF_THE_ARRAY = frozenset({DRIFT, COVERAGE, OUTPUT_RANGE, UNVERIFIED, CONTROL})
 """Flags of values that are what the session makes of all spikes that came."""
 _MOST_JUDGED = 400
 _MOST_HISTORY = 100
+_UNIT_DROPOUT = 0.6
+"""Of the fits: nobody looks after units that fall silent meanwhile."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +138,7 @@ class FreeUseCalibration:
         self._prior = Prior.open(self._adapter.artifact)
         self._inference = inference or InferenceSettings()
         # Folds only say when to stop: both sessions are judged on targets of their own.
-        self._fit_settings = fit or FitSettings(n_folds=2)
+        self._fit_settings = fit or FitSettings(n_folds=2, unit_dropout=_UNIT_DROPOUT)
         self._decoder, self._rate = decoder, decoder.tick_rate_hz
         self._followed, self._on_event = Followed(decoder, epoch), on_event
         self._lock = threading.Lock()

@@ -225,9 +225,13 @@ def read_manifest(path: str | Path) -> Manifest:
     folder = Path(path)
     file = folder / MANIFEST
     if not folder.is_dir():
-        got = "a file" if folder.exists() else "nothing there"
+        there = folder.exists()
         raise ArtifactError(
-            folder, "artifact", expected="a folder NAME.poyo", got=got, do="check the path"
+            folder,
+            "artifact",
+            expected="a folder NAME.poyo",
+            got="a file" if there else "nothing there",
+            do="check the path" + ("" if there else "; poyo-edge export makes one of a checkpoint"),
         )
     if not file.exists():
         raise ArtifactError(

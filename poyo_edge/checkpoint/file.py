@@ -66,6 +66,8 @@ def _load_safetensors(path: Path, data: bytes) -> object:
 
 
 def _read_bytes(path: Path) -> bytes:
+    if (path / "manifest.json").is_file():
+        raise _not_torch(path, "an artifact, which is exported already", "see poyo-edge inspect")
     if path.is_dir():
         raise _not_torch(path, "a folder", "pass the checkpoint file inside it")
     if path.exists() and not path.is_file():

@@ -36,12 +36,15 @@ class Source(JsonRecord):
     recordings: tuple[str, ...] = ("*",)
     """Patterns of file names without ``.h5``."""
     behavior: str = "cursor.vel"
+    """What is decoded, GROUP.KEY."""
     scale: tuple[float, ...] = ()
     """Behaviour units per model unit; empty takes the standard deviation in the split."""
     offset: tuple[float, ...] = (0.0,)
     """Behaviour at the model's 0; taken from the data when the scale is."""
     unit: str = ""
+    """Of the behaviour, such as "cm/s"."""
     split: str = "train"
+    """The split that is trained on."""
     seconds: float = 0.0
     """Of the split of each recording, the first ones; 0 takes all."""
     weights: Mapping[str, float] = field(default_factory=dict)
@@ -75,8 +78,11 @@ class Recipe(JsonRecord):
     """How a model is trained."""
 
     about: str = ""
+    """What the recipe is for, in a sentence."""
     spec: ModelSpec
+    """Sizes of the model; the table ``[model]`` of a file."""
     data: Mapping[str, Source] = field(default_factory=lambda: {"recordings": Source()})
+    """Name → recordings that are read alike; the tables ``[data.NAME]``."""
     steps: int = 0
     """Optimiser steps; or give ``epochs`` or ``steps_per_session``."""
     steps_per_session: int = 0
@@ -91,6 +97,7 @@ class Recipe(JsonRecord):
     at_once: int = 0
     """Windows that go through the model at once, on each device; 0 takes all of a step."""
     optimizer: str = "adamw"
+    """"adamw" or "sparse-lamb"."""
     lr: float = 0.0
     """Peak of the one-cycle schedule; or give ``base_lr``."""
     base_lr: float = 0.0
@@ -116,19 +123,25 @@ class Recipe(JsonRecord):
     average: float = 0.0
     """Decay of a moving average of the weights, which is what is judged and kept; 0 for none."""
     weight_decay: float = 1e-4
+    """Of all weights; what a unit has of its own has ``own_decay``."""
     clip_norm: float = 0.0
     """Longest gradient; 0 clips none."""
     ffn_dropout: float = 0.2
+    """In the feed-forward parts."""
     lin_dropout: float = 0.4
+    """Of what attention and feed-forward parts of the processing layers add."""
     atn_dropout: float = 0.0
+    """Of attention weights."""
     t_min: float = 1e-4
     """Shortest period of the rotary time embeddings, in seconds."""
     unit_dropout: tuple[int, int, int] | None = None
     """Fewest, most frequent and largest number of units kept in a window; None keeps all."""
     unit_dropout_peak: float = 4.0
+    """How sharp the most frequent number is (torch_brain's ``peak``)."""
     tail_s: float = 0.1
     """The end of the window in which samples weigh ``tail_weight`` instead of 1."""
     tail_weight: float = 1.0
+    """Weight of the samples in the tail."""
     recency_s: float = 0.0
     """Time constant with which samples weigh less the farther they are from the window's end."""
     end_at_samples: bool = False
@@ -145,7 +158,9 @@ class Recipe(JsonRecord):
     unfreeze_epochs: float = 1.0
     """Rounds between thawing the decoder, each processing layer, and the encoder, after those."""
     seed: int = 0
+    """Of weights, windows and everything else that is random."""
     precision: str = "32-true"
+    """"32-true" or "bf16-mixed"."""
     validate_every: int = 0
     """Steps between measurements of R² on the valid split; 0 measures none."""
     validate_samples: int = 256
@@ -153,8 +168,11 @@ class Recipe(JsonRecord):
     checkpoint_every: int = 0
     """Steps between states to resume from; 0 writes one every ten minutes."""
     accelerator: str = "auto"
+    """"auto", "cpu" or "gpu"."""
     devices: int = 1
+    """Devices of each node."""
     nodes: int = 1
+    """Machines that train together."""
     in_memory: bool = False
     """Whether each process that cuts windows holds all spikes in memory, 12 bytes each."""
     workers: int = 0

@@ -61,6 +61,7 @@ def train(
     checkpoint: str | Path,
     *,
     start_from: str | Path | None = None,
+    start_sessions: Sequence[str | Path] = (),
     resume: bool = False,
     state: str | Path | None = None,
     logs: str | Path | None = None,
@@ -77,6 +78,7 @@ def train(
         recipe: sizes, sources, optimiser and run.
         checkpoint: the file to write; an existing one is replaced, absent folders are made.
         start_from: a checkpoint to begin with; see ``prepare``.
+        start_sessions: session files to begin with; see ``prepare``.
         resume: continue the run whose state is in ``state``.
         state: where to keep a state to resume from; removed when the run is done.
         logs: folder for loss and R² of each step, as CSV, and for TensorBoard where installed.
@@ -96,7 +98,7 @@ def train(
             f"{state_path}: expected the state of an interrupted run, got no such file; start "
             f"without --resume"
         )
-    plan = prepare(data, recipe, start_from=start_from)
+    plan = prepare(data, recipe, start_from=start_from, start_sessions=start_sessions)
     done = check_resume(state_path, plan) if resume and state_path is not None else 0
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
     with quiet_lightning(), _threads(recipe.threads), stop_signals(state is not None) as stop:

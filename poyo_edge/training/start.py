@@ -12,10 +12,13 @@ from typing import Any
 import torch
 from lightning.pytorch import seed_everything
 
+from poyo_edge.arrays import Float32
+from poyo_edge.artifact import Session
+from poyo_edge.artifact.core_hash import core_hash
 from poyo_edge.checkpoint import Checkpoint, load_checkpoint
 from poyo_edge.checkpoint.file import read_checkpoint_file
 from poyo_edge.checkpoint.readouts import readouts_of
-from poyo_edge.errors import CheckpointError
+from poyo_edge.errors import CheckpointError, SessionError, UsageError
 from poyo_edge.model import POYO, VocabEmbedding
 from poyo_edge.records import FieldError, checked, field_hints, in_words
 from poyo_edge.spec import OutputScale
@@ -26,6 +29,13 @@ from poyo_edge.training.windows import StepBatches, WindowDataset
 
 _READOUT_IDS = {"cursor.vel": "cursor_velocity_2d", "cursor.pos": "cursor_position_2d"}
 """Names of behaviours in torch_brain 0.1's list of modalities."""
+_ENCODER = {
+    "token_type": "token_type_emb.weight",
+    "context_norm.weight": "enc_atn.norm_context.weight",
+    "context_norm.bias": "enc_atn.norm_context.bias",
+    "to_kv": "enc_atn.to_kv.weight",
+}
+"""Weights that a session may have of its own (``core_inputs.ENCODER_WEIGHTS``), and their keys."""
 _T_MIN = 1e-4
 """torch_brain's default."""
 _DEFAULTS = {f.name: f.default for f in dataclasses.fields(Recipe)}
@@ -103,6 +113,7 @@ def prepare(
     recipe: Recipe,
     *,
     start_from: str | Path | None = None,
+    start_sessions: Sequence[str | Path] = (),
     on_progress: Told | None = None,
 ) -> Plan:
     """Check recordings and recipe and make the model; seeds Python, numpy and torch.
@@ -113,13 +124,21 @@ def prepare(
         start_from: a checkpoint whose weights to begin with. Its sizes and periods win over the
             recipe's, its scale serves sources without one; units and sessions that it knows keep
             their embeddings, others get what it guesses of them, or new ones.
+        start_sessions: files of what ``calibrate`` found to that checkpoint; see
+            ``begin_with_sessions``.
         on_progress: told after each recording.
 
     Raises:
         RecordingError, UsageError: see ``open_sessions``.
+        SessionError, UsageError: see ``begin_with_sessions``.
         CheckpointError: ``start_from`` cannot be used.
     """
     source = None if start_from is None else load_checkpoint(start_from)
+    if start_sessions and (source is None or recipe.share_units):
+        raise UsageError(
+            "--session: expected --from, the checkpoint that it was calibrated to, and a recipe "
+            f"without share_units, got {'none' if source is None else repr(recipe.share_units)}"
+        )
     if source is not None:
         check_spec(source.spec)
         recipe = _continuing(recipe, source)
@@ -136,6 +155,7 @@ def prepare(
     )
     if source is not None:
         _begin_with(model, source, sessions)
+        begin_with_sessions(model, source, sessions, start_sessions)
     batches = StepBatches(sessions, recipe, steps=1)
     return Plan(
         recipe=recipe,
@@ -207,6 +227,69 @@ def _copy_rows(table: VocabEmbedding, weight: torch.Tensor, vocab: Mapping[str, 
     for word, row in table.vocab.items():
         if row and word in vocab:
             table.weight[row] = weight[vocab[word]]
+
+
+def begin_with_sessions(
+    model: POYO,
+    source: Checkpoint,
+    sessions: Sequence[TrainingSession],
+    files: Sequence[str | Path],
+) -> None:
+    """Give the model what session files hold of the units and sessions that it is trained on.
+
+    Weights of the encoder that a session has of its own are taken where it is the only one.
+
+    Args:
+        model: with the weights of ``source``.
+        source: the checkpoint that the sessions were calibrated to.
+        sessions: what is trained on.
+        files: session files, each of one of them.
+
+    Raises:
+        SessionError: a file cannot be used, belongs to another model, or is of other units.
+        UsageError: a file of no session that is trained on, or two of one.
+    """
+    weights = {name: tensor.numpy() for name, tensor in source.weights.items()}
+    core = core_hash(weights, source.spec)
+    by_id = {one.session_id: one for one in sessions}
+    seen = set[str]()
+    for file in files:
+        found = Session.open(file, dim=source.spec.dim, core_hash=core)
+        name = found.header.session_id
+        if name not in by_id or name in seen:
+            known = ", ".join([*by_id][:6]) + (", …" if len(by_id) > 6 else "")
+            got = f"a second one of {name!r}" if name in seen else f"one of {name!r}"
+            raise UsageError(
+                f"{file}: session: expected one of a session that is trained on ({known}), once "
+                f"each, got {got}"
+            )
+        seen.add(name)
+        _take(model, by_id[name], found, Path(file))
+        if found.encoder is not None and len(sessions) == 1:
+            _take_encoder(model, found.encoder)
+
+
+@torch.no_grad()
+def _take(model: POYO, session: TrainingSession, found: Session, file: Path) -> None:
+    row = {unit: i for i, unit in enumerate(found.header.unit_ids)}
+    known = [unit for unit in session.recording.unit_ids if unit in row]
+    if not known:
+        raise SessionError(
+            file, "unit_ids", expected=f"units of {session.session_id}",
+            got="none of them", do="calibrate to this recording, or leave --session out",
+        )  # fmt: skip
+    values = torch.from_numpy(found.unit_embedding[[row[unit] for unit in known]])
+    model.unit_emb.weight[model.unit_emb.rows(known)] = values
+    at = model.session_emb.rows([session.session_id])
+    model.session_emb.weight[at] = torch.from_numpy(found.session_embedding)
+
+
+@torch.no_grad()
+def _take_encoder(model: POYO, encoder: Mapping[str, Float32]) -> None:
+    """Types of tokens that no window has keep what the checkpoint has of them."""
+    state = model.state_dict()
+    for key, value in encoder.items():
+        state[_ENCODER[key]][: len(value)] = torch.from_numpy(value)
 
 
 def check_resume(path: Path, plan: Plan) -> int:

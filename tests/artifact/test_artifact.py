@@ -121,7 +121,7 @@ def test_a_folder_in_the_place_of_a_file_is_refused(tiny_copy: Path) -> None:
 def test_a_path_that_is_no_artifact_is_refused(tmp_path: Path) -> None:
     assert refusal(tmp_path / "none.poyo") == (
         f"{tmp_path / 'none.poyo'}: artifact: expected a folder NAME.poyo, got nothing there; "
-        f"check the path"
+        f"check the path; poyo-edge export makes one of a checkpoint"
     )
     (tmp_path / "file.poyo").write_text("x")
     assert "expected a folder NAME.poyo, got a file; check" in refusal(tmp_path / "file.poyo")

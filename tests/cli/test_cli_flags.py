@@ -129,6 +129,7 @@ FLAGS = {
         "--out",
         "--set",
         "--from",
+        "--session",
         "--resume",
         "--overwrite",
         "--dry-run",

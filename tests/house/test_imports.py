@@ -100,7 +100,7 @@ HOUSE = {
     "checkpoint": Row("checkpoint.checkpoint"),
     "checkpoint.readouts": Row("checkpoint.file"),
     "training": Row(
-        "files recording checkpoint checkpoint.file checkpoint.guess checkpoint.readouts model",
+        f"{_FILES} checkpoint checkpoint.file checkpoint.guess checkpoint.readouts model",
         "h5py torch lightning torch_brain tomli",
     ),
     "evaluation": Row(

@@ -160,6 +160,9 @@ def calibrate(
         "peak_memory_mb": round(_peak_memory_mb(), 1),
     }
     if report is not None:
+        if not refused:
+            r2 = session.quality.r2_heldout
+            console.step(f"wrote {target}: held-out R² {r2:.3f}; all of it behind the report")
         console.step("taking each unit away, and fitting to fewer seconds, for the report")
         examined = calibrator.examine(on_progress=lambda n, total: console.progress(n, total, ""))
         values |= examined.to_json()
@@ -203,9 +206,9 @@ def _add(
 
 
 def _progress_text(progress: Progress) -> str:
-    """Held-out R² so far, and the time that is left at this pace."""
+    """Held-out R² at the last judgement, and the time that is left at this pace."""
     left = "" if progress.left_s is None else f", {math.ceil(progress.left_s)} s left"
-    return f"held-out R² {progress.r2:.3f}{left}"
+    return f"held-out R² {progress.r2:.3f} at step {progress.judged_at}{left}"
 
 
 def _saved(session: CalibratedSession, target: Path, force: bool) -> CheckFailedError | None:

@@ -385,7 +385,8 @@ def run_text(values: Values, artifact: Path, program: str) -> str:
                 f"{values['journal']['lost_frames']} frames: {values['journal']['error']}"
             )
         if values.get("recording"):
-            end = f"\n\nNext:\n  {program} inspect {values['recording']}"
+            end = f"\n\nNext:\n  {program} inspect {values['journal']['path']}"
+            end += f"\n  {program} inspect {values['recording']}"
         else:
             lines["no recording"] = values.get("recording_problem", "")
     table = latency_table(values["in_to_out_ms"])

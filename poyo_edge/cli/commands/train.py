@@ -42,6 +42,10 @@ def train(
     start_from: Annotated[
         Path | None, typer.Option("--from", help="Begin with the weights of this checkpoint.")
     ] = None,
+    session: Annotated[
+        list[Path] | None,
+        typer.Option(help="And with what calibrate found for a session; may be repeated."),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue an interrupted run of that checkpoint.")
     ] = False,
@@ -64,7 +68,7 @@ def train(
     target = out or Path(f"{Path(recipe).stem}.ckpt")
     state, logs = target.with_name(f"{target.name}.resume"), target.with_name(f"{target.name}.logs")
     if dry_run:
-        found = _survey(data, chosen, start_from, console)
+        found = _survey(data, chosen, start_from, session or [], console)
         console.result(found, dry_run_text(found))
         return
     if first:
@@ -75,6 +79,7 @@ def train(
         chosen,
         target,
         start_from=start_from,
+        start_sessions=session or [],
         resume=resume,
         state=state,
         logs=logs,
@@ -96,12 +101,16 @@ def train(
         console.result(found, train_text(found, data, program()))
 
 
-def _survey(data: Path, recipe: Any, start_from: Path | None, console: Console) -> dict[str, Any]:
+def _survey(
+    data: Path, recipe: Any, start_from: Path | None, begins: list[Path], console: Console
+) -> dict[str, Any]:
     from poyo_edge.training.start import prepare
     from poyo_edge.training.survey import survey
 
     console.step(f"checking recordings in {data}")
-    plan = prepare(data, recipe, start_from=start_from, on_progress=console.progress)
+    plan = prepare(
+        data, recipe, start_from=start_from, start_sessions=begins, on_progress=console.progress
+    )
     console.step("measuring a few steps")
     return survey(plan)
 

@@ -1,0 +1,92 @@
+"""A run that begins with what ``calibrate`` found."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("lightning")
+pytest.importorskip("torch_brain.models")
+
+from helpers.training.tiny_run import TINY, tiny_study  # noqa: E402
+
+from poyo_edge.artifact import Session, SessionHeader  # noqa: E402
+from poyo_edge.artifact.core_hash import core_hash  # noqa: E402
+from poyo_edge.checkpoint import load_checkpoint  # noqa: E402
+from poyo_edge.errors import SessionError, UsageError  # noqa: E402
+from poyo_edge.model import POYO  # noqa: E402
+from poyo_edge.training import train  # noqa: E402
+from poyo_edge.training.start import prepare  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("study")
+    tiny_study(folder, n_sessions=3)
+    return folder
+
+
+def calibrated_to(base: Path, ids: tuple[str, ...], **changes: Any) -> Session:
+    """What ``calibrate`` could have found of units, for the model of a checkpoint."""
+    checkpoint = load_checkpoint(base)
+    weights = {name: tensor.numpy() for name, tensor in checkpoint.weights.items()}
+    header = SessionHeader(
+        session_id="sim_02", unit_ids=ids, core_hash=core_hash(weights, checkpoint.spec),
+        method="calibration",
+    )  # fmt: skip
+    dim = checkpoint.spec.dim
+    values = np.arange(len(ids) * dim, dtype=np.float32).reshape(len(ids), dim)
+    made = Session(header=header, unit_embedding=values, session_embedding=np.full(dim, 7, "f4"))
+    return dataclasses.replace(made, **changes)
+
+
+def test_tuning_begins_where_calibration_ended(study: Path, tmp_path: Path) -> None:
+    base = train([study / "sim_00.h5"], dataclasses.replace(TINY, steps=1), tmp_path / "b.ckpt")
+    ids = tuple(reversed([f"sim_02/unit_{i:03d}" for i in range(8)]))
+    own = {name: np.full_like(tensor, 0.5) for name, tensor in encoder_of(base.checkpoint).items()}
+    calibrated_to(base.checkpoint, ids, encoder=own).save(tmp_path / "day.session")
+
+    def begun(files: list[str], session: str) -> POYO:
+        return prepare(
+            [study / file for file in files], TINY, start_from=base.checkpoint,
+            start_sessions=[tmp_path / session],
+        ).model  # fmt: skip
+
+    model = begun(["sim_02.h5"], "day.session")
+    rows = model.unit_emb.rows(ids)
+    assert model.unit_emb.weight[rows][:, 0].tolist() == [16.0 * i for i in range(8)]
+    assert model.session_emb.weight[model.session_emb.rows(["sim_02"])].unique().item() == 7
+    assert model.enc_atn.to_kv.weight.unique().item() == 0.5
+    both = begun(["sim_01.h5", "sim_02.h5"], "day.session")
+    assert both.session_emb.weight[both.session_emb.rows(["sim_02"])].unique().item() == 7
+    assert len(both.enc_atn.to_kv.weight.unique()) > 1, "of one session only, it serves one only"
+
+
+def test_a_session_of_something_else_begins_no_run(study: Path, tmp_path: Path) -> None:
+    base = train([study / "sim_00.h5"], dataclasses.replace(TINY, steps=1), tmp_path / "b.ckpt")
+    day, other = tmp_path / "day.session", tmp_path / "other.session"
+    calibrated_to(base.checkpoint, ("x/1", "x/2")).save(day)
+    with pytest.raises(SessionError, match="expected units of sim_02, got none of them"):
+        prepare([study / "sim_02.h5"], TINY, start_from=base.checkpoint, start_sessions=[day])
+    with pytest.raises(UsageError, match=r"session that is trained on .sim_01., once each"):
+        prepare([study / "sim_01.h5"], TINY, start_from=base.checkpoint, start_sessions=[day])
+    with pytest.raises(UsageError, match=r"expected --from, the checkpoint"):
+        prepare([study / "sim_02.h5"], TINY, start_sessions=[day])
+    strange = calibrated_to(base.checkpoint, ("sim_02/unit_000",))
+    header = dataclasses.replace(strange.header, core_hash="0" * 64)
+    dataclasses.replace(strange, header=header).save(other)
+    with pytest.raises(SessionError, match="core_hash"):
+        prepare([study / "sim_02.h5"], TINY, start_from=base.checkpoint, start_sessions=[other])
+
+
+def encoder_of(path: Path) -> dict[str, Any]:
+    weights = load_checkpoint(path).weights
+    names = {"token_type": "token_type_emb.weight", "to_kv": "enc_atn.to_kv.weight"}
+    names |= {f"context_norm.{x}": f"enc_atn.norm_context.{x}" for x in ("weight", "bias")}
+    found = {name: weights[key].numpy() for name, key in names.items()}
+    return {**found, "token_type": found["token_type"][:3]}
