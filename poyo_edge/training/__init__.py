@@ -12,6 +12,6 @@ except MissingExtraError:
     raise
 except ImportError as error:
     package = (error.name or "lightning").partition(".")[0]
-    raise MissingExtraError(package, "train", "training") from error
+    raise MissingExtraError(package, "train", "training or evaluating") from error
 
 __all__ = ["Recipe", "Source", "TrainingResult", "load_recipe", "recipe_names", "train"]

@@ -338,6 +338,8 @@ def run_text(values: Values, artifact: Path, program: str) -> str:
         "clock": f"{clock['rate_ppm']:+.1f} ppm, uncertain by {clock['uncertainty_us']:.0f} µs, "
         f"{clock['discontinuities']} discontinuities, {clock['wraps']} wraps",
     }
+    if seen := clock["wrong_rate_hz"]:
+        lines["clock"] += f"; expected {clock['rate_hz']:g} ticks/s, got about {seen:.4g}"
     lines |= {said.replace("_", " "): feed[said] for said in _SENTENCES if feed[said]}
     lines["health"] = health_line(values["decoder"]["health"])
     if said := outcome_line(values["outcome"]):

@@ -48,7 +48,8 @@ class Pace:
             return ""
         return (
             f"times: expected {self._rate_hz:g} ticks per second, got about {seen_hz:.3g}; "
-            f"state the rate of the counter in the address, like ?rate={_round(seen_hz):g}"
+            f"state the counter's rate in the address as its maker gives it, near "
+            f"?rate={_round(seen_hz):g}"
         )
 
 

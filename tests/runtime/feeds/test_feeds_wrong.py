@@ -127,7 +127,7 @@ def test_times_that_contradict_the_stated_rate_are_said(stated: float, wrong: bo
     for second in range(0, 50):
         data = json.dumps({"ticks": [3000 * second], "units": ["a"]}).encode()
         feed._take(data, Receiver(), second * S // 10)  # type: ignore[attr-defined]
-    expected = f"expected {stated:g} ticks per second, got about 3e+04; state the rate of the"
+    expected = f"expected {stated:g} ticks per second, got about 3e+04; state the counter's"
     assert (expected in feed.first_problem) == wrong
     assert bool(feed.first_problem) == wrong
 
