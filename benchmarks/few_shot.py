@@ -5,6 +5,9 @@ artifact that is calibrated to them, by a GRU that was pretrained on the same se
 and tuned to them, and by decoders that know nothing but them. Judged is causal R² on all samples of
 the test split. What has been measured stays in ``--out``; a run that was killed goes on from there.
 
+With --checkpoint, the artifact's, "poyo-tuned" is what ``train finetune`` makes of it on a
+workstation: all weights, from the session that ``calibrate`` found, on the same labels.
+
 POYO with 0 seconds is what ``calibrate --labels none --seconds 60`` gives; the pretrained GRU takes
 mean and spread of the counts from as many seconds.
 """
@@ -14,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +29,7 @@ from parts.script import markdown, run, say
 
 from poyo_edge.arrays import Float64
 from poyo_edge.artifact import Session
+from poyo_edge.calibration import CalibratedSession
 from poyo_edge.calibration.calibrator import Calibrator
 from poyo_edge.calibration.from_recording import add_recording, from_unlabelled
 from poyo_edge.errors import CheckFailedError
@@ -44,8 +49,8 @@ from poyo_edge.runtime import Decoder
 from poyo_edge.runtime.checks.replay import replay
 from poyo_edge.training.lazy import LazyRecording
 
-POYO, WIENER = "poyo", "wiener"
-NAMES = (POYO, PRETRAINED, *BASELINES)
+POYO, TUNED, WIENER = "poyo", "poyo-tuned", "wiener"
+NAMES = (POYO, TUNED, PRETRAINED, *BASELINES)
 RESULTS, TABLE, PICTURE = "few_shot.json", "few_shot.md", "few_shot.png"
 VALID_SHARE = 0.2
 """Of the labels of a decoder that knows nothing else, by which it stops."""
@@ -71,7 +76,7 @@ def main() -> None:
         for seconds in options.seconds:
             for name in options.decoders:
                 key = f"{path.stem}|{name_of(seconds)}|{name}"
-                if key in cells or (seconds == 0 and name in BASELINES):
+                if key in cells or (seconds == 0 and name in (TUNED, *BASELINES)):
                     continue
                 began = time.process_time()
                 cells[key] = cell(path, seconds, name, options, network)
@@ -93,12 +98,16 @@ def parse() -> argparse.Namespace:
     add("--pretrain", type=Path, help="folder of recordings for the pretrained GRU")
     add("--seconds", type=float, nargs="+", default=[0, 30, 60, 120, 300, math.inf],
         help="labelled; inf takes all (default: 0 30 60 120 300 inf)")  # fmt: skip
-    add("--decoders", nargs="+", choices=NAMES, default=list(NAMES))
+    add("--checkpoint", type=Path, help="of the artifact, to be tuned")
+    add("--decoders", nargs="+", choices=NAMES,
+        default=[name for name in NAMES if name != TUNED])  # fmt: skip
     add("--behavior", default="cursor.vel")
     add("--split", default="test", help="to judge on (default: test)")
     add("--seed", type=int, default=0)
     add("--out", type=Path, required=True, help="folder of what was measured")
     options = parser.parse_args()
+    if TUNED in options.decoders and options.checkpoint is None:
+        parser.error(f"{TUNED}: expected --checkpoint, got none")
     if PRETRAINED in options.decoders and options.pretrain is None:
         parser.error(f"{PRETRAINED}: expected --pretrain, got none")
     return options
@@ -116,6 +125,8 @@ def cell(
     limit = None if math.isinf(seconds) else seconds
     if name == POYO:
         return poyo_cell(path, limit, options)
+    if name == TUNED:
+        return tuned_cell(path, limit, options)
     lazy = LazyRecording.open(path, options.behavior, {})
     times, truth = lazy.samples(lazy.domains[options.split])
     if name == PRETRAINED:
@@ -137,14 +148,7 @@ def poyo_cell(path: Path, seconds: float | None, options: Any) -> dict[str, Any]
         )
         found["known_electrodes"] = known
     else:
-        calibrator = Calibrator.open(
-            options.artifact,
-            recording.unit_ids,
-            session_id=recording.session_id,
-            subject=recording.subject_id or None,
-        )
-        add_recording(calibrator, recording, options.behavior, seconds=seconds)
-        session = fitted = calibrator.fit(seed=options.seed)
+        session = fitted = calibrated(recording, seconds, options)
         found |= {"heldout": fitted.quality.r2_heldout, "steps": fitted.quality.steps}
         found["wall_s"] = round(fitted.quality.wall_s, 1)
         try:
@@ -152,6 +156,39 @@ def poyo_cell(path: Path, seconds: float | None, options: Any) -> dict[str, Any]
         except CheckFailedError as error:
             found["refused"] = str(error)
     return {"r2": decoded_r2(options.artifact, session, recording, options), **found}
+
+
+def calibrated(recording: Recording, seconds: float | None, options: Any) -> CalibratedSession:
+    """As ``poyo-edge calibrate`` does it."""
+    calibrator = Calibrator.open(
+        options.artifact,
+        recording.unit_ids,
+        session_id=recording.session_id,
+        subject=recording.subject_id or None,
+    )
+    add_recording(calibrator, recording, options.behavior, seconds=seconds)
+    return calibrator.fit(seed=options.seed)
+
+
+def tuned_cell(path: Path, seconds: float | None, options: Any) -> dict[str, Any]:
+    """R² of all weights tuned, as ``train finetune --from --session`` does it."""
+    from poyo_edge.evaluation.evaluate import EvaluationSettings, evaluate
+    from poyo_edge.training import load_recipe, train
+
+    values = [f"seed={options.seed}", "threads=1"]
+    if seconds is not None:
+        values.append(f"data.recordings.seconds={seconds:g}")
+    recipe = load_recipe("finetune", values).with_behavior(options.behavior)
+    with tempfile.TemporaryDirectory() as folder:
+        begin, tuned = Path(folder) / "day.session", Path(folder) / "tuned.ckpt"
+        calibrated(Recording.open(path), seconds, options).save(begin, force=True)
+        began = time.monotonic()
+        done = train([path], recipe, tuned, start_from=options.checkpoint, start_sessions=[begin])
+        wall_s = round(time.monotonic() - began, 1)
+        judged = EvaluationSettings(behavior=options.behavior, split=options.split, baselines=())
+        found = evaluate(tuned, [path], judged)
+    r2 = found["sessions"][0]["r2"]["causal"]["model"]
+    return {"r2": r2, "steps": done.steps, "wall_s": wall_s}
 
 
 def decoded_r2(artifact: Path, session: Session, recording: Recording, options: Any) -> float:

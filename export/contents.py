@@ -19,7 +19,7 @@ from poyo_edge.artifact import (
     SessionHeader,
     recording_activity,
 )
-from poyo_edge.artifact.core_hash import TABLES
+from poyo_edge.artifact.core_weights import TABLES
 from poyo_edge.export.folded import FoldedCheckpoint
 from poyo_edge.export.graph.prior import guess_tensors, prior_tensors
 from poyo_edge.export.provenance import source_record

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from poyo_edge.artifact import ADAPT, ADAPT_ORT_CPU, CORE, CORE_CPU, CORE_ORT_CPU, GOLDEN
-from poyo_edge.artifact.core_hash import core_hash
+from poyo_edge.artifact.core_weights import core_hash
 from poyo_edge.checkpoint import Checkpoint, load_checkpoint
 from poyo_edge.checkpoint.weight_health import WeightHealth, weight_health
 from poyo_edge.errors import UsageError

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from poyo_edge.arrays import Float32, Float64
+from poyo_edge.artifact.core_weights import half_split_order, permute_rows
 from poyo_edge.runtime.constants import layer_norm, rotate_halves, rotation
 from poyo_edge.spec import ModelSpec
 from poyo_edge.tokens import latent_tokens
@@ -135,18 +136,6 @@ def fold(weights: Weights, spec: ModelSpec) -> FoldedWeights:
     )
 
 
-def half_split_order(omega: npt.NDArray[np.floating]) -> npt.NDArray[np.int64]:
-    """The new order of a head's dimensions, (K,) int64, from ω (K/2,).
-
-    torch_brain turns neighbours (2i, 2i+1) by ω_i; here the first members of the rotating pairs
-    come first, then their partners, then everything that does not turn.
-    """
-    turning = np.flatnonzero(omega)
-    still = np.flatnonzero(omega == 0)
-    rest = np.stack([2 * still, 2 * still + 1], axis=1).ravel()
-    return np.concatenate([2 * turning, 2 * turning + 1, rest]).astype(np.int64)
-
-
 def _layer(
     w: Mapping[str, Float64],
     prefix: str,
@@ -188,12 +177,6 @@ def _output(
 
 def _norm(w: Mapping[str, Float64], prefix: str) -> Norm:
     return Norm(weight=_f32(w[f"{prefix}.weight"]), bias=_f32(w[f"{prefix}.bias"]))
-
-
-def permute_rows(matrix: Float64, order: npt.NDArray[np.int64], dim_head: int) -> Float64:
-    """Rows of all heads, their dimensions in ``half_split_order``."""
-    blocks = matrix.reshape(-1, dim_head, matrix.shape[1])
-    return blocks[:, order].reshape(matrix.shape)
 
 
 def _f32(x: npt.NDArray[np.floating]) -> Float32:

@@ -12,9 +12,10 @@ import numpy.typing as npt
 import torch
 
 from poyo_edge.artifact import GoldenGradients
+from poyo_edge.artifact.core_weights import half_split_order, permute_rows
 from poyo_edge.core_inputs import ENCODER, ENCODER_WEIGHTS
 from poyo_edge.errors import CheckFailedError
-from poyo_edge.export.graph.fold import N_TYPES, half_split_order, permute_rows
+from poyo_edge.export.graph.fold import N_TYPES
 from poyo_edge.export.parity.core import Reference, in_float64
 from poyo_edge.export.parity.meter import Meter, Progress
 from poyo_edge.export.parity.windows import Window, padded

@@ -154,7 +154,8 @@ class Recipe(JsonRecord):
     held_lead_s: float = 0.1
     """How long before the behaviour units fire that say most of it."""
     identify_epochs: int = 0
-    """First rounds, in which only the unit and session embeddings are trained."""
+    """First rounds, in which only the unit and session embeddings are trained; none where each
+    session begins with what ``calibrate`` found."""
     unfreeze_epochs: float = 1.0
     """Rounds between thawing the decoder, each processing layer, and the encoder, after those."""
     seed: int = 0

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch import seed_everything
 
 from poyo_edge.arrays import Float32
 from poyo_edge.artifact import Session
-from poyo_edge.artifact.core_hash import core_hash
+from poyo_edge.artifact.core_weights import core_hash, half_split_order, permute_rows
 from poyo_edge.checkpoint import Checkpoint, load_checkpoint
 from poyo_edge.checkpoint.file import read_checkpoint_file
 from poyo_edge.checkpoint.readouts import readouts_of
@@ -156,6 +157,8 @@ def prepare(
     if source is not None:
         _begin_with(model, source, sessions)
         begin_with_sessions(model, source, sessions, start_sessions)
+        if len(start_sessions) == len(sessions):
+            recipe = dataclasses.replace(recipe, identify_epochs=0)
     batches = StepBatches(sessions, recipe, steps=1)
     return Plan(
         recipe=recipe,
@@ -288,8 +291,12 @@ def _take(model: POYO, session: TrainingSession, found: Session, file: Path) -> 
 def _take_encoder(model: POYO, encoder: Mapping[str, Float32]) -> None:
     """Types of tokens that no window has keep what the checkpoint has of them."""
     state = model.state_dict()
+    back = np.argsort(half_split_order(state["rotary_emb.omega"].numpy()))
     for key, value in encoder.items():
-        state[_ENCODER[key]][: len(value)] = torch.from_numpy(value)
+        values = np.asarray(value, np.float64)
+        if key == "to_kv":  # a core has the dimensions of its heads in another order
+            values = permute_rows(values, back, model.spec.dim_head)
+        state[_ENCODER[key]][: len(values)] = torch.from_numpy(values)
 
 
 def check_resume(path: Path, plan: Plan) -> int:

@@ -98,10 +98,12 @@ def test_impossible_values_are_refused(override: str, message: str) -> None:
 
 
 def test_what_is_set_is_not_left_to_the_checkpoint() -> None:
-    assert {"lin_dropout", "unit_dropout", "recency_s"} <= {*load_recipe("finetune").as_trained}
+    assert {"lin_dropout", "ffn_dropout", "end_at_samples"} == {
+        *load_recipe("finetune").as_trained
+    } - {"atn_dropout"}
     given = load_recipe("finetune", ["lin_dropout=0.1", "data.recordings.seconds=120"])
     assert "lin_dropout" not in given.as_trained
-    assert "unit_dropout" in given.as_trained
+    assert "ffn_dropout" in given.as_trained
     assert given.data["recordings"].seconds == 120
     with pytest.raises(UsageError, match="as_trained: expected keys of"):
         load_recipe("finetune", ['as_trained=["lr"]'])

@@ -16,7 +16,11 @@ pytest.importorskip("torch_brain.models")
 from helpers.training.tiny_run import TINY, tiny_study  # noqa: E402
 
 from poyo_edge.artifact import Session, SessionHeader  # noqa: E402
-from poyo_edge.artifact.core_hash import core_hash  # noqa: E402
+from poyo_edge.artifact.core_weights import (  # noqa: E402
+    core_hash,
+    half_split_order,
+    permute_rows,
+)
 from poyo_edge.checkpoint import load_checkpoint  # noqa: E402
 from poyo_edge.errors import SessionError, UsageError  # noqa: E402
 from poyo_edge.model import POYO  # noqa: E402
@@ -45,10 +49,20 @@ def calibrated_to(base: Path, ids: tuple[str, ...], **changes: Any) -> Session:
     return dataclasses.replace(made, **changes)
 
 
+def session_of(model: POYO) -> Any:
+    """(D,) the embedding of the session that was calibrated."""
+    (row,) = model.session_emb.rows(["sim_02"])
+    return model.session_emb.weight[row].detach().numpy()
+
+
 def test_tuning_begins_where_calibration_ended(study: Path, tmp_path: Path) -> None:
     base = train([study / "sim_00.h5"], dataclasses.replace(TINY, steps=1), tmp_path / "b.ckpt")
     ids = tuple(reversed([f"sim_02/unit_{i:03d}" for i in range(8)]))
-    own = {name: np.full_like(tensor, 0.5) for name, tensor in encoder_of(base.checkpoint).items()}
+    rng = np.random.default_rng(0)
+    own = {
+        name: rng.standard_normal(tensor.shape).astype("f4")
+        for name, tensor in encoder_of(base.checkpoint).items()
+    }
     calibrated_to(base.checkpoint, ids, encoder=own).save(tmp_path / "day.session")
 
     def begun(files: list[str], session: str) -> POYO:
@@ -59,12 +73,23 @@ def test_tuning_begins_where_calibration_ended(study: Path, tmp_path: Path) -> N
 
     model = begun(["sim_02.h5"], "day.session")
     rows = model.unit_emb.rows(ids)
+    slow = dataclasses.replace(TINY, identify_epochs=5)
+    plans = [
+        prepare([study / "sim_02.h5"], slow, start_from=base.checkpoint, start_sessions=files)
+        for files in ([], [tmp_path / "day.session"])
+    ]
+    assert [plan.recipe.identify_epochs for plan in plans] == [5, 0]
     assert model.unit_emb.weight[rows][:, 0].tolist() == [16.0 * i for i in range(8)]
-    assert model.session_emb.weight[model.session_emb.rows(["sim_02"])].unique().item() == 7
-    assert model.enc_atn.to_kv.weight.unique().item() == 0.5
+    assert (session_of(model) == 7).all()
+    order = half_split_order(model.rotary_emb.omega.numpy())
+    assert order.tolist() != sorted(order.tolist())
+    weight = model.enc_atn.to_kv.weight.detach().numpy().astype(float)
+    assert np.array_equal(permute_rows(weight, order, TINY.spec.dim_head), own["to_kv"])
+    assert np.array_equal(model.token_type_emb.weight[:3].detach().numpy(), own["token_type"])
     both = begun(["sim_01.h5", "sim_02.h5"], "day.session")
-    assert both.session_emb.weight[both.session_emb.rows(["sim_02"])].unique().item() == 7
-    assert len(both.enc_atn.to_kv.weight.unique()) > 1, "of one session only, it serves one only"
+    assert (session_of(both) == 7).all()
+    before = load_checkpoint(base.checkpoint).weights["enc_atn.to_kv.weight"]
+    assert torch.equal(both.enc_atn.to_kv.weight, before), "of one session, it serves that one"
 
 
 def test_a_session_of_something_else_begins_no_run(study: Path, tmp_path: Path) -> None:

@@ -15,8 +15,9 @@ pytest.importorskip("torch_brain.models")
 from helpers.models.graphs import signature  # noqa: E402
 from helpers.models.oracle import make_oracle  # noqa: E402
 
+from poyo_edge.artifact.core_weights import half_split_order  # noqa: E402
 from poyo_edge.export.graph.core import IR_VERSION, OPSET, build_core  # noqa: E402
-from poyo_edge.export.graph.fold import fold, half_split_order  # noqa: E402
+from poyo_edge.export.graph.fold import fold  # noqa: E402
 from poyo_edge.runtime.backends import Backend, open_backend  # noqa: E402
 from poyo_edge.runtime.constants import SessionConstants, session_constants  # noqa: E402
 from poyo_edge.spec import POYO_1_3M, POYO_11_8M, ModelSpec  # noqa: E402

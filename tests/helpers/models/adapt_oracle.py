@@ -12,10 +12,11 @@ import torch
 from helpers.models.graphs import open_graph
 from helpers.models.oracle import make_oracle
 from poyo_edge.arrays import Array
+from poyo_edge.artifact.core_weights import half_split_order, permute_rows
 from poyo_edge.core_inputs import ENCODER_WEIGHTS
 from poyo_edge.export.graph.adapt import build_adapt
 from poyo_edge.export.graph.adapt_ort_cpu import build_adapt_for_ort_cpu
-from poyo_edge.export.graph.fold import fold, half_split_order, permute_rows
+from poyo_edge.export.graph.fold import fold
 from poyo_edge.model import POYO, RotaryTimeEmbedding
 from poyo_edge.spec import ModelSpec
 from poyo_edge.tokens import latent_tokens, window_tokens
