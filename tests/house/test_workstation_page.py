@@ -25,10 +25,11 @@ def test_a_model_is_trained_exported_built_and_judged(
         n_sessions=1,
         simulation=Simulation(duration_s=30.0, n_units=8),
     )
-    export, train, evaluate = re.findall(
+    export, train, evaluate, read = re.findall(
         r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL
     )
     names: dict[str, object] = {}
+    exec(read, names)
     exec(train.replace("steps=20", "steps=2"), names)
     exec(evaluate, names)
     exec(export.replace("model.ckpt", "small.ckpt"), names)
