@@ -26,6 +26,8 @@ _WAIT = 10
 """Times the processor time: no longer is waited for a child that sleeps."""
 _MOST_TOLD = 4000
 """Characters of what a child said that are passed on."""
+_OF_MEMORY = 77
+"""Exit code of a child that was given no more memory."""
 _START = (
     "import sys; sys.path[:] = filter(None, sys.path); from importlib import import_module; "
     "import_module({module!r}).main()"
@@ -100,11 +102,12 @@ def call_confined(function: str, arguments: dict[str, Any], *, seconds: int, mem
 
 def _end_of(code: int, told: bytes) -> Exception:
     """What became of a child without an answer."""
-    if code > 0 and b"Traceback" in told and b"MemoryError" not in told:
+    if code == _OF_MEMORY or b"MemoryError" in told:
+        return BeyondLimitsError("memory")
+    if code > 0 and b"Traceback" in told:
         return RuntimeError(told.decode(errors="replace")[-_MOST_TOLD:])
-    if -code in (signal.SIGXCPU, signal.SIGKILL):  # SIGKILL: the hard limit of processor time
-        return BeyondLimitsError("time")
-    return BeyondLimitsError("memory" if code > 0 else "crash")
+    # SIGKILL: the hard limit of processor time
+    return BeyondLimitsError("time" if -code in (signal.SIGXCPU, signal.SIGKILL) else "crash")
 
 
 def main() -> None:
@@ -122,7 +125,7 @@ def main() -> None:
         fields = {name: str(value) for name, value in vars(error).items()}
         answer = {"error": type(error).__name__, "message": str(error), "fields": fields}
     except MemoryError:
-        os._exit(1)
+        os._exit(_OF_MEMORY)
     except Exception:
         answer = {"bug": traceback.format_exc()}
     out.write(json.dumps(answer))

@@ -138,9 +138,7 @@ def test_what_crashed_the_reader_once_is_refused(name: str) -> None:
 
 
 def test_a_file_on_which_the_library_never_ends_is_refused() -> None:
-    with pytest.raises(
-        RecordingError, match="got one that makes the library that reads it crash, run on"
-    ):
+    with pytest.raises(RecordingError, match="got one on which the library that reads it runs on"):
         require_readable(CRASHERS / "recording-endless.h5", time_limit_s=2)
 
 
@@ -168,9 +166,7 @@ def test_commands_look_at_a_recording_in_a_confined_process_first(
 
 def test_a_reader_that_dies_is_a_refusal(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    with pytest.raises(
-        RecordingError, match="got one that makes the library that reads it crash, run on"
-    ):
+    with pytest.raises(RecordingError, match="got one that makes the library that reads it crash"):
         require_readable(path)
 
 
