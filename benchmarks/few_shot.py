@@ -185,7 +185,9 @@ def tuned_cell(path: Path, seconds: float | None, options: Any) -> dict[str, Any
         began = time.monotonic()
         done = train([path], recipe, tuned, start_from=options.checkpoint, start_sessions=[begin])
         wall_s = round(time.monotonic() - began, 1)
-        judged = EvaluationSettings(behavior=options.behavior, split=options.split, baselines=())
+        judged = EvaluationSettings(
+            behavior=options.behavior, split=options.split, protocols=("causal",), baselines=()
+        )
         found = evaluate(tuned, [path], judged)
     r2 = found["sessions"][0]["r2"]["causal"]["model"]
     return {"r2": r2, "steps": done.steps, "wall_s": wall_s}

@@ -23,7 +23,7 @@ from poyo_edge.errors import CheckpointError, SessionError, UsageError
 from poyo_edge.model import POYO, VocabEmbedding
 from poyo_edge.records import FieldError, checked, field_hints, in_words
 from poyo_edge.spec import OutputScale
-from poyo_edge.training.recipe import AS_TRAINED, RUN_KEYS, Recipe, check_spec
+from poyo_edge.training.recipe import RUN_KEYS, Recipe, Source, check_spec
 from poyo_edge.training.sharing import SharedTables, shared_tables, write_guess
 from poyo_edge.training.sources import Told, TrainingSession, open_sessions
 from poyo_edge.training.windows import StepBatches, WindowDataset
@@ -39,7 +39,11 @@ _ENCODER = {
 """Weights that a session may have of its own (``core_inputs.ENCODER_WEIGHTS``), and their keys."""
 _T_MIN = 1e-4
 """torch_brain's default."""
-_DEFAULTS = {f.name: f.default for f in dataclasses.fields(Recipe)}
+_DEFAULTS = {
+    f.name: list(f.default) if isinstance(f.default, tuple) else f.default
+    for f in dataclasses.fields(Recipe)
+}
+"""Of a recipe's keys, as JSON has them."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -186,19 +190,19 @@ def _continuing(recipe: Recipe, source: Checkpoint) -> Recipe:
             data[name] = dataclasses.replace(one, scale=scale.scale, offset=scale.offset)
     omega = float(source.weights["rotary_emb.omega"].max())
     t_min = float(f"{2 * math.pi / omega:.6g}") if omega > 0 else recipe.t_min
-    left = {key: value for key, value in _recipe_of(source).items() if key in recipe.as_trained}
+    left = _as_trained(source, recipe.as_trained)
     return dataclasses.replace(recipe, spec=source.spec, data=data, t_min=t_min, **left)
 
 
-def _recipe_of(source: Checkpoint) -> dict[str, Any]:
-    """The keys of ``AS_TRAINED`` in the recipe that a checkpoint was trained with; none if it does
-    not say them.
+def _as_trained(source: Checkpoint, keys: Sequence[str]) -> dict[str, Any]:
+    """Keys of the recipe that a checkpoint was trained with; those that it does not say are left
+    out.
 
     Raises:
         CheckpointError: a value is of another kind.
     """
     hints, found = field_hints(Recipe), dict[str, Any]()
-    for key in AS_TRAINED:
+    for key in keys:
         if key in source.recipe:
             try:
                 found[key] = checked(hints[key], source.recipe[key], f"recipe.{key}")
@@ -252,6 +256,8 @@ def begin_with_sessions(
         SessionError: a file cannot be used, belongs to another model, or is of other units.
         UsageError: a file of no session that is trained on, or two of one.
     """
+    if not files:
+        return
     weights = {name: tensor.numpy() for name, tensor in source.weights.items()}
     core = core_hash(weights, source.spec)
     by_id = {one.session_id: one for one in sessions}
@@ -315,9 +321,9 @@ def check_resume(path: Path, plan: Plan) -> int:
     # A key that is younger than the state was off when the run began.
     saved, wanted = {**_DEFAULTS, **hyper["recipe"]}, plan.recipe.to_json()
     if isinstance(saved.get("data"), dict):
-        young = {"seconds": 0.0}
+        plain = Source().to_json()
         saved["data"] = {
-            name: {**young, **one} if isinstance(one, dict) else one
+            name: {**plain, **one} if isinstance(one, dict) else one
             for name, one in saved["data"].items()
         }
     for key in wanted:
