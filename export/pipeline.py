@@ -35,6 +35,9 @@ from poyo_edge.runtime.decoder import Decoder
 MAX_SPIKES = 8191
 """The largest window where nothing else is said: that of an engine (see ``token_buckets``)."""
 
+LONGEST_UNIT = 40
+"""Characters of a unit."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ExportOptions:
@@ -43,6 +46,8 @@ class ExportOptions:
     sequence_length: float | None = None
     latent_step: float | None = None
     output_scale: tuple[float, ...] | None = None
+    behavior_unit: str = ""
+    """Unit of decoded values, for example "cm/s", where the checkpoint says none; wins over it."""
     task: str | None = None
     """The task of a POYO+ whose readout is exported; None for the only one."""
     vocab: Path | None = None
@@ -63,6 +68,11 @@ class ExportOptions:
     def __post_init__(self) -> None:
         if self.max_spikes < 1:
             raise UsageError(f"max_spikes: expected an integer >= 1, got {self.max_spikes}")
+        if len(self.behavior_unit) > LONGEST_UNIT or not self.behavior_unit.isprintable():
+            raise UsageError(
+                f"behavior_unit: expected at most {LONGEST_UNIT} characters that can be printed, "
+                f"such as cm/s, got {self.behavior_unit[: 2 * LONGEST_UNIT]!r}"
+            )
         if self.recording is not None and not self.behavior:
             raise UsageError(
                 "behavior: expected GROUP.KEY beside a recording, got none; "
@@ -149,6 +159,7 @@ def export_checkpoint(
         task=options.task,
         vocab=options.vocab,
     )
+    checkpoint = _with_unit(checkpoint, options.behavior_unit)
     recording = open_confined(options.recording) if options.recording else None
     say("folding the weights")
     source = _folded(checkpoint, options)
@@ -175,6 +186,20 @@ def export_checkpoint(
         files = {**graphs, GOLDEN: found.golden.to_bytes()}
         write_contents(folder, source, files, recording, options.behavior)
         return _finish(folder, source, report, recording, options, say, on_progress)
+
+
+def _with_unit(checkpoint: Checkpoint, unit: str) -> Checkpoint:
+    stated = checkpoint.output.unit
+    if unit in ("", stated):
+        return checkpoint
+    note = f"The unit {unit!r} was set by the argument."
+    if stated:
+        note = f"The file says that values are in {stated!r}; the argument {unit!r} won."
+    return dataclasses.replace(
+        checkpoint,
+        output=dataclasses.replace(checkpoint.output, unit=unit),
+        notes=(*checkpoint.notes, note),
+    )
 
 
 def _folded(checkpoint: Checkpoint, options: ExportOptions) -> FoldedCheckpoint:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from poyo_edge.errors import UsageError
+from poyo_edge.files.locks import gets_lock, has_writer
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 """Of Linux's <fcntl.h>."""
@@ -65,17 +66,21 @@ def atomic_folder(
 ) -> Iterator[Path]:
     """A temporary folder that becomes ``path`` when the block ends well.
 
-    With ``overwrite``, an existing folder is replaced, but only one that holds ``marker``.
+    With ``overwrite``, an existing folder is replaced, but only one that holds ``marker``. What a
+    killed process had begun to write under the same name is removed.
 
     Raises:
         UsageError: see ``require_free``.
     """
     target = Path(path)
     require_free(target, overwrite=overwrite, marker=marker)
+    _remove_abandoned(target)
     token = secrets.token_hex(4)
     temporary = target.with_name(f".{target.name}.{token}.tmp")
+    temporary.mkdir()
+    writer = os.open(temporary, os.O_RDONLY)
     try:
-        temporary.mkdir()
+        gets_lock(writer)  # for as long as this process lives
         yield temporary
         for item in sorted(temporary.rglob("*"), reverse=True):
             fsync(item)
@@ -84,6 +89,7 @@ def atomic_folder(
         fsync(target.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        os.close(writer)
 
 
 def require_free(target: Path, *, overwrite: bool, marker: str = "manifest.json") -> None:
@@ -171,6 +177,20 @@ def safe_name(identifier: str) -> str:
     """
     name = re.sub(r"[^A-Za-z0-9._-]", "_", identifier)[:100].lstrip(".") or "_"
     return name if name == identifier else f"{name}-{sha256_bytes(identifier.encode())[:8]}"
+
+
+def _remove_abandoned(target: Path) -> None:
+    name = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{8}}\.tmp")
+    for beside in target.parent.iterdir():
+        if not name.fullmatch(beside.name) or beside.is_symlink() or not beside.is_dir():
+            continue
+        with contextlib.suppress(OSError):  # it may be another user's
+            descriptor = os.open(beside, os.O_RDONLY)
+            try:
+                if not has_writer(descriptor):
+                    shutil.rmtree(beside, ignore_errors=True)
+            finally:
+                os.close(descriptor)
 
 
 def _exchange(one: Path, other: Path) -> bool:

@@ -21,6 +21,7 @@ FLAGS = {
         "--sequence-length",
         "--latent-step",
         "--output-scale",
+        "--behavior-unit",
         "--task",
         "--vocab",
         "--keep-session",

@@ -199,6 +199,20 @@ def test_sessions_outlive_a_second_export_of_the_same_weights(
     assert Artifact.open(tmp_path / "b.poyo").session(session).header.session_id == "sim_00"
 
 
+def test_the_unit_is_the_argument_s_and_a_note_says_what_it_overruled(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    stated = export_checkpoint(checkpoint, tmp_path / "a.poyo", ExportOptions())
+    report = export_checkpoint(checkpoint, tmp_path / "b.poyo", ExportOptions(behavior_unit="mm/s"))
+    output = Artifact.open(tmp_path / "b.poyo").manifest.output
+    assert output == dataclasses.replace(stated.checkpoint.output, unit="mm/s")
+    (note,) = set(report.checkpoint.notes) - set(stated.checkpoint.notes)
+    assert "'mm/s'" in note
+    for wrong in ("x" * 41, "cm\x1b[2J"):
+        with pytest.raises(UsageError, match="behavior_unit: expected at most 40 characters"):
+            ExportOptions(behavior_unit=wrong)
+
+
 @pytest.mark.parametrize("name", ["wf5_bare.pt", "wf5_v0.1.0.ckpt", "wf5_v0.1.2.ckpt"])
 def test_checkpoints_that_torch_brain_wrote_export(name: str, tmp_path: Path) -> None:
     path = SHARED / "checkpoints" / name

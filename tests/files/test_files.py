@@ -107,6 +107,27 @@ def test_an_exception_leaves_the_old_folder_and_nothing_else(
         assert (tmp_path / "out" / "deep" / "file").read_text() == "old"
 
 
+def test_what_a_killed_writer_left_goes_with_the_next_one_and_what_another_writes_stays(
+    tmp_path: Path,
+) -> None:
+    child = os.fork()
+    if child == 0:
+        writing = atomic_folder(tmp_path / "out")
+        writing.__enter__()
+        os._exit(9)
+    os.waitpid(child, 0)
+    (tmp_path / ".out.0a1b2c3d.tmp.mine").mkdir()
+    (tmp_path / ".out.0a1b2c3d.tmp").write_text("a file, which no folder's writer leaves")
+    (left,) = (entry for entry in tmp_path.iterdir() if entry.is_dir() and entry.suffix == ".tmp")
+    with atomic_folder(tmp_path / "out") as first, atomic_folder(tmp_path / "out") as second:
+        assert not left.exists()
+        assert first.is_dir()
+        assert second.is_dir()
+        fill(second, "new")
+    assert (tmp_path / ".out.0a1b2c3d.tmp.mine").is_dir()
+    assert (tmp_path / ".out.0a1b2c3d.tmp").is_file()
+
+
 @pytest.mark.parametrize("marker", [MANIFEST, "study.json"])
 def test_overwriting_replaces_and_leaves_nothing_of_the_old(tmp_path: Path, marker: str) -> None:
     (tmp_path / "out").mkdir()

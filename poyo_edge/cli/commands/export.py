@@ -31,6 +31,9 @@ def export(
         list[float] | None,
         typer.Option(help="Behaviour units per model unit; once, or once for each output."),
     ] = None,
+    behavior_unit: Annotated[
+        str, typer.Option(help="Unit of decoded values, if the checkpoint names none: cm/s.")
+    ] = "",
     task: Annotated[
         str | None, typer.Option(help="The task of a POYO+; inspect lists them.")
     ] = None,
@@ -67,6 +70,7 @@ def export(
         sequence_length=sequence_length,
         latent_step=latent_step,
         output_scale=tuple(output_scale) if output_scale else None,
+        behavior_unit=behavior_unit,
         task=task,
         vocab=vocab,
         keep_sessions=tuple(keep_session or ()),
@@ -108,7 +112,8 @@ def export_text(values: Values, target: Path, program: str, recording: Path | No
         "model": f"dim {spec['dim']}, depth {spec['depth']}, window {spec['window_s']} s, "
         f"{spec['latents_per_step']} latents each {spec['latent_step_s']} s",
         "sessions": f"{len(sessions)}, {sum(sessions.values())} units",
-        "output": f"scale {values['output']['scale']}, offset {values['output']['offset']}",
+        "output": f"scale {values['output']['scale']}, offset {values['output']['offset']}, "
+        + (values["output"]["unit"] or "no unit named (--behavior-unit names it)"),
         "weights": f"{health['n_matrices']} matrices, {len(health['dead'])} dead, "
         f"{len(health['degenerate'])} degenerate; FP16 would turn {health['fp16_zero']} weights "
         f"to 0 and {health['fp16_inf']} to Inf",
