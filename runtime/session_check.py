@@ -169,7 +169,11 @@ class SessionCheck:
             return ""
         name = f"session {self.session_id!r}"
         if activity is None:
-            return f"{name}: it does not say how its units fired; calibrate it again"
+            return (
+                f"{name}: it does not say how its units fired, so nobody would notice if it were "
+                f"the wrong one; values are decoded all the same. export --recording of its day, "
+                f"or calibrate, puts that into it"
+            )
         steady = float((activity.rate_sd_hz <= activity.rate_hz).mean())
         least = _CHANCE_SD / math.sqrt(len(self._unit_ids))
         limit = self._expected(np.ones(len(self._mean), np.bool_), self._n_parts) - self._margin

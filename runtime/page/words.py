@@ -28,7 +28,7 @@ FLAG_WORDS = {
     "slow": "decoding takes longer than its period",
     "stale_rows": "spikes came with rows of another session",
     "delayed": "many spikes arrive after their window",
-    "unverified": "nothing tells this session from another",
+    "unverified": "decoded as ever; a wrong session would not be noticed",
     "clock_rate": "the device's counter does not run at its stated rate",
     "loss": "packets of the feed were lost",
     "skipped": "windows were skipped: the loop came too late",

@@ -75,7 +75,7 @@ def test_a_manifest_survives_writing_and_reading(tiny_copy: Path) -> None:
 def test_a_flipped_bit_in_any_file_is_refused(tiny_copy: Path, name: str) -> None:
     file = tiny_copy / name
     data = file.read_bytes()
-    for place in range(0, len(data), max(1, len(data) // 40)):
+    for place in range(0, len(data), max(1, len(data) // 12)):
         damaged = bytearray(data)
         damaged[place] ^= 1
         file.write_bytes(damaged)
