@@ -32,7 +32,7 @@ from poyo_edge.artifact import Session
 from poyo_edge.calibration import CalibratedSession
 from poyo_edge.calibration.calibrator import Calibrator
 from poyo_edge.calibration.from_recording import add_recording, from_unlabelled
-from poyo_edge.errors import CheckFailedError
+from poyo_edge.errors import CheckFailedError, UsageError
 from poyo_edge.evaluation.baselines import BASELINES, Labelled
 from poyo_edge.evaluation.pretrained_gru import (
     LEAST_UNLABELLED_S,
@@ -51,6 +51,8 @@ from poyo_edge.training.lazy import LazyRecording
 
 POYO, TUNED, WIENER = "poyo", "poyo-tuned", "wiener"
 NAMES = (POYO, TUNED, PRETRAINED, *BASELINES)
+SAID = "options"
+"""Key of ``RESULTS`` under which options are kept."""
 RESULTS, TABLE, PICTURE = "few_shot.json", "few_shot.md", "few_shot.png"
 VALID_SHARE = 0.2
 """Of the labels of a decoder that knows nothing else, by which it stops."""
@@ -62,6 +64,14 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     kept = options.out / RESULTS
     cells: dict[str, Any] = json.loads(kept.read_text()) if kept.is_file() else {}
+    said = as_said(options)
+    apart = {k: v for k, v in cells.get(SAID, {}).items() if said.get(k, v) != v}
+    if apart:
+        raise UsageError(
+            f"--out: expected the options of what is kept in {options.out}, {apart}, got others; "
+            f"take another folder"
+        )
+    cells[SAID] = {**cells.get(SAID, {}), **said}
     opened = list[PretrainedGru]()
 
     def network() -> PretrainedGru:
@@ -87,6 +97,17 @@ def main() -> None:
     write_bytes(options.out / TABLE, text.encode())
     draw(options.out / PICTURE, cells, options)
     print(text)
+
+
+def as_said(options: argparse.Namespace) -> dict[str, Any]:
+    """The options that figures of one folder have in common, where they were given."""
+    names = ("artifact", "checkpoint", "pretrain", "behavior", "split", "seed")
+    given = {name: getattr(options, name) for name in names}
+    said = {
+        k: str(v.resolve()) if isinstance(v, Path) else v for k, v in given.items() if v is not None
+    }
+    places = {path.stem: str(path.resolve()) for path in options.recording}
+    return said | {f"recording {stem}": place for stem, place in places.items()}
 
 
 def parse() -> argparse.Namespace:

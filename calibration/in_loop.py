@@ -27,7 +27,7 @@ from poyo_edge.calibration.intention import IntentionSettings
 from poyo_edge.calibration.lead import with_lead
 from poyo_edge.calibration.task_log import TaskLog
 from poyo_edge.columns import Columns
-from poyo_edge.errors import UsageError
+from poyo_edge.errors import PoyoEdgeError, UsageError
 from poyo_edge.files.writing import write_bytes
 from poyo_edge.records import JsonRecord
 from poyo_edge.runtime.decoder import Decoder
@@ -274,15 +274,23 @@ class LoopCalibration:
             swap_for(session, self._decoder, self._in_use)
             entry["swapped"] = True
             if self.save_to is not None:
-                self._keep_saved(Path(self.save_to))
-                session.save(self.save_to)
-                entry["saved"] = str(self.save_to)
+                entry |= self._saved(session, Path(self.save_to))
         except Exception as error:  # The decoder goes on with the session in use.
             entry["reason"] = str(error)
             _log.warning("a fitted session was not taken: %s", error)
         with self._lock:
             self.history.append(entry)
         self._settled.set()
+
+    def _saved(self, session: CalibratedSession, path: Path) -> dict[str, str]:
+        """Save a session that is in use already, or say why it could not be."""
+        try:
+            self._keep_saved(path)
+            session.save(path)
+        except (OSError, PoyoEdgeError) as error:
+            _log.warning("a fitted session is in use and could not be saved: %s", error)
+            return {"not_saved": str(error)}
+        return {"saved": str(path)}
 
     def _keep_saved(self, path: Path) -> None:
         """What this run saved there before gets a number of its own."""

@@ -235,11 +235,11 @@ def _journal(path: Path) -> dict[str, Any]:
         counts[kinds[type(entry)]] += 1
         if isinstance(entry, Decoded):
             flags.update(entry.flags)
-            last = entry.tick
+            last = entry.host_ns  # ticks begin anew where the device's clock does
             first = last if first is None else first
         elif isinstance(entry, dict):
             since = None if first is None or last is None else last - first
-            seconds = None if since is None else round(since / journal.header.tick_rate_hz, 3)
+            seconds = None if since is None else round(since / 1e9, 3)
             told.append({"after_s": seconds, **entry})
     header = journal.header.to_json()
     unit_ids = header.pop("unit_ids")

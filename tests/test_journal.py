@@ -259,7 +259,10 @@ def test_inspect_tells_what_was_done_while_it_ran(tmp_path: Path) -> None:
     writer = JournalWriter(tmp_path / "a.journal", HEADER)
     writer.event(clock="begun")
     for i in range(3):
-        writer.decoded(500 * i, i, "DEGRADED", 5, np.zeros(2), flags=["drift"] if i else [])
+        # the device's clock begins anew with the third
+        writer.decoded(
+            500 * (i % 2), i * 500_000_000, "DEGRADED", 5, np.zeros(2), flags=["drift"] if i else []
+        )
         writer.controlled(Controlled(
             tick=500 * i, status="VALID", value=np.zeros(2), ramp=1.0, assist=0.0, click=False,
             held="paused",

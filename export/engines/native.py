@@ -27,6 +27,7 @@ from poyo_edge.runtime.backends.native_record import (
     ADAPT_GRAPH,
     NativeAdaptRecord,
     NativeRecord,
+    forget_native_adapt,
 )
 from poyo_edge.runtime.backends.ort_native import NAME, OrtNativeBackend
 from poyo_edge.runtime.constants import constant_shapes
@@ -60,7 +61,8 @@ def add_native(job: Job, core: Backend, exact: Backend) -> NativeRecord | None:
         The record, or None where the operators cannot be had; then everything works without.
 
     Raises:
-        CheckFailedError: they disagree with the core; nothing is written.
+        CheckFailedError: they disagree with the core; nothing is written. Where their gradients
+            do, that stays unsettled: decoding needs none.
     """
     library = _library(job)
     graph = None if library is None else _graph(job)
@@ -90,6 +92,7 @@ def add_native(job: Job, core: Backend, exact: Backend) -> NativeRecord | None:
         output_sd=parity.output_sd,
         speedup=speedup(exact, native, job.trial.constants, _windows(job)),
     )
+    forget_native_adapt(job.artifact.path)  # it may be of another machine than this record
     record.save(job.artifact.path, None if graph.listed else graph.data)
     chosen = "uses them from now on" if record.speedup > 1 else "stays with ort-cpu"
     job.settled.append(
@@ -97,7 +100,10 @@ def add_native(job: Job, core: Backend, exact: Backend) -> NativeRecord | None:
         f"{record.max_abs_error / record.output_sd:.1e} sd of the output and decode "
         f"{record.speedup:.2f} times as fast as ort-cpu on this machine; backend 'auto' {chosen}"
     )
-    _add_gradients(job, library)
+    try:
+        _add_gradients(job, library)
+    except (BackendError, CheckFailedError) as problem:
+        job.unsettled.append(f"gradients in operators of our own: {problem}")
     return record
 
 

@@ -14,6 +14,7 @@ from poyo_edge.errors import RecordingError
 from poyo_edge.evaluation.baselines import GRU_BINS, FittedNetwork, Labelled, fit_gru, wiener
 from poyo_edge.metrics import r2_per_dim
 from poyo_edge.recording import Recording
+from poyo_edge.recording.recording import first_seconds, within
 
 VALID_SHARE = 0.15
 """Of the labelled seconds, at their end: where the GRU stops. The filter is fitted to all."""
@@ -74,14 +75,7 @@ def labelled_seconds(
         RecordingError: no such behaviour or split.
     """
     series = recording.behavior(behavior, allow_nan=True)
-    taken = np.zeros(len(series.times), np.bool_)
-    left = seconds
-    for start, end in recording.intervals(split):
-        end = min(end, start + left)
-        left -= end - start
-        taken |= (series.times >= start) & (series.times < end)
-        if left <= 0:
-            break
+    taken = within(series.times, first_seconds(recording.intervals(split), seconds))
     taken &= np.isfinite(series.values).all(1)
     return Labelled(
         spike_times=recording.spike_times,

@@ -26,6 +26,8 @@ _WAIT = 10
 """Times the processor time: no longer is waited for a child that sleeps."""
 _MOST_TOLD = 4000
 """Characters of what a child said that are passed on."""
+_GRACE_S = 2
+"""Seconds of a processor between the signal that says so and the end."""
 _OF_MEMORY = 77
 """Exit code of a child that was given no more memory."""
 _START = (
@@ -106,8 +108,9 @@ def _end_of(code: int, told: bytes) -> Exception:
         return BeyondLimitsError("memory")
     if code > 0 and b"Traceback" in told:
         return RuntimeError(told.decode(errors="replace")[-_MOST_TOLD:])
-    # SIGKILL: the hard limit of processor time
-    return BeyondLimitsError("time" if -code in (signal.SIGXCPU, signal.SIGKILL) else "crash")
+    # SIGKILL comes from a system that is out of memory; of processor time SIGXCPU tells before.
+    ends: dict[int, End] = {signal.SIGXCPU: "time", signal.SIGKILL: "memory"}
+    return BeyondLimitsError(ends.get(-code, "crash"))
 
 
 def main() -> None:
@@ -138,5 +141,5 @@ def _limit(seconds: int, memory: int) -> None:
         limit = pages * resource.getpagesize() + memory
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     seconds += math.ceil(time.process_time())
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + _GRACE_S))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

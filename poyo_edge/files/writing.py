@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import hashlib
 import json
 import os
+import platform
 import re
 import secrets
 import shutil
@@ -15,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from poyo_edge.errors import UsageError
-from poyo_edge.files.locks import gets_lock, has_writer
+from poyo_edge.files.locks import gets_lock
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 """Of Linux's <fcntl.h>."""
@@ -75,17 +77,14 @@ def atomic_folder(
     target = Path(path)
     require_free(target, overwrite=overwrite, marker=marker)
     _remove_abandoned(target)
-    token = secrets.token_hex(4)
-    temporary = target.with_name(f".{target.name}.{token}.tmp")
-    temporary.mkdir()
-    writer = os.open(temporary, os.O_RDONLY)
+    temporary, writer = _own_temporary(target)
+    aside = temporary.with_suffix(".old")
     try:
-        gets_lock(writer)  # for as long as this process lives
         yield temporary
         for item in sorted(temporary.rglob("*"), reverse=True):
             fsync(item)
         fsync(temporary)
-        _put_in_place(temporary, target, target.with_name(f".{target.name}.{token}.old"))
+        _put_in_place(temporary, target, aside)
         fsync(target.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -179,18 +178,37 @@ def safe_name(identifier: str) -> str:
     return name if name == identifier else f"{name}-{sha256_bytes(identifier.encode())[:8]}"
 
 
+def _own_temporary(target: Path) -> tuple[Path, int]:
+    """A new folder beside the target, and a descriptor with the lock on it, which says that its
+    writer lives. Its name says on which machine: locks on folders hold on one."""
+    while True:
+        temporary = target.with_name(f".{target.name}.{_machine()}{secrets.token_hex(4)}.tmp")
+        temporary.mkdir()
+        writer = os.open(temporary, os.O_RDONLY)
+        gets_lock(writer)
+        if temporary.is_dir():  # nobody took it for abandoned before the lock was there
+            return temporary, writer
+        os.close(writer)
+
+
 def _remove_abandoned(target: Path) -> None:
-    name = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{8}}\.tmp")
+    """What killed processes of this machine left of the same target."""
+    name = re.compile(rf"\.{re.escape(target.name)}\.{_machine()}[0-9a-f]{{8}}\.tmp")
     for beside in target.parent.iterdir():
         if not name.fullmatch(beside.name) or beside.is_symlink() or not beside.is_dir():
             continue
         with contextlib.suppress(OSError):  # it may be another user's
             descriptor = os.open(beside, os.O_RDONLY)
             try:
-                if not has_writer(descriptor):
+                if gets_lock(descriptor):
                     shutil.rmtree(beside, ignore_errors=True)
             finally:
                 os.close(descriptor)
+
+
+@functools.cache
+def _machine() -> str:
+    return sha256_bytes(platform.node().encode())[:6]
 
 
 def _exchange(one: Path, other: Path) -> bool:

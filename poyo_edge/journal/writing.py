@@ -42,7 +42,7 @@ _FLUSH_S = 1.0
 
 
 class JournalWriter:
-    """Appends to a new file. One thread writes; another flushes it to the disk each second.
+    """Appends to a new file, from any thread; one of its own flushes to the disk each second.
 
     When the disk is full, or a flush finds the file deleted, replaced or truncated, what has been
     written stays, ``error`` says so and is logged, and ``lost_frames`` counts later entries.
@@ -62,7 +62,7 @@ class JournalWriter:
         self.error: OSError | None = None
         self.lost_frames = 0
         self.n_bytes = 0
-        self._closed = threading.Event()
+        self._closed, self._lock = threading.Event(), threading.Lock()
         self._append(MAGIC + framed(HEADER, json.dumps(header.to_json()).encode()))
         self._flusher = threading.Thread(target=self._flush, name="poyo-edge-journal", daemon=True)
         self._flusher.start()
@@ -127,26 +127,28 @@ class JournalWriter:
 
     def close(self) -> None:
         """Flush and close; may be called again."""
-        if self._closed.is_set():
-            return
-        self._closed.set()
+        with self._lock:
+            if self._closed.is_set():
+                return
+            self._closed.set()
         self._flusher.join()
         self._sync()
         os.close(self._file)
 
     def _append(self, data: bytes) -> None:
-        if self.error is not None or self._closed.is_set():
-            self.lost_frames += 1
-            return
-        try:
-            written = os.write(self._file, data)
-            if written != len(data):
-                os.ftruncate(self._file, self.n_bytes)
-                raise OSError(28, "the disk took part of a frame only: it is full")
-            self.n_bytes += written
-        except OSError as error:
-            self._end_with(error)
-            self.lost_frames += 1
+        with self._lock:
+            if self.error is not None or self._closed.is_set():
+                self.lost_frames += 1
+                return
+            try:
+                written = os.write(self._file, data)
+                if written != len(data):
+                    os.ftruncate(self._file, self.n_bytes)
+                    raise OSError(28, "the disk took part of a frame only: it is full")
+                self.n_bytes += written
+            except OSError as error:
+                self._end_with(error)
+                self.lost_frames += 1
 
     def _flush(self) -> None:
         while not self._closed.wait(_FLUSH_S):

@@ -22,6 +22,7 @@ from poyo_edge.errors import MissingExtraError, RecordingError, UsageError
 from poyo_edge.recording.other_files import convert_command, other_kind
 from poyo_edge.recording.reading import listing
 from poyo_edge.recording.recording import first_seconds
+from poyo_edge.recording.units import require_unit, same_unit
 from poyo_edge.spec import OutputScale
 from poyo_edge.training.lazy import LazyRecording
 from poyo_edge.training.recipe import Recipe, Source
@@ -209,6 +210,9 @@ def _open(found: _Found, recipe: Recipe) -> TrainingSession:
     source = recipe.data[found.source]
     recording = LazyRecording.open(found.path, source.behavior, source.weights, source.prefix)
     recording.in_memory = recipe.in_memory
+    require_unit(
+        found.path, source.behavior, recording.behavior_unit, OutputScale(unit=source.unit)
+    )
     if found.unit_ids is not None:
         recording.unit_ids = found.unit_ids
     intervals = found.intervals
@@ -285,16 +289,38 @@ def _check_distinct(sessions: Sequence[TrainingSession]) -> None:
 def _scaled(
     sessions: Sequence[TrainingSession], sources: Mapping[str, Source]
 ) -> list[TrainingSession]:
-    """Sources without a scale get the mean and standard deviation of all their sessions."""
-    scaled = []
-    for session in sessions:
-        source = sources[session.source]
-        if source.output is None:
-            alike = [s for s in sessions if s.source == session.source]
-            scale = dataclasses.replace(_measured(alike), unit=source.unit)
-            session = dataclasses.replace(session, scale=scale)
-        scaled.append(session)
-    return scaled
+    """Sources without a scale get the mean and standard deviation of all their sessions, and
+    those without a unit the one that all their recordings state."""
+    scales = dict[str, OutputScale]()
+    for name, source in sources.items():
+        alike = [s for s in sessions if s.source == name]
+        if alike:
+            scale = source.output or _measured(alike)
+            scales[name] = dataclasses.replace(scale, unit=source.unit or _stated_unit(alike))
+    return [dataclasses.replace(session, scale=scales[session.source]) for session in sessions]
+
+
+def _stated_unit(sessions: Sequence[TrainingSession]) -> str:
+    """The unit of the behaviour that all recordings state; "" where one states none.
+
+    Raises:
+        RecordingError: two state different ones.
+    """
+    stated = [s.recording for s in sessions if s.recording.behavior_unit]
+    for other in stated[1:]:
+        first = stated[0]
+        require_unit(
+            other.path, other.behavior, other.behavior_unit, OutputScale(unit=first.behavior_unit)
+        )
+        if not same_unit(other.behavior_unit, first.behavior_unit):
+            raise RecordingError(
+                other.path,
+                other.behavior,
+                expected=f"values in {first.behavior_unit}, as in {first.path.name}",
+                got=other.behavior_unit,
+                do="train on recordings in one unit, or give the recipe a source for each",
+            )
+    return stated[0].behavior_unit if len(stated) == len(sessions) else ""
 
 
 def _measured(sessions: Sequence[TrainingSession]) -> OutputScale:

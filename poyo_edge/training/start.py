@@ -23,6 +23,7 @@ from poyo_edge.errors import CheckpointError, SessionError, UsageError
 from poyo_edge.model import POYO, VocabEmbedding
 from poyo_edge.records import FieldError, checked, field_hints, in_words
 from poyo_edge.spec import OutputScale
+from poyo_edge.training.lazy import unit_names
 from poyo_edge.training.recipe import RUN_KEYS, Recipe, Source, check_spec
 from poyo_edge.training.sharing import SharedTables, shared_tables, write_guess
 from poyo_edge.training.sources import Told, TrainingSession, open_sessions
@@ -187,7 +188,8 @@ def _continuing(recipe: Recipe, source: Checkpoint) -> Recipe:
     for name, one in recipe.data.items():
         scale = scales.get(one.behavior)
         if not one.scale and scale is not None:
-            data[name] = dataclasses.replace(one, scale=scale.scale, offset=scale.offset)
+            unit = one.unit or scale.unit
+            data[name] = dataclasses.replace(one, scale=scale.scale, offset=scale.offset, unit=unit)
     omega = float(source.weights["rotary_emb.omega"].max())
     t_min = float(f"{2 * math.pi / omega:.6g}") if omega > 0 else recipe.t_min
     left = _as_trained(source, recipe.as_trained)
@@ -281,14 +283,16 @@ def begin_with_sessions(
 @torch.no_grad()
 def _take(model: POYO, session: TrainingSession, found: Session, file: Path) -> None:
     row = {unit: i for i, unit in enumerate(found.header.unit_ids)}
-    known = [unit for unit in session.recording.unit_ids if unit in row]
+    recording = session.recording
+    names = zip(recording.unit_ids, unit_names(recording, row), strict=True)
+    known = {unit: row[name] for unit, name in names if name in row}
     if not known:
         raise SessionError(
             file, "unit_ids", expected=f"units of {session.session_id}",
             got="none of them", do="calibrate to this recording, or leave --session out",
         )  # fmt: skip
-    values = torch.from_numpy(found.unit_embedding[[row[unit] for unit in known]])
-    model.unit_emb.weight[model.unit_emb.rows(known)] = values
+    values = torch.from_numpy(found.unit_embedding[list(known.values())])
+    model.unit_emb.weight[model.unit_emb.rows(list(known))] = values
     at = model.session_emb.rows([session.session_id])
     model.session_emb.weight[at] = torch.from_numpy(found.session_embedding)
 
@@ -326,6 +330,10 @@ def check_resume(path: Path, plan: Plan) -> int:
             name: {**plain, **one} if isinstance(one, dict) else one
             for name, one in saved["data"].items()
         }
+        for name, one in wanted["data"].items():  # of before units came from the checkpoint
+            said = saved["data"].get(name)
+            if isinstance(said, dict) and not said.get("unit"):
+                said["unit"] = one["unit"]
     for key in wanted:
         if key not in RUN_KEYS and saved.get(key) != wanted[key]:
             name, before, now = _first_difference(key, saved.get(key), wanted[key])

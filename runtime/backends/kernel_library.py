@@ -27,6 +27,8 @@ from poyo_edge.records import JsonRecord, require_fields
 
 NAME = "poyo_edge_kernels.so"
 SOURCES = Path(__file__).parent.parent / "native" / "kernels"
+SHIPPED = SOURCES
+"""Where a wheel of a platform has the object."""
 MACHINES = ("x86_64", "aarch64")
 COMPILERS = ("c++", "g++", "clang++")
 FLAGS = (
@@ -177,7 +179,7 @@ def _find() -> KernelLibrary | str:
     if sys.platform != "linux" or machine not in MACHINES:
         return f"no kernels for {sys.platform} on {machine}"
     problems = []
-    for folder in (SOURCES, cache_folder()):
+    for folder in (SHIPPED, cache_folder()):
         if not (folder / NAME).exists():
             continue
         problem = _problem(folder / NAME, machine)

@@ -76,6 +76,11 @@ class NativeAdaptRecord(JsonRecord):
         write_record(artifact / FOLDER / ADAPT_RECORD, self)
 
 
+def forget_native_adapt(artifact: Path) -> None:
+    """Remove the record of the graph of gradients, if there is one; the graph is then not used."""
+    (artifact / FOLDER / ADAPT_RECORD).unlink(missing_ok=True)
+
+
 def read_native_adapt(artifact: Path) -> NativeAdaptRecord | None:
     """The record of the graph of gradients, or None where there is none.
 

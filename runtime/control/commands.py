@@ -186,6 +186,7 @@ class Commands:
                 self._paused = True
                 return "values are zero, and labels are not taken, until resume"
             case "zero":
+                self._zeroed = True  # once more: a resume may have come first
                 return "values are zero until resume"
             case "mark":
                 return "it is in the journal, if one is written"

@@ -94,6 +94,24 @@ def test_a_good_fit_is_swapped_in_and_saved(tmp_path: Path) -> None:
     assert first.digest != decoder.session.digest
 
 
+def test_a_session_that_cannot_be_saved_is_in_use_all_the_same(tmp_path: Path) -> None:
+    taught = lesson()
+    decoder = decoder_of(taught)
+    calibration = LoopCalibration(
+        TINY, decoder, after_s=float(np.ptp(taught.times)) - 3, settings=LEARN,
+        save_to=tmp_path / "gone" / "a.session",
+    )  # fmt: skip
+    stream(taught, calibration)
+    calibration._settled.wait(120)
+    (fit,) = calibration.to_json()["fits"]
+    assert fit["swapped"], fit
+    assert "gone" in fit["not_saved"]
+    assert "reason" not in fit
+    assert "saved" not in fit
+    assert decoder.session_id != "before"
+    calibration.stop()
+
+
 def test_spikes_after_a_swap_are_kept_for_the_units_that_the_fit_began_with() -> None:
     taught = lesson()
     decoder = decoder_of(taught)

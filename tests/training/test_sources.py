@@ -131,6 +131,29 @@ def test_one_model_is_trained_on_sources_of_several_scales(paper: Path) -> None:
     assert readouts[-1]["value_key"] == "hand.vel"
 
 
+def test_the_unit_that_all_recordings_state_is_the_models(tmp_path: Path) -> None:
+    cms = {"behavior_units": {"cursor.vel": "cm/s"}}
+    names = {name: tmp_path / f"{name}.h5" for name in ("a", "b", "c", "d")}
+    for name in ("a", "b"):
+        write(names[name], **cms)
+    write(names["c"])
+    write(names["d"], behavior_units={"cursor.vel": "m/s"})
+
+    def unit(*files: str) -> str:
+        source = dataclasses.replace(TINY.data["recordings"], scale=(), unit="")
+        recipe = dataclasses.replace(TINY, data={"recordings": source})
+        found = {s.scale.unit for s in open_sessions([names[name] for name in files], recipe)}
+        return found.pop()
+
+    assert unit("a", "b") == "cm/s"
+    assert unit("a", "c") == ""  # nobody knows of c
+    source = dataclasses.replace(TINY.data["recordings"], unit="cm/s")
+    with pytest.raises(RecordingError, match=r"values in cm/s, .* got m/s; run: poyo-edge convert"):
+        open_sessions([names["d"]], dataclasses.replace(TINY, data={"recordings": source}))
+    with pytest.raises(RecordingError, match=r"values in cm/s, .* got m/s; run: poyo-edge convert"):
+        unit("a", "d")
+
+
 def test_a_window_holds_what_the_whole_recording_does(tmp_path: Path) -> None:
     (path,) = tiny_study(tmp_path, n_sessions=1)
     whole = Recording.open(path)

@@ -24,6 +24,7 @@ from poyo_edge.artifact.core_weights import (  # noqa: E402
 from poyo_edge.checkpoint import load_checkpoint  # noqa: E402
 from poyo_edge.errors import SessionError, UsageError  # noqa: E402
 from poyo_edge.model import POYO  # noqa: E402
+from poyo_edge.recording import Recording, write_recording  # noqa: E402
 from poyo_edge.training import train  # noqa: E402
 from poyo_edge.training.start import prepare  # noqa: E402
 
@@ -90,6 +91,27 @@ def test_tuning_begins_where_calibration_ended(study: Path, tmp_path: Path) -> N
     assert (session_of(both) == 7).all()
     before = load_checkpoint(base.checkpoint).weights["enc_atn.to_kv.weight"]
     assert torch.equal(both.enc_atn.to_kv.weight, before), "of one session, it serves that one"
+
+
+def test_a_session_may_name_units_as_its_file_does_without_the_session_before_them(
+    study: Path, tmp_path: Path
+) -> None:
+    base = train([study / "sim_00.h5"], dataclasses.replace(TINY, steps=1), tmp_path / "b.ckpt")
+    given, names = Recording.open(study / "sim_02.h5"), tuple(f"ch{i}" for i in range(8))
+    velocity = given.behavior("cursor.vel")
+    write_recording(
+        tmp_path / "sim_02.h5", session_id="sim_02", subject_id="m", unit_ids=names,
+        spike_times=given.spike_times, spike_units=given.spike_units,
+        behaviors={"cursor.vel": (velocity.times, velocity.values)},
+        domains={"train": given.intervals("train")},
+    )  # fmt: skip
+    calibrated_to(base.checkpoint, names).save(tmp_path / "day.session")
+    model = prepare(
+        [tmp_path / "sim_02.h5"], TINY, start_from=base.checkpoint,
+        start_sessions=[tmp_path / "day.session"],
+    ).model  # fmt: skip
+    rows = model.unit_emb.rows([f"sim_02/{name}" for name in names])
+    assert model.unit_emb.weight[rows][:, 0].tolist() == [16.0 * i for i in range(8)]
 
 
 def test_a_session_of_something_else_begins_no_run(study: Path, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from poyo_edge.cli.shared import (
 )
 from poyo_edge.cli.text import Values, markdown, pairs
 from poyo_edge.errors import UsageError
+from poyo_edge.files.writing import require_folder
 
 if TYPE_CHECKING:
     from poyo_edge.runtime.decoder import Decoder
@@ -82,6 +83,10 @@ def tune(
         raise UsageError(
             f"{out}: expected no such file yet, got one; name another, or pass --overwrite"
         )
+    if out is not None:
+        require_folder(out)
+        if out.is_dir():
+            raise UsageError(f"{out}: expected the name of a file, got a folder; name another")
     settings = TuneSettings(
         latency_ms=latency, radii_cm=tuple(radius or (1.2, 0.8)), n_trials=trials, seed=seed
     )

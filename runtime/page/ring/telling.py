@@ -120,7 +120,8 @@ def _changes(before: Mapping[str, Any], state: Mapping[str, Any]) -> list[tuple[
         found.append(("swap", f"session {session}"))
     for one in _newer(_of(before, "commands", "newest"), _of(state, "commands", "newest")):
         found.append(("command" if one.get("ok") else "refused", _told(one)))
-    fits = _newer(_of(before, "calibration", "fits"), _of(state, "calibration", "fits"))
+    done = _of(before, "calibration", "fits") or []  # grows; where one is saved may change
+    fits = (_of(state, "calibration", "fits") or [])[len(done) :]
     found += [("fit", "fit swapped in" if one["swapped"] else "fit refused") for one in fits]
     history = _newer(
         _of(before, "recalibration", "history"), _of(state, "recalibration", "history")

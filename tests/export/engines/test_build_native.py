@@ -191,6 +191,31 @@ def test_operators_that_disagree_are_not_recorded(
     assert not (tiny_copy / FOLDER).exists()
 
 
+def test_gradients_that_disagree_stay_unsettled_and_no_older_record_speaks_for_them(
+    built: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The older one may have been made on another machine."""
+    assert (built / FOLDER / ADAPT_RECORD).exists()
+
+    class Wrong:
+        def __init__(self, session: Any) -> None:
+            self.session = session
+
+        def run(self, names: Any, feeds: Any) -> Any:
+            return [value + 1 for value in self.session.run(names, feeds)]
+
+    def opened(*args: Any, **more: Any) -> Any:
+        session = open_ort_cpu(*args, **more)
+        return Wrong(session) if more.get("operators") else session
+
+    monkeypatch.setattr(building, "open_ort_cpu", opened)
+    values = build_engines(built, CPU)
+    assert values["native"] is not None
+    assert any("gradients of ort-native: expected" in words for words in values["unsettled"])
+    assert not (built / FOLDER / ADAPT_RECORD).exists()
+    assert ort_native.open_gradients(built, Artifact.open(built).core_sha256) is None
+
+
 def test_the_record_is_written_with_what_it_was_made_from(built: Path) -> None:
     record = json.loads((built / FOLDER / RECORD).read_text())
     assert {*record} == {field.name for field in dataclasses.fields(NativeRecord)}

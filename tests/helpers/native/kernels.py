@@ -21,11 +21,12 @@ OF_THE_USER = kernel_library.cache_folder()
 
 @pytest.fixture(scope="session", autouse=True)
 def no_kernels_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Tests see neither kernels in the user's cache nor a compiler, unless they ask for them."""
+    """Tests see neither kernels that lie ready nor a compiler, unless they ask for them."""
     nowhere = tmp_path_factory.mktemp("no_kernels")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kernel_library, "cache_folder", lambda: nowhere)
         patch.setattr(kernel_library, "find_compiler", lambda: None)
+        patch.setattr(kernel_library, "SHIPPED", nowhere)
         kernel_library.look_again()
         yield
     kernel_library.look_again()
@@ -41,14 +42,15 @@ def compiler() -> str:
 
 
 @pytest.fixture(scope="session")
-def compiled(compiler: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def compiled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with the object; processes that test side by side compile it once, or twice."""
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if base.name.startswith("popen-") else base) / "kernels"
-    if (OF_THE_USER / (kernel_library.NAME + ".json")).exists():  # of these very sources
-        return OF_THE_USER
+    for there in (KERNELS, OF_THE_USER):  # of a wheel of this platform, or of these very sources
+        if (there / (kernel_library.NAME + ".json")).exists():
+            return there
     if not (folder / (kernel_library.NAME + ".json")).exists():
-        kernel_library.compile_library(folder, compiler=compiler)
+        kernel_library.compile_library(folder, compiler=request.getfixturevalue("compiler"))
     return folder
 
 

@@ -152,6 +152,27 @@ def test_a_stop_is_a_flag_that_waits_for_no_lock(told: Told) -> None:
     thread.join()
 
 
+def test_a_zero_that_was_acknowledged_holds_though_a_resume_was_quicker(told: Told) -> None:
+    """The flag goes up before any lock; whoever gets the lock first may take it down again."""
+    told("pause")
+    lock = told.commands._lock
+
+    class Late:
+        """The zero waits at the lock until a resume of somebody else is done."""
+
+        def __enter__(self) -> None:
+            told.commands._lock = lock
+            assert told("resume")[0]
+            lock.acquire()
+
+        def __exit__(self, *_: object) -> None:
+            lock.release()
+
+    told.commands._lock = Late()  # type: ignore[assignment]
+    assert told("zero") == (True, "values are zero until resume")
+    assert told.commands.held == "zeroed"
+
+
 def test_what_was_told_is_kept_with_its_source_and_a_flood_is_only_counted(told: Told) -> None:
     told("mark", "the cat sat down", seq=4)
     (event,) = told.commands.take_events()

@@ -13,7 +13,7 @@ from helpers.waiting import wait_until
 
 from poyo_edge.runtime.page.ring import layout, telling
 from poyo_edge.runtime.page.ring.reader import FrameReader
-from poyo_edge.runtime.page.ring.telling import StateTeller
+from poyo_edge.runtime.page.ring.telling import Events, StateTeller
 from poyo_edge.runtime.page.ring.writer import FrameWriter
 
 RUN = {"run": {"artifact": "a.poyo"}}
@@ -108,3 +108,14 @@ def test_it_goes_on_trying(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
     told.teller.stop(ended="ended")
     found = told.reader.state()[1]
     assert (found["ended"], found["untold"]) == ("ended", "RuntimeError: at the end, too")
+
+
+def test_a_fit_is_told_once_though_its_file_is_renamed_later() -> None:
+    events = Events()
+    first = {"swapped": True, "saved": "a.session"}
+    events.look({"calibration": {"fits": [first]}}, 1)
+    renamed = {**first, "saved": "a_1.session"}
+    events.look({"calibration": {"fits": [renamed, {"swapped": False}]}}, 2)
+    assert [(one["host_ns"], one["text"]) for one in events.kept] == [
+        (1, "fit swapped in"), (2, "fit refused"),
+    ]  # fmt: skip
