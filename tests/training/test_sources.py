@@ -132,7 +132,7 @@ def test_one_model_is_trained_on_sources_of_several_scales(paper: Path) -> None:
 
 
 def test_the_unit_that_all_recordings_state_is_the_models(tmp_path: Path) -> None:
-    cms = {"behavior_units": {"cursor.vel": "cm/s"}}
+    cms: dict[str, Any] = {"behavior_units": {"cursor.vel": "cm/s"}}
     names = {name: tmp_path / f"{name}.h5" for name in ("a", "b", "c", "d")}
     for name in ("a", "b"):
         write(names[name], **cms)
