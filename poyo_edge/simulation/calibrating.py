@@ -12,6 +12,7 @@ from poyo_edge.calibration import CalibratedSession, Calibrator
 from poyo_edge.calibration.intention import IntentionLabels, IntentionSettings, intention_labels
 from poyo_edge.calibration.lead import with_lead
 from poyo_edge.errors import ArtifactError
+from poyo_edge.recording.units import factor_between
 from poyo_edge.runtime.decoder import Decoder
 from poyo_edge.simulation.array import TICK_HZ, SimulatedArray
 from poyo_edge.simulation.decoding import Decoding, KalmanDecoding, LoopDecoding, WienerDecoding
@@ -19,7 +20,7 @@ from poyo_edge.simulation.observing import Block, Labelled, ObservationSettings,
 from poyo_edge.simulation.person import Person, PersonSettings
 from poyo_edge.simulation.tasks import TaskSettings
 
-N_DIMS = 2
+N_DIMS, CM_S = 2, "cm/s"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,12 +144,22 @@ def fitted_session(
 
 
 def require_plane(artifact: Path) -> None:
-    """Refuse a model whose values cannot move a cursor in a plane.
+    """Refuse a model whose values cannot move a cursor in a plane, in centimetres.
 
     Raises:
-        ArtifactError: with the number of dimensions that it decodes.
+        ArtifactError: with the number of dimensions that it decodes, or their unit.
     """
-    dim_out = Artifact.open(artifact).manifest.spec.dim_out
+    manifest = Artifact.open(artifact).manifest
+    dim_out, unit = manifest.spec.dim_out, manifest.output.unit
+    factor = factor_between(unit, CM_S)
+    if factor is not None and factor != 1.0:
+        raise ArtifactError(
+            artifact,
+            "unit",
+            expected=f"a model that decodes {CM_S}, as targets and the person are in cm",
+            got=unit,
+            do=f"export it again with --output-scale times {factor:g} and --behavior-unit {CM_S}",
+        )
     if dim_out != N_DIMS:
         raise ArtifactError(
             artifact,

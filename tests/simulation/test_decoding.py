@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.vouched import rewritten
 
 from poyo_edge.artifact import Artifact
 from poyo_edge.errors import ArtifactError, UsageError
@@ -194,3 +195,13 @@ def test_a_model_that_decodes_no_plane_is_refused(
     monkeypatch.setattr("poyo_edge.simulation.calibrating.N_DIMS", 3)
     with pytest.raises(ArtifactError, match="a velocity of 3 dimensions, got 2"):
         require_plane(tiny)
+
+
+def test_a_model_of_another_unit_of_speed_is_refused(tiny_copy: Path) -> None:
+    """Targets, reach and push are in centimetres."""
+    for unit in ("", "cm/s", "cm per second", "deg/s"):
+        rewritten(tiny_copy, lambda values, unit=unit: values["output"].update(unit=unit))
+        require_plane(tiny_copy)
+    rewritten(tiny_copy, lambda values: values["output"].update(unit="m/s"))
+    with pytest.raises(ArtifactError, match=r"decodes cm/s.* got m/s;.*-scale times 100"):
+        require_plane(tiny_copy)

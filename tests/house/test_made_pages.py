@@ -1,22 +1,26 @@
-"""The page of a recipe's keys is what the classes say."""
+"""Pages that are made of the source are what it says."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 
+import pytest
 from helpers.paths import ROOT
 
-PAGE = ROOT / "docs" / "reference" / "recipe.md"
+FOLDER = ROOT / "docs" / "reference"
+PAGE = FOLDER / "recipe.md"
 
 
-def test_the_page_is_what_its_command_writes() -> None:
-    code = "import recipe_page, sys; sys.stdout.write(recipe_page.page())"
+@pytest.mark.parametrize("name", ["recipe", "words"])
+def test_the_page_is_what_its_command_writes(name: str) -> None:
+    code = f"import {name}_page, sys; sys.stdout.write({name}_page.page())"
     made = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT / "docs" / "site", capture_output=True, text=True,
         check=True, env={"PYTHONIOENCODING": "utf-8"},
     )  # fmt: skip
-    assert PAGE.read_text(encoding="utf-8") == made.stdout, "run: python docs/site/recipe_page.py"
+    told = f"run: python docs/site/{name}_page.py"
+    assert (FOLDER / f"{name}.md").read_text(encoding="utf-8") == made.stdout, told
 
 
 def test_every_key_has_a_meaning() -> None:
