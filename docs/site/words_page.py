@@ -15,23 +15,24 @@ _HEAD = """# Words
 
 What the documentation and the reports mean by them. Made by `python docs/site/words_page.py`."""
 _HERE = {
-    "artifact": "The folder `NAME.poyo` that `export` makes of a checkpoint: everything that a device "
-    "needs to decode.",
+    "artifact": "The folder `NAME.poyo` that `export` makes of a checkpoint: everything that a "
+    "device needs to decode.",
     "assist": "A share of the way to the target that is added to what is decoded, so that first "
     "control succeeds.",
-    "checkpoint": "What training leaves: weights, and the units and sessions that they belong to. It "
-    "needs torch.",
+    "checkpoint": "What training leaves: weights, and the units and sessions that they belong to. "
+    "It needs torch.",
     "core": "The model without its tables of units and sessions, folded into one graph that all "
     "sessions share.",
     "engine": "The core, compiled for one kind of GPU.",
-    "fold (of labels)": "One of the parts into which labelled time is cut, to judge on what was not learned "
-    "from.",
-    "folding": "Computing once, when a session is opened, what torch_brain computes in every window.",
+    "fold (of labels)": "One of the parts into which labelled time is cut, to judge on what was "
+    "not learned from.",
+    "folding": "Computing once, when a session is opened, what torch_brain computes in every "
+    "window.",
     "frozen": "One session and its core in one ONNX file.",
     "gate": "What a fitted session has to pass before it may decode: held-out R² and what control "
     "would become.",
-    "golden windows": "Windows and expected outputs in an artifact, by which `verify` settles whether it "
-    "decodes as where it was exported.",
+    "golden windows": "Windows and expected outputs in an artifact, by which `verify` settles "
+    "whether it decodes as where it was exported.",
     "held gain": "Decoded speed over meant speed, a second after a command that stays the same.",
     "jango": "One monkey of a set of recordings that figures name; no recording is part of the "
     "project.",
@@ -42,7 +43,7 @@ _HERE = {
     "rig": "The machine that the array and the task are connected to, and on which `run` decodes.",
     "session (file)": "`ID.session`: the embeddings of one day's units, for one core.",
     "trunk": "All weights of a model that sessions share.",
-}
+}  # fmt: skip
 
 
 def page() -> str:

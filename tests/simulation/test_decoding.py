@@ -199,9 +199,13 @@ def test_a_model_that_decodes_no_plane_is_refused(
 
 def test_a_model_of_another_unit_of_speed_is_refused(tiny_copy: Path) -> None:
     """Targets, reach and push are in centimetres."""
+
+    def of(unit: str) -> None:
+        rewritten(tiny_copy, lambda values: values["output"].update(unit=unit))
+
     for unit in ("", "cm/s", "cm per second", "deg/s"):
-        rewritten(tiny_copy, lambda values, unit=unit: values["output"].update(unit=unit))
+        of(unit)
         require_plane(tiny_copy)
-    rewritten(tiny_copy, lambda values: values["output"].update(unit="m/s"))
+    of("m/s")
     with pytest.raises(ArtifactError, match=r"decodes cm/s.* got m/s;.*-scale times 100"):
         require_plane(tiny_copy)
