@@ -171,8 +171,11 @@ def intention_labels(
             has nothing to do with these targets, or no trial that can be used.
     """
     times, position = _checked_cursor(cursor_times, cursor, trials)
-    shown = _velocity(times, position) if velocity is None else _like(velocity, position)
     trial = _trial_of(times, trials)
+    if velocity is None:
+        shown, moved = _velocity(times, position, trial, trials)
+    else:
+        shown, moved = _like(velocity, position), np.ones(len(times), np.bool_)
     go = np.where(np.isnan(trials.go_time), trials.start, trials.go_time)
     distance = _distance_at_go(times, position, go, trials)
     radius = np.where(
@@ -194,6 +197,8 @@ def intention_labels(
     waits = times[inside] < go[row]
     since = np.where(waits, trials.start[row], go[row])
     labelled[inside] &= times[inside] >= since + settings.reaction_s
+    if settings.kind in ("observation", "refit"):
+        labelled &= moved
     values = np.zeros_like(position)
     row = trial[labelled]
     way = trials.target[row] - position[labelled]
@@ -268,9 +273,20 @@ def _like(velocity: npt.ArrayLike, position: Float64) -> Float64:
     return values
 
 
-def _velocity(times: Float64, position: Float64) -> Float64:
-    """(S, D) by central differences."""
-    return np.asarray(np.gradient(position, times, axis=0))
+def _velocity(
+    times: Float64, position: Float64, trial: npt.NDArray[np.int64], trials: Trials
+) -> tuple[Float64, Bool]:
+    """(S, D) by central differences within each trial, and (S,) for which samples there is one.
+
+    Where a trial ends, a task may put the cursor elsewhere: that is no movement.
+    """
+    run = np.where((trial >= 0) & (times >= trials.end[trial]), -2 - trial, trial)
+    velocity, moved = np.zeros_like(position), np.zeros(len(times), np.bool_)
+    for part in np.split(np.arange(len(times)), np.flatnonzero(np.diff(run)) + 1):
+        if len(part) > 1:
+            velocity[part] = np.gradient(position[part], times[part], axis=0)
+            moved[part] = True
+    return velocity, moved
 
 
 def _trial_of(times: Float64, trials: Trials) -> npt.NDArray[np.int64]:

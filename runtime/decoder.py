@@ -206,8 +206,9 @@ class Decoder:
         """
         prepared = session if isinstance(session, OpenSession) else self.prepare(session)
         with self._lock:
-            self._previous = self._session
-            self._use(prepared)
+            if prepared is not self._session:
+                self._previous = self._session
+                self._use(prepared)
 
     def prepare(self, session: str | Path | Session) -> OpenSession:
         """What ``swap_session`` takes without any work left to do; raises what that raises."""
@@ -393,6 +394,6 @@ class Decoder:
             self._intake.counters.backend_failures += 1
             flags.append("backend")
             return self._failsafe.instead(seconds)
-        self._failsafe.note_good(value, seconds)
+        self._failsafe.note_good(None if WRONG_SESSION in flags else value, seconds)
         session.health.note_value(value)
         return value, status_of(flags)

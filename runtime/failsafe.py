@@ -72,9 +72,9 @@ class Failsafe:
         self._good: Float64 | None = None
         self._good_t = 0.0
 
-    def note_good(self, value: Float64, t: float) -> None:
-        """Remember a good value (O,) decoded at ``t`` seconds."""
-        self._good, self._good_t = value.copy(), t
+    def note_good(self, value: Float64 | None, t: float) -> None:
+        """Remember a good value (O,) decoded at ``t`` seconds; None for one of a wrong session."""
+        self._good, self._good_t = None if value is None else value.copy(), t
 
     def forget(self) -> None:
         """Hold nothing from before, for example after the clock was reset."""

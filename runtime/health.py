@@ -107,20 +107,15 @@ class HealthMonitor:
         settings: HealthSettings,
     ) -> None:
         self.settings = settings
-        self.flags: tuple[str, ...] = ()
-        """Of the last look: drift, coverage, output_range."""
         self.drift_excused = False
         """Whether control is known to be as good as ever, whatever the rates: no flag of drift."""
         self._unit_ids, self._activity, self._window_s = tuple(unit_ids), activity, window_s
         self._n_horizon = max(1, round(settings.horizon_s / window_s))
         n_parts, in_part = settings.parts_to_hear(window_s), settings.windows_per_part(window_s)
         self._n_first = self._n_horizon if settings.verify_s is None else n_parts * in_part
-        self._rate = np.zeros(len(self._unit_ids))
-        self._quiet = np.zeros(len(self._unit_ids))
         self._patience = (
             np.full(len(self._unit_ids), np.inf) if activity is None else _owed(activity)
         )
-        self._low = self._high = np.empty(0)
         if activity is not None:
             self._mean = activity.rate_hz.astype(np.float64)
             # A unit that calibration hardly heard has no spread to speak of: half that of chance.
@@ -129,7 +124,16 @@ class HealthMonitor:
             self._most_hz = self._mean + _MOST_SD * self._sd
             half = (activity.output_high - activity.output_low).astype(np.float64) / 2
             self._least, self._most = activity.output_low - half, activity.output_high + half
-            self._low, self._high = np.full(len(half), np.inf), np.full(len(half), -np.inf)
+        self.begin()
+
+    def begin(self) -> None:
+        """Judge by what is heard from now on alone, as when a session comes into use."""
+        self.flags: tuple[str, ...] = ()
+        """Of the last look: drift, coverage, output_range."""
+        self._rate = np.zeros(len(self._unit_ids))
+        self._quiet = np.zeros(len(self._unit_ids))
+        n_outputs = 0 if self._activity is None else len(self._least)
+        self._low, self._high = np.full(n_outputs, np.inf), np.full(n_outputs, -np.inf)
         self._outside = 0.0
         self._heard = self._unknown = 0.0
         self._counted: tuple[int, int] | None = None

@@ -95,7 +95,7 @@ class OpenSession:
     def take_over(self, before: OpenSession) -> Rows:
         """Go on with what was heard for another session; its units' rows in this one."""
         new_row = self.units.rows(before.units.unit_ids)
-        self.health.restart()
+        self.health.begin()
         self.check.take_over(before.check, new_row)
         self.silence.restart()
         return new_row

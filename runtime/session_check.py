@@ -111,8 +111,8 @@ class SessionCheck:
             before: its check.
             new_row: (U of before,) rows of its units in this session, -1 for those not in it.
         """
-        self.restart()
         heard, known = before._heard, new_row >= 0
+        self.restart()
         if 2 * int(known.sum()) >= len(self._unit_ids):
             self._heard = tuple(self._moved(part, new_row, known) for part in heard)
         self.state = self._initial()

@@ -43,9 +43,12 @@ class UnitNames:
         short = [unit.rpartition("/")[2] for unit in unit_ids]
         count = Counter(short)
         others = {name: i for i, name in enumerate(short) if name and count[name] == 1}
-        others |= {name: row.get(unit, -1) for name, unit in self._aliases.items()}
+        said = {name: row.get(unit, -1) for name, unit in self._aliases.items()}
+        others |= said
         self._short = UnitTable(list(others) or ["\0"])
         self._row = np.array([*others.values()] or [-1], np.int32)
+        self._turned = any(row.get(name, at) != at for name, at in said.items())
+        """Whether an alias is the id of another unit: what was said counts, not the id."""
 
     @property
     def known(self) -> frozenset[str]:
@@ -65,10 +68,11 @@ class UnitNames:
         """(N,) int32 rows of names (N,); -1 for unknown ones."""
         rows = self._full.as_rows(names)
         unknown = rows < 0
-        if unknown.any():
+        if self._turned or unknown.any():
             other = self._short.as_rows(names)
             found = np.where(other < 0, np.int32(-1), self._row[other])
-            rows = np.where(unknown, found, rows).astype(np.int32)
+            first, second = (found, rows) if self._turned else (rows, found)
+            rows = np.where(first < 0, second, first).astype(np.int32)
             if not self.unknown and (rows < 0).any():
                 self._note(np.asarray(names)[rows < 0][0])
         return self._full.own(rows)

@@ -241,7 +241,7 @@ def fit_wiener(session: NewSession, job: Job) -> list[Point]:
     """Ridge regression on binned spikes; its strength by cross-validation on blocks of time."""
     inside = starts_within(session.labels(job.seconds), session.behavior.times, BINS * BIN_S)
     x, y = session.counts[inside].astype(np.float64), session.behavior.values[inside]
-    weights, bias, ridge = fit_ridge(x, y)
+    weights, bias, ridge = fit_ridge(x, y, session.behavior.times[inside])
     return [session.point(session.counts[session.judged] @ weights + bias, ridge=ridge)]
 
 

@@ -6,6 +6,7 @@ every value is looked up, checked and, where the tensors contradict it, overrule
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -101,15 +102,24 @@ def output_of(
             "--output-scale sets it."
         )
         return OutputScale()
-    if any(scale != stated[0] for scale in stated):
-        seen = " and ".join(sorted({str(list(scale.scale)) for scale in stated}))
+    if len({(one.scale, one.offset) for one in stated}) > 1:
+        seen = " and ".join(sorted({_said(one) for one in stated}))
         notes.append(
             f"The file's datasets were scaled differently ({seen}), so values stay in the "
             "model's scale; --output-scale sets it."
         )
         return OutputScale()
     notes.append(f"Output scale {list(stated[0].scale)} comes from the file's readout.")
+    units = sorted({one.unit for one in stated})
+    if len(units) > 1:
+        notes.append(f"The file's datasets name different units ({units}), so none is taken.")
+        return dataclasses.replace(stated[0], unit="")
     return stated[0]
+
+
+def _said(scale: OutputScale) -> str:
+    offset = "" if not any(scale.offset) else f" with offset {list(scale.offset)}"
+    return f"{list(scale.scale)}{offset}"
 
 
 def _argument_scale(
@@ -141,16 +151,11 @@ def _stated_scales(
 
 
 def _scale_of_readout(path: Path, readout: Mapping[str, Any], dim_out: int) -> OutputScale:
-    std, mean = readout["normalize_std"], readout.get("normalize_mean")
-    unit = readout.get("unit")
+    std, mean = readout.get("normalize_std"), readout.get("normalize_mean")
     try:
-        output = OutputScale(
-            scale=_numbers(std),
-            offset=_numbers(0.0 if mean is None else mean),
-            unit=str(unit) if isinstance(unit, str) else "",
-        )
+        output = readout_scale(readout)
         output.arrays(dim_out)
-    except UsageError as error:
+    except (TypeError, ValueError, UsageError) as error:
         raise CheckpointError(
             path,
             "normalize_std, normalize_mean",
@@ -159,6 +164,21 @@ def _scale_of_readout(path: Path, readout: Mapping[str, Any], dim_out: int) -> O
             do="pass output_scale (--output-scale)",
         ) from None
     return output
+
+
+def readout_scale(readout: Mapping[str, Any]) -> OutputScale:
+    """What a readout says of its scale: a mean without a standard deviation is an offset alone.
+
+    Raises:
+        TypeError, UsageError: it holds something other than finite numbers.
+    """
+    std, mean = readout.get("normalize_std"), readout.get("normalize_mean")
+    unit = readout.get("unit")
+    return OutputScale(
+        scale=_numbers(1.0 if std is None else std),
+        offset=_numbers(0.0 if mean is None else mean),
+        unit=unit if isinstance(unit, str) else "",
+    )
 
 
 def _seconds(

@@ -27,7 +27,9 @@ def scaled_readouts(hyper: Mapping[str, Any], task: str = "") -> list[Mapping[st
     for dataset in datasets if isinstance(datasets, (list, tuple)) else ():
         config = dataset.get("config") if isinstance(dataset, Mapping) else None
         for readout in _readouts_of(config, task):
-            if isinstance(readout, Mapping) and readout.get("normalize_std") is not None:
+            if isinstance(readout, Mapping) and any(
+                readout.get(key) is not None for key in ("normalize_std", "normalize_mean")
+            ):
                 sections.append(readout)
     return sections
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+from poyo_edge.checkpoint.config import readout_scale
 from poyo_edge.checkpoint.file import read_checkpoint_file
+from poyo_edge.errors import UsageError
 from poyo_edge.spec import OutputScale
 
 
@@ -23,14 +24,9 @@ def readouts_of(path: str | Path) -> dict[str, tuple[OutputScale, str]]:
     for dataset in datasets if isinstance(datasets, list) else ():
         try:
             readout = dataset["config"]["readout"]
-            std, mean = readout["normalize_std"], readout.get("normalize_mean", 0.0)
-            scale = OutputScale(scale=_numbers(std), offset=_numbers(mean))
+            scale = readout_scale(readout)
             names = [name for part in dataset["selection"] for name in part["sessions"]]
-        except (KeyError, TypeError, AttributeError):
+        except (KeyError, TypeError, AttributeError, UsageError):
             continue
         found |= {name: (scale, str(readout.get("value_key", ""))) for name in names}
     return found
-
-
-def _numbers(value: Any) -> tuple[float, ...]:
-    return tuple(value) if isinstance(value, (list, tuple)) else (float(value),)

@@ -89,12 +89,12 @@ def _short(series: Series) -> set[str]:
 
 
 def _joined(path: Path, parts: Sequence[Series]) -> Series:
-    units = {one.unit for one in parts}
+    alike = all(one.unit and same_unit(one.unit, parts[0].unit) for one in parts)
     return dataclasses.replace(
         parts[0],
         where=",".join(one.where for one in parts),
         n_dims=sum(one.n_dims for one in parts),
-        unit=parts[0].unit if len(units) == 1 else "",
+        unit=parts[0].unit if alike else "",
         left_out="",
         parts=tuple(parts),
         read=functools.partial(_read, path, parts),

@@ -232,7 +232,8 @@ def _written(
     series = {key: recording.behavior(key, allow_nan=True) for key in recording.behaviors}
     nan = {key: int((~np.isfinite(one.values)).any(1).sum()) for key, one in series.items()}
     dims = {key: int(one.values.shape[1]) for key, one in series.items()}
-    notes += [f"{key}: {n} samples are NaN and will be left out" for key, n in nan.items() if n]
+    left = "calibrate and replay leave them out, train and evaluate refuse them"
+    notes += [f"{key}: {n} samples are NaN: {left}" for key, n in nan.items() if n]
     if not recording.behaviors:
         notes.append("no behaviour was found: the recording can be decoded but not scored")
     return {
@@ -349,6 +350,15 @@ def _checked(path: Path, name: str, series: Series) -> Samples:
     if why_not:
         refuse(path, series.where, "behaviour", why_not, "leave it out")
     check_ascending(path, f"{name} timestamps", times)
+    n_infinite = int(np.isinf(values).sum()) if values.dtype.kind == "f" else 0
+    if n_infinite:
+        refuse(
+            path,
+            series.where,
+            "finite values, or NaN where there is none",
+            f"{n_infinite} that are infinite",
+            "correct them in the source, or leave this behaviour out",
+        )
     return Samples(times, values, series.unit)
 
 

@@ -57,7 +57,7 @@ def wiener(train: Labelled, _: Labelled, test: Labelled, *, acausal: bool, seed:
     """Ridge regression on ten bins of 50 ms; what it decodes of ``test``, (S, O)."""
     some = train.thinned(MOST_SAMPLES)
     x = some.counts(BINS, acausal).reshape(len(some.times), -1)
-    weights, bias, _ridge = fit_ridge(x.astype(np.float64), some.values)
+    weights, bias, _ridge = fit_ridge(x.astype(np.float64), some.values, some.times)
     return np.asarray(test.counts(BINS, acausal).reshape(len(test.times), -1) @ weights + bias)
 
 

@@ -204,7 +204,8 @@ def _session(
     say: Callable[[str], None],
 ) -> dict[str, Any]:
     times, truth = _judged(recording, settings)
-    _compare_units(recording, truth, decoders[MODEL].output(recording), say)
+    for decoder in decoders.values():
+        _compare_units(recording, truth, decoder.output(recording), say)
     found: dict[str, dict[str, list[float]]] = {protocol: {} for protocol in settings.protocols}
     for protocol in settings.protocols:
         for name, decoder in decoders.items():

@@ -46,31 +46,36 @@ def bin_counts(
     return counts
 
 
-def fit_ridge(x: Float64, y: Float64) -> tuple[Float64, Float64, float]:
+def fit_ridge(x: Float64, y: Float64, times: Float64) -> tuple[Float64, Float64, float]:
     """``(weights, bias, ridge)``: (F, O), (O,), and which of ``RIDGES`` held-out blocks chose.
 
     Args:
         x: (S, F) features of consecutive samples.
         y: (S, O).
+        times: (S,) ascending seconds of the samples.
     """
-    errors = _heldout_errors(x, y)
+    errors = _heldout_errors(x, y, times, BINS * BIN_S)
     chosen = int(errors.argmin())
     weights, bias = ridge_path(x, y)[chosen]
     return weights, bias, float(RIDGES[chosen])
 
 
 def heldout_r2(x: Float64, y: Float64) -> float:
-    """Share of the variance of y (S, O) that x (S, F) explain in held-out blocks, at one ridge."""
+    """Share of the variance of y (S, O) that x (S, F) explain in held-out blocks, at one ridge.
+    ``BINS`` samples beside a block are left out."""
     total = float(((y - y.mean(0)) ** 2).sum())
-    return 1.0 - float(_heldout_errors(x, y).min()) / total if total > 0 else 0.0
+    errors = _heldout_errors(x, y, np.arange(len(x), dtype=np.float64), float(BINS))
+    return 1.0 - float(errors.min()) / total if total > 0 else 0.0
 
 
-def _heldout_errors(x: Float64, y: Float64) -> Float64:
-    """Summed squared errors of held-out blocks for each of ``RIDGES``."""
+def _heldout_errors(x: Float64, y: Float64, at: Float64, gap: float) -> Float64:
+    """Summed squared errors of held-out blocks for each of ``RIDGES``, without the samples whose
+    place ``at`` (S,), ascending, lies up to ``gap`` beside the block: they share spikes with it."""
     errors = np.zeros(len(RIDGES))
     for block in np.array_split(np.arange(len(x)), FOLDS):
-        # Samples beside the block share bins with it.
-        apart = np.r_[: max(0, block[0] - BINS), block[-1] + 1 + BINS : len(x)]
+        apart = (at < at[block[0]] - gap) | (at > at[block[-1]] + gap)
+        if not apart.any():  # seconds of data: none is far enough
+            apart = ~np.isin(np.arange(len(x)), block)
         for i, (weights, bias) in enumerate(ridge_path(x[apart], y[apart])):
             errors[i] += ((y[block] - x[block] @ weights - bias) ** 2).sum()
     return errors

@@ -185,7 +185,7 @@ class WienerDecoding(BinnedDecoding):
             labelled.spike_times, labelled.spike_rows, labelled.n_units, labelled.times
         )
         features = counts.reshape(len(counts), -1).astype(np.float64)
-        weights, bias, _ridge = fit_ridge(features, labelled.values)
+        weights, bias, _ridge = fit_ridge(features, labelled.values, labelled.times)
         return cls(weights, bias, labelled.n_units)
 
     def _filtered(self, counts: Int64) -> Float64:

@@ -204,9 +204,17 @@ class Commands:
             )
         before = self._instead()
         waits = self._waits(command, source)
-        if not waits:
-            self._decoder.swap_session(self._sessions[name])
-        return (waits or "from the next value on") + before
+        if waits:
+            return waits + before
+        if self._is_used(name):
+            return f"session {name!r} is in use already{before}"
+        self._decoder.swap_session(self._sessions[name])
+        return f"from the next value on{before}"
+
+    def _is_used(self, name: str) -> bool:
+        """Whether a session decodes as the one in use does."""
+        mine, one = self._decoder.session, self._sessions[name].session
+        return mine.header.session_id == one.header.session_id and mine.digest == one.digest
 
     def _take(self, command: Command, source: str) -> str:
         """Take the session on offer, between trials. It may be saved, which the loop is not to wait
@@ -242,6 +250,8 @@ class Commands:
         if command.name == "take":
             threading.Thread(target=self._take_beside, daemon=True).start()
             return f"taken: trial {number} runs no longer"
+        if self._is_used(command.argument):
+            return f"in use already: trial {number} runs no longer"
         self._decoder.swap_session(self._sessions[command.argument])
         return f"swapped: trial {number} runs no longer"
 

@@ -56,6 +56,7 @@ class BlackrockFeed(Feed):
         super().__init__(tick_rate_hz)
         self.device, self.sorted_units = device, sorted_units
         self._given = session
+        self._listens = False
         if session is None:
             import pycbsdk
 
@@ -71,7 +72,9 @@ class BlackrockFeed(Feed):
         if session is None:
             session = self._pycbsdk.Session(self._pycbsdk.DeviceType[self.device])
         try:
-            session.on_event("FRONTEND")(lambda header, _: self.take(header, receiver))
+            if session is not self._given or not self._listens:
+                self._listens = True  # a session that was given keeps what it was told
+                session.on_event("FRONTEND")(lambda header, _: self._heard(header))
             self.counters.connections += 1
             while not stop.wait(POLL_S):
                 if not session.running:
@@ -79,6 +82,11 @@ class BlackrockFeed(Feed):
         finally:
             if self._given is None:
                 session.close()
+
+    def _heard(self, header: Any) -> None:
+        receiver = self._receiver
+        if receiver is not None and not self._worker.stopping.is_set():
+            self.take(header, receiver)
 
     def take(self, header: Any, receiver: Receiver) -> None:
         """One event, as the callback gives it."""

@@ -213,7 +213,7 @@ class BrandFeed(Feed):
             self.counters.connections += 1
             if self._entries.last and not self._look_for_another(client):
                 self._broke = False  # Entries that came meanwhile are there.
-            self._entries.look(client)
+            self.lost(self._entries.look(client)[0], host_ns=time.monotonic_ns())
             looked, idle = time.monotonic(), 0
             while not stop.is_set():
                 answer = client.xread({self.stream: self._entries.last}, count=_MOST_ENTRIES,

@@ -116,8 +116,16 @@ class OnlyTask:
     """
 
     def __init__(self, feed: Feed, receiver: TaskReceiver) -> None:
-        self._feed = feed
+        self._feed, self._receiver = feed, receiver
         self.feed_trial, self.feed_cursor = receiver.feed_trial, receiver.feed_cursor
+
+    def note_loss(self, n: int, *, host_ns: int | None = None) -> None:
+        """Of a task's messages no window lacks any."""
+
+    def note_problem(self, said: str) -> None:
+        """Pass on what the feed could not use."""
+        if isinstance(self._receiver, Listener):
+            self._receiver.note_problem(said)
 
     def feed(
         self, ticks: npt.ArrayLike, units: npt.ArrayLike, *, host_ns: int | None = None,

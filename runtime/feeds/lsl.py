@@ -87,23 +87,38 @@ class LslFeed(Feed):
         self, samples: Any, seconds: npt.NDArray[np.float64], receiver: Receiver, host_ns: int
     ) -> None:
         self.counters.messages += len(samples)
-        names = names_of(samples) if np.isfinite(seconds).all() else None
-        if (np.abs(seconds) > LATEST_S).any():
-            self.malformed(
-                f"lsl://{self.name}: expected stamps of LSL's clock (local_clock), got "
-                f"{seconds[0]:.6g} s; let the sender stamp with local_clock",
-                len(samples),
-            )
-        elif names is None:
-            self.malformed(
-                f"lsl://{self.name}: expected a whole channel number or a unit's name first in "
-                f"each sample, and a finite stamp, got {shown(samples[0])}; name a stream of spike "
-                f"events",
-                len(samples),
-            )
-        else:
+        stamped = np.abs(seconds) <= LATEST_S  # of NaN nothing is true
+        names = names_of(samples) if stamped.all() else None
+        if names is None:
+            samples, seconds = self._without_bad(samples, seconds, stamped)
+            names = names_of(samples)
+        if names is not None:
             ticks = np.rint(seconds * NS).astype(np.int64)
             self.hand_over(receiver, ticks, names, host_ns=host_ns)
+
+    def _without_bad(
+        self, samples: Any, seconds: npt.NDArray[np.float64], stamped: npt.NDArray[np.bool_]
+    ) -> tuple[list[Any], npt.NDArray[np.float64]]:
+        """The samples (N,) and stamps that can be used; the others are counted, each by itself."""
+        named = np.array([names_of([sample]) is not None for sample in samples])
+        late = np.isfinite(seconds) & ~stamped
+        if late.any():
+            self.malformed(
+                f"lsl://{self.name}: expected stamps of LSL's clock (local_clock), got "
+                f"{seconds[late][0]:.6g} s; let the sender stamp with local_clock",
+                int(late.sum()),
+            )
+        other = ~(named & stamped) & ~late
+        if other.any():
+            first = samples[int(np.flatnonzero(other)[0])]
+            self.malformed(
+                f"lsl://{self.name}: expected a whole channel number or a unit's name first in "
+                f"each sample, and a finite stamp, got {shown(first)}; name a stream of spike "
+                f"events",
+                int(other.sum()),
+            )
+        good = np.flatnonzero(named & stamped)
+        return [samples[i] for i in good.tolist()], seconds[good]
 
 
 class LslSink:

@@ -37,8 +37,11 @@ class _JsonFeed(Feed):
             self.malformed(str(error))
             return
         if parsed.seq is not None:
-            self._numbered, self._broke = True, False
-            self.lost(self._numbers.add(parsed.seq), host_ns=host_ns)
+            self._numbered, missing = True, self._numbers.add(parsed.seq)
+            # A sender that begins anew after a break says nothing of what came between.
+            missing += self._broke and self._numbers.anew
+            self._broke = False
+            self.lost(missing, host_ns=host_ns)
         if isinstance(parsed, TaskMessage):
             self.hand_over_task(receiver, parsed.trial, parsed.cursor, host_ns=host_ns)
         elif parsed.values is not None:

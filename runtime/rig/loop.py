@@ -347,7 +347,7 @@ class DecodeLoop(Inbox):
 
     def _decode(self, number: int) -> None:
         end, due_ns = self._edge(number), self._due_ns(number)
-        lost = not self._waiting and self._source.lost(self._host.now_ns())
+        lost = not self._waiting.spikes_wait and self._source.lost(self._host.now_ns())
         if lost != self._was_lost and self.journal is not None:
             self.journal.event(stream_lost=lost)
         self._was_lost = lost

@@ -46,6 +46,11 @@ class PacketQueue:
     def __len__(self) -> int:
         return len(self._packets)
 
+    @property
+    def spikes_wait(self) -> bool:
+        """Whether a packet with spikes waits; a task's do not count."""
+        return any(len(packet.units) for packet in tuple(self._packets))
+
     def lack(self, now_ns: int, window_ns: float) -> bool:
         """Whether packets were dropped that a window may lack, or were left when the time to take
         them was over."""

@@ -61,6 +61,23 @@ def test_observation_is_the_velocity_of_the_shown_cursor() -> None:
     assert at(labels, 1.8) == [0.0, 0.0]
 
 
+@pytest.mark.parametrize("kind", ["observation", "refit"])
+def test_where_a_task_puts_the_cursor_between_trials_is_no_movement(kind: Kind) -> None:
+    """The first trial failed: at its end the cursor is put on the target, and back at the start."""
+    x = np.interp(TIMES, [0.5, 1.5, 2.5, 3.5], [0.0, 4.0, 0.0, -8.0])
+    x[99], x[100:125] = 8.0, 0.0
+    shown = np.stack([x, np.zeros_like(x)], axis=1)
+    given = trials(
+        target=np.array([[8.0, 0.0], [-8.0, 0.0]]), success=np.array([False, True]),
+        end=np.array([TIMES[99], TIMES[199]]),
+    )  # fmt: skip
+    wanted = IntentionSettings(kind=kind, reaction_s=0.0)
+    labels = intention_labels(given, TIMES, shown, wanted)
+    speed = np.linalg.norm(labels.values[labels.labelled], axis=1)
+    assert labels.labelled.sum() > 150
+    assert speed.max() <= 8.0 + 1e-6
+
+
 def test_proportional_grows_with_the_distance_and_saturates() -> None:
     labels = made("proportional", per_s=3.0, speed=15.0)
     assert at(labels, 0.8) == [15.0, 0.0], "5.6 cm away it would be 16.8"

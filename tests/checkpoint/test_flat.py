@@ -79,6 +79,8 @@ def test_b2_takes_the_window_from_the_hyper_parameters(
             {"normalize_mean": [0.5, 1.0], "normalize_std": [20.0, 30.0]},
             OutputScale(scale=(20.0, 30.0), offset=(0.5, 1.0)),
         ),
+        ({"normalize_mean": 0.5}, OutputScale(offset=(0.5,))),
+        ({"normalize_std": 2.0, "unit": "cm/s"}, OutputScale(scale=(2.0,), unit="cm/s")),
     ],
 )
 def test_b1_takes_the_output_scale_from_the_readout(
@@ -100,6 +102,18 @@ def test_b1_datasets_that_disagree_set_no_scale(state: State, file: Path) -> Non
     checkpoint = load_checkpoint(save(lightning(state, hyper), file))
     assert checkpoint.output == OutputScale()
     assert noted(checkpoint, "scaled differently ([100.0] and [20.0])")
+    hyper = hyper_b1(
+        readout(normalize_std=2.0), readout(normalize_std=2.0, normalize_mean=[1.0, 0.0])
+    )
+    checkpoint = load_checkpoint(save(lightning(state, hyper), file))
+    assert checkpoint.output == OutputScale()
+    assert noted(checkpoint, "scaled differently ([2.0] and [2.0] with offset [1.0, 0.0])")
+    hyper = hyper_b1(
+        readout(normalize_std=2.0, unit="cm/s"), readout(normalize_std=2.0, unit="mm/s")
+    )
+    checkpoint = load_checkpoint(save(lightning(state, hyper), file))
+    assert checkpoint.output == OutputScale(scale=(2.0,))
+    assert noted(checkpoint, "name different units")
 
 
 def test_b0_shapes_win_over_the_hyper_parameters(oracle: Any, state: State, file: Path) -> None:

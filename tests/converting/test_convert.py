@@ -120,6 +120,31 @@ def test_npz_and_csv_give_the_same_recording(tmp_path: Path) -> None:
     assert_torch_brain_opens(tmp_path / "b.h5")
 
 
+def test_infinite_behaviour_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    velocity = VELOCITY.copy()
+    velocity[7, 0] = np.inf
+    source = npz_file(tmp_path / "a.npz", **{"cursor.vel": velocity})
+    good = npz_file(tmp_path / "good.npz")
+    convert(good, tmp_path / "b.h5")
+    before = (tmp_path / "b.h5").read_bytes()
+    options = ConvertOptions(behaviors=("cursor.vel",), overwrite=True)
+    with pytest.raises(RecordingError, match=r"a\.npz: .*got 1 that are infinite"):
+        convert(source, tmp_path / "b.h5", options)
+    assert (tmp_path / "b.h5").read_bytes() == before
+    values = convert(source, tmp_path / "c.h5")
+    assert "cursor.vel" not in values["behaviors"]
+    assert any("infinite" in one["why"] for one in values["left_out"])
+
+
+def test_numbered_units_of_a_table_get_names_as_those_of_an_npz_do(tmp_path: Path) -> None:
+    convert(npz_file(tmp_path / "a.npz"), tmp_path / "a.h5")
+    rows = "".join(f"{t},{i % 3}\n" for i, t in enumerate(ALL_TIMES.tolist()))
+    (tmp_path / "a.csv").write_text(f"time,unit\n{rows}")
+    convert(tmp_path / "a.csv", tmp_path / "b.h5")
+    ids = [Recording.open(tmp_path / f"{name}.h5").unit_ids for name in "ab"]
+    assert ids[0] == ids[1] == ("a/unit_0", "a/unit_1", "a/unit_2")
+
+
 def test_numbered_units_get_names(tmp_path: Path) -> None:
     convert(npz_file(tmp_path / "a.npz"), tmp_path / "b.h5")
     assert Recording.open(tmp_path / "b.h5").unit_ids == ("a/unit_0", "a/unit_1", "a/unit_2")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from helpers.lab_files import TIMES, UNITS, VELOCITY
@@ -139,3 +141,22 @@ def test_what_scipy_writes_is_read(tmp_path: Path) -> None:
         about = describe(tmp_path / "a.mat")
         assert about["n_spikes"] == sum(map(len, UNITS))
         assert [one["key"] for one in about["series"]] == ["curs_v.value"]
+
+
+def test_complex_numbers_are_not_taken_for_their_real_part(tmp_path: Path) -> None:
+    values = {name: XDS[name] for name in ("spikes", "time_frame")}
+    path = mat5_file(tmp_path / "a.mat", {**values, "curs_v": VELOCITY[:, :1]})
+    assert describe(path)["series"]
+    data = bytearray(path.read_bytes())
+    flags = data.rindex(struct.pack("<II", 6, 8)) + 8  # of the variable written last
+    data[flags : flags + 4] = struct.pack("<I", struct.unpack_from("<I", data, flags)[0] | 0x0800)
+    path.write_bytes(data)
+    about = describe(path)
+    assert about["series"] == []
+    (one,) = about["left_out"]
+    assert one["why"].startswith("complex numbers")
+    mat73_file(tmp_path / "b.mat", values)
+    with h5py.File(tmp_path / "b.mat", "r+") as file:
+        pairs = np.zeros((1, 1000), [("real", "f8"), ("imag", "f8")])
+        file.create_dataset("curs_v", data=pairs).attrs["MATLAB_class"] = np.bytes_(b"double")
+    assert describe(tmp_path / "b.mat")["left_out"] == [one]

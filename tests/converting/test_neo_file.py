@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers.lab_files import nev_file
 from helpers.labs.sorted_files import nsx_file
 
 from poyo_edge.converting import describe
+from poyo_edge.converting.neo_file import _of_one_clock
+from poyo_edge.converting.trial_table import as_trials
 from poyo_edge.errors import RecordingError
 
 pytest.importorskip("neo", reason="neo is not installed")
@@ -53,3 +56,20 @@ def test_the_reason_is_the_readers_own(tmp_path: Path) -> None:
     (tmp_path / "a.plx").write_bytes(b"?" * 20)
     with pytest.raises(RecordingError, match="PlexonIO: "):
         describe(tmp_path / "a.plx")
+
+
+def test_trials_that_touch_stay_trials() -> None:
+    neo, quantities = pytest.importorskip("neo"), pytest.importorskip("quantities")
+    s = quantities.s
+    segment = neo.Segment()
+    segment.spiketrains.append(
+        neo.SpikeTrain(np.arange(1, 40) / 10 * s, t_start=0 * s, t_stop=4 * s)
+    )
+    for starts in ([1.0, 2.0, 3.0], [0.0]):
+        epoch = neo.Epoch(np.array(starts) * s, durations=np.ones(len(starts)) * s)
+        segment.epochs.append(epoch)
+    source = _of_one_clock(Path("a.nev"), [segment], (), ())
+    assert source.trials.tolist() == [[0, 1], [1, 2], [2, 3], [3, 4]]
+    trials, notes = as_trials(source)
+    assert trials is not None
+    assert (len(trials), notes) == (4, ())

@@ -98,7 +98,7 @@ HOUSE = {
         "torch",
     ),
     "checkpoint": Row("checkpoint.checkpoint"),
-    "checkpoint.readouts": Row("checkpoint.file"),
+    "checkpoint.readouts": Row("checkpoint.file checkpoint.config"),
     "training": Row(
         f"{_FILES} checkpoint checkpoint.file checkpoint.guess checkpoint.readouts model",
         "h5py torch lightning torch_brain tomli",

@@ -164,6 +164,37 @@ def test_a_swap_to_the_right_session_goes_on_without_a_pause(rig: Rig) -> None:
     assert decoder.decode(5.5).flags == ("wrong_session",)
 
 
+def test_a_wrong_session_s_value_is_not_held(rig: Rig) -> None:
+    decoder, decoded = heard(rig, known(rig, OTHER_HZ), RATE_HZ, ENDS[:20])
+    assert decoded[-1].flags == ("wrong_session",)
+    lost = decoder.decode(5.02, stream_lost=True)
+    assert (lost.status, lost.value.tolist()) == (Status.INVALID, [0.0, 0.0])
+
+
+def test_a_swap_to_the_session_in_use_changes_nothing(rig: Rig) -> None:
+    decoder, _ = heard(rig, known(rig), RATE_HZ, ENDS[:20])
+    before = decoder.session
+    assert decoder.health()["session_check"]["state"] == "verified"
+    other = decoder.prepare(dataclasses.replace(known(rig), header=before.header))
+    decoder.swap_session(other)
+    found = decoder.health()["session_check"]
+    decoder.swap_session(other)
+    assert decoder.health()["session_check"] == found
+    assert found["heard_s"] > 0
+    decoder.revert()
+    assert decoder.session is before
+
+
+def test_a_session_that_comes_back_is_judged_by_what_is_heard_then(rig: Rig) -> None:
+    decoder, _ = heard(rig, known(rig), RATE_HZ, horizon_s=2.0, verify_s=None)
+    first = decoder.health()
+    assert first["windows"] > 0
+    decoder.swap_session(rig.b)
+    decoder.revert()
+    again = decoder.health()
+    assert (again["windows"], again["flags"], again["judged"]) == (0, [], False)
+
+
 def test_a_swap_to_units_that_were_not_heard_waits(rig: Rig) -> None:
     decoder, _ = heard(rig, known(rig), RATE_HZ)
     units = tuple(f"other/{i}" for i in range(9)) + rig.a.header.unit_ids[9:]

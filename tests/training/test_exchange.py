@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from torch.utils.data import DataLoader  # noqa: E402
 from torch_brain.batching import collate  # noqa: E402
 
 from poyo_edge.checkpoint import load_checkpoint  # noqa: E402
+from poyo_edge.checkpoint.readouts import readouts_of  # noqa: E402
+from poyo_edge.spec import OutputScale  # noqa: E402
 from poyo_edge.training import train  # noqa: E402
 from poyo_edge.training.run import quiet_lightning  # noqa: E402
 from poyo_edge.training.start import prepare  # noqa: E402
@@ -94,11 +97,14 @@ def test_we_load_what_torch_brains_example_writes(tmp_path: Path) -> None:
 
 def test_torch_brain_loads_what_we_write(tmp_path: Path) -> None:
     tiny_study(tmp_path)
-    path = train(tmp_path, TINY, tmp_path / "ours.ckpt").checkpoint
+    source = dataclasses.replace(TINY.data["recordings"], unit="cm/s")
+    recipe = dataclasses.replace(TINY, data={"recordings": source})
+    path = train(tmp_path, recipe, tmp_path / "ours.ckpt").checkpoint
     inputs = without_targets(batch_of(tmp_path))
     with torch.no_grad():
         expected = models.POYO.load_pretrained(path).eval()(**inputs)
         got = load_checkpoint(path).model()(**inputs)
     assert np.isfinite(got.numpy()).all() and expected.std() > 1e-3
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-5)
-    assert load_checkpoint(path).output.scale == (10.0,)
+    assert load_checkpoint(path).output == OutputScale(scale=(10.0,), unit="cm/s")
+    assert {scale.unit for scale, _ in readouts_of(path).values()} == {"cm/s"}

@@ -88,7 +88,10 @@ def open_csv(path: Path) -> Iterator[Source]:
         do = f"write a header line with these two names; {_BEHIND}"
         refuse(path, "header", "the columns time,unit", got, do)
     times = _numbers(path, "time", columns["time"])
-    source = _source(path, "csv", times, np.array(columns["unit"], dtype=np.str_), None, [])
+    labels = np.array(columns["unit"], dtype=np.str_)
+    if len(labels) and all(one.isdecimal() and len(one) < 10 for one in set(labels.tolist())):
+        labels = labels.astype(np.int64)  # numbers, which mean something within a session alone
+    source = _source(path, "csv", times, labels, None, [])
     yield dataclasses.replace(source, notes=(*source.notes, *notes))
 
 

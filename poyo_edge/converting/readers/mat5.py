@@ -15,13 +15,15 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from poyo_edge.converting.readers.matlab_values import Shape, Value
+from poyo_edge.converting.readers.matlab_values import COMPLEX, COMPLEX_NUMBERS, Shape, Value
 
 _TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8",
           13: "u8", 16: "u1", 17: "u2", 18: "u4"}  # fmt: skip
 _MATRIX, _COMPRESSED = 14, 15
 _CELL, _STRUCT, _CHAR = 1, 2, 4
 _NUMBERS = range(6, 16)
+_COMPLEX = 0x0800
+"""The flag of an array that has an imaginary part."""
 _OTHERS = {3: "object", 5: "sparse matrix", 16: "function", 17: "object"}
 _MOST_TIMES_LARGER = 1032
 """Than its compressed bytes; https://zlib.net/zlib_tech.html."""
@@ -77,6 +79,8 @@ def _matrix(body: bytes, order: str) -> tuple[str, Value]:
         raise ValueError(f"a variable of shape {shape}")
     name = next(parts)[1].rstrip(b"\0").decode("ascii", "replace")
     kind = flags & 0xFF
+    if kind in _NUMBERS and flags & _COMPLEX:
+        return name, Value(COMPLEX, shape, lambda: None, COMPLEX_NUMBERS)
     if kind in _NUMBERS:
         element = next(parts, (1, b""))
         return name, Value("number", shape, functools.partial(_numbers, element, shape, order))

@@ -8,7 +8,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from poyo_edge.converting.readers.matlab_values import Shape, Value
+from poyo_edge.converting.readers.matlab_values import COMPLEX, COMPLEX_NUMBERS, Shape, Value
 
 
 def variables(group: Any) -> dict[str, Value]:
@@ -34,6 +34,8 @@ def _value(item: Any) -> Value:
         return Value("text", shape, lambda: "".join(map(chr, item[()].ravel().tolist())))
     if item.dtype.kind in "biuf" and item.ndim:
         return Value("number", shape, lambda: np.asarray(item[()]).T)
+    if {"real", "imag"} <= set(item.dtype.names or ()):
+        return Value(COMPLEX, shape, lambda: None, COMPLEX_NUMBERS)
     return Value("other", shape, lambda: None, kind or str(item.dtype))
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from poyo_edge.arrays import Float64
 from poyo_edge.converting.clocks import with_spikes
 from poyo_edge.converting.readers import mat5, mat73
-from poyo_edge.converting.readers.matlab_values import Value, is_vector
+from poyo_edge.converting.readers.matlab_values import COMPLEX, Value, is_vector
 from poyo_edge.converting.source import (
     NO_INTERVALS,
     NO_ROWS,
@@ -195,6 +195,8 @@ def _series(
     series, left_out = list[Series](), list[LeftOut]()
     known = {held.find(_SPIKES), held.find(_UNITS), held.find(_NAMES), clock}
     for name, value in _named(held.values):
+        if value.kind == COMPLEX:
+            left_out.append(LeftOut(f"{held.where}{name}", value.about))
         if name in known or value.kind != "number" or max(value.shape, default=0) <= 1:
             continue
         if _of_trials(name):

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 Shape = tuple[int, ...]
+COMPLEX = "complex"
+COMPLEX_NUMBERS = "complex numbers; save real and imaginary part as two columns"
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +16,7 @@ class Value:
     """One variable. Shapes are MATLAB's, rows first; cells come column by column, as MATLAB counts.
 
     ``read`` gives an array for "number", a str for "text", a list of values for "cell", a dict of
-    values for "struct", and nothing of use for "other".
+    values for "struct", and nothing of use for "complex" and "other".
     """
 
     kind: str

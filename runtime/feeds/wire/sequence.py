@@ -17,14 +17,18 @@ class Sequence:
     def __init__(self) -> None:
         self._next: int | None = None
         self._missing = set[int]()
+        self.anew = False
+        """Whether the last number began them anew."""
 
     def add(self, number: int) -> int:
         """How many more messages are missing now; -1 when one of them has come after all."""
+        self.anew = False
         if number in self._missing:
             self._missing.discard(number)
             return -1
         lost = 0
         if self._next is None or number < self._next:
+            self.anew = True
             self._missing.clear()
         else:
             lost = number - self._next

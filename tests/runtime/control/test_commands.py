@@ -66,6 +66,13 @@ def test_a_swap_is_at_once_between_trials_and_waits_for_the_end_of_one(told: Tol
     assert "trial 1 runs no longer" in done["reason"]
 
 
+def test_a_swap_that_is_told_twice_leaves_the_way_back(told: Told) -> None:
+    assert told("swap", "tiny_b") == (True, "from the next value on")
+    assert told("swap", "tiny_b") == (True, "session 'tiny_b' is in use already")
+    assert told("revert")[0]
+    assert told.session == "tiny_a"
+
+
 def test_a_swap_is_made_when_the_next_trial_has_begun_already(told: Told) -> None:
     told.commands.look(T1)
     told("swap", "tiny_b")

@@ -98,6 +98,19 @@ def test_a_feed_of_trials_alone_drops_what_else_it_brings() -> None:
     )
 
 
+def test_what_a_feed_of_trials_alone_cannot_use_is_passed_on() -> None:
+    class Hears(Receiver):
+        def note_problem(self, said: str) -> None:
+            heard.append(said)
+
+    heard, feed = list[str](), UdpFeed("127.0.0.1", 0)
+    feed._receiver = OnlyTask(feed, Hears())
+    feed._take(line(t=1.0, units="a"), feed._receiver, 0)
+    feed.lost(3)
+    assert heard == [feed.first_problem]
+    assert isinstance(feed._receiver, OnlyTask)
+
+
 @pytest.fixture
 def recording(tmp_path: Path) -> Path:
     simulation = Simulation(duration_s=10.0, n_units=4)

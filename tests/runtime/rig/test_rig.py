@@ -128,3 +128,6 @@ def test_units_are_known_by_id_by_their_last_part_and_by_alias() -> None:
     assert names.rows(wanted).tolist() == [0, 1, -1, 3, 2, -1, -1]
     with pytest.raises(UsageError, match="expected unit ids of the session"):
         UnitNames(["a"], {"A-001": "b"})
+    turned = UnitNames(["ch1", "ch2", "ch3"], {"ch1": "ch2", "ch2": "ch1"})
+    assert turned.rows(["ch1", "ch2", "ch3", "x"]).tolist() == [1, 0, 2, -1], "what was said counts"
+    assert turned.of(["ch1"]).rows(["ch1", "ch2"]).tolist() == [0, 0]
