@@ -15,9 +15,9 @@ LATEST_S = 1e9
 """LSL's clock counts from the start of a machine; later ones count from 1970."""
 _CORRECT_EACH_S = 5.0
 _MOST = 4096
-_BUFFER = 3600
-"""Of a stream without a rate the library keeps a hundred times as many samples, and drops the
-oldest of more without a word; of one with a rate, seconds."""
+_KEPT_HUNDREDS, _KEPT_S = 3600, 30
+"""Of a stream without a rate the library keeps so many hundreds of samples, of one with a rate so
+many seconds; it drops the oldest of more without a word."""
 _MANY, _OTHERS_S = 1 << 10, 0.3
 """So long streams of the same name may take to answer after the first."""
 _SILENT_S = 2.0
@@ -64,7 +64,9 @@ class Inlet:
         self.correction_s = 0.0
         """What LSL adds to the sender's stamps."""
         self._info = self._found(unlike, refused)
-        self._inlet = self._lsl.StreamInlet(self._info, max_buflen=_BUFFER, recover=False)
+        irregular = self._info.nominal_srate() == self._lsl.IRREGULAR_RATE
+        keep = _KEPT_HUNDREDS if irregular else _KEPT_S
+        self._inlet = self._lsl.StreamInlet(self._info, max_buflen=keep, recover=False)
         self._others: Any = None
         self._corrected, self._heard = -np.inf, time.monotonic()
 
