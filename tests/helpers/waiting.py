@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-PATIENCE_S = 60.0
-"""For what comes in a moment, unless something is broken."""
+PATIENCE_S = 180.0
+"""For what comes in a moment, unless something is broken, or the machine starves a thread in the
+background."""
 
 
 def wait_until(condition: Callable[[], object], *, every_s: float = 0.01) -> None:
