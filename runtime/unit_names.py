@@ -47,6 +47,7 @@ class UnitNames:
         others |= said
         self._short = UnitTable(list(others) or ["\0"])
         self._row = np.array([*others.values()] or [-1], np.int32)
+        self._said = np.array([name in said for name in others] or [False])
         self._turned = any(row.get(name, at) != at for name, at in said.items())
         """Whether an alias is the id of another unit: what was said counts, not the id."""
 
@@ -71,8 +72,8 @@ class UnitNames:
         if self._turned or unknown.any():
             other = self._short.as_rows(names)
             found = np.where(other < 0, np.int32(-1), self._row[other])
-            first, second = (found, rows) if self._turned else (rows, found)
-            rows = np.where(first < 0, second, first).astype(np.int32)
+            said = (other >= 0) & self._said[other]
+            rows = np.where(said | unknown, found, rows).astype(np.int32)
             if not self.unknown and (rows < 0).any():
                 self._note(np.asarray(names)[rows < 0][0])
         return self._full.own(rows)

@@ -24,6 +24,8 @@ def readouts_of(path: str | Path) -> dict[str, tuple[OutputScale, str]]:
     for dataset in datasets if isinstance(datasets, list) else ():
         try:
             readout = dataset["config"]["readout"]
+            if readout.get("normalize_std") is None and readout.get("normalize_mean") is None:
+                continue
             scale = readout_scale(readout)
             names = [name for part in dataset["selection"] for name in part["sessions"]]
         except (KeyError, TypeError, AttributeError, UsageError):
