@@ -14,6 +14,7 @@ from typing import Any, ClassVar, TextIO
 
 _COMMANDS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _DRAW_EACH_S = 0.1
+_SAY_EACH_S = 60.0
 
 
 class Console:
@@ -26,6 +27,8 @@ class Console:
 
     _bar: ClassVar[_Bar | None] = None
     """The bar that is open: a terminal has one, whichever console opened it."""
+    _said_s: ClassVar[float | None] = None
+    """When a line of progress was last printed where no terminal is."""
 
     def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
         self.as_json = as_json
@@ -38,13 +41,16 @@ class Console:
             print(f"· {printable(sentence)}", file=sys.stderr, flush=True)
 
     def progress(self, done: int, total: int, note: str = "") -> None:
-        """A bar that stays on its line; on a stream that is no terminal, a line each quarter."""
+        """A bar that stays on its line; where no terminal is, a line each quarter and minute."""
         if self.quiet:
             return
         last, note = done >= total, printable(note)
         if not self.on_terminal():
-            if last or done % max(1, total // 4) == 0:
+            now = time.monotonic()
+            Console._said_s = now if Console._said_s is None else Console._said_s
+            if last or done % max(1, total // 4) == 0 or now - Console._said_s >= _SAY_EACH_S:
                 print(f"  {done}/{total} {note}".rstrip(), file=sys.stderr, flush=True)
+                Console._said_s = None if last else now
             return
         if Console._bar is None:
             Console._bar = _Bar(done, total, note)

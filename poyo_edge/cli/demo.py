@@ -27,7 +27,8 @@ from poyo_edge.simulation.study import conditions, run_study
 from poyo_edge.training import load_recipe, train
 
 KNOWN = 8
-"""Sessions that the model is pretrained on: of mixed movements, so that it holds what is held."""
+"""Sessions that the model is pretrained on: of mixed movements, so that it holds what is held.
+Units of all sessions fire richly, so that no decoder has the form of the simulation."""
 UNSEEN = 4
 """Number of the session that it has not seen, of reaches: "sim_04", as those who look for it
 know it."""
@@ -95,9 +96,10 @@ def run_demo(
 
 def _recordings(folder: Path, seed: int) -> tuple[list[Path], Path]:
     """Sessions to pretrain on, and the one to calibrate."""
-    mixed = Simulation(motion="mixed")
+    mixed = Simulation(motion="mixed", firing="rich")
+    reaches = Simulation(firing="rich")
     before = simulate_study(folder, n_sessions=UNSEEN, seed=seed, simulation=mixed)
-    (unseen,) = simulate_study(folder, n_sessions=1, seed=seed, first=UNSEEN)
+    (unseen,) = simulate_study(folder, n_sessions=1, seed=seed, first=UNSEEN, simulation=reaches)
     after = simulate_study(
         folder, n_sessions=KNOWN - UNSEEN, seed=seed, simulation=mixed, first=UNSEEN + 1
     )

@@ -4,7 +4,9 @@ Movements are those of ``motions``; reaches follow the minimum-jerk profile of F
 (1985). Rates depend on the velocity that follows (the neural lead), by the cosine tuning with
 speed modulation of Moran and Schwartz (1999):
 ``rate(t) = base + gain * (cos(direction - preferred) + speed_share) * speed / typical``,
-never below zero, with ``direction`` and ``speed`` taken at ``t + lead``.
+never below zero, with ``direction`` and ``speed`` taken at ``t + lead``. Units that fire richly are
+those of ``array``: rates that bend or saturate, refractoriness, fluctuations that units share, and
+drift within the session.
 
 Legend: G points of the fine time grid, U units.
 """
@@ -13,7 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -21,11 +23,19 @@ import numpy.typing as npt
 from poyo_edge.arrays import Float64, Int64
 from poyo_edge.errors import UsageError
 from poyo_edge.recording import write_recording
+from poyo_edge.simulation.array import ArraySettings, Drift, SimulatedArray, as_seconds
 from poyo_edge.simulation.motions import GRID_HZ, MOTIONS, Motion, Movements, Range, move
+from poyo_edge.simulation.tuning import Shape, TuningRanges
 from poyo_edge.trials import Trials
 
 CLOCK_HZ = 10_000
 """Ticks per second of the clock that spike times are rounded to."""
+Firing = Literal["plain", "rich"]
+FIRINGS: tuple[str, ...] = get_args(Firing)
+_RICH_SHAPES: tuple[Shape, ...] = ("softplus", "saturating")
+"""Of the rates: one of them for each session."""
+_RICH_FACTORS, _RICH_SHARED_SD, _RICH_SHARED_S = 4, 0.3, 0.2
+_RICH_DRIFT = Drift(direction_deg=60.0, log_rate=0.5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +48,9 @@ class Simulation:
     motion: Motion = "reaches"
     """What is moved: "reaches" alone, or "mixed", with velocities that are held, drift, jump and
     wander between them, which a model has to have seen to hold a command."""
+    firing: Firing = "plain"
+    """How units fire: "plain", Poisson spikes at rates that are linear above zero, or "rich", with
+    what makes real ones hard: see above."""
     reach_s: Range = (0.4, 0.9)
     """Duration of a reach."""
     pause_s: Range = (0.1, 0.5)
@@ -68,6 +81,8 @@ class Simulation:
                 raise UsageError(f"{name}: expected a number > 0, got {getattr(self, name)}")
         if self.motion not in MOTIONS:
             raise UsageError(f"motion: expected one of {list(MOTIONS)}, got {self.motion!r}")
+        if self.firing not in FIRINGS:
+            raise UsageError(f"firing: expected one of {list(FIRINGS)}, got {self.firing!r}")
         if self.reach_s[0] <= 0:
             raise UsageError(f"reach_s: expected seconds > 0, got {self.reach_s}")
         shares = (self.valid_share, self.test_share)
@@ -124,8 +139,11 @@ def simulate_recording(
 def _write_session(path: Path, session_id: str, seed: list[int], simulation: Simulation) -> Path:
     rng = np.random.default_rng(seed)
     position, velocity, trials = _moved(simulation, rng)
-    rates = _Tuning.draw(simulation, rng).rates(velocity, simulation.typical_cm_s)
-    spike_times, spike_units = _spikes(rates, rng)
+    if simulation.firing == "rich":
+        spike_times, spike_units = _rich_spikes(velocity, simulation, rng)
+    else:
+        rates = _Tuning.draw(simulation, rng).rates(velocity, simulation.typical_cm_s)
+        spike_times, spike_units = _spikes(rates, rng)
     n_samples = int(simulation.duration_s * simulation.behavior_hz)
     times = np.arange(n_samples) / simulation.behavior_hz
     grid = np.arange(len(position)) / GRID_HZ
@@ -232,6 +250,35 @@ def _spikes(rates: Float64, rng: np.random.Generator) -> tuple[Float64, Int64]:
     tick, unit_rows = np.concatenate(ticks), np.concatenate(units)
     order = np.argsort(tick, kind="stable")
     return tick[order] / CLOCK_HZ, unit_rows[order]
+
+
+def _rich_spikes(
+    velocity: Float64, simulation: Simulation, rng: np.random.Generator
+) -> tuple[Float64, Int64]:
+    """The same of a simulated array whose person intends the velocities (G, 2) that follow."""
+    settings = ArraySettings(
+        n_units=simulation.n_units,
+        ranges=TuningRanges(
+            base_hz=simulation.base_hz,
+            gain_hz=simulation.gain_hz,
+            speed_share=simulation.speed_share,
+            lead_s=simulation.lead_s,
+            typical_cm_s=simulation.typical_cm_s,
+        ),
+        shape=_RICH_SHAPES[rng.integers(len(_RICH_SHAPES))],
+        n_factors=_RICH_FACTORS,
+        shared_sd=_RICH_SHARED_SD,
+        shared_s=_RICH_SHARED_S,
+        drift=_RICH_DRIFT,
+    )
+    array = SimulatedArray.draw(settings, seed=int(rng.integers(1 << 31)))
+    per_step = round(array.period_s * GRID_HZ)
+    intended = _shifted(velocity, round(array.delay_s * GRID_HZ))
+    # The middle of a step stands for it.
+    fired = [array.step(one) for one in intended[per_step // 2 :: per_step]]
+    ticks, rows = (np.concatenate(part) for part in zip(*fired, strict=True))
+    within = as_seconds(ticks) < simulation.duration_s
+    return as_seconds(ticks[within]), rows[within].astype(np.int64)
 
 
 def _sampled(times: Float64, grid: Float64, values: Float64) -> npt.NDArray[np.float32]:

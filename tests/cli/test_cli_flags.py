@@ -244,6 +244,7 @@ FLAGS = {
         "--seconds",
         "--units",
         "--motion",
+        "--firing",
         "--seed",
         "--overwrite",
         "--json",

@@ -58,6 +58,20 @@ def test_without_a_terminal_there_is_a_line_each_quarter(
     assert capsys.readouterr().err == ""
 
 
+def test_without_a_terminal_there_is_a_line_each_minute_too(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr("poyo_edge.cli.console.time.monotonic", lambda: now[0])
+    console = Console()
+    for done in range(1, 8):
+        console.progress(done, 1000)
+        now[0] += 25.0
+    assert capsys.readouterr().err == "  4/1000\n  7/1000\n"
+    console.progress(1000, 1000)
+    assert capsys.readouterr().err == "  1000/1000\n"
+
+
 def test_a_terminal_shows_one_bar_with_the_newest_figures() -> None:
     lines, out = on_terminal(BEGIN + "console.progress(4, 4, 'end')\nprint('out')")
     assert [line.split("━")[-1].strip() for line in lines] == ["4/4 end", ""]

@@ -10,7 +10,12 @@ import pytest
 
 from poyo_edge.errors import UsageError
 from poyo_edge.recording import Behavior, Recording
-from poyo_edge.simulation.recordings import Simulation, simulate_recording, simulate_study
+from poyo_edge.simulation.recordings import (
+    Firing,
+    Simulation,
+    simulate_recording,
+    simulate_study,
+)
 
 SHORT = Simulation(duration_s=20.0, n_units=8)
 
@@ -118,8 +123,73 @@ def wiener_r2(
         ({"lead_s": (0.2, 0.1)}, r"lead_s: expected 0 <= low <= high, got \(0.2, 0.1\)"),
         ({"reach_s": (0.0, 0.1)}, "reach_s: expected seconds > 0"),
         ({"test_share": 0.95}, "valid_share, test_share: expected > 0, sum < 1"),
+        ({"firing": "wild"}, r"firing: expected one of \['plain', 'rich'\], got 'wild'"),
     ],
 )
-def test_impossible_simulations_are_refused(change: dict[str, float], message: str) -> None:
+def test_impossible_simulations_are_refused(change: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         Simulation(**change)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def rich(tmp_path_factory: pytest.TempPathFactory) -> Recording:
+    path = tmp_path_factory.mktemp("rich") / "day.h5"
+    simulation = Simulation(duration_s=200.0, n_units=60, firing="rich")
+    return Recording.open(simulate_recording(path, session_id="day", seed=3, simulation=simulation))
+
+
+def test_rich_units_lead_the_movement_and_keep_their_distance(rich: Recording) -> None:
+    behavior = rich.behavior("cursor.vel")
+    speed = np.hypot(*behavior.values.T)
+    counts = np.histogram(rich.spike_times, np.append(behavior.times, 200.0))[0]
+    lags = np.arange(-10, 11)
+    similarity = [np.corrcoef(np.roll(counts, lag), speed)[0, 1] for lag in lags]
+    assert 0.05 <= lags[np.argmax(similarity)] / 50.0 <= 0.15
+    for unit in range(len(rich.unit_ids)):
+        own = rich.spike_times[rich.spike_units == unit]
+        assert (np.diff(own) > 0.0019).all()
+    assert rich.within(rich.spike_times, "all").all()
+    assert (np.diff(rich.spike_times) >= 0).all()
+
+
+def test_rich_units_fluctuate_together_where_plain_ones_do_not(tmp_path: Path) -> None:
+    def together(firing: Firing) -> float:
+        """Mean square of the correlations of counts in 0.2 s at rest, between two units."""
+        simulation = Simulation(
+            duration_s=200.0, n_units=40, firing=firing, pause_s=(4.0, 5.0), base_hz=(6.0, 10.0)
+        )
+        path = simulate_recording(tmp_path / firing, session_id="s", seed=3, simulation=simulation)
+        recording = Recording.open(path)
+        behavior = recording.behavior("cursor.vel")
+        still = (np.hypot(*behavior.values.T) == 0).reshape(-1, 10).all(1)
+        edges = np.append(behavior.times[::10], 200.0)
+        counts = np.array(
+            [
+                np.histogram(recording.spike_times[recording.spike_units == unit], edges)[0]
+                for unit in range(len(recording.unit_ids))
+            ]
+        )
+        found = np.corrcoef(counts[:, still])
+        return float((found[np.triu_indices(len(found), 1)] ** 2).mean())
+
+    assert together("rich") > 2 * together("plain")
+
+
+def test_rich_units_are_harder_to_decode_but_can_be(rich: Recording, session: Recording) -> None:
+    harder = wiener_r2(rich, rich.behavior("cursor.vel"))
+    assert (harder < wiener_r2(session, session.behavior("cursor.vel"))).all()
+    assert (harder > 0.5).all()
+
+
+def test_the_same_seed_gives_the_same_rich_session(tmp_path: Path) -> None:
+    simulation = Simulation(duration_s=20.0, n_units=8, firing="rich")
+    first, again = (
+        Recording.open(
+            simulate_recording(
+                tmp_path / f"{name}.h5", session_id="day", seed=1, simulation=simulation
+            )
+        )
+        for name in ("first", "again")
+    )
+    np.testing.assert_array_equal(first.spike_times, again.spike_times)
+    np.testing.assert_array_equal(first.spike_units, again.spike_units)

@@ -121,8 +121,8 @@ def beside_text(beside: Values) -> str:
     return (
         f"{table(head, rows)}\n" + ";\n".join(told) + ".\n"
         f"{beside['labelled_s']:g} labelled s for each; {beside['trials']} trials, 95 % intervals; "
-        "person, array and task are simulated.\nUnits here are tuned like a cosine, which suits a "
-        "Wiener filter; docs/few_shot.md has recordings of animals."
+        "person, array and task are simulated.\nRates here bend or saturate, fluctuate together "
+        "and drift; docs/few_shot.md has recordings of animals."
     )
 
 

@@ -24,6 +24,12 @@ def simulate(
             help="reaches, or mixed: beside them velocities that are held, drift, jump and wander."
         ),
     ] = "reaches",
+    firing: Annotated[
+        str,
+        typer.Option(
+            help="plain, or rich: rates that bend or saturate, shared fluctuations, drift."
+        ),
+    ] = "plain",
     seed: Annotated[int, seed_of("The same seed gives the same spikes.")] = 0,
     overwrite: Annotated[bool, typer.Option(help="Replace recordings of these names.")] = False,
     as_json: Json = False,
@@ -42,7 +48,8 @@ def simulate(
     simulation = Simulation(
         duration_s=seconds,
         n_units=units,
-        motion=motion,  # type: ignore[arg-type]  # it is checked there
+        motion=motion,  # type: ignore[arg-type]  # both are checked there
+        firing=firing,  # type: ignore[arg-type]
     )
     paths = simulate_study(folder, n_sessions=sessions, seed=seed, simulation=simulation)
     names = [str(path) for path in paths]
