@@ -57,7 +57,8 @@ docs notebooks="execute": setup
         touch "$stamp"
     fi
     if [ "{{ notebooks }}" = execute ]; then "{{ bin }}/python" docs/site/notebooks.py; fi
-    NO_MKDOCS_2_WARNING=1 "{{ bin }}/python" -m mkdocs build --strict --quiet
+    # Not --quiet, with which mkdocs counts no warnings.
+    NO_MKDOCS_2_WARNING=1 "{{ bin }}/python" -m mkdocs build --strict 2>&1 | { grep -v ^INFO || true; }
     echo build/site/index.html
 
 # Build sdist and wheel twice from what is committed, compare their bytes, and check them

@@ -14,6 +14,7 @@ from poyo_edge.calibration.intention import IntentionLabels, IntentionSettings, 
 from poyo_edge.calibration.lead import with_lead
 from poyo_edge.errors import RecordingError, UsageError
 from poyo_edge.recording import Recording
+from poyo_edge.recording.given import require_measured
 from poyo_edge.recording.plausible import SpikeSummary, behavior_doubts, check_plausible
 from poyo_edge.recording.recording import first_seconds
 from poyo_edge.recording.units import require_cursor_unit, require_unit
@@ -35,9 +36,9 @@ def add_recording(
         How many samples were left out because they are NaN.
 
     Raises:
-        RecordingError: no such behaviour or split, another number of dimensions than the model
-            decodes, no sample in the split, times that can hardly be meant, or another unit than
-            the model's that can be turned into it.
+        RecordingError: no such behaviour or split, one that a decoder gave, another number of
+            dimensions than the model decodes, no sample in the split, times that can hardly be
+            meant, or another unit than the model's that can be turned into it.
         UsageError: see ``Calibrator.add``; or ``seconds`` is not above 0.
     """
     if seconds is not None and not seconds > 0:
@@ -51,6 +52,7 @@ def add_recording(
             got=series.values.shape[1],
             do="name the behaviour that the model was trained on",
         )
+    require_measured(recording.path, behavior)
     unit = recording.behavior_units.get(behavior, "")
     require_unit(recording.path, behavior, unit, calibrator.output)
     _require_plausible(recording, behavior, series.times)

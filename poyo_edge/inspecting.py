@@ -25,15 +25,14 @@ from poyo_edge.journal import (
 )
 from poyo_edge.recording import Recording
 from poyo_edge.recording.confined import open_confined
+from poyo_edge.recording.given import is_given
 from poyo_edge.recording.other_files import refuse_other
 
-_GIVEN = ("decoded", "controlled")
-"""Groups of what a rig gave, in recordings of journals (``converting``)."""
 _SAFETENSORS = ".safetensors"
 NEXT = {
     "recording": (
-        "poyo-edge calibrate MODEL.poyo {path}  # its units are new to the model",
-        "poyo-edge replay MODEL.poyo {path}  # the model has a session of it",
+        "poyo-edge calibrate MODEL.poyo {path}  # if its units are new to the model",
+        "poyo-edge replay MODEL.poyo {path}  # if the model has a session of it",
         "poyo-edge train small --data {path} -o model.ckpt",
     ),
     "checkpoint": (
@@ -91,7 +90,7 @@ def inspect_path(path: str | Path) -> dict[str, Any]:
 
 def _measured(recording: dict[str, Any]) -> list[str]:
     """Behaviours that are not what a decoder or its control gave."""
-    return [name for name in recording["behaviors"] if name.partition(".")[0] not in _GIVEN]
+    return [name for name in recording["behaviors"] if not is_given(name)]
 
 
 def _look(path: Path) -> dict[str, Any]:

@@ -19,6 +19,7 @@ import numpy as np
 
 from poyo_edge.arrays import Float64
 from poyo_edge.errors import MissingExtraError, RecordingError, UsageError
+from poyo_edge.recording.given import require_measured
 from poyo_edge.recording.other_files import convert_command, other_kind
 from poyo_edge.recording.reading import listing
 from poyo_edge.recording.recording import first_seconds
@@ -210,6 +211,7 @@ def _open(found: _Found, recipe: Recipe) -> TrainingSession:
     source = recipe.data[found.source]
     recording = LazyRecording.open(found.path, source.behavior, source.weights, source.prefix)
     recording.in_memory = recipe.in_memory
+    require_measured(found.path, source.behavior)
     require_unit(
         found.path, source.behavior, recording.behavior_unit, OutputScale(unit=source.unit)
     )

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from poyo_edge.runtime.control.control import zero_of
+from poyo_edge.runtime.failsafe import Status
 from poyo_edge.runtime.feeds.values import LoopResult
 from poyo_edge.runtime.result import Controlled
 from poyo_edge.runtime.rig.outlets import SinkFailures
@@ -36,6 +37,8 @@ class Delivery:
         self.last: LoopResult | None = None
         self.zeros = 0
         """Given because the loop hung; they are numbered along with the values."""
+        self.statuses = dict.fromkeys(Status, 0)
+        """How many values left with each; the decoder's own may differ."""
         self._sinks, self._failed, self._limit_s, self._now = sinks, failed, limit_s, now_ns
         self._given = threading.Condition()
         self._held: Callable[[], str] = lambda: ""
@@ -95,6 +98,7 @@ class Delivery:
         _log.error("the loop hangs: zero was given in its place (%s)", held)
 
     def _to_sinks(self, value: LoopResult) -> None:
+        self.statuses[value.result.status] += 1
         for sink in self._sinks:
             try:
                 sink(value)

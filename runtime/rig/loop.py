@@ -288,6 +288,7 @@ class DecodeLoop(Inbox):
         journal = self.journal
         return {
             "loop": self.counters.to_json(),
+            "given": {status.value: n for status, n in self._delivery.statuses.items()},
             "waiting_packets": len(self._waiting),
             "stalled": self._source.stalled,
             "unknown_units": self._arrivals.unknown_units,

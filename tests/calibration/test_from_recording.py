@@ -53,6 +53,14 @@ def test_the_first_seconds_are_of_the_split(
     assert all(piece[0][-1] < end for piece, end in zip(pieces, ends, strict=True))
 
 
+@pytest.mark.parametrize("behavior", ["decoded.value", "controlled.value"])
+def test_what_a_decoder_gave_is_no_label(tmp_path: Path, behavior: str) -> None:
+    given = lesson(duration_s=TRAIN_S + TEST_S)
+    path = write(tmp_path / "day.h5", behaviors={behavior: (given.times, given.values)})
+    with pytest.raises(RecordingError, match="what a decoder gave while this was recorded"):
+        add_recording(lesson().calibrator(), Recording.open(path), behavior)
+
+
 def test_samples_that_are_nan_are_left_out(tmp_path: Path) -> None:
     given = lesson(duration_s=TRAIN_S + TEST_S)
     values = given.values.copy()

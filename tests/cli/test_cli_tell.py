@@ -211,3 +211,11 @@ def test_the_end_says_what_was_shaped_and_told() -> None:
         "last refused": "mac: expected another",
         "values are zero": "stopped",
     }
+
+
+def test_without_a_terminal_or_a_file_no_token_is_asked_for() -> None:
+    done = run("tell", "udp://127.0.0.1:9", "zero")
+    assert done.returncode == 2
+    assert done.stderr.strip() == (
+        "error: --token-file: expected one where no terminal is to ask at, got none"
+    )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import command_pages
@@ -94,6 +96,24 @@ def test_a_name_without_a_docstring_is_noticed(tmp_path: Path) -> None:
     assert missing == [
         "poyo_edge.Said.silent", "poyo_edge.Said.mute", "poyo_edge.nothing", "poyo_edge.gone",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("link", "ends_well"), [("nowhere.md", False), ("index.md", True)])
+def test_the_recipe_of_the_site_ends_badly_on_a_warning(
+    link: str, ends_well: bool, tmp_path: Path
+) -> None:
+    pytest.importorskip("mkdocs", reason="just docs brings it")
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "index.md").write_text(f"# A page\n\n[It]({link})\n")
+    (tmp_path / "mkdocs.yml").write_text("site_name: a site\n")
+    recipe = (ROOT / "Justfile").read_text(encoding="utf-8")
+    (line,) = [one for one in recipe.splitlines() if "mkdocs build" in one]
+    script = line.strip().replace("{{ bin }}/python", sys.executable)
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (done.returncode == 0) == ends_well, done.stdout
+    assert ("nowhere.md" in done.stdout) != ends_well
 
 
 def test_links_lead_to_pages_of_the_site_and_bad_ones_stay_to_be_noticed() -> None:

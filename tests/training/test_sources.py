@@ -131,6 +131,13 @@ def test_one_model_is_trained_on_sources_of_several_scales(paper: Path) -> None:
     assert readouts[-1]["value_key"] == "hand.vel"
 
 
+def test_what_a_decoder_gave_is_nothing_to_learn(tmp_path: Path) -> None:
+    path = write(tmp_path / "day.h5", "decoded.value")
+    recipe = load_recipe("small", []).with_behavior("decoded.value")
+    with pytest.raises(RecordingError, match="behaviour that was measured"):
+        open_sessions([path], recipe)
+
+
 def test_the_unit_that_all_recordings_state_is_the_models(tmp_path: Path) -> None:
     cms: dict[str, Any] = {"behavior_units": {"cursor.vel": "cm/s"}}
     names = {name: tmp_path / f"{name}.h5" for name in ("a", "b", "c", "d")}

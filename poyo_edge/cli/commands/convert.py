@@ -14,6 +14,7 @@ from poyo_edge.cli.shared import DATA, Json, Quiet, command
 from poyo_edge.cli.text import Values, pairs, table
 from poyo_edge.converting.formats import FORMATS, behavior_suffixes
 from poyo_edge.errors import UsageError
+from poyo_edge.recording.given import is_given
 
 _FORMATS = "; ".join(f"{name}: {row.help}" for name, row in FORMATS.items())
 
@@ -187,7 +188,7 @@ def _to_calibrate(values: Values, program: str) -> str:
     measured = [
         {"key": key, "where": "", "n_samples": 0, "n_dims": n, "unit": units.get(key, "")}
         for key, n in dims.items()
-        if not key.startswith("decoded.")
+        if not is_given(key)
     ]
     if not measured:
         return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Annotated, Any
@@ -53,6 +54,8 @@ def inspect_text(values: Values) -> str:
     notes = [*source.pop("notes", []), *flat.pop("notes", [])]
     flat |= {f"source {name}": value for name, value in source.items()}
     flat |= {f"note {i + 1}": note for i, note in enumerate(notes)}
+    if flat.get("n_units", 0) > len(names := flat.get("unit_ids", [])) > 0:
+        flat["unit_ids"] = [*names, "…"]
     told = pairs({name: short(value) for name, value in flat.items()})
     events = _events(values.get("told", []))
     return "\n".join([told, *events, "", "Next:", *(f"  {line}" for line in values["next"])])
@@ -60,14 +63,32 @@ def inspect_text(values: Values) -> str:
 
 def _events(told: list[dict[str, Any]]) -> list[str]:
     """The last events of a journal, one line each, with the seconds since its first value."""
-    lines = []
-    for event in told[-_EVENTS:]:
-        at = event["after_s"]
-        what = json.dumps({k: v for k, v in event.items() if k != "after_s"}, ensure_ascii=False)
-        when = "before" if at is None else f"{at:.1f} s"
-        lines.append(f"  {when:>10}  {printable(what)[:_WIDE]}")
-    if not lines:
+    if not told:
         return []
-    more = f", the last {len(lines)}" if len(told) > len(lines) else ""
-    head = f"Events{more}, by seconds after the first value:"
-    return ["", head, *lines]
+    # Those that differ in numbers alone, as each packet that was lost, would push all else out.
+    groups = [list(alike) for _, alike in itertools.groupby(told, _without_numbers)]
+    lines = []
+    for alike in groups[-_EVENTS:]:
+        first, last = (_after(one["after_s"]) for one in (alike[0], alike[-1]))
+        what = {name: value for name, value in alike[0].items() if name != "after_s"}
+        text = printable(json.dumps(what, ensure_ascii=False))
+        lines.append(f"  {first:>10}  {text if len(text) <= _WIDE else text[: _WIDE - 2] + ' …'}")
+        if len(alike) > 1:
+            lines.append(f"  {'':>10}  and {len(alike) - 1} more like it, until {last}")
+    more = f", the last {_EVENTS} kinds" if len(groups) > _EVENTS else ""
+    return ["", f"Events{more}, by seconds after the first value:", *lines]
+
+
+def _after(seconds: float | None) -> str:
+    return "before" if seconds is None else f"{seconds:.1f} s"
+
+
+def _without_numbers(event: dict[str, Any]) -> str:
+    """What an event says, but for its numbers."""
+    return json.dumps(
+        {
+            name: 0 if isinstance(value, (int, float)) and not isinstance(value, bool) else value
+            for name, value in event.items()
+            if name != "after_s"
+        }
+    )

@@ -27,9 +27,11 @@ def page(
     from poyo_edge.runtime.page.server import PageServer
 
     server = PageServer(ring or _only_one(running()), port=port)
+    server.watch.look()
+    over = "" if server.watch.alive else "; that run has ended, these are its last moments"
     Console(as_json=as_json).result(
         {"url": server.url, "ring": server.watch.run},
-        f"{server.url}  (run {server.watch.run}; Ctrl-C ends the page and not the run)",
+        f"{server.url}  (run {server.watch.run}; Ctrl-C ends the page and not the run{over})",
     )
     try:
         server.run()

@@ -326,12 +326,12 @@ def run_text(values: Values, artifact: Path, program: str) -> str:
     """Counters, latencies, and what to type next."""
     loop, feed, clock = values["loop"], values["feed"], values["clock"]
     counters = {name: n for name, n in values["decoder"]["counters"].items() if n}
-    statuses = values["decoder"]["statuses"]
     granted = granted_text(values["realtime"])
     lines = {
         "decoded": f"{loop['decoded']} windows, {loop['skipped']} skipped, "
         f"{loop['deadline_misses']} late",
-        "statuses": ", ".join(f"{name} {n}" for name, n in statuses.items() if n) or "none",
+        "values given": ", ".join(f"{name} {n}" for name, n in values["given"].items() if n)
+        or "none",
         "feed": ", ".join(f"{name} {n}" for name, n in feed.items() if n and name not in _APART)
         or "nothing came",
         "spikes": ", ".join(f"{name} {n}" for name, n in counters.items()) or "none",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,7 @@ import typer
 
 from poyo_edge.cli.console import Console
 from poyo_edge.cli.shared import RIG, Json, command
-from poyo_edge.errors import CheckFailedError
+from poyo_edge.errors import CheckFailedError, UsageError
 
 
 @command(RIG, example="poyo-edge tell udp://127.0.0.1:5100 zero --token-file run.token")
@@ -41,6 +42,8 @@ def tell(
 
     if token_file is not None:
         token = read_token(token_file)
+    elif not sys.stdin.isatty():
+        raise UsageError("--token-file: expected one where no terminal is to ask at, got none")
     else:
         token = typer.prompt("token that the run printed", hide_input=True, err=True)
     answer = send(address, token, what, argument, now=now, timeout_s=timeout)

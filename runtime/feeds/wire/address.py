@@ -76,7 +76,10 @@ class Address:
     def host_port(self) -> tuple[str, int]:
         """Of ``scheme://HOST:PORT``."""
         if not self.url.hostname or self.url.port is None:
-            raise UsageError(f"{self.text}: expected HOST:PORT, like 127.0.0.1:5000")
+            raise UsageError(
+                f"{self.text}: expected HOST:PORT behind {self.scheme}://, like "
+                f"{self.scheme}://127.0.0.1:5000"
+            )
         return self.url.hostname, self.url.port
 
     def name(self) -> str:

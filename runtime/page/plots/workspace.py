@@ -74,7 +74,8 @@ class Workspace:
         self._path.data = {"x": path[:, 0], "y": path[:, 1]}
         trusted = watch.stands and STATUSES[int(last["status"])] != "INVALID"
         color = style.TEXT if trusted else style.BAD
-        self._cursor.data = {"x": here[:1], "y": here[1:2], "color": [color] * known}
+        at = [float(one) for one in here] if known else []
+        self._cursor.data = {"x": at[:1], "y": at[1:2], "color": [color] * known}
         target, radius = last["target"][:2], float(last["radius"])
         shown = int(last["target_dims"]) >= 2
         self._target.data = {

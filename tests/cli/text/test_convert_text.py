@@ -29,6 +29,8 @@ def test_nobody_is_told_to_calibrate_on_what_was_decoded() -> None:
         "behaviors": ["decoded.status", "decoded.value", "hand.vel"],
     }  # fmt: skip
     assert convert_text(values, "poyo-edge").endswith("a.h5 --behavior hand.vel")
+    values["behaviors"] = ["controlled.value", "decoded.value"]
+    assert "calibrate" not in convert_text(values, "poyo-edge")
 
 
 def values_of(*behaviors: tuple[str, int, str]) -> dict[str, Any]:

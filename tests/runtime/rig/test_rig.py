@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +66,8 @@ def test_values_decoded_live_equal_a_replay_of_what_was_recorded(
     stats = opened.stats()
     assert stats["journal"]["error"] is None
     assert stats["feed"]["malformed"] == 0
+    left = Counter(one.result.status.value for one in out)
+    assert {name: n for name, n in stats["given"].items() if n} == left
     assert out[-1].t_s == pytest.approx(8.0, abs=1.0)
     n = require_same_bits(tmp_path / "a.journal", rig.decoder(tick_rate_hz=1e9))
     assert n == len(out) > 0
