@@ -231,7 +231,7 @@ def read_manifest(path: str | Path) -> Manifest:
             "artifact",
             expected="a folder NAME.poyo",
             got="a file" if there else "nothing there",
-            do="check the path" + ("" if there else "; poyo-edge export makes one of a checkpoint"),
+            do="check the path; poyo-edge export makes one of a checkpoint",
         )
     if not file.exists():
         raise ArtifactError(

@@ -83,12 +83,14 @@ GcOff = Annotated[
 ]
 DecodedBehavior = Annotated[str, typer.Option("--behavior", help="What is decoded, as GROUP.KEY.")]
 DataFolder = Annotated[Path, typer.Option("--data", help="Folder of recordings (*.h5), or one.")]
-_RECIPES = Path(__file__).resolve().parents[1] / "training" / "recipes"
+_RECIPES = sorted(
+    path.stem for path in (Path(__file__).resolve().parents[1] / "training/recipes").glob("*.toml")
+)
 RecipeName = Annotated[
     str,
     typer.Argument(
-        help="Name of a recipe, or a TOML file.",
-        autocompletion=among(sorted(path.stem for path in _RECIPES.glob("*.toml"))),
+        help=f"{', '.join(_RECIPES)}, or a TOML file.",
+        autocompletion=among(_RECIPES),
     ),
 ]
 RecipeValues = Annotated[

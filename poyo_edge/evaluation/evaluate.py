@@ -214,16 +214,17 @@ def _session(
             seen = np.isfinite(decoded).all(axis=1)
             found[protocol][name] = r2_per_dim(truth[seen], decoded[seen]).tolist()
     if settings.baselines:
-        say(f"fitting {', '.join(settings.baselines)} to {recording.session_id}")
         splits = _labelled(recording, times, truth)
         for protocol in settings.protocols:
             if pretrained is not None and protocol == "causal":
+                say(f"fitting the pretrained GRU to {recording.session_id}")
                 decoded = decode_session(pretrained, recording, times, seed=settings.seed)
                 found[protocol][PRETRAINED] = r2_per_dim(truth, decoded).tolist()
             for name in settings.baselines:
                 if name == PRETRAINED:
                     continue
                 acausal = protocol == "acausal"
+                say(f"fitting {name} to {recording.session_id}, {protocol}")
                 decoded = BASELINES[name](*splits, acausal=acausal, seed=settings.seed)
                 found[protocol][name] = r2_per_dim(truth, decoded).tolist()
     return {

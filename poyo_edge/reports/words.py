@@ -33,7 +33,8 @@ WORDS = {
     "p50, p99, p99.9": "Half, 99 of 100, and 999 of 1000 of all values took no longer.",
     "latency": "From the call of decode to its result, on the machine that made this report.",
     "VALID": "A value from a whole window of a stream that is as it should be.",
-    "WARMUP": "A value from the start of a stream, when a window is not full yet.",
+    "WARMUP": "A value from the start of a stream: a window is not full yet, or it is "
+    "not settled yet (3 to 5 s) that the stream is the session's.",
     "DEGRADED": "A value with a reservation, which its flags name.",
     "HELD": "The last good value, repeated for a moment because there is no new one.",
     "INVALID": "Nothing that anybody should act on: the value fades to zero.",

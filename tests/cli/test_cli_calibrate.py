@@ -202,6 +202,24 @@ def test_ctrl_c_saves_the_best_so_far(desk: Desk, tmp_path: Path) -> None:
     assert Session.open(desk.out).header.method == "calibration"
 
 
+def test_ctrl_c_while_the_report_is_made_leaves_the_report_out(desk: Desk, tmp_path: Path) -> None:
+    longer = write(tmp_path / "longer.h5", duration_s=60.0 + TEST_S)
+    folder = desk.folder / "report"
+    process = desk.started(
+        "--start", desk.near, "--json", "--max-wall", 5, "--report", folder, recording=longer
+    )
+    assert process.stderr is not None
+    while "taking each unit away" not in (line := process.stderr.readline()):
+        assert line, "it ended before it was disturbed"
+    process.send_signal(signal.SIGINT)
+    code, out, err = finished(process)
+    assert code == 0, err
+    values = json.loads(out)
+    assert (values["report"], values["session"]) == ([], str(desk.out))
+    assert "units" not in values
+    assert "no report" in err
+
+
 def test_a_session_in_use_of_other_units_is_no_rival(desk: Desk) -> None:
     done = desk.run("--in-use", "tiny_b", "--start", desk.truth, "--json", "--max-wall", 1e-6)
     assert done.code == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import resource
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -163,13 +164,33 @@ def calibrate(
         if not refused:
             r2 = session.quality.r2_heldout
             console.step(f"wrote {target}: held-out R² {r2:.3f}; all of it behind the report")
-        console.step("taking each unit away, and fitting to fewer seconds, for the report")
-        examined = calibrator.examine(on_progress=lambda n, total: console.progress(n, total, ""))
-        values |= examined.to_json()
-        values["report"] = [str(path) for path in _write_report(report, values)]
+        values["report"] = _examined(calibrator, values, report, console)
     console.result(values, calibrate_text(values, artifact, recording, program()))
     if refused:
         raise refused
+
+
+def _examined(
+    calibrator: Calibrator, values: dict[str, Any], folder: Path, console: Console
+) -> list[str]:
+    """Add to the values what the report alone needs, and write it; none where Ctrl-C ended it."""
+    began = time.monotonic()
+
+    def tell(done: int, total: int) -> None:
+        left = math.ceil((time.monotonic() - began) * (total - done) / max(1, done))
+        console.progress(done, total, f"{left} s left" if 0 < done < total else "")
+
+    try:
+        console.step(
+            "taking each unit away, and fitting to fewer seconds, for the report; "
+            "Ctrl-C leaves it out"
+        )
+        examined = calibrator.examine(on_progress=tell)
+    except KeyboardInterrupt:
+        console.step("interrupted: no report; what was fitted stands")
+        return []
+    values |= examined.to_json()
+    return [str(path) for path in _write_report(folder, values)]
 
 
 class _Given(NamedTuple):

@@ -14,7 +14,6 @@ from poyo_edge.cli.shared import DATA, Json, Quiet, command
 from poyo_edge.cli.text import Values, pairs, table
 from poyo_edge.converting.formats import FORMATS, behavior_suffixes
 from poyo_edge.errors import UsageError
-from poyo_edge.recording.given import is_given
 
 _FORMATS = "; ".join(f"{name}: {row.help}" for name, row in FORMATS.items())
 
@@ -177,12 +176,14 @@ def convert_text(values: Values, program: str) -> str:
     }
     recording = shlex.quote(values["recording"])
     text = f"{_with_notes(pairs(about), values)}\n\nwrote {values['recording']}\n\nNext:\n"
-    text += f"  {program} inspect {recording}"
+    text += f"  {program} inspect {recording}  # and how to train on it"
     return text + _to_calibrate(values, program)
 
 
 def _to_calibrate(values: Values, program: str) -> str:
     """How to go on with the likely behaviour, which may first have to be joined."""
+    from poyo_edge.recording.given import is_given
+
     dims = values.get("behavior_dims") or dict.fromkeys(values["behaviors"], 1)
     units = values.get("behavior_units", {})
     measured = [
