@@ -34,8 +34,8 @@ Firing = Literal["plain", "rich"]
 FIRINGS: tuple[str, ...] = get_args(Firing)
 _RICH_SHAPES: tuple[Shape, ...] = ("softplus", "saturating")
 """Of the rates: one of them for each session."""
-_RICH_FACTORS, _RICH_SHARED_SD, _RICH_SHARED_S = 4, 0.3, 0.2
-_RICH_DRIFT = Drift(direction_deg=60.0, log_rate=0.5)
+_RICH_FACTORS, _RICH_SHARED_SD, _RICH_SHARED_S = 4, 0.25, 0.2
+_RICH_DRIFT = Drift(direction_deg=30.0, log_rate=0.3)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -283,7 +283,7 @@ def test_the_demo_ends_with_r2_latency_and_pictures(tmp_path: Path) -> None:
     for word in ("R²", "p99.9", "report.html", "latency.png", "Next:"):
         assert word in done.stdout
     report = json.loads((tmp_path / "demo" / "demo.poyo" / "report.json").read_text())
-    assert report["replay"]["r2"] > 0.85
+    assert report["replay"]["r2"] > 0.75
     assert report["replay"]["split"] == "test"
     end = run_json("inspect", tmp_path / "demo" / "sim_04.session")
     assert end["method"] == "calibration"

@@ -156,7 +156,7 @@ def test_rich_units_fluctuate_together_where_plain_ones_do_not(tmp_path: Path) -
     def together(firing: Firing) -> float:
         """Mean square of the correlations of counts in 0.2 s at rest, between two units."""
         simulation = Simulation(
-            duration_s=200.0, n_units=40, firing=firing, pause_s=(4.0, 5.0), base_hz=(6.0, 10.0)
+            duration_s=200.0, n_units=40, firing=firing, pause_s=(4.0, 5.0), base_hz=(14.0, 18.0)
         )
         path = simulate_recording(tmp_path / firing, session_id="s", seed=3, simulation=simulation)
         recording = Recording.open(path)
