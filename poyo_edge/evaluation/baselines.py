@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from poyo_edge.arrays import Float64
 from poyo_edge.filters.wiener import BINS, SD_FLOOR, bin_counts, fit_ridge
+from poyo_edge.model.threads import torch_threads
 
 MOST_SAMPLES = 20_000
 """Samples that a baseline is fitted to; more are thinned evenly."""
@@ -110,7 +111,7 @@ class FittedNetwork:
     def __call__(self, counts: npt.NDArray[np.float32]) -> Float64:
         """Behaviour (S, O) of counts (S, U, K)."""
         inputs = torch.from_numpy((counts - self._mean) / self._size)
-        with torch.inference_mode():
+        with torch_threads(1), torch.inference_mode():
             decoded = torch.cat([self._network(piece) for piece in torch.split(inputs, 1024)])
         return np.asarray(decoded.double() * self._spread + self._level)
 
@@ -160,7 +161,7 @@ def _fit(
         found = some.counts(bins, acausal) if counts is None else counts
         return torch.from_numpy((found - mean) / size)
 
-    with torch.random.fork_rng(devices=[]):
+    with torch_threads(1), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         x, y = inputs(train, raw), torch.from_numpy((train.values - level) / spread).float()
         judged = inputs(valid), torch.from_numpy((valid.values - level) / spread).float()

@@ -27,6 +27,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch.utils.data import DataLoader
 
 from poyo_edge.errors import UsageError
+from poyo_edge.model.threads import torch_threads
 from poyo_edge.spec import OutputScale
 from poyo_edge.training.module import TrainingModule
 from poyo_edge.training.recipe import Recipe
@@ -101,7 +102,7 @@ def train(
     plan = prepare(data, recipe, start_from=start_from, start_sessions=start_sessions)
     done = check_resume(state_path, plan) if resume and state_path is not None else 0
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    with quiet_lightning(), _threads(recipe.threads), stop_signals(state is not None) as stop:
+    with quiet_lightning(), torch_threads(recipe.threads), stop_signals(state is not None) as stop:
         watch = Watch(plan, state=state_path, stop=stop, on_progress=on_progress, on_note=on_note)
         trainer = make_trainer(plan, [watch], _loggers(logs, done))
         module = fit(trainer, plan, done, state_path if resume else None)
@@ -203,16 +204,6 @@ def _loggers(folder: str | Path | None, done: int) -> Any:
     if importlib.util.find_spec("tensorboard") is not None:
         loggers.append(TensorBoardLogger(folder, name="", version=version))
     return loggers
-
-
-@contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(count or before)
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch_brain.batching import collate
 
+from poyo_edge.model.threads import torch_threads
 from poyo_edge.training.loss import step_loss
 from poyo_edge.training.optim import optimizer_and_schedule
 from poyo_edge.training.run import n_parameters
@@ -99,9 +100,7 @@ def _measured(plan: Plan) -> dict[str, Any]:
     recipe, dataset = plan.recipe, plan.dataset()
     on_gpu = recipe.accelerator != "cpu" and torch.cuda.is_available()
     device = torch.device("cuda" if on_gpu else "cpu")
-    before = torch.get_num_threads()
-    torch.set_num_threads(recipe.threads or before)
-    try:
+    with torch_threads(recipe.threads):
         model = plan.model.to(device).train()
         optimizer, _ = optimizer_and_schedule(model, recipe, MEASURED_STEPS + 1)
         cut_s, step_s, tokens = [], [], []
@@ -122,8 +121,6 @@ def _measured(plan: Plan) -> dict[str, Any]:
             if on_gpu:
                 torch.cuda.synchronize()
             step_s.append(time.perf_counter() - started)
-    finally:
-        torch.set_num_threads(before)
     cut, step = float(np.median(cut_s[1:])), float(np.median(step_s[1:]))
     whole = max(step, cut / recipe.workers) if recipe.workers else step + cut
     peak = (

@@ -278,16 +278,16 @@ def test_the_demo_ends_with_r2_latency_and_pictures(tmp_path: Path) -> None:
     pytest.importorskip("torch_brain")
     pytest.importorskip("lightning")
     pytest.importorskip("onnx")
-    done = run("demo", "--out", tmp_path / "demo")
+    done = run("demo", "--out", tmp_path / "demo", "--steps", 500)
     assert done.returncode == 0, done.stderr
     for word in ("R²", "p99.9", "report.html", "latency.png", "Next:"):
         assert word in done.stdout
     report = json.loads((tmp_path / "demo" / "demo.poyo" / "report.json").read_text())
-    assert report["replay"]["r2"] > 0.75
+    assert report["replay"]["r2"] > 0.65
     assert report["replay"]["split"] == "test"
     end = run_json("inspect", tmp_path / "demo" / "sim_04.session")
     assert end["method"] == "calibration"
-    assert end["r2_heldout"] > 0.85  # type: ignore[operator]
+    assert end["r2_heldout"] > 0.8  # type: ignore[operator]
 
 
 def test_convert_lists_converts_and_refuses_in_one_line(recording: Path, tmp_path: Path) -> None:

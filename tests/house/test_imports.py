@@ -104,7 +104,7 @@ HOUSE = {
         "h5py torch lightning torch_brain tomli",
     ),
     "evaluation": Row(
-        f"{_FILES} checkpoint checkpoint.readouts training calibration export runtime "
+        f"{_FILES} checkpoint checkpoint.readouts model training calibration export runtime "
         "runtime.checks",
         "torch torch_brain",
     ),
