@@ -28,6 +28,7 @@ from poyo_edge.evaluation.pretrained_gru import (
 )
 from poyo_edge.evaluation.torch_decoder import TorchDecoder
 from poyo_edge.metrics import r2_per_dim
+from poyo_edge.recording.given import require_measured
 from poyo_edge.recording.recording import within
 from poyo_edge.recording.units import dimension_remarks, require_unit
 from poyo_edge.runtime.core import Core
@@ -161,6 +162,8 @@ def evaluate(
             f"name it with --behavior"
         )
     weights = {settings.within: 1.0} if settings.within else {}
+    for path in recordings:
+        require_measured(Path(path), behavior)
     opened = [LazyRecording.open(Path(path), behavior, weights) for path in recordings]
     known = [recording for recording in opened if decoder.knows(recording)]
     if not known:

@@ -130,6 +130,12 @@ def test_evaluation_compares_units_before_it_judges(
     assert not any("note" in one for one in said)
 
 
+def test_what_a_decoder_gave_is_no_truth(tmp_path: Path) -> None:
+    settings = EvaluationSettings(behavior="decoded.value", protocols=("causal",), baselines=())
+    with pytest.raises(RecordingError, match="behaviour that was measured"):
+        evaluate(ARTIFACT, [tiny_session(tmp_path, "cm/s", 1.0)], settings)
+
+
 @pytest.mark.parametrize("name", BASELINES)
 @pytest.mark.parametrize("acausal", [False, True])
 def test_baselines_decode_and_repeat(tmp_path: Path, name: str, acausal: bool) -> None:
