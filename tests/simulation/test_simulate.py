@@ -88,12 +88,17 @@ def test_a_causal_linear_decoder_explains_most_but_not_all_of_the_velocity(
 
 
 def test_spikes_lead_the_movement(session: Recording) -> None:
-    behavior = session.behavior("cursor.vel")
+    assert 0.05 <= lead_s(session) <= 0.15
+
+
+def lead_s(recording: Recording) -> float:
+    """How long before the speed all spikes together follow it best."""
+    behavior = recording.behavior("cursor.vel")
     speed = np.hypot(*behavior.values.T)
-    counts = np.histogram(session.spike_times, np.append(behavior.times, 200.0))[0]
+    counts = np.histogram(recording.spike_times, np.append(behavior.times, 200.0))[0]
     lags = np.arange(-10, 11)
     similarity = [np.corrcoef(np.roll(counts, lag), speed)[0, 1] for lag in lags]
-    assert 0.05 <= lags[np.argmax(similarity)] / 50.0 <= 0.15
+    return float(lags[np.argmax(similarity)] / 50.0)
 
 
 def wiener_r2(
@@ -139,12 +144,7 @@ def rich(tmp_path_factory: pytest.TempPathFactory) -> Recording:
 
 
 def test_rich_units_lead_the_movement_and_keep_their_distance(rich: Recording) -> None:
-    behavior = rich.behavior("cursor.vel")
-    speed = np.hypot(*behavior.values.T)
-    counts = np.histogram(rich.spike_times, np.append(behavior.times, 200.0))[0]
-    lags = np.arange(-10, 11)
-    similarity = [np.corrcoef(np.roll(counts, lag), speed)[0, 1] for lag in lags]
-    assert 0.05 <= lags[np.argmax(similarity)] / 50.0 <= 0.15
+    assert 0.05 <= lead_s(rich) <= 0.15
     for unit in range(len(rich.unit_ids)):
         own = rich.spike_times[rich.spike_units == unit]
         assert (np.diff(own) > 0.0019).all()
