@@ -180,7 +180,7 @@ def poyo_cell(path: Path, seconds: float | None, options: Any) -> dict[str, Any]
 
 
 def calibrated(recording: Recording, seconds: float | None, options: Any) -> CalibratedSession:
-    """As ``poyo-edge calibrate`` does it."""
+    """As ``poyo-edge calibrate`` does it; the session stays in ``--out`` for what tunes on."""
     calibrator = Calibrator.open(
         options.artifact,
         recording.unit_ids,
@@ -188,7 +188,16 @@ def calibrated(recording: Recording, seconds: float | None, options: Any) -> Cal
         subject=recording.subject_id or None,
     )
     add_recording(calibrator, recording, options.behavior, seconds=seconds)
-    return calibrator.fit(seed=options.seed)
+    found = calibrator.fit(seed=options.seed)
+    found.save(session_file(recording, seconds, options), force=True)
+    return found
+
+
+def session_file(recording: Recording, seconds: float | None, options: Any) -> Path:
+    """Where a calibrated session is kept."""
+    folder: Path = options.out / "sessions"
+    folder.mkdir(exist_ok=True)
+    return folder / f"{recording.session_id}_{name_of(seconds or math.inf)}.session"
 
 
 def tuned_cell(path: Path, seconds: float | None, options: Any) -> dict[str, Any]:
@@ -200,9 +209,12 @@ def tuned_cell(path: Path, seconds: float | None, options: Any) -> dict[str, Any
     if seconds is not None:
         values.append(f"data.recordings.seconds={seconds:g}")
     recipe = load_recipe("finetune", values).with_behavior(options.behavior)
+    recording = Recording.open(path)
+    begin = session_file(recording, seconds, options)
+    if not begin.is_file():
+        calibrated(recording, seconds, options)
     with tempfile.TemporaryDirectory() as folder:
-        begin, tuned = Path(folder) / "day.session", Path(folder) / "tuned.ckpt"
-        calibrated(Recording.open(path), seconds, options).save(begin, force=True)
+        tuned = Path(folder) / "tuned.ckpt"
         began = time.monotonic()
         done = train([path], recipe, tuned, start_from=options.checkpoint, start_sessions=[begin])
         wall_s = round(time.monotonic() - began, 1)

@@ -37,6 +37,7 @@ class TrainingModule(LightningModule):
         steps: of the whole run.
         steps_per_epoch: to turn the recipe's epochs into steps.
         tables: what the rows of the model's tables are sums of, if they are.
+        start_share: of the weights that tuning began with, in those that are kept.
     """
 
     def __init__(
@@ -47,22 +48,32 @@ class TrainingModule(LightningModule):
         steps: int,
         steps_per_epoch: int,
         tables: SharedTables | None = None,
+        start_share: float = 0.0,
     ) -> None:
         super().__init__()
         self.model = model
         self.tables = tables
         self.recipe = recipe
         self.steps = steps
+        self.start_share = start_share
         self._thaw = {
             name: thaw_step(name, model.spec.depth, recipe, steps_per_epoch)
             for name, _ in model.named_parameters()
         }
+        others = [at for name, at in self._thaw.items() if not name.startswith(_TABLES)]
+        self._tuned_from = min(others)
         self.average: dict[str, Tensor] = {}
         """Moving average of each parameter, once the first step is done; see ``averaged``."""
+        self.start: dict[str, Tensor] = {}
+        """What each parameter was when the first beside the tables began to be trained, where a
+        share of it is kept."""
         self.save_hyperparameters(hyper_parameters)
 
     def on_train_batch_start(self, batch: dict[str, Tensor], batch_index: int) -> None:
         """Make dropout a function of seed, step and device: a resumed run draws the same."""
+        if self.start_share and self.global_step == self._tuned_from:
+            found = {name: p.detach().clone() for name, p in self._averaged()}
+            self.start = {**found, **{n: value.clone() for n, value in self.average.items()}}
         if self.tables is not None:
             torch.manual_seed(mixed(self.recipe.seed, self.global_step))
             self.tables.vary(self.recipe.own_dropout)
@@ -106,10 +117,14 @@ class TrainingModule(LightningModule):
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Within the block the model has its averaged weights, if the recipe wants them."""
+        """Within the block the model has the weights that are kept: the average, if the recipe
+        wants one, on the way from where tuning began."""
         own = {name: p.detach().clone() for name, p in self._averaged()}
+        kept = {**own, **self.average} if self.start else self.average
+        for name, begun in self.start.items():
+            kept[name] = kept[name].lerp(begun.to(kept[name].device), self.start_share)
         try:
-            self._set(self.average)
+            self._set(kept)
             yield
         finally:
             self._set(own)
@@ -131,6 +146,8 @@ class TrainingModule(LightningModule):
         resumable = "optimizer_states" in checkpoint
         if resumable and self.average:
             checkpoint["average"] = self.average
+        if resumable and self.start:
+            checkpoint["start"] = self.start
         if self.tables is not None:
             parts = {SHARING: self.tables.state(whole=resumable)}
             checkpoint["hyper_parameters"] = {**checkpoint["hyper_parameters"], **parts}
@@ -139,6 +156,7 @@ class TrainingModule(LightningModule):
         """Go on with the average of the interrupted run."""
         average = checkpoint.get("average", {})
         self.average = {name: value.to(self.device) for name, value in average.items()}
+        self.start = dict(checkpoint.get("start", {}))
         if self.tables is not None:
             self.tables.load(checkpoint["hyper_parameters"][SHARING])
 

@@ -113,11 +113,15 @@ def optimizer_and_schedule(
     else:
         groups[0]["sparse"] = True
         optimizer = SparseLamb(groups, **settings)
+    total = steps + 1  # Lightning steps it behind the last batch too
+    share = recipe.warmup_share
+    if abs(share * total - 1) < 1e-6:  # a rise of one step, which OneCycleLR divides by 0 for
+        share *= 1 + 1e-5
     schedule = OneCycleLR(
         optimizer,
         rates,
-        total_steps=steps + 1,  # Lightning steps it behind the last batch too
-        pct_start=recipe.warmup_share,
+        total_steps=total,
+        pct_start=share,
         div_factor=recipe.div_factor,
     )
     return optimizer, schedule

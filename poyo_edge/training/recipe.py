@@ -122,6 +122,10 @@ class Recipe(JsonRecord):
     """Part of the sessions that go without what their units have of their own, in each step."""
     average: float = 0.0
     """Decay of a moving average of the weights, which is what is judged and kept; 0 for none."""
+    start_worth_s: float = 0.0
+    """Labelled seconds that the weights count for which tuning began with, once embeddings were
+    identified: what is judged and kept lies so far back on the way from them (WiSE-FT, arXiv
+    2109.01903). For runs that begin with a checkpoint; 0 keeps what they come to."""
     weight_decay: float = 1e-4
     """Of all weights; what a unit has of its own has ``own_decay``."""
     clip_norm: float = 0.0
@@ -236,6 +240,7 @@ class Recipe(JsonRecord):
             "steps", "epochs", "lr", "base_lr", "weight_decay", "clip_norm", "identify_epochs",
             "seed", "workers", "validate_every", "checkpoint_every",
             "recency_s", "at_once", "steps_per_session", "own_decay", "held_lead_s",
+            "start_worth_s",
         ):  # fmt: skip
             if not 0 <= getattr(self, name) < math.inf:
                 raise UsageError(f"{name}: expected a number >= 0, got {getattr(self, name)}")

@@ -162,6 +162,7 @@ def fit(trainer: Trainer, plan: Plan, done: int = 0, state: Path | None = None) 
         plan.steps,
         plan.steps_per_epoch,
         plan.tables,
+        plan.start_share,
     )
     handler = signal.getsignal(signal.SIGINT)
     try:

@@ -61,6 +61,12 @@ class Plan:
     tables: SharedTables | None = None
     """What the rows of the model's tables are sums of, if units share embeddings."""
 
+    @property
+    def start_share(self) -> float:
+        """Share of the weights that tuning began with in those that are kept."""
+        worth = self.recipe.start_worth_s
+        return worth / (worth + sum(s.seconds for s in self.sessions)) if worth else 0.0
+
     def dataset(self) -> WindowDataset:
         """Windows of the sessions, with the rows of the model's tables."""
         vocabs = self.model.unit_emb.vocab, self.model.session_emb.vocab
@@ -148,6 +154,8 @@ def prepare(
     if source is not None:
         check_spec(source.spec)
         recipe = _continuing(recipe, source)
+    else:
+        recipe = dataclasses.replace(recipe, start_worth_s=0.0)
     sessions = open_sessions(data, recipe, on_progress)
     seed_everything(recipe.seed, verbose=False)
     model = POYO(

@@ -20,7 +20,7 @@ from poyo_edge.model import POYO  # noqa: E402
 from poyo_edge.training import Source, train  # noqa: E402
 from poyo_edge.training.loss import pieces, step_loss  # noqa: E402
 from poyo_edge.training.module import thaw_step  # noqa: E402
-from poyo_edge.training.optim import SparseLamb  # noqa: E402
+from poyo_edge.training.optim import SparseLamb, optimizer_and_schedule  # noqa: E402
 from poyo_edge.training.start import prepare  # noqa: E402
 from poyo_edge.training.watch import warnings_of  # noqa: E402
 from poyo_edge.training.windows import StepBatches  # noqa: E402
@@ -221,3 +221,17 @@ def test_a_few_windows_at_once_give_the_gradients_of_all(study: Path) -> None:
     assert found[0][0] == pytest.approx(found[1][0], rel=1e-5)
     for whole, added in zip(found[0][1], found[1][1], strict=True):
         torch.testing.assert_close(added, whole, atol=1e-6, rtol=1e-4)
+
+
+def test_a_rise_of_a_single_step_is_a_schedule(study: Path) -> None:
+    """OneCycleLR divides by the length of its rise less one step."""
+    recipe = dataclasses.replace(TINY, steps=9, warmup_share=0.1, div_factor=5.0)
+    plan = prepare([study / "sim_00.h5"], recipe)
+    optimizer, schedule = optimizer_and_schedule(plan.model, plan.recipe, 9)
+    rates = []
+    for _ in range(9):
+        rates.append(optimizer.param_groups[-1]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert rates[0] == pytest.approx(recipe.lr / 5)
+    assert rates[1] > 0.9 * recipe.lr and rates[1:] == sorted(rates[1:], reverse=True)

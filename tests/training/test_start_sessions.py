@@ -93,6 +93,53 @@ def test_tuning_begins_where_calibration_ended(study: Path, tmp_path: Path) -> N
     assert torch.equal(both.enc_atn.to_kv.weight, before), "of one session, it serves that one"
 
 
+@pytest.mark.parametrize("average", [0.0, 0.9])
+def test_a_share_of_what_tuning_began_with_is_kept(
+    study: Path, tmp_path: Path, average: float
+) -> None:
+    """The share of every weight, and the same after a kill on either side of where tuning began."""
+    base = train([study / "sim_00.h5"], dataclasses.replace(TINY, steps=4), tmp_path / "b.ckpt")
+    recipe = dataclasses.replace(
+        TINY, steps=10, average=average, identify_epochs=2, unfreeze_epochs=0.5, checkpoint_every=1
+    )
+    begin = {"data": [study / "sim_02.h5"], "start_from": base.checkpoint}
+
+    def kept(name: str, worth_s: float) -> dict[str, torch.Tensor]:
+        chosen = dataclasses.replace(recipe, start_worth_s=worth_s)
+        path = train(recipe=chosen, checkpoint=tmp_path / name, **begin).checkpoint
+        return dict(load_checkpoint(path).weights)
+
+    third = prepare([study / "sim_02.h5"], recipe).sessions[0].seconds / 3
+    tuned, partly = kept("tuned.ckpt", 0.0), kept("partly.ckpt", third)
+    before = load_checkpoint(base.checkpoint).weights
+    key = "readout.weight"
+    assert not torch.equal(tuned[key], before[key])
+    torch.testing.assert_close(partly[key], tuned[key].lerp(before[key], 0.25))
+    assert not torch.equal(partly["unit_emb.weight"], tuned["unit_emb.weight"])
+    for killed in (2, 6):
+        state = tmp_path / f"{killed}.resume"
+        worth = dataclasses.replace(recipe, start_worth_s=third)
+        again = {"recipe": worth, "checkpoint": tmp_path / "again.ckpt"}
+        with pytest.raises(RuntimeError, match="killed"):
+            train(**begin, **again, state=state, on_progress=killed_at(killed))
+        found = train(**begin, **again, state=state, resume=True)
+        for name, value in load_checkpoint(found.checkpoint).weights.items():
+            assert torch.equal(value, partly[name]), name
+
+
+def test_a_new_model_keeps_nothing_of_its_random_start(study: Path) -> None:
+    recipe = dataclasses.replace(TINY, start_worth_s=100.0)
+    assert prepare([study / "sim_02.h5"], recipe).start_share == 0
+
+
+def killed_at(last: int) -> Any:
+    def stop(step: int, *_: object) -> None:
+        if step == last:
+            raise RuntimeError("killed")
+
+    return stop
+
+
 def test_a_session_may_name_units_as_its_file_does_without_the_session_before_them(
     study: Path, tmp_path: Path
 ) -> None:
