@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -37,19 +38,27 @@ def imports(source: str, known: Mapping[str, object]) -> set[str]:
 
     Imports inside functions count, those for type checkers too, and texts that name a module.
     """
-    found = set[str]()
+    plain, members, texts = _named(source)
+    found = set(plain)
+    found |= {f"{module}.{name}" if f"{module}.{name}" in known else module
+              for module, name in members}  # fmt: skip
+    found |= {named for text in texts if (named := text.partition(":")[0]) in known}
+    return {name if is_ours(name) else name.partition(".")[0] or name for name in found}
+
+
+@functools.cache
+def _named(source: str) -> tuple[frozenset[str], frozenset[tuple[str, str]], frozenset[str]]:
+    """Modules that a source imports, members of modules, and texts that may name a module."""
+    plain, members, texts = set[str](), set[tuple[str, str]](), set[str]()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            plain |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             module = "." * node.level + (node.module or "")
-            inner = {f"{module}.{alias.name}" for alias in node.names}
-            found |= {name if name in known else module for name in inner}
+            members |= {(module, alias.name) for alias in node.names}
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            named = node.value.partition(":")[0]
-            if _NAMED.fullmatch(node.value) and named in known:
-                found.add(named)
-    return {name if is_ours(name) else name.partition(".")[0] or name for name in found}
+            texts |= {node.value} if _NAMED.fullmatch(node.value) else set()
+    return frozenset(plain), frozenset(members), frozenset(texts)
 
 
 def is_ours(name: str) -> bool:
