@@ -102,9 +102,9 @@ def test_a_share_of_what_tuning_began_with_is_kept(
     recipe = dataclasses.replace(
         TINY, steps=10, average=average, identify_epochs=2, unfreeze_epochs=0.5, checkpoint_every=1
     )
-    begin = {"data": [study / "sim_02.h5"], "start_from": base.checkpoint}
+    begin: dict[str, Any] = {"data": [study / "sim_02.h5"], "start_from": base.checkpoint}
 
-    def kept(name: str, worth_s: float) -> dict[str, torch.Tensor]:
+    def kept(name: str, worth_s: float) -> dict[str, Any]:
         chosen = dataclasses.replace(recipe, start_worth_s=worth_s)
         path = train(recipe=chosen, checkpoint=tmp_path / name, **begin).checkpoint
         return dict(load_checkpoint(path).weights)
@@ -119,7 +119,7 @@ def test_a_share_of_what_tuning_began_with_is_kept(
     for killed in (2, 6):
         state = tmp_path / f"{killed}.resume"
         worth = dataclasses.replace(recipe, start_worth_s=third)
-        again = {"recipe": worth, "checkpoint": tmp_path / "again.ckpt"}
+        again: dict[str, Any] = {"recipe": worth, "checkpoint": tmp_path / "again.ckpt"}
         with pytest.raises(RuntimeError, match="killed"):
             train(**begin, **again, state=state, on_progress=killed_at(killed))
         found = train(**begin, **again, state=state, resume=True)
