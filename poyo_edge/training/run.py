@@ -54,6 +54,8 @@ class TrainingResult:
     n_parameters: int
     """Without the two tables."""
     wall_s: float
+    start_share: float = 0.0
+    """Share of the weights that tuning began with in those that were written."""
 
 
 def train(
@@ -120,6 +122,7 @@ def train(
         steps=plan.steps,
         n_parameters=n_parameters(plan),
         wall_s=time.perf_counter() - started,
+        start_share=plan.start_share,
     )
 
 

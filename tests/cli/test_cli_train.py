@@ -75,6 +75,16 @@ def test_people_see_progress_with_rates_and_what_to_type_next(folder: Path, tmp_
     assert f"evaluate {tmp_path / 'a.ckpt'}" in done.stdout
 
 
+def test_people_see_how_far_from_its_start_a_tuned_model_is(folder: Path, tmp_path: Path) -> None:
+    words = ("train", "finetune", "--data", folder / "recordings" / "sim_01.h5",
+             "--from", folder / "tiny.ckpt", "--set", "epochs=1", "--set", "threads=1")  # fmt: skip
+    done = run(*words, "-o", tmp_path / "a.ckpt", "--set", "identify_epochs=0")
+    assert done.exit_code == 0, done.output
+    assert "of the way from what tuning began with" in done.stdout
+    done = run(*words, "-o", tmp_path / "b.ckpt", "--set", "start_worth_s=0", "--json", "-q")
+    assert json.loads(done.stdout)["start_share"] == 0
+
+
 def test_a_dry_run_writes_nothing(folder: Path, tmp_path: Path) -> None:
     done = run("train", "demo", "--data", folder / "recordings", "-o", tmp_path / "a.ckpt",
                "--dry-run")  # fmt: skip

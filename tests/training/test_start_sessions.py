@@ -123,6 +123,7 @@ def test_a_share_of_what_tuning_began_with_is_kept(
         with pytest.raises(RuntimeError, match="killed"):
             train(**begin, **again, state=state, on_progress=killed_at(killed))
         found = train(**begin, **again, state=state, resume=True)
+        assert found.start_share == pytest.approx(0.25)
         for name, value in load_checkpoint(found.checkpoint).weights.items():
             assert torch.equal(value, partly[name]), name
 

@@ -96,6 +96,7 @@ def train(
             "loss": result.losses[-1] if result.losses else None,
             "valid_r2": result.r2,
             "wall_s": round(result.wall_s, 1),
+            "start_share": round(result.start_share, 4),
             "logs": str(logs),
         }
         console.result(found, train_text(found, data, program()))
@@ -205,6 +206,11 @@ def train_text(values: Values, data: Path, program: str) -> str:
         else "not measured (validate_every)",
         "log": values["logs"],
     }
+    if share := values["start_share"]:
+        lines["kept"] = (
+            f"{1 - share:.2f} of the way from what tuning began with; "
+            f"--set start_worth_s=0 keeps all of it"
+        )
     checkpoint = values["checkpoint"]
     return (
         f"{pairs(lines)}\n\nNext:\n  {program} evaluate {checkpoint} --data {data}\n"
