@@ -125,7 +125,8 @@ class Recipe(JsonRecord):
     start_worth_s: float = 0.0
     """Labelled seconds that the weights count for which tuning began with, once embeddings were
     identified: what is judged and kept lies so far back on the way from them (WiSE-FT, arXiv
-    2109.01903). For runs that begin with a checkpoint; 0 keeps what they come to."""
+    2109.01903). For runs that begin with a checkpoint; 0 keeps what they come to, and so does a
+    checkpoint that knows electrodes (``share_units``) where it knows none of the sessions'."""
     weight_decay: float = 1e-4
     """Of all weights; what a unit has of its own has ``own_decay``."""
     clip_norm: float = 0.0

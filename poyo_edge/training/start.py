@@ -25,9 +25,10 @@ from poyo_edge.records import FieldError, checked, field_hints, in_words
 from poyo_edge.spec import OutputScale
 from poyo_edge.training.lazy import unit_names
 from poyo_edge.training.recipe import RUN_KEYS, Recipe, Source, check_spec
-from poyo_edge.training.sharing import SharedTables, shared_tables, write_guess
+from poyo_edge.training.sharing import SharedTables, electrode_key, shared_tables, write_guess
 from poyo_edge.training.sources import Told, TrainingSession, open_sessions
 from poyo_edge.training.windows import StepBatches, WindowDataset
+from poyo_edge.unit_guess import UnitGuess
 
 _READOUT_IDS = {"cursor.vel": "cursor_velocity_2d", "cursor.pos": "cursor_position_2d"}
 """Names of behaviours in torch_brain 0.1's list of modalities."""
@@ -157,6 +158,8 @@ def prepare(
     else:
         recipe = dataclasses.replace(recipe, start_worth_s=0.0)
     sessions = open_sessions(data, recipe, on_progress)
+    if source is not None and source.guess is not None and not _known(sessions, source.guess):
+        recipe = dataclasses.replace(recipe, start_worth_s=0.0)
     seed_everything(recipe.seed, verbose=False)
     model = POYO(
         recipe.spec,
@@ -185,6 +188,16 @@ def prepare(
         steps_per_epoch=batches.steps_per_epoch,
         n_windows=batches.n_windows,
         tables=shared_tables(model, sessions, recipe, None if source is None else source.guess),
+    )
+
+
+def _known(sessions: Sequence[TrainingSession], guess: UnitGuess) -> bool:
+    """Whether training has seen an electrode of these sessions."""
+    keys = set(guess.keys)
+    return any(
+        electrode_key(s.recording.subject_id, unit) in keys
+        for s in sessions
+        for unit in s.recording.unit_ids
     )
 
 

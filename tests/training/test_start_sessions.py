@@ -133,6 +133,24 @@ def test_a_new_model_keeps_nothing_of_its_random_start(study: Path) -> None:
     assert prepare([study / "sim_02.h5"], recipe).start_share == 0
 
 
+def test_another_animal_keeps_nothing_of_what_training_knew(study: Path, tmp_path: Path) -> None:
+    """Where electrodes are known by name, and none of these is, all of the way is kept."""
+    shared = dataclasses.replace(TINY, steps=1, share_units="electrode")
+    base = train([study / "sim_00.h5"], shared, tmp_path / "b.ckpt").checkpoint
+    recipe = dataclasses.replace(TINY, start_worth_s=100.0)
+    known = prepare([study / "sim_02.h5"], recipe, start_from=base)
+    assert known.start_share == pytest.approx(100 / (100 + known.sessions[0].seconds))
+    given = Recording.open(study / "sim_02.h5")
+    velocity = given.behavior("cursor.vel")
+    write_recording(
+        tmp_path / "other.h5", session_id="other", subject_id="another", unit_ids=given.unit_ids,
+        spike_times=given.spike_times, spike_units=given.spike_units,
+        behaviors={"cursor.vel": (velocity.times, velocity.values)},
+        domains={"train": given.intervals("train")},
+    )  # fmt: skip
+    assert prepare([tmp_path / "other.h5"], recipe, start_from=base).start_share == 0
+
+
 def killed_at(last: int) -> Any:
     def stop(step: int, *_: object) -> None:
         if step == last:
