@@ -55,7 +55,8 @@ class TrainingResult:
     """Without the two tables."""
     wall_s: float
     start_share: float = 0.0
-    """Share of the weights that tuning began with in those that were written."""
+    """Share of the weights that tuning began with in those that were written; 0 where the run was
+    over before tuning began."""
 
 
 def train(
@@ -122,7 +123,7 @@ def train(
         steps=plan.steps,
         n_parameters=n_parameters(plan),
         wall_s=time.perf_counter() - started,
-        start_share=plan.start_share,
+        start_share=module.start_share if module.start else 0.0,
     )
 
 

@@ -155,10 +155,9 @@ def prepare(
     if source is not None:
         check_spec(source.spec)
         recipe = _continuing(recipe, source)
-    else:
-        recipe = dataclasses.replace(recipe, start_worth_s=0.0)
     sessions = open_sessions(data, recipe, on_progress)
-    if source is not None and source.guess is not None and not _known(sessions, source.guess):
+    guess = None if source is None else source.guess
+    if source is None or (guess is not None and not _known(sessions, guess)):
         recipe = dataclasses.replace(recipe, start_worth_s=0.0)
     seed_everything(recipe.seed, verbose=False)
     model = POYO(
@@ -187,7 +186,7 @@ def prepare(
         ),
         steps_per_epoch=batches.steps_per_epoch,
         n_windows=batches.n_windows,
-        tables=shared_tables(model, sessions, recipe, None if source is None else source.guess),
+        tables=shared_tables(model, sessions, recipe, guess),
     )
 
 

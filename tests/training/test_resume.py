@@ -15,7 +15,7 @@ pytest.importorskip("lightning")
 pytest.importorskip("torch_brain")
 
 from helpers.commands import WITH_HELPERS, run_python  # noqa: E402
-from helpers.training.tiny_run import LAMB, TINY, tiny_study  # noqa: E402
+from helpers.training.tiny_run import LAMB, TINY, stopping_at, tiny_study  # noqa: E402
 
 from poyo_edge.errors import CheckpointError, UsageError  # noqa: E402
 from poyo_edge.training import train  # noqa: E402
@@ -41,14 +41,6 @@ def assert_equal(one: Path, other: Path) -> None:
     assert left.keys() == right.keys()
     for key, value in left.items():
         assert torch.equal(value, right[key]), key
-
-
-def stopping_at(last: int) -> Any:
-    def stop(step: int, *_: object) -> None:
-        if step == last:
-            raise RuntimeError("killed")
-
-    return stop
 
 
 @pytest.mark.parametrize(("recipe", "last"), [(LAMB, 7), (LAMB, 11), (ADAMW, 4), (HELD, 5)])

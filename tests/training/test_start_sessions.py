@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("lightning")
 pytest.importorskip("torch_brain.models")
 
-from helpers.training.tiny_run import TINY, tiny_study  # noqa: E402
+from helpers.training.tiny_run import TINY, stopping_at, tiny_study  # noqa: E402
 
 from poyo_edge.artifact import Session, SessionHeader  # noqa: E402
 from poyo_edge.artifact.core_weights import (  # noqa: E402
@@ -48,6 +48,19 @@ def calibrated_to(base: Path, ids: tuple[str, ...], **changes: Any) -> Session:
     values = np.arange(len(ids) * dim, dtype=np.float32).reshape(len(ids), dim)
     made = Session(header=header, unit_embedding=values, session_embedding=np.full(dim, 7, "f4"))
     return dataclasses.replace(made, **changes)
+
+
+def renamed(source: Path, to: Path, **names: Any) -> None:
+    """The train split of a recording under other names."""
+    given = Recording.open(source)
+    velocity = given.behavior("cursor.vel")
+    own = {"session_id": given.session_id, "subject_id": given.subject_id}
+    write_recording(
+        to, **{**own, "unit_ids": given.unit_ids, **names},
+        spike_times=given.spike_times, spike_units=given.spike_units,
+        behaviors={"cursor.vel": (velocity.times, velocity.values)},
+        domains={"train": given.intervals("train")},
+    )  # fmt: skip
 
 
 def session_of(model: POYO) -> Any:
@@ -121,7 +134,7 @@ def test_a_share_of_what_tuning_began_with_is_kept(
         worth = dataclasses.replace(recipe, start_worth_s=third)
         again: dict[str, Any] = {"recipe": worth, "checkpoint": tmp_path / "again.ckpt"}
         with pytest.raises(RuntimeError, match="killed"):
-            train(**begin, **again, state=state, on_progress=killed_at(killed))
+            train(**begin, **again, state=state, on_progress=stopping_at(killed))
         found = train(**begin, **again, state=state, resume=True)
         assert found.start_share == pytest.approx(0.25)
         for name, value in load_checkpoint(found.checkpoint).weights.items():
@@ -140,37 +153,16 @@ def test_another_animal_keeps_nothing_of_what_training_knew(study: Path, tmp_pat
     recipe = dataclasses.replace(TINY, start_worth_s=100.0)
     known = prepare([study / "sim_02.h5"], recipe, start_from=base)
     assert known.start_share == pytest.approx(100 / (100 + known.sessions[0].seconds))
-    given = Recording.open(study / "sim_02.h5")
-    velocity = given.behavior("cursor.vel")
-    write_recording(
-        tmp_path / "other.h5", session_id="other", subject_id="another", unit_ids=given.unit_ids,
-        spike_times=given.spike_times, spike_units=given.spike_units,
-        behaviors={"cursor.vel": (velocity.times, velocity.values)},
-        domains={"train": given.intervals("train")},
-    )  # fmt: skip
+    renamed(study / "sim_02.h5", tmp_path / "other.h5", session_id="other", subject_id="another")
     assert prepare([tmp_path / "other.h5"], recipe, start_from=base).start_share == 0
-
-
-def killed_at(last: int) -> Any:
-    def stop(step: int, *_: object) -> None:
-        if step == last:
-            raise RuntimeError("killed")
-
-    return stop
 
 
 def test_a_session_may_name_units_as_its_file_does_without_the_session_before_them(
     study: Path, tmp_path: Path
 ) -> None:
     base = train([study / "sim_00.h5"], dataclasses.replace(TINY, steps=1), tmp_path / "b.ckpt")
-    given, names = Recording.open(study / "sim_02.h5"), tuple(f"ch{i}" for i in range(8))
-    velocity = given.behavior("cursor.vel")
-    write_recording(
-        tmp_path / "sim_02.h5", session_id="sim_02", subject_id="m", unit_ids=names,
-        spike_times=given.spike_times, spike_units=given.spike_units,
-        behaviors={"cursor.vel": (velocity.times, velocity.values)},
-        domains={"train": given.intervals("train")},
-    )  # fmt: skip
+    names = tuple(f"ch{i}" for i in range(8))
+    renamed(study / "sim_02.h5", tmp_path / "sim_02.h5", unit_ids=names)
     calibrated_to(base.checkpoint, names).save(tmp_path / "day.session")
     model = prepare(
         [tmp_path / "sim_02.h5"], TINY, start_from=base.checkpoint,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 from poyo_edge.simulation.recordings import Simulation, simulate_study
@@ -36,3 +37,13 @@ def tiny_study(folder: Path, n_sessions: int = 2) -> list[Path]:
     """Sessions of 8 units and 20 s, 14 windows each in the train split."""
     simulation = Simulation(duration_s=20.0, n_units=8, gain_hz=(20.0, 30.0))
     return simulate_study(folder, n_sessions=n_sessions, simulation=simulation)
+
+
+def stopping_at(last: int) -> Callable[..., None]:
+    """A run's ``on_progress`` that ends it in its step ``last``, as a kill would."""
+
+    def stop(step: int, *_: object) -> None:
+        if step == last:
+            raise RuntimeError("killed")
+
+    return stop
