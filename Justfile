@@ -4,6 +4,9 @@ python := env("PYTHON", "python3")
 venv := justfile_directory() / ".venv"
 bin := venv / "bin"
 
+# Where the surroundings forbid it, each of the many commands that tests run would compile all modules anew.
+export PYTHONDONTWRITEBYTECODE := ""
+
 # List the recipes
 default:
     @just --list

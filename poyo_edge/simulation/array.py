@@ -132,6 +132,7 @@ class SimulatedArray:
         if abs(self._per_step / TICK_HZ - period_s) > 1e-9:
             raise UsageError(f"period_s: expected whole ticks of 1/{TICK_HZ} s, got {period_s}")
         self._first, self._loadings = tuning, loadings
+        self._drifts = not settings.drift.none
         self.restart(seed)
 
     @classmethod
@@ -195,8 +196,7 @@ class SimulatedArray:
             rates = rates * self._shared()
         fired = self._fired(rates)
         self._steps += 1
-        drift = self.settings.drift
-        if not drift.none and self._steps % max(1, round(_AGES_EACH_S / self.period_s)) == 0:
+        if self._drifts and self._steps % max(1, round(_AGES_EACH_S / self.period_s)) == 0:
             self.age(max(_AGES_EACH_S, self.period_s))
         return fired
 
@@ -244,9 +244,12 @@ class SimulatedArray:
         counts = self._rng.poisson(free * self.period_s)
         rows = np.repeat(np.arange(len(rates), dtype=np.int32), counts)
         # Ticks of one unit are drawn one per slot of the clock; two in one are one spike.
-        ticks = self.tick + self._rng.integers(self._per_step, size=len(rows))
-        order = np.lexsort((ticks, rows))
-        ticks, rows = ticks[order], rows[order]
+        slots = self._rng.integers(self._per_step, size=len(rows))
+        slots += rows * np.int64(self._per_step)
+        slots.sort()  # by unit, then by time
+        rows_long, slots = np.divmod(slots, self._per_step)
+        rows = rows_long.astype(np.int32)
+        ticks = self.tick + slots
         before = np.empty_like(ticks)
         before[1:] = ticks[:-1]
         first = np.ones(len(rows), np.bool_)
@@ -254,7 +257,7 @@ class SimulatedArray:
         before[first] = self._last[rows[first]]
         keep = ticks - before >= max(1, round(dead * TICK_HZ))
         ticks, rows = ticks[keep], rows[keep]
-        np.maximum.at(self._last, rows, ticks)
+        self._last[rows] = ticks  # of a unit's, the last one stays
         order = np.argsort(ticks, kind="stable")
         return ticks[order], rows[order]
 

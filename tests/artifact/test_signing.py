@@ -203,6 +203,7 @@ def test_without_cryptography_the_message_is_the_command_to_type(
     assert not (tmp_path / "lab.key").exists()
 
 
+@pytest.mark.slow
 def test_the_three_commands_in_turn(tiny_copy: Path, tmp_path: Path) -> None:
     key, public = tmp_path / "lab.key", tmp_path / "lab.key.pub"
     assert run("keygen", key).returncode == 0

@@ -382,6 +382,7 @@ while fit.progress is None:
 """
 
 
+@pytest.mark.slow
 def test_a_program_may_end_before_the_fit_does() -> None:
     """The fit ends within a step, so that its thread never finds Python taken down around it."""
     for _ in range(2):

@@ -28,6 +28,7 @@ def behind() -> CalibratedSession:
     return mixed().calibrator(SOUND).fit(start=lesson().truth, max_seconds=1e-9)
 
 
+@pytest.mark.slow
 def test_a_session_that_decodes_clearly_better_is_to_be_used() -> None:
     quality = fitted().quality
     assert quality.wiener is not None

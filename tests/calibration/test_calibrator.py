@@ -147,6 +147,7 @@ def test_trials_as_they_arrive_give_the_same_session() -> None:
     assert bits(piecewise.fit()) == bits(whole.fit())
 
 
+@pytest.mark.slow
 def test_what_is_added_during_a_fit_is_for_the_next_one() -> None:
     given = lesson()
     later = given.times[-1] + 0.1

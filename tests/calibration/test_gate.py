@@ -222,6 +222,7 @@ def test_figures_of_control_are_those_of_the_samples_that_judge_r2() -> None:
     assert found.quality.to_json()["control"] == control.to_json()
 
 
+@pytest.mark.slow
 def test_both_starts_are_fitted_and_the_better_one_is_taken() -> None:
     near = drifted(lesson().truth, 0.05)
     near = dataclasses.replace(

@@ -94,6 +94,7 @@ def test_a_good_fit_is_swapped_in_and_saved(tmp_path: Path) -> None:
     assert first.digest != decoder.session.digest
 
 
+@pytest.mark.slow
 def test_a_session_that_cannot_be_saved_is_in_use_all_the_same(tmp_path: Path) -> None:
     taught = lesson()
     decoder = decoder_of(taught)
@@ -142,6 +143,7 @@ def test_a_bad_fit_leaves_the_session_in_use() -> None:
     assert decoder.session_id == "before"
 
 
+@pytest.mark.slow
 def test_the_first_fit_already_is_compared_with_the_session_in_use() -> None:
     """The labels are learned, and still the session in use decodes them better."""
     taught = on_ticks(lesson())
@@ -179,6 +181,7 @@ def test_the_fit_before_stays_while_too_few_labels_are_later_than_its_own() -> N
     assert decoder.session is first
 
 
+@pytest.mark.slow
 def test_a_session_that_was_never_compared_is_not_replaced() -> None:
     """Somebody swaps another one in while a fit runs."""
     taught = lesson()
@@ -229,6 +232,7 @@ class Hang:
         return self if instance is None else functools.partial(self, instance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["labels", "gradients", "prepare", "save"])
 def test_the_loop_never_waits_for_a_fit_or_a_save(
     where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -335,6 +339,7 @@ def perform(taught: Lesson, calibration: LoopCalibration, *, trial_s: float = 2.
         calibration.on_trial(dataclasses.replace(told, end=end, success=True))
 
 
+@pytest.mark.slow
 def test_trials_and_cursor_become_a_session_while_decoding_goes_on() -> None:
     taught = lesson()
     decoder = decoder_of(taught)

@@ -190,6 +190,7 @@ def test_a_place_where_no_picture_can_be_drawn_is_refused_before_the_work(
     assert "R²" not in done.stdout
 
 
+@pytest.mark.slow
 def test_simulate_replaces_recordings_only_when_told(tmp_path: Path) -> None:
     words = ("simulate", tmp_path, "--sessions", 1, "--seconds", 20, "--units", 3)
     assert run(*words).returncode == 0

@@ -20,6 +20,7 @@ def test_a_stream_is_decoded_and_says_what_the_system_granted(tiny: Path) -> Non
     assert "real time  gc_off granted" in said
 
 
+@pytest.mark.slow
 def test_a_stream_is_drawn(tiny: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="pictures are drawn with matplotlib")
     picture, drawn = tmp_path / "x.png", tmp_path / "latency.png"

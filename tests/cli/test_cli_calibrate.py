@@ -96,6 +96,7 @@ main()
 """
 
 
+@pytest.mark.slow
 def test_a_device_without_matplotlib_has_its_report_too(desk: Desk) -> None:
     done = run_python(
         WITHOUT_MATPLOTLIB, "calibrate", TINY, desk.recording, "-o", desk.out, "--start",
@@ -109,6 +110,7 @@ def test_a_device_without_matplotlib_has_its_report_too(desk: Desk) -> None:
     assert len([one for one in page.of("svg") if one.get("role") == "img"]) == 4
 
 
+@pytest.mark.slow
 def test_people_read_the_curve_and_what_to_type_next(desk: Desk) -> None:
     done = desk.run("--start", desk.truth, "--in-use", desk.near, "--quiet")
     assert done.code == 0
@@ -188,6 +190,7 @@ def require_second_state(desk: Desk, process: subprocess.Popen[str]) -> None:
     assert len(states) == 2
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_the_best_so_far(desk: Desk, tmp_path: Path) -> None:
     longer = write(tmp_path / "longer.h5", duration_s=60.0 + TEST_S)
     process = desk.started("--start", desk.near, "--json", recording=longer)
@@ -202,6 +205,7 @@ def test_ctrl_c_saves_the_best_so_far(desk: Desk, tmp_path: Path) -> None:
     assert Session.open(desk.out).header.method == "calibration"
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_the_report_is_made_leaves_the_report_out(desk: Desk, tmp_path: Path) -> None:
     longer = write(tmp_path / "longer.h5", duration_s=60.0 + TEST_S)
     folder = desk.folder / "report"

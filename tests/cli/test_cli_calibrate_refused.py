@@ -67,6 +67,7 @@ def position(path: Path) -> Path:
     return write(path, behaviors={"cursor.pos": (given.times, slow)})
 
 
+@pytest.mark.slow
 def test_a_position_that_cannot_be_decoded_is_said_to_be_one(desk: Desk) -> None:
     recording = position(desk.folder / "p.h5")
     done = desk.run("--behavior", "cursor.pos", "--quiet", recording=recording)

@@ -43,6 +43,7 @@ def test_a_file_streams_to_its_end_and_is_recorded(
     assert len(made.spike_times) == len(Recording.open(recording).spike_times)
 
 
+@pytest.mark.slow
 def test_trials_and_cursor_of_a_run_end_in_its_recording(tiny: Path, tmp_path: Path) -> None:
     simulation = Simulation(duration_s=10.0, n_units=12)
     source = simulate_recording(
@@ -74,6 +75,7 @@ def test_trials_and_cursor_of_a_run_end_in_its_recording(tiny: Path, tmp_path: P
     assert run_json("inspect", tmp_path / "today.h5")["trials"] == after.to_json()
 
 
+@pytest.mark.slow
 def test_a_second_address_for_trials_is_refused_like_the_first(tiny: Path, recording: Path) -> None:
     words = ["run", tiny, "--session", "tiny_a", "--from", f"file:{recording}?speed=8"]
     done = run(*words, "--trials", "ftp://x")
@@ -84,6 +86,7 @@ def test_a_second_address_for_trials_is_refused_like_the_first(tiny: Path, recor
     assert "messages 0" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_run_that_is_started_again_goes_on_in_the_next_journal(
     tiny: Path, recording: Path, tmp_path: Path
 ) -> None:
@@ -115,6 +118,7 @@ def test_what_a_run_recorded_is_decoded_again(tiny: Path, recording: Path, tmp_p
     assert values["values"] == n_equal + n_held  # type: ignore[operator]
 
 
+@pytest.mark.slow
 def test_the_end_says_what_went_wrong_in_the_rig(
     tiny: Path, recording: Path, tmp_path: Path
 ) -> None:
@@ -236,6 +240,7 @@ def test_without_a_terminal_a_sink_that_is_behind_is_said_in_each_line(
     assert line.endswith("; sink     lsl://s: 5 sent, behind by 0.8 s")
 
 
+@pytest.mark.slow
 def test_a_run_says_what_became_of_the_values_of_each_sink(
     tiny: Path, recording: Path, tmp_path: Path
 ) -> None:

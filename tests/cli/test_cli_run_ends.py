@@ -90,6 +90,7 @@ def test_a_closed_terminal_is_a_clean_end(tiny: Path, recording: Path, tmp_path:
     assert values["loop"]["decoded"] > 0
 
 
+@pytest.mark.slow
 def test_behind_nohup_a_closed_terminal_ends_nothing(
     tiny: Path, recording: Path, tmp_path: Path
 ) -> None:

@@ -108,6 +108,7 @@ def test_labels_of_another_width_are_said_with_the_one_expected(
     assert done.stderr.count(f"the feed: {reason}") == 1
 
 
+@pytest.mark.slow
 def test_labels_of_a_recording_that_have_another_width_are_refused(
     tiny: Path, tmp_path: Path
 ) -> None:

@@ -41,6 +41,7 @@ def in_shell(
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("to", ["2>&-", f"2> >({GONE})", "2>/dev/full"])
 def test_a_stderr_that_takes_nothing_does_not_end_decoding(
     tiny: Path, recording: Path, tmp_path: Path, to: str
@@ -56,6 +57,7 @@ def test_a_stderr_that_takes_nothing_does_not_end_decoding(
     assert list(Journal(journal).entries())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["pipe", "terminal", "socket"])
 def test_a_stderr_that_nobody_reads_does_not_hold_decoding_up(
     tiny: Path, recording: Path, kind: str
@@ -80,6 +82,7 @@ def test_an_error_that_cannot_be_said_keeps_its_exit_code(tmp_path: Path, to: st
     assert done.stdout == ""
 
 
+@pytest.mark.slow
 def test_a_character_that_stdout_lacks_is_escaped(
     tiny: Path, recording: Path, tmp_path: Path
 ) -> None:
@@ -94,6 +97,7 @@ def test_a_character_that_stdout_lacks_is_escaped(
     assert "spike in \\u2192 value out" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_stdout_without_a_reader_ends_quietly() -> None:
     for words in (["doctor"], ["doctor", "--json"], ["--help"], ["--version"]):
         done = in_shell(f"| {GONE}", *words)

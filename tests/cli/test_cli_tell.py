@@ -137,6 +137,7 @@ def test_a_run_is_told_what_to_do_until_it_is_told_to_stop(running: Running) -> 
     assert told == ["swap", "zero", "swap", "resume", "stop"]
 
 
+@pytest.mark.slow
 def test_what_was_controlled_is_decoded_again(running: Running, tiny: Path) -> None:
     running.until(lambda one: any(one["value"]))
     running.tell("swap", "tiny_b")
@@ -149,6 +150,7 @@ def test_what_was_controlled_is_decoded_again(running: Running, tiny: Path) -> N
     assert (values["exact"], values["swaps"], values["differ"]) == (True, 1, 0)
 
 
+@pytest.mark.slow
 def test_the_token_is_printed_where_no_file_is_wanted_even_when_quiet(
     tiny: Path, recording: Path, tmp_path: Path
 ) -> None:

@@ -28,6 +28,7 @@ def test_a_recording_is_not_read_with_the_modules_beside_it(download: Path) -> N
     assert not (download / "canary").exists()
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_not_read_with_the_modules_beside_it(download: Path) -> None:
     pytest.importorskip("torch", reason="checkpoints are read with torch")
     command = python_command("poyo_edge.checkpoint.unpickling")

@@ -33,6 +33,7 @@ def held_open(path: Path) -> Iterator[None]:
         process.communicate("\n")
 
 
+@pytest.mark.slow
 def test_a_file_that_is_held_open_is_said_to_be(tmp_path: Path) -> None:
     path = torch_brain_recording(tmp_path / "s.h5")
     with held_open(path):

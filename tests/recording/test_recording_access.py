@@ -137,6 +137,7 @@ def test_what_crashed_the_reader_once_is_refused(name: str) -> None:
             read(file)
 
 
+@pytest.mark.slow
 def test_a_file_on_which_the_library_never_ends_is_refused() -> None:
     with pytest.raises(RecordingError, match="got one on which the library that reads it runs on"):
         require_readable(CRASHERS / "recording-endless.h5", time_limit_s=2)
@@ -152,6 +153,7 @@ def test_a_sound_recording_passes_the_confined_reader(path: Path) -> None:
     assert inspect_path(path)["behaviors"] == ["cursor.vel"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [("replay",), ("calibrate", "-o", "x.session")])
 def test_commands_look_at_a_recording_in_a_confined_process_first(
     words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -182,6 +184,7 @@ VALUES = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=120, deadline=None, derandomize=True)
 @given(changes=st.dictionaries(st.sampled_from(NAMES), VALUES, min_size=1, max_size=3),
        attributes=st.dictionaries(st.sampled_from(["cursor", "session"]), VALUES),

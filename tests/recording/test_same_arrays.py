@@ -116,6 +116,7 @@ def test_windows_of_torch_brains_dataset_hold_our_spikes(path: Path) -> None:
     np.testing.assert_array_equal(window.spikes.unit_index, recording.spike_units[inside])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not REAL_RECORDINGS.is_dir(), reason="the real recordings are not here")
 def test_real_recordings_equal_what_torch_brain_reads() -> None:
     for path in sorted(REAL_RECORDINGS.glob("*/*.h5")):

@@ -33,6 +33,7 @@ def test_a_person_reaches_all_targets_with_a_perfect_decoder() -> None:
     assert decoder_gain(run) == pytest.approx(1.0, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_latency_and_a_wrong_gain_lower_throughput() -> None:
     bits = {
         name: float(measure(perfect(cursor=CursorSettings(**cursor)), 0.3).bits_per_s.mean())

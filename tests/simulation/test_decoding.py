@@ -115,6 +115,7 @@ def test_the_streamed_wiener_filter_is_the_one_on_whole_recordings(
     np.testing.assert_allclose(streamed[30:], whole[30:], atol=1e-3)
 
 
+@pytest.mark.slow
 def test_labels_of_observation_decode(observed: tuple[SimulatedArray, Block]) -> None:
     """Moved by the lead they are decoded well, and not moved worse."""
     array, block = observed

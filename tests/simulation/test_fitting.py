@@ -46,6 +46,7 @@ def drawn(**settings: float | int) -> SimulatedArray:
     return SimulatedArray.draw(ArraySettings(n_units=40, ranges=RANGES, **settings), seed=4)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_tuning_leads_and_rates_are_recovered(tmp_path: Path) -> None:
     array = drawn()
     fitted = array_from_recording(recorded(tmp_path, array), "cursor.vel")
@@ -59,6 +60,7 @@ def test_tuning_leads_and_rates_are_recovered(tmp_path: Path) -> None:
     assert describe(fitted)["n_units"] == 40
 
 
+@pytest.mark.slow
 def test_shared_fluctuations_are_recovered(tmp_path: Path) -> None:
     plain, shared = (
         array_from_recording(recorded(tmp_path, array), "cursor.vel").settings

@@ -143,6 +143,7 @@ def rich(tmp_path_factory: pytest.TempPathFactory) -> Recording:
     return Recording.open(simulate_recording(path, session_id="day", seed=3, simulation=simulation))
 
 
+@pytest.mark.slow
 def test_rich_units_lead_the_movement_and_keep_their_distance(rich: Recording) -> None:
     assert 0.05 <= lead_s(rich) <= 0.15
     for unit in range(len(rich.unit_ids)):
@@ -152,6 +153,7 @@ def test_rich_units_lead_the_movement_and_keep_their_distance(rich: Recording) -
     assert (np.diff(rich.spike_times) >= 0).all()
 
 
+@pytest.mark.slow
 def test_rich_units_fluctuate_together_where_plain_ones_do_not(tmp_path: Path) -> None:
     def together(firing: Firing) -> float:
         """Mean square of the correlations of counts in 0.2 s at rest, between two units."""

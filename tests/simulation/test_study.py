@@ -58,6 +58,7 @@ def test_all_decoders_are_tried_under_all_conditions() -> None:
     assert json.loads(json.dumps(values)) == values
 
 
+@pytest.mark.slow
 def test_the_ratio_is_of_pairs_and_to_the_better() -> None:
     found, _ = study()
     plain = found.to_json()["against"][0]
@@ -75,10 +76,12 @@ def test_where_nobody_reaches_anything_there_is_no_ratio() -> None:
     assert found.to_json()["conditions"][0]["time_s"] is None
 
 
+@pytest.mark.slow
 def test_the_same_seeds_give_the_same_study() -> None:
     assert study()[0].to_json() == study()[0].to_json()
 
 
+@pytest.mark.slow
 def test_trials_of_a_seed_are_paired_between_decoders() -> None:
     found, _ = study(4)
     paths = list(found.paths.values())

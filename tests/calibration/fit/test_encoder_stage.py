@@ -95,6 +95,7 @@ def test_it_is_taken_where_it_decodes_better(artifact: Path, study: Path) -> Non
         assert (found.chosen.tables[-1].encoder is None) == (taken is first)
 
 
+@pytest.mark.slow
 def test_a_session_that_has_it_decodes_as_its_fit_did(
     artifact: Path, study: Path, tmp_path: Path
 ) -> None:
@@ -140,6 +141,7 @@ def test_no_time_for_it_leaves_it_out(artifact: Path, study: Path) -> None:
     assert session.encoder is None and session.quality.steps == 0
 
 
+@pytest.mark.slow
 def test_a_fit_that_was_killed_in_it_ends_with_the_same_bits(
     artifact: Path, study: Path, tmp_path: Path
 ) -> None:

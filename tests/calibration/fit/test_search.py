@@ -167,6 +167,7 @@ def test_what_is_chosen_is_what_was_judged(begin: str) -> None:
     assert chosen.point.r2_per_dim == pytest.approx(tuple(chosen.judged.r2()))
 
 
+@pytest.mark.slow
 def test_a_fit_that_gets_worse_is_left_where_it_was_best() -> None:
     given = lesson()
     searched = run(search(given, FALLING, start=tables_of(given.truth)))

@@ -39,6 +39,7 @@ def test_a_window_keeps_all_spikes_of_the_units_that_it_keeps() -> None:
     assert np.array_equal(none["spike_mask"], batch["spike_mask"])
 
 
+@pytest.mark.slow
 def test_a_fit_with_it_is_the_same_for_a_seed_and_another_than_without() -> None:
     def fitted(share: float) -> np.ndarray:
         settings = dataclasses.replace(QUICK, unit_dropout=share)

@@ -123,6 +123,7 @@ def test_a_session_that_passes_is_offered_and_decodes_only_once_it_is_taken(
     assert calibration.to_json()["used_s"] == 0, "what came through the one before is done with"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("of_the_truth")
 def test_units_in_another_order_after_a_swap_are_the_same_units(taught: Lesson) -> None:
     """Rows of what is kept are of the session that it began with."""
@@ -141,6 +142,7 @@ def test_units_in_another_order_after_a_swap_are_the_same_units(taught: Lesson) 
     assert decoder.unit_ids == old.header.unit_ids
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("of_the_truth")
 def test_an_offer_that_is_rejected_is_forgotten(taught: Lesson) -> None:
     decoder = decoder_of(taught)
@@ -153,6 +155,7 @@ def test_an_offer_that_is_rejected_is_forgotten(taught: Lesson) -> None:
         calibration.reject()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("of_the_truth")
 def test_by_choice_it_is_taken_at_once(taught: Lesson) -> None:
     decoder = decoder_of(taught)
@@ -163,6 +166,7 @@ def test_by_choice_it_is_taken_at_once(taught: Lesson) -> None:
     assert calibration.offered is None
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("of_the_truth")
 def test_what_was_compared_with_another_session_is_not_taken(taught: Lesson) -> None:
     decoder = decoder_of(taught)
@@ -175,6 +179,7 @@ def test_what_was_compared_with_another_session_is_not_taken(taught: Lesson) -> 
     assert decoder.session is taught.truth
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("of_the_truth")
 def test_a_session_that_was_swapped_in_while_it_was_fitted_is_not_offered_another(
     taught: Lesson, monkeypatch: pytest.MonkeyPatch
@@ -194,6 +199,7 @@ def test_a_session_that_was_swapped_in_while_it_was_fitted_is_not_offered_anothe
     assert calibration.offered is None
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("of_the_truth")
 def test_the_session_in_use_stays_where_it_is_nearer_to_the_targets(taught: Lesson) -> None:
     decoder = decoder_of(taught, knowing=True)
@@ -248,6 +254,7 @@ def test_drift_is_no_reason_not_to_mend_it_and_lost_data_is(taught: Lesson) -> N
     assert calibration._kept.values.rows()["tick"].tolist() == [600, 603, 604]
 
 
+@pytest.mark.slow
 def test_the_lead_of_one_session_is_no_longer_than_that_of_the_one_before(
     taught: Lesson, monkeypatch: pytest.MonkeyPatch
 ) -> None:

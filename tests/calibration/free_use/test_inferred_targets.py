@@ -112,6 +112,7 @@ def test_the_grid_is_the_cursors_range_or_what_is_said() -> None:
     assert near(use, said, RADIUS_CM) < near(use, found, RADIUS_CM)
 
 
+@pytest.mark.slow
 def test_ten_minutes_are_inferred_within_a_few_seconds() -> None:
     use = free_use(minutes=10.0)
     began = time.process_time()

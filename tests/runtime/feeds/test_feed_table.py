@@ -95,6 +95,7 @@ def test_a_sink_is_a_file_and_a_row(tmp_path: Path) -> None:
     assert done.stdout.splitlines() == ["toy:bear", "bear 2 value"], done.stderr
 
 
+@pytest.mark.slow
 def test_the_help_and_the_errors_know_a_row(tmp_path: Path) -> None:
     words = " ".join(command_line(tmp_path, "run", "--help").stdout.replace("│", " ").split())
     assert ", toy: or shop:" in words

@@ -98,6 +98,7 @@ JSON = st.recursive(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @MODEST
 @given(st.binary(max_size=200) | JSON.map(lambda v: json.dumps(v).encode()))
 def test_no_json_makes_a_parser_fail(data: bytes) -> None:

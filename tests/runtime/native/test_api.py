@@ -28,6 +28,7 @@ def refusal(*arguments: Any, **settings: Any) -> NativeError:
     return caught.value
 
 
+@pytest.mark.slow
 def test_names_and_codes_are_those_of_the_header(libpoyoedge: Path) -> None:
     for name, code in zip(
         ("OK", "USAGE", "ENVIRONMENT", "FILE", "BUSY"), (0, 2, 4, 5, 6), strict=True

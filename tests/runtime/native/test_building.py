@@ -24,6 +24,7 @@ int main() {
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("libdir", ["lib", "lib/of/machine"])
 def test_the_build_installs_what_pkg_config_finds(tmp_path: Path, libdir: str) -> None:
     """Below the folder that the installation names, whatever was configured."""

@@ -42,6 +42,7 @@ def has(sanitizer: str, folder: Path) -> bool:
     return compiled.returncode == 0 and subprocess.run([out], check=False).returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sanitizer", ["thread", "address,undefined"])
 def test_threads_that_push_decode_swap_and_look_do_not_disturb_each_other(
     sanitizer: str, native_sessions: dict[Path, Session], tmp_path: Path

@@ -40,6 +40,7 @@ def inside(tmp_path_factory: pytest.TempPathFactory) -> c.CDLL:
     return lib
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2000), st.integers(0, 2**32 - 1))
 def test_sums_are_numpys(inside: c.CDLL, n: int, seed: int) -> None:
     values = np.random.default_rng(seed).exponential(20, n).astype(np.float32)
@@ -200,6 +201,7 @@ def test_entries_without_a_key_or_a_value_are_read_as_python_reads_them(
             assert code == 0, why.value
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=200)
 @given(st.data())
 def test_what_is_sealed_again_after_damage_is_read_as_python_reads_it(

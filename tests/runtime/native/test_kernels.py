@@ -42,7 +42,7 @@ def harness(compiler: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_instruction_set_answers_as_plain_loops_do(harness: Path) -> None:
-    found = answers(harness, 1, 200)
+    found = answers(harness, 1, 80)
     assert {*found} <= {"sse2", "avx2", "avx512", "neon"}
     assert found
     assert all({*operators} == {*OWN_OPERATORS} for operators in found.values())
@@ -76,6 +76,7 @@ def test_threads_do_not_disturb_each_other(compiler: str, tmp_path: Path) -> Non
     answers(build_harness(compiler, tmp_path / "harness", *flags), 4, 20, 3)
 
 
+@pytest.mark.slow
 def test_a_wrong_kernel_is_noticed(compiler: str, tmp_path: Path) -> None:
     """The comparison above can fail: here GELU is another one."""
     sources = tmp_path / "runtime" / "native" / "kernels"

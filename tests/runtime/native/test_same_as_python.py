@@ -49,6 +49,7 @@ def quiet(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.CRITICAL)
 
 
+@pytest.mark.slow
 @settings(
     deadline=None,
     max_examples=60,

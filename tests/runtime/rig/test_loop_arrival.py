@@ -148,6 +148,7 @@ def run(rig: Rig, path: Path, *, by_arrival: bool, rate_hz: float = 50.0) -> Ran
     return Ran(out, path.read_bytes(), figures, host.met)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate_hz", [50.0, 100.0])
 def test_taking_on_arrival_changes_no_value_status_counter_or_byte_of_the_journal(
     rig: Rig, tmp_path: Path, rate_hz: float
