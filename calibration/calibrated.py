@@ -67,7 +67,8 @@ class Quality:
     labels: tuple[IntentionReport, ...] = ()
     """How labels of intention were made; none for measured behaviour."""
     started: str = "first guess"
-    """Where the fit that was taken began: "first guess", "start" or "session in use"."""
+    """Where the fit that was taken began: "first guess", "start", "session in use" or
+    "no unit known"."""
     encoder: bool = False
     """Whether the encoder's weights were fitted too (``fit.schedule``), and taken."""
     wiener: WienerQuality | None = None

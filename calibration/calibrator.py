@@ -8,6 +8,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -236,6 +237,7 @@ class Calibrator:
             begins = {START: from_session(self.unit_ids, start, guess)}
         elif in_use is not None and not {*in_use.header.unit_ids}.isdisjoint(self.unit_ids):
             begins[IN_USE] = from_session(self.unit_ids, in_use, guess)
+        names_count = start is None and not guess.from_afar and self._prior.guess is not None
         searches = {
             name: Search(self._adapter, self._prior, labels, self.settings, begin, seed)
             for name, begin in begins.items()
@@ -253,6 +255,7 @@ class Calibrator:
             turns,
             knows=other is not None and _fitted_here(other, self.session_id),
             resume_file=resume_file,
+            otherwise=partial(self._unknown, labels, seed) if names_count else None,
         )
         self._last = taken.search
         wall_s = time.monotonic() - began
@@ -315,19 +318,14 @@ class Calibrator:
         points = [(search.learned_s, search.chosen.point.r2)]
         for share in sorted(shares, reverse=True):
             part = Search(
-                self._adapter,
-                self._prior,
-                search.labels,
-                self.settings,
-                search.start,
-                search.seed,
+                self._adapter, search.prior, search.labels, self.settings, search.start, search.seed,
                 share=share,
-            )
+            )  # fmt: skip
             part.run(math.inf, threading.Event(), lambda _: None)
             points.append((part.learned_s, part.chosen.point.r2))
             report(len(points) - 1, total)
         parts = list[UnitPart]()
-        for part_of_unit in unit_parts(self._adapter, self._prior, search, self.unit_ids):
+        for part_of_unit in unit_parts(self._adapter, search.prior, search, self.unit_ids):
             parts.append(part_of_unit)
             report(len(shares) + len(parts), total)
         return Examination(
@@ -335,6 +333,12 @@ class Calibrator:
             alike=alike(search.labels, self.unit_ids),
             r2_by_seconds=tuple(reversed(points)),
         )
+
+    def _unknown(self, labels: Labels, seed: int) -> Search:
+        """A search that begins with what is true of any unit, whatever the units are called."""
+        prior = self._prior.of_nobody()
+        begin = guess_from(self._artifact, prior, self.unit_ids, labels)
+        return Search(self._adapter, prior, labels, self.settings, begin, seed)
 
     def _session(self, search: Search, quality: Quality) -> CalibratedSession:
         best, labels = search.chosen.tables[-1], search.labels

@@ -3,6 +3,11 @@
 A fit may begin with the first guess (``fit.start``) or with the session in use. Neither is always
 better: what was learned yesterday is a good start where the array is the same, and a bad one where
 it is not. Both are fitted where time allows, and the better one by the gate is taken.
+
+The first guess may rest on the names of electrodes that training has seen. Where names match by
+accident, or an array was moved, it holds units to what they are not. Held-out blocks tell: a guess
+that is right is clearly ahead of a Wiener filter on the same labels. Where it is not, a further fit
+begins with what is true of any unit, as in an animal that nobody knows.
 """
 
 from __future__ import annotations
@@ -27,6 +32,9 @@ from poyo_edge.calibration.intention import IntentionReport
 from poyo_edge.calibration.refusing import refusal
 
 FIRST_GUESS, START, IN_USE = "first guess", "start", "session in use"
+NOTHING_KNOWN = "no unit known"
+_BESIDE = {IN_USE: ".in_use", NOTHING_KNOWN: ".unknown"}
+"""What the names of further searches' files end with."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -127,6 +135,10 @@ class Turns:
         self.done += sum(fit.steps for fit in search.fits)
         return time.monotonic() - began
 
+    def expect(self, search: Search) -> None:
+        """One more that is to come."""
+        self.steps += search.steps * len(search.fits)
+
     def allow(self, seconds: float) -> bool:
         """Whether there is so much time."""
         return not self.stop.is_set() and time.monotonic() + seconds <= self.deadline
@@ -144,6 +156,7 @@ def best_of(
     *,
     knows: bool,
     resume_file: str | Path | None,
+    otherwise: Callable[[], Search] | None = None,
 ) -> Fitted:
     """The better one of searches, which are run as far as the time goes, beside a Wiener filter.
 
@@ -152,36 +165,64 @@ def best_of(
         judge: says what they are worth.
         turns: what time there is.
         knows: whether the session that one begins with was fitted to this session's labels.
-        resume_file: see ``Calibrator.fit``; the second search has a file of its own beside it.
+        resume_file: see ``Calibrator.fit``; further searches have files of their own beside it.
+        otherwise: makes one that knows no unit, for where the filter is not clearly behind.
     """
-    best, took_s, files = None, 0.0, list[ResumeFile]()
-    for name, search in searches.items():
+    best, took_s, steps, files = None, 0.0, 1, list[ResumeFile]()
+    waiting = dict(searches)
+    while waiting:
+        name, search = next(iter(waiting.items()))
+        del waiting[name]
         # A start that has learned all labels that would judge it cannot be judged.
-        if best is not None and (best.undecided or not turns.allow(took_s)):
+        if best is not None and (best.undecided or not turns.allow(took_s * search.steps / steps)):
             break
+        steps = search.steps
         notes, kept = list[str](), None
         if resume_file is not None:
             path = Path(resume_file)
-            path = path if best is None else path.with_name(f"{path.name}.in_use")
+            path = path if best is None else path.with_name(f"{path.name}{_BESIDE[name]}")
             kept = ResumeFile(path, search, judge.adapter.artifact.manifest.core_hash)
             files.append(kept)
             if kept.load():
                 notes.append(f"went on from step {search.moments[-1].point.step} of an earlier run")
         took_s = turns.run(search, judge, kept.save if kept is not None else lambda: None)
-        if knows and name != FIRST_GUESS:
+        if knows and name in (START, IN_USE):
             notes.append("the start was fitted to this session: R² counts what it had learned")
         if search.left_out:
             of = search.left_out + len(search.fits) - 1
             notes.append(f"time was short: judged on {len(search.fits) - 1} of {of} folds")
+        if name == NOTHING_KNOWN and best is not None:
+            notes.append(_by_accident(search.chosen.point.r2, best.quality.r2_heldout))
         found = judge.fitted(search, name, notes)
         best = found if best is None else better(judge.session_id, best, found)
         if not found.ended:
             files.clear()  # another run goes on from them
             break
+        if not waiting and otherwise is not None:
+            best = beside_wiener(best)
+            if best.quality.wiener is not None and best.quality.wiener.use != "session":
+                waiting = {NOTHING_KNOWN: otherwise()}
+                turns.expect(waiting[NOTHING_KNOWN])
+            otherwise = None
     for file in files:
         file.remove()
     assert best is not None
-    return dataclasses.replace(best, quality=beside_filter(best.quality, best.search))
+    return beside_wiener(best)
+
+
+def _by_accident(r2: float, before: float) -> str:
+    return (
+        f"electrodes of these names were trained, but a fit that takes all units for unknown decodes "
+        f"held-out blocks at R² {r2:.3f}, one that begins with what was trained at {before:.3f}: "
+        f"the names match by accident, or the array is no longer the one that was trained"
+    )
+
+
+def beside_wiener(found: Fitted) -> Fitted:
+    """The same with a Wiener filter's figures in its quality, if it lacks them."""
+    if found.quality.wiener is not None:
+        return found
+    return dataclasses.replace(found, quality=beside_filter(found.quality, found.search))
 
 
 def better(session_id: str, first: Fitted, second: Fitted) -> Fitted:

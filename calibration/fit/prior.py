@@ -19,6 +19,9 @@ from poyo_edge.errors import ArtifactError, UsageError
 from poyo_edge.files import tensors
 from poyo_edge.unit_guess import GUESS, GUESS_NAMES, GUESS_TENSORS, UnitGuess
 
+_NOBODY = "\0"
+"""No animal is called so."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Prior:
@@ -69,6 +72,10 @@ class Prior:
         return self.guess is not None and (
             self.subject is None or self.subject in self.guess.subjects
         )
+
+    def of_nobody(self) -> Prior:
+        """The same for an animal that training has not seen."""
+        return dataclasses.replace(self, subject=_NOBODY)
 
     def distance(self, units: Float32) -> Float32:
         """How far units (U, D) are from the trained ones: (U,), 1 is typical of those.

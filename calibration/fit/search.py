@@ -81,6 +81,7 @@ class Search:
         self.learned_s = labels.period * float(np.mean([len(fold.train) for fold in cut]))
         """Labelled seconds that a fold learns from."""
         self._adapter = adapter
+        self.prior = prior
         self.labels = labels
         self.window_s = window_s
         self.settings = settings

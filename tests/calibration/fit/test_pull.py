@@ -1,4 +1,4 @@
-"""How far a fit may go from where it begins."""
+"""How far a fit may go from where it begins, and what it does where that is wrong."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import dataclasses
 
 import numpy as np
 import pytest
-from helpers.calibrating.teacher import DIM, QUICK, adapter, at_mean, lesson, prior
+from helpers.calibrating.teacher import DIM, LEARN, QUICK, adapter, at_mean, lesson, prior
 
 from poyo_edge.arrays import Float32
+from poyo_edge.calibration import CalibratedSession, Calibrator
 from poyo_edge.calibration.fit.fitting import Fit
 from poyo_edge.calibration.fit.folds import everything
+from poyo_edge.calibration.fit.pace import Progress
 from poyo_edge.calibration.fit.prior import Prior
 from poyo_edge.unit_guess import NAMES, UnitGuess
 
@@ -25,18 +27,20 @@ def moved(known: Prior, pull: float | None) -> Float32:
     return fit.moved["z"]
 
 
-def guessing(subject: str | None) -> Prior:
+def guessing(
+    subject: str | None, keys: tuple[str, ...] = ("ape/e1",), shared: Float32 | None = None
+) -> Prior:
     """The tiny model's prior, with a guess of what units of an ape are like."""
     n = len(NAMES)
     guess = UnitGuess(
-        keys=("ape/e1",),
+        keys=keys,
         subjects=("ape",),
         statistics=NAMES,
         mean=np.zeros(n, np.float32),
         sd=np.ones(n, np.float32),
-        shared=np.zeros((1, DIM), np.float32),
+        shared=np.zeros((1, DIM), np.float32) if shared is None else shared,
         weight=np.zeros((n, DIM), np.float32),
-        session_shared=np.zeros((1, DIM), np.float32),
+        session_shared=prior().session_mean[None],
     )
     return dataclasses.replace(prior(), guess=guess, subject=subject)
 
@@ -50,3 +54,34 @@ def test_units_of_a_known_animal_stay_nearer(subject: str | None, pull: float) -
 
 def test_without_a_guess_the_pull_is_that_of_the_spread_of_units() -> None:
     np.testing.assert_array_equal(moved(prior(), None), moved(prior(), 2.0))
+
+
+def fitted(shared: Float32) -> tuple[CalibratedSession, int]:
+    """A fit where training found electrodes of the lesson's names to be so, and its steps."""
+    taught, seen = lesson(), list[Progress]()
+    keys = tuple(f"ape/{unit.rpartition('/')[2]}" for unit in taught.unit_ids)
+    calibrator = Calibrator(
+        adapter(), taught.unit_ids, session_id="day",
+        settings=dataclasses.replace(LEARN, pull=None), prior=guessing(None, keys, shared),
+    )  # fmt: skip
+    taught.give(calibrator)
+    session = calibrator.fit(on_progress=seen.append)
+    assert seen[-1].done == seen[-1].total
+    return session, seen[-1].done
+
+
+@pytest.mark.slow
+def test_where_names_match_by_accident_units_are_taken_for_unknown() -> None:
+    z = np.random.default_rng(5).standard_normal((6, DIM))
+    away = 3 * (z - z.mean(0)) @ prior().unit_root.T  # their mean is that of any unit
+    session, _ = fitted((prior().unit_mean + away).astype(np.float32))
+    assert session.quality.started == "no unit known"
+    assert session.quality.r2_heldout > 0.5
+    assert any("the names match by accident" in note for note in session.quality.notes)
+
+
+def test_where_names_are_right_nothing_else_is_tried() -> None:
+    session, steps = fitted(lesson().truth.unit_embedding)
+    assert session.quality.started == "first guess"
+    assert session.quality.r2_heldout > 0.9
+    assert steps <= 3 * (60 + 60)
