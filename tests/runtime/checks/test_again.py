@@ -327,7 +327,6 @@ def test_a_note_that_says_no_flags_ends_the_journal(tmp_path: Path) -> None:
     assert journal.damaged
 
 
-@pytest.mark.slow
 def test_another_core_an_empty_journal_and_missing_options_are_refused(tmp_path: Path) -> None:
     path = recorded(tmp_path / "a.journal")
     other = tmp_path / "other.journal"
