@@ -149,6 +149,8 @@ class TrainingModule(LightningModule):
         if resumable and self.start:
             checkpoint["start"] = self.start
         if self.tables is not None:
+            if not resumable:
+                self.tables.without_twins(checkpoint["state_dict"], "model.session_emb.")
             parts = {SHARING: self.tables.state(whole=resumable)}
             checkpoint["hyper_parameters"] = {**checkpoint["hyper_parameters"], **parts}
 

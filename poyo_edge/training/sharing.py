@@ -4,6 +4,12 @@
 ``session_emb[session] = shared[subject] + own[session]``. The model has the sums alone: gradients
 of its tables are passed on to the parts, and checkpoints keep their layout.
 
+Windows that are put together of like pieces (``held_share``) are of another kind than recordings,
+whose movements end: what is right for the ones is wrong for the others. They are decoded by a twin
+of their session, whose row is that of the session plus one part that all twins share. Both learn
+from one trunk, and recordings are decoded as well as if there were no such windows. Finished
+checkpoints are without twins; the part is kept beside the others.
+
 Legend: U rows of the unit table, S rows of the session table, C keys, F statistics, D model dim.
 """
 
@@ -21,7 +27,8 @@ from poyo_edge.training.recipe import Recipe
 from poyo_edge.training.sources import TrainingSession
 from poyo_edge.unit_guess import NAMES, Heard, UnitGuess, electrode_of, scaled
 
-_PARTS = ("shared", "weight", "own", "session_shared", "session_own")
+_TWIN = "\0held"
+_HELD = "session_held"
 _SD_FLOOR = 0.02
 """Statistics that hardly differ in training say little of a session where they do."""
 
@@ -31,6 +38,11 @@ def electrode_key(subject: str, unit_id: str) -> str:
     return f"{subject}/{electrode_of(unit_id)}"
 
 
+def twin_of(session_id: str) -> str:
+    """The word of a session's twin in the vocabulary: no session is called so."""
+    return f"{session_id}{_TWIN}"
+
+
 class SharedTables:
     """The parts of the two tables; see the module.
 
@@ -38,6 +50,7 @@ class SharedTables:
         model: whose tables are written.
         sessions: of the run.
         guess: whose scale of the statistics to keep.
+        twins: whether sessions have twins; their rows then follow those of the sessions.
     """
 
     def __init__(
@@ -45,6 +58,8 @@ class SharedTables:
         model: POYO,
         sessions: Sequence[TrainingSession],
         guess: UnitGuess | None = None,
+        *,
+        twins: bool = False,
     ) -> None:
         units, subjects = model.unit_emb, [s.recording.subject_id for s in sessions]
         named = [
@@ -75,16 +90,20 @@ class SharedTables:
             "session_shared": nn.Parameter(torch.randn(len(self.subjects), dim) * init_std),
             "session_own": nn.Parameter(torch.zeros(len(sessions), dim)),
         }
+        if twins:
+            self.parts[_HELD] = nn.Parameter(torch.randn(1, dim) * init_std)
         self._kept = torch.ones(len(sessions), 1)
         """Which sessions have what is their own in this step."""
 
     def fold(self) -> tuple[Tensor, Tensor]:
-        """The unit table (U, D) and the session table (S, D), without their row 0."""
+        """The unit table (U, D) and the session table (S, D; twins behind), without row 0."""
         parts = self.parts
         units = parts["shared"][self._key_rows] + self._statistics @ parts["weight"]
         units = units + parts["own"] * self._kept[self._owner]
-        sessions = parts["session_shared"][self._session_keys]
-        return units, sessions + parts["session_own"] * self._kept
+        sessions = parts["session_shared"][self._session_keys] + parts["session_own"] * self._kept
+        if _HELD in parts:
+            sessions = torch.cat([sessions, sessions + parts[_HELD]])
+        return units, sessions
 
     def vary(self, part: float) -> None:
         """Let a random part of the sessions go without what is their own, until told again."""
@@ -121,11 +140,12 @@ class SharedTables:
         self.parts["session_shared"].copy_(torch.from_numpy(np.stack(sessions)))
         units, of_sessions = self.fold()
         self.parts["own"].copy_(model.unit_emb.weight[1:] - units)
-        self.parts["session_own"].copy_(model.session_emb.weight[1:] - of_sessions)
+        own = model.session_emb.weight[1:] - of_sessions
+        self.parts["session_own"].copy_(own[: len(self._kept)])
 
     def state(self, *, whole: bool) -> dict[str, Any]:
         """Plain values for a checkpoint; ``whole`` adds what belongs to single rows."""
-        names = _PARTS if whole else ("shared", "weight", "session_shared")
+        names = [name for name in self.parts if whole or not name.endswith("own")]
         return {
             "by": "electrode",
             "keys": list(self.keys),
@@ -139,8 +159,14 @@ class SharedTables:
     @torch.no_grad()
     def load(self, state: Mapping[str, Any]) -> None:
         """Go on with the parts of an interrupted run."""
-        for name in _PARTS:
-            self.parts[name].copy_(state[name])
+        for name, part in self.parts.items():
+            part.copy_(state[name])
+
+    def without_twins(self, weights: dict[str, Any], prefix: str) -> None:
+        """Take the twins' rows and words out of a checkpoint's ``session_emb``."""
+        words, rows = weights[f"{prefix}vocab"], weights[f"{prefix}weight"]
+        kept = type(words)((word, row) for word, row in words.items() if not word.endswith(_TWIN))
+        weights[f"{prefix}vocab"], weights[f"{prefix}weight"] = kept, rows[: len(kept)].clone()
 
 
 def shared_tables(
@@ -159,7 +185,7 @@ def shared_tables(
     """
     if not recipe.share_units:
         return None
-    tables = SharedTables(model, sessions, guess)
+    tables = SharedTables(model, sessions, guess, twins=bool(recipe.held_share))
     if guess is not None:
         tables.begin_with(guess, model)
     tables.write(model)

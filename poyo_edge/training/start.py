@@ -25,7 +25,13 @@ from poyo_edge.records import FieldError, checked, field_hints, in_words
 from poyo_edge.spec import OutputScale
 from poyo_edge.training.lazy import unit_names
 from poyo_edge.training.recipe import RUN_KEYS, Recipe, Source, check_spec
-from poyo_edge.training.sharing import SharedTables, electrode_key, shared_tables, write_guess
+from poyo_edge.training.sharing import (
+    SharedTables,
+    electrode_key,
+    shared_tables,
+    twin_of,
+    write_guess,
+)
 from poyo_edge.training.sources import Told, TrainingSession, open_sessions
 from poyo_edge.training.windows import StepBatches, WindowDataset
 from poyo_edge.unit_guess import UnitGuess
@@ -160,10 +166,13 @@ def prepare(
     if source is None or (guess is not None and not _known(sessions, guess)):
         recipe = dataclasses.replace(recipe, start_worth_s=0.0)
     seed_everything(recipe.seed, verbose=False)
+    words = [s.session_id for s in sessions]
+    if recipe.share_units and recipe.held_share:
+        words += map(twin_of, words[:])
     model = POYO(
         recipe.spec,
         [unit for s in sessions for unit in s.recording.unit_ids],
-        [s.session_id for s in sessions],
+        words,
         ffn_dropout=recipe.ffn_dropout,
         lin_dropout=recipe.lin_dropout,
         atn_dropout=recipe.atn_dropout,

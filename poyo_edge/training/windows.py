@@ -16,6 +16,7 @@ from poyo_edge.errors import MissingExtraError
 from poyo_edge.tokens import latent_tokens, window_tokens
 from poyo_edge.training.augment import Pieces, Window
 from poyo_edge.training.recipe import Recipe
+from poyo_edge.training.sharing import twin_of
 from poyo_edge.training.sources import TrainingSession
 
 try:
@@ -133,7 +134,7 @@ class WindowDataset(Dataset[dict[str, Any]]):
             s.session_id: np.array([unit_rows[u] for u in s.recording.unit_ids], dtype=np.int64)
             for s in sessions
         }
-        self._rows = {s.session_id: session_rows[s.session_id] for s in sessions}
+        self._rows = session_rows
         self._latent_index, latent_time = latent_tokens(recipe.spec)
         self._latent_time = latent_time.astype(np.float32)
         self._pieces = {
@@ -152,12 +153,16 @@ class WindowDataset(Dataset[dict[str, Any]]):
 
     def __getitem__(self, draw: Draw) -> dict[str, Any]:
         """Inputs and targets of a training window."""
-        window = self._held(draw) or self._read(draw)
+        held = self._held(draw)
+        window = held or self._read(draw)
+        session, twin = draw.session, twin_of(draw.session)
+        if held is not None and twin in self._rows:
+            session = twin
         times, rows, units = window.spike_times, window.spike_units, self._units[draw.session]
         if self._dropout is not None and len(units) > 1:
             times, rows, units = self._dropped(times, rows, units, draw.seed)
         return {
-            **self._tokens(times, rows, units, draw.session),
+            **self._tokens(times, rows, units, session),
             **self._targets(self._sessions[draw.session], window),
         }
 

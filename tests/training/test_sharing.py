@@ -30,8 +30,10 @@ from poyo_edge.export.pipeline import ExportOptions, export_checkpoint  # noqa: 
 from poyo_edge.files import tensors  # noqa: E402
 from poyo_edge.recording import Recording  # noqa: E402
 from poyo_edge.training import train  # noqa: E402
-from poyo_edge.training.sharing import shared_tables  # noqa: E402
+from poyo_edge.training.recipe import Recipe  # noqa: E402
+from poyo_edge.training.sharing import shared_tables, twin_of  # noqa: E402
 from poyo_edge.training.start import prepare  # noqa: E402
+from poyo_edge.training.windows import Draw  # noqa: E402
 from poyo_edge.unit_guess import Heard  # noqa: E402
 
 SHARED = dataclasses.replace(
@@ -75,6 +77,42 @@ def renamed(path: Path, out: Path, subject: str) -> Path:
         del file["units/id"]
         file["units"].create_dataset("id", data=[f"{before}/{name}".encode() for name in names])
     return out
+
+
+HELD = dataclasses.replace(SHARED, held_share=0.5)
+
+
+def test_windows_of_pieces_are_decoded_by_twins_of_their_sessions(study: Path) -> None:
+    """All twins differ from their sessions by one part that is learned."""
+    plan = prepare([study / "sim_00.h5", study / "sim_01.h5"], HELD)
+    data, vocab = plan.dataset(), plan.model.session_emb.vocab
+    draws = [Draw("sim_01", 2.0 + 0.05 * k, 3.0 + 0.05 * k, 1000 + k) for k in range(60)]
+    rows = [data[draw]["session_index"] for draw in draws]
+    assert {*rows} == {vocab["sim_01"], vocab[twin_of("sim_01")]}
+    assert 18 <= rows.count(vocab[twin_of("sim_01")]) <= 42
+    assert data.causal("sim_01", 5.0)["session_index"] == vocab["sim_01"]
+    assert plan.tables is not None
+    weights = plan.model.session_emb.weight.detach()
+    for name in ("sim_00", "sim_01"):
+        part = weights[vocab[twin_of(name)]] - weights[vocab[name]]
+        torch.testing.assert_close(part, plan.tables.parts["session_held"][0].detach())
+
+
+def test_no_finished_checkpoint_has_twins(study: Path, tmp_path: Path) -> None:
+    two = [study / "sim_00.h5", study / "sim_01.h5"]
+    found = content(train(two, HELD, tmp_path / "held.ckpt").checkpoint)
+    weights, sharing = found["state_dict"], found["hyper_parameters"]["sharing"]
+    assert [*weights["model.session_emb.vocab"]] == ["NA", "sim_00", "sim_01"]
+    assert weights["model.session_emb.weight"].shape == (3, TINY.spec.dim)
+    assert sharing["session_held"].shape == (1, TINY.spec.dim)
+    assert [*load_checkpoint(tmp_path / "held.ckpt").session_vocab] == ["NA", "sim_00", "sim_01"]
+    again = dataclasses.replace(HELD, steps=2)
+    train(two, again, tmp_path / "on.ckpt", start_from=tmp_path / "held.ckpt")
+
+
+def test_sessions_without_shared_units_have_no_twins(study: Path) -> None:
+    plan = prepare([study / "sim_00.h5"], dataclasses.replace(TINY, held_share=0.5))
+    assert [*plan.model.session_emb.vocab] == ["NA", "sim_00"]
 
 
 def test_the_checkpoint_has_the_layout_that_it_had(trained: Path, study: Path) -> None:
@@ -126,8 +164,9 @@ def test_animals_share_nothing_though_their_electrodes_are_called_alike(
     assert touched is not None and touched.abs().sum(1).nonzero().flatten().tolist() == [0]
 
 
-def test_a_resumed_run_ends_at_the_same_parts(study: Path, tmp_path: Path) -> None:
-    recipe = dataclasses.replace(SHARED, checkpoint_every=5)
+@pytest.mark.parametrize("shared", [SHARED, HELD], ids=["plain", "with twins"])
+def test_a_resumed_run_ends_at_the_same_parts(study: Path, tmp_path: Path, shared: Recipe) -> None:
+    recipe = dataclasses.replace(shared, checkpoint_every=5)
 
     def stop(step: int, *_: object) -> None:
         if step == 7:
