@@ -318,8 +318,8 @@ class Calibrator:
         points = [(search.learned_s, search.chosen.point.r2)]
         for share in sorted(shares, reverse=True):
             part = Search(
-                self._adapter, search.prior, search.labels, self.settings, search.start, search.seed,
-                share=share,
+                self._adapter, search.prior, search.labels, self.settings,
+                search.start, search.seed, share=share,
             )  # fmt: skip
             part.run(math.inf, threading.Event(), lambda _: None)
             points.append((part.learned_s, part.chosen.point.r2))

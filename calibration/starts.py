@@ -212,8 +212,9 @@ def best_of(
 
 def _by_accident(r2: float, before: float) -> str:
     return (
-        f"electrodes of these names were trained, but a fit that takes all units for unknown decodes "
-        f"held-out blocks at R² {r2:.3f}, one that begins with what was trained at {before:.3f}: "
+        f"electrodes of these names were trained, but a fit that takes all units for unknown "
+        f"decodes held-out blocks at R² {r2:.3f}, one that begins with what was trained at "
+        f"{before:.3f}: "
         f"the names match by accident, or the array is no longer the one that was trained"
     )
 
