@@ -214,8 +214,7 @@ def _by_accident(r2: float, before: float) -> str:
     return (
         f"electrodes of these names were trained, but a fit that takes all units for unknown "
         f"decodes held-out blocks at R² {r2:.3f}, one that begins with what was trained at "
-        f"{before:.3f}: "
-        f"the names match by accident, or the array is no longer the one that was trained"
+        f"{before:.3f}: the names match by accident, or the array is no longer the one trained"
     )
 
 

@@ -7,7 +7,7 @@ of its tables are passed on to the parts, and checkpoints keep their layout.
 Windows that are put together of like pieces (``held_share``) are of another kind than recordings,
 whose movements end: what is right for the ones is wrong for the others. They are decoded by a twin
 of their session, whose row is that of the session plus one part that all twins share. Both learn
-from one trunk, and recordings are decoded as well as if there were no such windows. Finished
+from one trunk, and recordings are decoded about as before (docs/training.md). Finished
 checkpoints are without twins; the part is kept beside the others.
 
 Legend: U rows of the unit table, S rows of the session table, C keys, F statistics, D model dim.
@@ -50,7 +50,6 @@ class SharedTables:
         model: whose tables are written.
         sessions: of the run.
         guess: whose scale of the statistics to keep.
-        twins: whether sessions have twins; their rows then follow those of the sessions.
     """
 
     def __init__(
@@ -58,8 +57,6 @@ class SharedTables:
         model: POYO,
         sessions: Sequence[TrainingSession],
         guess: UnitGuess | None = None,
-        *,
-        twins: bool = False,
     ) -> None:
         units, subjects = model.unit_emb, [s.recording.subject_id for s in sessions]
         named = [
@@ -90,7 +87,7 @@ class SharedTables:
             "session_shared": nn.Parameter(torch.randn(len(self.subjects), dim) * init_std),
             "session_own": nn.Parameter(torch.zeros(len(sessions), dim)),
         }
-        if twins:
+        if twin_of(sessions[0].session_id) in model.session_emb.vocab:  # behind all sessions
             self.parts[_HELD] = nn.Parameter(torch.randn(1, dim) * init_std)
         self._kept = torch.ones(len(sessions), 1)
         """Which sessions have what is their own in this step."""
@@ -185,7 +182,7 @@ def shared_tables(
     """
     if not recipe.share_units:
         return None
-    tables = SharedTables(model, sessions, guess, twins=bool(recipe.held_share))
+    tables = SharedTables(model, sessions, guess)
     if guess is not None:
         tables.begin_with(guess, model)
     tables.write(model)

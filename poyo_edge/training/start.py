@@ -168,7 +168,7 @@ def prepare(
     seed_everything(recipe.seed, verbose=False)
     words = [s.session_id for s in sessions]
     if recipe.share_units and recipe.held_share:
-        words += map(twin_of, words[:])
+        words += [twin_of(word) for word in words]
     model = POYO(
         recipe.spec,
         [unit for s in sessions for unit in s.recording.unit_ids],

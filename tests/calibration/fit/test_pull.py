@@ -84,4 +84,4 @@ def test_where_names_are_right_nothing_else_is_tried() -> None:
     session, steps = fitted(lesson().truth.unit_embedding)
     assert session.quality.started == "first guess"
     assert session.quality.r2_heldout > 0.9
-    assert steps <= 3 * (60 + 60)
+    assert steps <= 3 * 60

@@ -42,7 +42,7 @@ def harness(compiler: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_instruction_set_answers_as_plain_loops_do(harness: Path) -> None:
-    found = answers(harness, 1, 80)
+    found = answers(harness, 1, 200)
     assert {*found} <= {"sse2", "avx2", "avx512", "neon"}
     assert found
     assert all({*operators} == {*OWN_OPERATORS} for operators in found.values())
