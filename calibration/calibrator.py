@@ -17,7 +17,7 @@ import numpy.typing as npt
 from poyo_edge.artifact import Artifact, Session, SessionHeader, activity_of
 from poyo_edge.calibration.background import BackgroundFit
 from poyo_edge.calibration.calibrated import CalibratedSession, Quality
-from poyo_edge.calibration.examining import Examination, UnitPart, alike, unit_parts
+from poyo_edge.calibration.examining import Examination, examined
 from poyo_edge.calibration.fit.adapter import Adapter
 from poyo_edge.calibration.fit.checks import remarks, require_usable
 from poyo_edge.calibration.fit.fitting import FitSettings
@@ -231,15 +231,17 @@ class Calibrator:
             notes=tuple(notes),
             began=began,
         )
-        guess = guess_from(self._artifact, self._prior, self.unit_ids, labels)
+        # What a person intended is learned to be used in a loop, where movements are held.
+        prior = self._prior.in_control() if reports else self._prior
+        guess = guess_from(self._artifact, prior, self.unit_ids, labels)
         begins = {FIRST_GUESS: guess}
         if start is not None:
             begins = {START: from_session(self.unit_ids, start, guess)}
         elif in_use is not None and not {*in_use.header.unit_ids}.isdisjoint(self.unit_ids):
             begins[IN_USE] = from_session(self.unit_ids, in_use, guess)
-        names_count = start is None and not guess.from_afar and self._prior.guess is not None
+        names_count = start is None and not guess.from_afar and prior.guess is not None
         searches = {
-            name: Search(self._adapter, self._prior, labels, self.settings, begin, seed)
+            name: Search(self._adapter, prior, labels, self.settings, begin, seed)
             for name, begin in begins.items()
         }
         turns = Turns(
@@ -255,7 +257,7 @@ class Calibrator:
             turns,
             knows=other is not None and _fitted_here(other, self.session_id),
             resume_file=resume_file,
-            otherwise=partial(self._unknown, labels, seed) if names_count else None,
+            otherwise=partial(self._unknown, prior, labels, seed) if names_count else None,
         )
         self._last = taken.search
         wall_s = time.monotonic() - began
@@ -313,30 +315,11 @@ class Calibrator:
             raise UsageError("examine: expected a fit before it, got none; call fit first")
         if not all(0 < share < 1 for share in shares):
             raise UsageError(f"shares: expected numbers between 0 and 1, got {list(shares)}")
-        total = len(shares) + len(self.unit_ids)
-        report = on_progress or (lambda done, total: None)
-        points = [(search.learned_s, search.chosen.point.r2)]
-        for share in sorted(shares, reverse=True):
-            part = Search(
-                self._adapter, search.prior, search.labels, self.settings,
-                search.start, search.seed, share=share,
-            )  # fmt: skip
-            part.run(math.inf, threading.Event(), lambda _: None)
-            points.append((part.learned_s, part.chosen.point.r2))
-            report(len(points) - 1, total)
-        parts = list[UnitPart]()
-        for part_of_unit in unit_parts(self._adapter, search.prior, search, self.unit_ids):
-            parts.append(part_of_unit)
-            report(len(shares) + len(parts), total)
-        return Examination(
-            units=tuple(sorted(parts, key=lambda part: -part.part)),
-            alike=alike(search.labels, self.unit_ids),
-            r2_by_seconds=tuple(reversed(points)),
-        )
+        return examined(self._adapter, search, self.settings, self.unit_ids, shares, on_progress)
 
-    def _unknown(self, labels: Labels, seed: int) -> Search:
+    def _unknown(self, prior: Prior, labels: Labels, seed: int) -> Search:
         """A search that begins with what is true of any unit, whatever the units are called."""
-        prior = self._prior.of_nobody()
+        prior = prior.of_nobody()
         begin = guess_from(self._artifact, prior, self.unit_ids, labels)
         return Search(self._adapter, prior, labels, self.settings, begin, seed)
 

@@ -6,13 +6,16 @@ Legend: U units.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+import math
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from poyo_edge.calibration.fit.adapter import Adapter
+from poyo_edge.calibration.fit.fitting import FitSettings
 from poyo_edge.calibration.fit.labels import Labels
 from poyo_edge.calibration.fit.prior import Prior
 from poyo_edge.calibration.fit.search import Search
@@ -55,6 +58,36 @@ class Examination:
             "alike": [list(pair) for pair in self.alike],
             "r2_by_seconds": [[round(s, 3), round(r2, 6)] for s, r2 in self.r2_by_seconds],
         }
+
+
+def examined(
+    adapter: Adapter,
+    search: Search,
+    settings: FitSettings,
+    unit_ids: Sequence[str],
+    shares: Sequence[float],
+    on_progress: Callable[[int, int], None] | None,
+) -> Examination:
+    """What stands behind a fit; see ``Calibrator.examine``."""
+    total = len(shares) + len(unit_ids)
+    report = on_progress or (lambda done, total: None)
+    points = [(search.learned_s, search.chosen.point.r2)]
+    for share in sorted(shares, reverse=True):
+        part = Search(
+            adapter, search.prior, search.labels, settings, search.start, search.seed, share=share
+        )
+        part.run(math.inf, threading.Event(), lambda _: None)
+        points.append((part.learned_s, part.chosen.point.r2))
+        report(len(points) - 1, total)
+    parts = list[UnitPart]()
+    for part_of_unit in unit_parts(adapter, search.prior, search, unit_ids):
+        parts.append(part_of_unit)
+        report(len(shares) + len(parts), total)
+    return Examination(
+        units=tuple(sorted(parts, key=lambda part: -part.part)),
+        alike=alike(search.labels, unit_ids),
+        r2_by_seconds=tuple(reversed(points)),
+    )
 
 
 def unit_parts(

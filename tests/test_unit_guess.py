@@ -96,6 +96,14 @@ def test_electrodes_of_another_animal_that_are_called_alike_say_nothing() -> Non
     assert GUESS.session("rat").tolist() == [3, 3] and GUESS.session("cat").tolist() == [2, 2]
 
 
+def test_a_session_that_may_be_held_differs_by_what_was_learned() -> None:
+    knows = dataclasses.replace(GUESS, session_held=np.array([[0.5, -1]], np.float32))
+    assert knows.session("rat", held=True).tolist() == [3.5, 2]
+    assert knows.session("cat", held=True).tolist() == [2.5, 1]
+    assert knows.session("rat").tolist() == [3, 3]
+    assert GUESS.session("rat", held=True).tolist() == [3, 3]
+
+
 def test_statistics_move_the_guess_and_no_farther_than_a_bound() -> None:
     statistics = np.full((1, len(NAMES)), np.nan)
     statistics[0, :2] = 1.0, 1e6
@@ -110,6 +118,8 @@ def test_statistics_move_the_guess_and_no_farther_than_a_bound() -> None:
         {"shared": np.zeros((2, 2), np.float32)},
         {"weight": np.full((len(NAMES), 2), np.nan, np.float32)},
         {"statistics": NAMES[::-1]},
+        {"session_held": np.zeros((2, 2), np.float32)},
+        {"session_held": np.full((1, 2), np.inf, np.float32)},
         {"subjects": (), "session_shared": np.zeros((0, 2), np.float32)},
         {"statistics": (*NAMES, "guessed_-1_0")},
     ],

@@ -17,7 +17,7 @@ from poyo_edge.arrays import Float32
 from poyo_edge.artifact import PRIOR, Artifact
 from poyo_edge.errors import ArtifactError, UsageError
 from poyo_edge.files import tensors
-from poyo_edge.unit_guess import GUESS, GUESS_NAMES, GUESS_TENSORS, UnitGuess
+from poyo_edge.unit_guess import GUESS, GUESS_HELD, GUESS_NAMES, GUESS_TENSORS, UnitGuess
 
 _NOBODY = "\0"
 """No animal is called so."""
@@ -37,6 +37,8 @@ class Prior:
     """What new units are like before any label; None in artifacts whose units share nothing."""
     subject: str | None = None
     """The animal that is calibrated, if it is known."""
+    held: bool = False
+    """Whether movements may be held in the session, as in a loop."""
 
     @classmethod
     def open(cls, artifact: Artifact, subject: str | None = None) -> Prior:
@@ -56,11 +58,12 @@ class Prior:
             )
         arrays, names = tensors.from_bytes(artifact.read(PRIOR), path, ArtifactError)
         shapes = {"unit_mean": (dim,), "unit_root": (dim, dim), "session_mean": (dim,)}
+        found: dict[str, Any] = {
+            name: tensors.require_tensor(arrays, name, shape, path, ArtifactError)
+            for name, shape in shapes.items()
+        }
         return cls(
-            **{
-                name: tensors.require_tensor(arrays, name, shape, path, ArtifactError)
-                for name, shape in shapes.items()
-            },
+            **found,
             guess=_guess(arrays, names, path, dim) if GUESS in names else None,
             subject=subject,
         )
@@ -77,6 +80,11 @@ class Prior:
         """The same for an animal that training has not seen."""
         return dataclasses.replace(self, subject=_NOBODY)
 
+    def in_control(self) -> Prior:
+        """The same for a session that somebody controls: movements may be held there for longer
+        than recordings have any."""
+        return dataclasses.replace(self, held=True)
+
     def distance(self, units: Float32) -> Float32:
         """How far units (U, D) are from the trained ones: (U,), 1 is typical of those.
 
@@ -89,13 +97,14 @@ class Prior:
 
 def _guess(arrays: tensors.Tensors, header: Mapping[str, str], path: Path, dim: int) -> UnitGuess:
     wide: dict[str, tuple[int | None, ...]] = {
-        **dict.fromkeys(("shared", "weight", "session_shared"), (None, dim)),
+        **dict.fromkeys(("shared", "weight", "session_shared", GUESS_HELD), (None, dim)),
     }
+    there = (*GUESS_TENSORS, *([GUESS_HELD] if f"{GUESS}.{GUESS_HELD}" in arrays else []))
     found: dict[str, Any] = {
         name: tensors.require_tensor(
             arrays, f"{GUESS}.{name}", wide.get(name, (None,)), path, ArtifactError
         )
-        for name in GUESS_TENSORS
+        for name in there
     }
     try:
         values = json.loads(header[GUESS])

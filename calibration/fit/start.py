@@ -42,7 +42,8 @@ def first_guess(
 
     Where training found what units share (``UnitGuess``): that of their electrode, and what their
     unlabelled activity says. Elsewhere units that an electrode had before start at the mean of
-    those, and others at the prior's mean.
+    those, and others at the prior's mean. A session in control (``Prior.in_control``) begins as one
+    in which movements are held, where training knew such.
 
     Args:
         artifact: with its known sessions.
@@ -56,7 +57,7 @@ def first_guess(
         statistics = guess.statistics_of(heard, len(unit_ids)) if heard and enough else None
         return Tables(
             units=guess.units(unit_ids, subject, statistics),
-            session=guess.session(subject),
+            session=guess.session(subject, held=prior.held),
             from_afar=not guess.knows(unit_ids, subject),
         )
     known = known_units(artifact)

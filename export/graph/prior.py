@@ -7,7 +7,7 @@ import json
 import numpy as np
 
 from poyo_edge.arrays import Float32
-from poyo_edge.unit_guess import GUESS, GUESS_NAMES, GUESS_TENSORS, UnitGuess
+from poyo_edge.unit_guess import GUESS, GUESS_HELD, GUESS_NAMES, GUESS_TENSORS, UnitGuess
 
 _FLOOR = 1e-4
 """Least variance of a direction, as a share of that of the widest one."""
@@ -43,5 +43,7 @@ def guess_tensors(guess: UnitGuess | None) -> tuple[dict[str, Float32], dict[str
     if guess is None:
         return {}, {}
     arrays = {f"{GUESS}.{name}": getattr(guess, name) for name in GUESS_TENSORS}
+    if guess.session_held is not None:
+        arrays[f"{GUESS}.{GUESS_HELD}"] = guess.session_held
     names = {name: getattr(guess, name) for name in GUESS_NAMES}
     return arrays, {GUESS: json.dumps(names, ensure_ascii=False)}

@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from poyo_edge.errors import CheckpointError, UsageError
-from poyo_edge.unit_guess import GUESS_NAMES, GUESS_TENSORS, UnitGuess
+from poyo_edge.unit_guess import GUESS_HELD, GUESS_NAMES, GUESS_TENSORS, UnitGuess
 
 SHARING = "sharing"
 """The hyper-parameter that holds them."""
@@ -27,7 +27,8 @@ def guess_of(path: Path, hyper: Mapping[str, Any], dim: int) -> UnitGuess | None
         return None
     try:
         names: dict[str, Any] = {name: tuple(map(str, held[name])) for name in GUESS_NAMES}
-        arrays: dict[str, Any] = {name: _array(held[name]) for name in GUESS_TENSORS}
+        there = (*GUESS_TENSORS, *([GUESS_HELD] if GUESS_HELD in held else []))
+        arrays: dict[str, Any] = {name: _array(held[name]) for name in there}
         found = UnitGuess(**names, **arrays)
     except (KeyError, TypeError, ValueError, UsageError) as error:
         got = str(error)

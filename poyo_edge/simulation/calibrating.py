@@ -102,6 +102,7 @@ def observed(array: SimulatedArray, calibration: Calibration, *, seed: int) -> L
         spike_rows=block.spike_rows,
         times=made.times[of],
         values=made.values[of],
+        report=made.report,
     )
 
 
@@ -133,7 +134,7 @@ def fitted_session(
     calibrator = Calibrator.open(
         calibration.artifact, unit_ids, session_id="observed", threads=calibration.threads
     )
-    calibrator.add(labelled.spike_times, labelled.spike_rows, labelled.times, labelled.values)
+    labelled.give(calibrator)
     session = calibrator.fit(
         seed=seed,
         max_seconds=math.inf,

@@ -14,6 +14,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from poyo_edge.arrays import Float64, Int64
+from poyo_edge.calibration import Calibrator
+from poyo_edge.calibration.intention import IntentionLabels, IntentionReport
 from poyo_edge.errors import UsageError
 from poyo_edge.simulation.array import TICK_HZ, SimulatedArray, as_seconds
 from poyo_edge.simulation.person import Person
@@ -36,6 +38,23 @@ class Labelled:
     """(S,)."""
     values: Float64
     """(S, D) cm/s."""
+    report: IntentionReport | None = None
+    """How labels of intention were made; None for others."""
+
+    def give(self, calibrator: Calibrator) -> None:
+        """Hand them over as a rig does.
+
+        Raises:
+            UsageError: see ``Calibrator.add``.
+        """
+        if self.report is None:
+            calibrator.add(self.spike_times, self.spike_rows, self.times, self.values)
+            return
+        everything = np.ones(len(self.times), bool)
+        labels = IntentionLabels(
+            times=self.times, values=self.values, labelled=everything, report=self.report
+        )
+        calibrator.add_intentions(self.spike_times, self.spike_rows, labels)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -25,10 +25,9 @@ from torch import Tensor, nn
 from poyo_edge.model import POYO
 from poyo_edge.training.recipe import Recipe
 from poyo_edge.training.sources import TrainingSession
-from poyo_edge.unit_guess import NAMES, Heard, UnitGuess, electrode_of, scaled
+from poyo_edge.unit_guess import GUESS_HELD, NAMES, Heard, UnitGuess, electrode_of, scaled
 
 _TWIN = "\0held"
-_HELD = "session_held"
 _SD_FLOOR = 0.02
 """Statistics that hardly differ in training say little of a session where they do."""
 
@@ -88,7 +87,7 @@ class SharedTables:
             "session_own": nn.Parameter(torch.zeros(len(sessions), dim)),
         }
         if twin_of(sessions[0].session_id) in model.session_emb.vocab:  # behind all sessions
-            self.parts[_HELD] = nn.Parameter(torch.randn(1, dim) * init_std)
+            self.parts[GUESS_HELD] = nn.Parameter(torch.randn(1, dim) * init_std)
         self._kept = torch.ones(len(sessions), 1)
         """Which sessions have what is their own in this step."""
 
@@ -98,8 +97,8 @@ class SharedTables:
         units = parts["shared"][self._key_rows] + self._statistics @ parts["weight"]
         units = units + parts["own"] * self._kept[self._owner]
         sessions = parts["session_shared"][self._session_keys] + parts["session_own"] * self._kept
-        if _HELD in parts:
-            sessions = torch.cat([sessions, sessions + parts[_HELD]])
+        if GUESS_HELD in parts:
+            sessions = torch.cat([sessions, sessions + parts[GUESS_HELD]])
         return units, sessions
 
     def vary(self, part: float) -> None:
@@ -135,6 +134,8 @@ class SharedTables:
         self.parts["weight"].copy_(torch.from_numpy(guess.weight))
         sessions = [guess.session(subject) for subject in self.subjects]
         self.parts["session_shared"].copy_(torch.from_numpy(np.stack(sessions)))
+        if GUESS_HELD in self.parts and guess.session_held is not None:
+            self.parts[GUESS_HELD].copy_(torch.from_numpy(guess.session_held))
         units, of_sessions = self.fold()
         self.parts["own"].copy_(model.unit_emb.weight[1:] - units)
         own = model.session_emb.weight[1:] - of_sessions

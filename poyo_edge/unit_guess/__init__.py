@@ -2,6 +2,7 @@
 
 from poyo_edge.unit_guess.guess import (
     GUESS,
+    GUESS_HELD,
     GUESS_NAMES,
     GUESS_TENSORS,
     MOST_SD,
@@ -14,6 +15,7 @@ from poyo_edge.unit_guess.statistics import LEAST_S, NAMES, unit_statistics
 
 __all__ = [
     "GUESS",
+    "GUESS_HELD",
     "GUESS_NAMES",
     "GUESS_TENSORS",
     "LEAST_S",

@@ -20,6 +20,8 @@ GUESS = "guess"
 """Before the names of a ``UnitGuess`` in files, and the key of what is no tensor."""
 GUESS_NAMES = ("keys", "subjects", "statistics")
 GUESS_TENSORS = ("mean", "sd", "shared", "weight", "session_shared")
+GUESS_HELD = "session_held"
+"""A tensor that files of models have whose training knew held movements."""
 MOST_SD = 4.0
 """Statistics farther from those of trained units count as that far."""
 
@@ -79,16 +81,19 @@ class UnitGuess:
     """(F, D)."""
     session_shared: Float32
     """(A, D)."""
+    session_held: Float32 | None = None
+    """(1, D): what sessions differ by in which movements are held; None where training had none."""
 
     def __post_init__(self) -> None:
         dim = self.shared.shape[-1]
         wanted = {
             "mean": (len(NAMES),), "sd": (len(NAMES),), "weight": (len(NAMES), dim),
             "shared": (len(self.keys), dim), "session_shared": (len(self.subjects), dim),
+            GUESS_HELD: (1, dim),
         }  # fmt: skip
         for name, shape in wanted.items():
             found = getattr(self, name)
-            if found.shape != shape or not np.isfinite(found).all():
+            if found is not None and (found.shape != shape or not np.isfinite(found).all()):
                 raise UsageError(f"{name}: expected finite values {shape}, got {found.shape}")
         if self.statistics != NAMES or not self.keys or not self.subjects:
             raise UsageError(
@@ -131,11 +136,19 @@ class UnitGuess:
                 rows.setdefault(electrode, []).append(row)
         return rows
 
-    def session(self, subject: str | None) -> Float32:
-        """Embedding of a session, (D,) float32."""
+    def session(self, subject: str | None, *, held: bool = False) -> Float32:
+        """Embedding of a session, (D,) float32.
+
+        Args:
+            subject: the animal; None, or one that training has not seen, takes the mean of all.
+            held: one in which movements may be held, as in a loop, where training knew such.
+        """
+        found = self.session_shared.mean(0)
         if subject in self.subjects:
-            return np.asarray(self.session_shared[self.subjects.index(subject)])
-        return np.asarray(self.session_shared.mean(0), dtype=np.float32)
+            found = self.session_shared[self.subjects.index(subject)]
+        if held and self.session_held is not None:
+            found = found + self.session_held[0]
+        return np.asarray(found, dtype=np.float32)
 
     def knows(self, unit_ids: Sequence[str], subject: str | None) -> int:
         """How many of the units sit at an electrode that was trained."""

@@ -16,7 +16,6 @@ from poyo_edge.artifact import Session
 from poyo_edge.calibration import CalibratedSession
 from poyo_edge.calibration.calibrated import WienerQuality
 from poyo_edge.calibration.in_loop import LoopCalibration
-from poyo_edge.calibration.intention import IntentionLabels, IntentionReport
 from poyo_edge.runtime import Decoder
 
 RATE = 30_000
@@ -71,15 +70,7 @@ def test_a_difference_within_chance_is_none() -> None:
 
 def of_intention(given: Lesson, start: Session) -> CalibratedSession:
     made = lesson().calibrator(SOUND).anew(lesson().unit_ids, "day")
-    report = IntentionReport(
-        kind="proportional", lead_s=0.1, spike_lag_s=0.0, reaction_s=0.2, speed=1.0, per_s=4.0,
-        labelled_s=39.0, trials_used=9, trials_left_out=0, first_reason="",
-    )  # fmt: skip
-    labels = IntentionLabels(
-        times=given.times, values=given.values, labelled=np.ones(len(given.times), bool),
-        report=report,
-    )  # fmt: skip
-    made.add_intentions(given.spike_times, given.spike_rows, labels)
+    given.intend(made)
     return made.fit(start=start)
 
 

@@ -7,14 +7,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.calibrating.teacher import LEARN, QUICK, SOUND, Lesson, T, drifted, lesson, new_session
+from helpers.calibrating.teacher import (
+    LEARN,
+    QUICK,
+    REPORT,
+    SOUND,
+    Lesson,
+    T,
+    drifted,
+    lesson,
+    new_session,
+)
 from helpers.calibrating.teacher import adapter as model
 
 from poyo_edge.arrays import Float64
 from poyo_edge.artifact import Session
 from poyo_edge.calibration import CalibratedSession, Calibrator, Progress
 from poyo_edge.calibration.gate import Compared
-from poyo_edge.calibration.intention import IntentionLabels, IntentionReport
 from poyo_edge.calibration.refusing import Candidate, refusal
 from poyo_edge.errors import CheckFailedError
 from poyo_edge.metrics import r2_per_dim
@@ -142,11 +151,7 @@ def on_labels(given: Lesson, *, in_use: Session | None, intentions: bool = False
     """Why the session that is fitted to the labels from the truth on is not taken."""
     made = Calibrator(model(), given.unit_ids, session_id="new", settings=SOUND)
     if intentions:
-        labels = IntentionLabels(
-            times=given.times, values=given.values, labelled=np.ones(len(given.times), bool),
-            report=REPORT,
-        )  # fmt: skip
-        made.add_intentions(given.spike_times, given.spike_rows, labels)
+        given.intend(made)
     else:
         given.give(made)
     found = made.fit(start=lesson().truth, in_use=in_use)
@@ -156,12 +161,6 @@ def on_labels(given: Lesson, *, in_use: Session | None, intentions: bool = False
     except CheckFailedError as error:
         return str(error)
     return None
-
-
-REPORT = IntentionReport(
-    kind="proportional", reaction_s=0.2, speed=20.0, per_s=4.0, labelled_s=40.0, trials_used=20,
-    trials_left_out=0,
-)  # fmt: skip
 
 
 def test_good_labels_pass_beside_a_session_that_is_a_little_worse() -> None:
@@ -247,10 +246,7 @@ def test_progress_counts_both_starts() -> None:
 
 def test_a_session_remembers_how_its_labels_were_made(tmp_path: Path) -> None:
     made = Calibrator(model(), lesson().unit_ids, session_id="new", settings=SOUND)
-    labels = IntentionLabels(
-        times=lesson().times, values=lesson().values, labelled=lesson().times > 2, report=REPORT
-    )
-    made.add_intentions(lesson().spike_times, lesson().spike_rows, labels)
+    lesson().intend(made)
     found = made.fit(start=lesson().truth)
     found.save(tmp_path / "new.session")
     (kept,) = Session.open(tmp_path / "new.session").header.labels

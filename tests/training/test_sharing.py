@@ -106,8 +106,26 @@ def test_no_finished_checkpoint_has_twins(study: Path, tmp_path: Path) -> None:
     assert weights["model.session_emb.weight"].shape == (3, TINY.spec.dim)
     assert sharing["session_held"].shape == (1, TINY.spec.dim)
     assert [*load_checkpoint(tmp_path / "held.ckpt").session_vocab] == ["NA", "sim_00", "sim_01"]
-    again = dataclasses.replace(HELD, steps=2)
-    train(two, again, tmp_path / "on.ckpt", start_from=tmp_path / "held.ckpt")
+
+
+def test_what_twins_differ_by_goes_on_to_later_runs_and_to_artifacts(
+    study: Path, exported: Path, tmp_path: Path
+) -> None:
+    two = [study / "sim_00.h5", study / "sim_01.h5"]
+    checkpoint = train(two, HELD, tmp_path / "held.ckpt").checkpoint
+    part = content(checkpoint)["hyper_parameters"]["sharing"]["session_held"]
+    plan = prepare(two, HELD, start_from=checkpoint)
+    assert plan.tables is not None
+    torch.testing.assert_close(plan.tables.parts["session_held"].detach(), part)
+    rows, before = plan.model.session_emb.weight, load_checkpoint(checkpoint)
+    torch.testing.assert_close(rows[1:3], before.weights["session_emb.weight"][1:])
+    export_checkpoint(checkpoint, tmp_path / "held.poyo", ExportOptions(behavior="cursor.vel"))
+    guess = Prior.open(Artifact.open(tmp_path / "held.poyo")).guess
+    assert guess is not None
+    apart = guess.session("sim", held=True) - guess.session("sim")
+    np.testing.assert_allclose(apart, part[0], atol=1e-6)
+    older = Prior.open(Artifact.open(exported)).guess
+    assert older is not None and older.session_held is None
 
 
 def test_sessions_without_shared_units_have_no_twins(study: Path) -> None:

@@ -179,7 +179,7 @@ def refitted(
         session_id=in_use.header.session_id if calibration.session is None else "recalibrated",
         threads=calibration.threads,
     )
-    calibrator.add(before.spike_times, before.spike_rows, before.times, before.values)
+    before.give(calibrator)
     moved = dataclasses.replace(made, times=made.times + shift)
     calibrator.add_intentions(block.spike_times + shift, block.spike_rows, moved)
     return calibrator.fit(seed=seed, in_use=in_use)

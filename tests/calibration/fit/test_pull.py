@@ -14,6 +14,7 @@ from poyo_edge.calibration.fit.fitting import Fit
 from poyo_edge.calibration.fit.folds import everything
 from poyo_edge.calibration.fit.pace import Progress
 from poyo_edge.calibration.fit.prior import Prior
+from poyo_edge.calibration.fit.start import first_guess
 from poyo_edge.unit_guess import NAMES, UnitGuess
 
 
@@ -32,6 +33,7 @@ def guessing(
 ) -> Prior:
     """The tiny model's prior, with a guess of what units of an ape are like."""
     n = len(NAMES)
+    held = np.full((1, DIM), 0.25, np.float32)
     guess = UnitGuess(
         keys=keys,
         subjects=("ape",),
@@ -41,6 +43,7 @@ def guessing(
         shared=np.zeros((1, DIM), np.float32) if shared is None else shared,
         weight=np.zeros((n, DIM), np.float32),
         session_shared=prior().session_mean[None],
+        session_held=held,
     )
     return dataclasses.replace(prior(), guess=guess, subject=subject)
 
@@ -54,6 +57,26 @@ def test_units_of_a_known_animal_stay_nearer(subject: str | None, pull: float) -
 
 def test_without_a_guess_the_pull_is_that_of_the_spread_of_units() -> None:
     np.testing.assert_array_equal(moved(prior(), None), moved(prior(), 2.0))
+
+
+@pytest.mark.parametrize("intended", [False, True])
+def test_what_a_person_intended_begins_where_movements_are_held(intended: bool) -> None:
+    taught, known = lesson(), guessing("ape")
+    calibrator = Calibrator(
+        adapter(), taught.unit_ids, session_id="day", settings=QUICK, prior=known
+    )
+    (taught.intend if intended else taught.give)(calibrator)
+    begun = calibrator.fit(max_seconds=1e-9)
+    assert begun.quality.steps == 0
+    expected = known.session_mean + (0.25 if intended else 0.0)
+    np.testing.assert_allclose(begun.session_embedding, expected, atol=1e-6)
+
+
+def test_units_of_nobody_may_be_held_too() -> None:
+    guess, nobody = guessing("ape").guess, guessing("ape").in_control().of_nobody()
+    assert guess is not None and nobody.held and not nobody.knows_animal
+    found = first_guess(adapter().artifact, nobody, ["day/e1"])
+    np.testing.assert_allclose(found.session, prior().session_mean + 0.25, atol=1e-6)
 
 
 def fitted(shared: Float32) -> tuple[CalibratedSession, int]:

@@ -26,6 +26,7 @@ from poyo_edge.calibration.fit.labels import LabelCollector, Labels
 from poyo_edge.calibration.fit.pace import Progress
 from poyo_edge.calibration.fit.prior import Prior
 from poyo_edge.calibration.fit.search import Search
+from poyo_edge.calibration.intention import IntentionLabels, IntentionReport
 from poyo_edge.filters.wiener import bin_counts
 from poyo_edge.metrics import r2_per_dim
 from poyo_edge.runtime import Decoder
@@ -83,6 +84,20 @@ class Lesson:
 
     def give(self, calibrator: Calibrator) -> None:
         calibrator.add(self.spike_times, self.spike_rows, self.times, self.values)
+
+    def intend(self, calibrator: Calibrator) -> None:
+        """The lesson as what somebody intended."""
+        labels = IntentionLabels(
+            times=self.times, values=self.values, labelled=np.ones(len(self.times), bool),
+            report=REPORT,
+        )  # fmt: skip
+        calibrator.add_intentions(self.spike_times, self.spike_rows, labels)
+
+
+REPORT = IntentionReport(
+    kind="proportional", reaction_s=0.2, speed=20.0, per_s=4.0, labelled_s=40.0, trials_used=20,
+    trials_left_out=0,
+)  # fmt: skip
 
 
 @functools.cache
