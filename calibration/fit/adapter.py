@@ -26,8 +26,11 @@ from poyo_edge.tokens import relative_times
 Feeds = dict[str, npt.NDArray[Any]]
 UNITS, SESSION = "unit_embedding", "session_embedding"
 _log = logging.getLogger(__name__)
-_LEARNED_AT_ONCE, _JUDGED_AT_ONCE = 2, 4
-"""Windows in one run of a graph: of more, what lies between its nodes leaves a CPU's cache."""
+_LEAST_AT_ONCE, _LEARNED_AT_ONCE, _JUDGED_AT_ONCE = 2, 32, 16
+"""Windows in one run of a graph: so many at least and at most."""
+_VALUES_AT_ONCE = 400_000
+"""Embedded spikes times their width: of more, what lies between the nodes leaves a CPU's cache; of
+less, the runs themselves cost more than what is computed in them."""
 _INSIDE_S = 1e-6
 """Times nearer than this are equal."""
 
@@ -105,8 +108,10 @@ class Adapter:
         outputs = ["loss", *(f"{name}_gradient" for name in tables)]
         sums: list[Any] = [0.0, *(np.zeros_like(table) for table in tables.values())]
         total = float(batch["target_weight"].sum())
-        for first in range(0, len(batch["spike_unit"]), _LEARNED_AT_ONCE):
-            part = {k: v[first : first + _LEARNED_AT_ONCE] for k, v in batch.items()}
+        widest = int(batch["spike_mask"].sum(1).max(initial=0))
+        at_once = self._at_once(widest, _LEARNED_AT_ONCE)
+        for first in range(0, len(batch["spike_unit"]), at_once):
+            part = {k: v[first : first + at_once] for k, v in batch.items()}
             width = int(part["spike_mask"].sum(1).max(initial=0))
             part |= {name: part[name][:, :width] for name in SPIKES}
             try:
@@ -158,22 +163,22 @@ class Adapter:
         """
         constants = self.core.constants(units, session, encoder).feeds()
         query = np.full((1, 1), self.window_s, np.float32)
+        first, last = self._tokens(labels, labels.times[samples])
+        at_once = self._at_once(int((last - first).max(initial=0)), _JUDGED_AT_ONCE)
 
         def part(first: int) -> Float64:
-            times = labels.times[samples[first : first + _JUDGED_AT_ONCE]]
+            times = labels.times[samples[first : first + at_once]]
             feeds = {**self._spikes(labels, times), "query_time": query.repeat(len(times), 0)}
             prediction = self.core.backend.run({**feeds, **constants})[:, 0]
             return np.asarray(prediction.astype(np.float64) * self._scale + self._offset)
 
-        parts = each(part, range(0, len(samples), _JUDGED_AT_ONCE), self.workers)
+        parts = each(part, range(0, len(samples), at_once), self.workers)
         return np.concatenate([np.empty((0, self.spec.dim_out)), *parts])
 
     def _spikes(self, labels: Labels, ends: Float64) -> Feeds:
         """Spike tokens of the windows [t - T, t), the newest ``max_spikes`` of each, padded."""
         starts = ends - self.window_s
-        last = np.searchsorted(labels.spike_times, ends, side="left")
-        first = np.searchsorted(labels.spike_times, starts, side="left")
-        first = np.maximum(first, last - self.artifact.manifest.max_spikes)
+        first, last = self._tokens(labels, ends)
         at = first[:, None] + np.arange(int((last - first).max(initial=0)))
         mask = at < last[:, None]
         at = np.where(mask, at, 0)
@@ -184,6 +189,17 @@ class Adapter:
             np.copyto(spikes["spike_time"], time, "same_kind", where=mask)
             np.copyto(spikes["spike_mask"], mask)
         return spikes
+
+    def _tokens(self, labels: Labels, ends: Float64) -> tuple[Int64, Int64]:
+        """The first spike of each window [t - T, t) that counts, and the first after it."""
+        last = np.searchsorted(labels.spike_times, ends, side="left")
+        first = np.searchsorted(labels.spike_times, ends - self.window_s, side="left")
+        return np.maximum(first, last - self.artifact.manifest.max_spikes), last
+
+    def _at_once(self, n_spikes: int, most: int) -> int:
+        """Windows of so many spikes that one run of a graph takes."""
+        fit = _VALUES_AT_ONCE // max(1, n_spikes * self.spec.dim)
+        return max(_LEAST_AT_ONCE, min(most, fit))
 
 
 def without_units(batch: Feeds, n_units: int, most: float, rng: np.random.Generator) -> Feeds:

@@ -71,6 +71,7 @@ def test_a_manifest_survives_writing_and_reading(tiny_copy: Path) -> None:
     assert read_manifest(tiny_copy) == manifest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FILES)
 def test_a_flipped_bit_in_any_file_is_refused(tiny_copy: Path, name: str) -> None:
     file = tiny_copy / name

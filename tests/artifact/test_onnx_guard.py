@@ -252,6 +252,7 @@ def test_any_bytes_are_taken_or_refused(data: bytes) -> None:
     answer(data)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(st.integers(0, 87166), st.integers(0, 255), st.integers(1, 40))
 def test_any_change_of_a_graph_is_taken_or_refused(place: int, byte: int, length: int) -> None:

@@ -231,6 +231,7 @@ def test_a_damaged_neighbour_is_no_reason_not_to_calibrate(tiny_copy: Path) -> N
     assert calibrator.fit(max_seconds=1e-9).quality.stopped == "time"
 
 
+@pytest.mark.slow
 def test_from_yesterdays_session_it_takes_fewer_steps() -> None:
     settings = dataclasses.replace(LEARN, steps=20, lr_units=0.05, lr_session=0.005)
     quality = lesson().calibrator(settings).fit(start=drifted(lesson().truth, 0.2)).quality

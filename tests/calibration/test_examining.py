@@ -84,6 +84,7 @@ def test_holes_make_no_units_alike() -> None:
     assert alike(fast_units(60.0), ("a", "b")) == ()
 
 
+@pytest.mark.slow
 def test_a_units_part_is_what_is_lost_without_it() -> None:
     given = lesson()
     calibrator = given.calibrator(QUICK)

@@ -96,6 +96,7 @@ def test_a_row_that_refuses_gives_its_own_reason(toy: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_export_names_every_layout_that_is_read_in_its_help(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

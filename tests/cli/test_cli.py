@@ -81,6 +81,7 @@ def test_python_m_prints_the_help_that_the_script_prints(
     assert "[OPTIONS]" in by_module
 
 
+@pytest.mark.slow
 def test_errors_name_the_command_however_it_was_called() -> None:
     for how in (["-m", "poyo_edge"], ["-c", "from poyo_edge.cli import main; main()"]):
         done = subprocess.run(
@@ -200,6 +201,7 @@ def test_simulate_replaces_recordings_only_when_told(tmp_path: Path) -> None:
     assert run(*words, "--overwrite").returncode == 0
 
 
+@pytest.mark.slow
 def test_a_recording_of_an_unknown_session_is_exit_2(tiny: Path, recording: Path) -> None:
     done = run("replay", tiny, recording, "--behavior", "cursor.vel")
     assert done.returncode == 2
@@ -207,6 +209,7 @@ def test_a_recording_of_an_unknown_session_is_exit_2(tiny: Path, recording: Path
     assert "--session" in done.stderr
 
 
+@pytest.mark.slow
 def test_build_for_the_cpu_says_what_is_settled_and_reports_it(
     tiny_copy: Path, tmp_path: Path
 ) -> None:
@@ -224,6 +227,7 @@ def test_build_for_the_cpu_says_what_is_settled_and_reports_it(
     assert written["build"]["parity"]["worst"] < 2e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
@@ -260,6 +264,7 @@ def test_debug_shows_where_an_error_came_from(tmp_path: Path) -> None:
     assert "Traceback" in run("inspect", tmp_path / "no.h5", POYO_EDGE_DEBUG="1").stderr
 
 
+@pytest.mark.slow
 def test_a_command_without_its_extra_names_the_pip_command(tmp_path: Path) -> None:
     blocker = tmp_path / "sitecustomize.py"
     blocker.write_text(

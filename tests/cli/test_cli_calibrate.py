@@ -140,6 +140,7 @@ def test_a_bad_session_is_refused_with_its_figures_and_the_old_one_stays(desk: D
     assert desk.files() == ["today.session"]
 
 
+@pytest.mark.slow
 def test_worse_than_the_session_in_use_is_refused(desk: Desk) -> None:
     done = desk.run("--start", desk.near, "--in-use", desk.truth, "--quiet", "--max-wall", 1e-6)
     assert done.code == 3
@@ -224,6 +225,7 @@ def test_ctrl_c_while_the_report_is_made_leaves_the_report_out(desk: Desk, tmp_p
     assert "no report" in err
 
 
+@pytest.mark.slow
 def test_a_session_in_use_of_other_units_is_no_rival(desk: Desk) -> None:
     done = desk.run("--in-use", "tiny_b", "--start", desk.truth, "--json", "--max-wall", 1e-6)
     assert done.code == 0

@@ -33,6 +33,7 @@ def desk(tmp_path: Path) -> Desk:
     return furnished(tmp_path)
 
 
+@pytest.mark.slow
 def test_what_is_not_enough_is_said_with_what_would_be(desk: Desk) -> None:
     done = desk.run("--seconds", 5, "--quiet")
     require_one_line(done, 2, "error: labels: expected at least 6 labelled s")
@@ -198,6 +199,7 @@ def test_what_cannot_be_done_is_one_line(bad_ends: dict[str, Done], what: str) -
     require_one_line(bad_ends[what], BAD[what].code, BAD[what].message)
 
 
+@pytest.mark.slow
 def test_a_report_that_cannot_be_drawn_is_refused_before_the_work(desk: Desk) -> None:
     done = desk.run("--report", desk.recording)
     assert done.code in (2, 4)  # 4 where matplotlib is not installed
@@ -205,6 +207,7 @@ def test_a_report_that_cannot_be_drawn_is_refused_before_the_work(desk: Desk) ->
     assert "· fitting" not in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [

@@ -27,6 +27,7 @@ IDLE: dict[str, Any] = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_run_with_values_and_no_cursor_says_why_nothing_is_inferred(
     tiny: Path, tmp_path: Path
 ) -> None:

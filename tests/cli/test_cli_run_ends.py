@@ -104,6 +104,7 @@ def test_behind_nohup_a_closed_terminal_ends_nothing(
     running.end()
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_said_when_it_begins_and_the_run_ends_with_its_result(
     tiny: Path, recording: Path, tmp_path: Path
 ) -> None:
@@ -126,6 +127,7 @@ def test_a_full_disk_is_said_when_it_begins_and_the_run_ends_with_its_result(
     assert not (SHARED / running.name).exists()
 
 
+@pytest.mark.slow
 def test_a_journal_that_is_deleted_is_said_live_and_at_the_end(
     tiny: Path, recording: Path, tmp_path: Path
 ) -> None:

@@ -75,6 +75,7 @@ def require_nothing_decoded(done: subprocess.CompletedProcess[str], reason: str)
     return values
 
 
+@pytest.mark.slow
 def test_datagrams_that_are_no_packets(tiny: Path, tmp_path: Path, stop: threading.Event) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
         free.bind(("127.0.0.1", 0))
@@ -91,12 +92,14 @@ def test_datagrams_that_are_no_packets(tiny: Path, tmp_path: Path, stop: threadi
     peer.close()
 
 
+@pytest.mark.slow
 def test_lines_that_name_rows_for_units(tiny: Path, stop: threading.Event) -> None:
     port = serve(stop, b'{"t": [1.5], "units": [3]}\n')
     done = run_on(tiny, f"tcp://127.0.0.1:{port}")
     require_nothing_decoded(done, "expected names (text), got 3; send the units' names")
 
 
+@pytest.mark.slow
 def test_labels_of_another_width_are_said_with_the_one_expected(
     tiny: Path, stop: threading.Event
 ) -> None:
@@ -124,6 +127,7 @@ def test_labels_of_a_recording_that_have_another_width_are_refused(
     assert run_on(tiny, f"file:{made}").returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
@@ -139,6 +143,7 @@ def test_intan_that_sends_no_spikes(
     require_nothing_decoded(done, reason)
 
 
+@pytest.mark.slow
 def test_open_ephys_with_two_streams(tiny: Path, stop: threading.Event) -> None:
     zmq = pytest.importorskip("zmq", reason="pyzmq is not installed")
     context = zmq.Context()
@@ -156,6 +161,7 @@ def test_open_ephys_with_two_streams(tiny: Path, stop: threading.Event) -> None:
     assert "expected spikes of one stream, got 'B' beside 'A'; choose with ?stream=" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("counts", "reason"),
     [
@@ -198,6 +204,7 @@ def test_brand_with_scores_or_bytes_for_counts(
     require_nothing_decoded(done, reason)
 
 
+@pytest.mark.slow
 def test_an_lsl_stream_of_a_regular_rate(tiny: Path) -> None:
     try:
         import pylsl

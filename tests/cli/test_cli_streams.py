@@ -104,6 +104,7 @@ def test_a_stdout_without_a_reader_ends_quietly() -> None:
         assert (done.returncode, done.stderr) == (0, ""), words
 
 
+@pytest.mark.slow
 def test_a_stdout_that_is_full_is_one_line_and_an_exit_code() -> None:
     for words in (["doctor"], ["--version"]):
         done = in_shell(">/dev/full", *words)

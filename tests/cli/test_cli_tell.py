@@ -170,6 +170,7 @@ def test_the_token_is_printed_where_no_file_is_wanted_even_when_quiet(
         made.peer.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -169,6 +169,7 @@ def test_a_segment_holds_the_spikes_and_behaviour_of_its_own_time(tmp_path: Path
         )
 
 
+@pytest.mark.slow
 def test_segments_are_listed_in_the_command_that_comes_next(tmp_path: Path) -> None:
     path = nwb_of_two_starts(tmp_path)
     assert "--segment 1 " in list_text(run_json("convert", path, "--list"), "poyo-edge")

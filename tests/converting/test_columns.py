@@ -51,6 +51,7 @@ def test_times_of_another_name_and_unit_are_said(spikes: Path, tmp_path: Path) -
         describe(spikes, path, "when")
 
 
+@pytest.mark.slow
 def test_all_of_them_are_listed_and_none_is_taken_unasked(spikes: Path, tmp_path: Path) -> None:
     path = table(tmp_path / "j.csv")
     about = describe(spikes, path)

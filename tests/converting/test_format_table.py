@@ -137,6 +137,7 @@ def toy_file(path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_row_is_all_that_a_new_format_needs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,6 +165,7 @@ def test_help_names_every_format_and_new_ones_too(tmp_path: Path) -> None:
     assert "as .csv or .npz or .toy." in page
 
 
+@pytest.mark.slow
 def test_the_refusal_of_an_unknown_file_names_every_format_and_new_ones_too(
     tmp_path: Path,
 ) -> None:
@@ -176,6 +178,7 @@ def test_the_refusal_of_an_unknown_file_names_every_format_and_new_ones_too(
     assert done.stderr.endswith(f"name a file in one of the formats {names}\n")
 
 
+@pytest.mark.slow
 def test_a_format_without_its_library_is_the_command_that_brings_it(tmp_path: Path) -> None:
     toy = toy_file(tmp_path / "a.toy")
     done = run("convert", toy, **known(tmp_path, "no_such_package"))

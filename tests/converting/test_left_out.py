@@ -158,6 +158,7 @@ def test_arrays_that_are_no_behavior_are_named(tmp_path: Path) -> None:
     assert convert(path, tmp_path / "b.h5")["behaviors"] == ["cursor.vel"]
 
 
+@pytest.mark.slow
 def test_the_command_shows_them_in_words_and_as_json(tmp_path: Path) -> None:
     path = npz_file(tmp_path / "a.npz", **{"cursor.pose": np.zeros((1000, 5, 2))})
     for more in (["--list"], ["-o", tmp_path / "b.h5"]):

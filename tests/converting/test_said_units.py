@@ -76,6 +76,7 @@ def test_intervals_may_be_in_seconds_beside_spikes_in_milliseconds(tmp_path: Pat
     assert any("splits were taken as seconds" in note for note in values["notes"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["f8", "u8"])
 def test_samples_are_a_rate(tmp_path: Path, kind: str) -> None:
     path = npz_file(tmp_path / "a.npz", spike_times=np.rint(ALL_TIMES * 30000).astype(kind))

@@ -55,6 +55,7 @@ def small_session() -> Session:
     return Session(header=header, unit_embedding=table, session_embedding=table[0])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(sys, "settrace") or sys.platform == "win32", reason="needs fork")
 def test_R12_a_save_that_is_killed_leaves_the_old_or_the_new(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -114,6 +115,7 @@ def _require_synced(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert done == ["file", "replace", "folder"]
 
 
+@pytest.mark.slow
 def test_R13_a_flipped_bit_in_any_file_is_refused(tiny_copy: Path, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
 

@@ -116,6 +116,7 @@ def test_files_in_the_wrong_order_are_turned_round(tmp_path: Path) -> None:
         describe(behavior)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["calibrate", "replay"])
 def test_a_recording_before_its_artifact_is_told_the_order(tmp_path: Path, command: str) -> None:
     shutil.copytree(TINY, tmp_path / "model.poyo")

@@ -101,6 +101,7 @@ def test_raw_data_beside_detected_spikes_leads_to_them(tmp_path: Path) -> None:
         describe(nsx_file(tmp_path / "a.ns6"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [("replay", "none.poyo"), ("calibrate", "none.poyo")])
 def test_commands_that_take_recordings_say_it_too(tmp_path: Path, command: tuple[str, ...]) -> None:
     done = run(*command, sorted_folder(tmp_path / "ks"))

@@ -186,6 +186,7 @@ def test_every_spike_is_accepted_or_counted_under_one_reason(spikes: Spikes) -> 
     assert counters["received"] == counters["accepted"] + sum(counters[name] for name in DROPPED)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=300)
 @given(spikes_near_now, st.integers(1, 7))
 def test_the_size_of_chunks_changes_no_count(spikes: Spikes, size: int) -> None:

@@ -292,6 +292,7 @@ def of_first(recording: Recording, seconds: float) -> Activity:
     return found
 
 
+@pytest.mark.slow
 def test_simulated_sessions_are_told_apart(tmp_path: Path) -> None:
     """With pauses of up to four seconds between reaches."""
     simulation = Simulation(duration_s=120.0, pause_s=(0.1, 4.0))
@@ -308,6 +309,7 @@ def test_simulated_sessions_are_told_apart(tmp_path: Path) -> None:
                 assert set(states_of(activity, other, same, starts)) == {"wrong_session"}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not (SHARED / "data/motor").is_dir(), reason="no recordings in ../shared")
 def test_days_and_animals_are_told_apart() -> None:
     names = ("spike_20120820", "spike_20120822", "spike_20120829", "jango_20141203")

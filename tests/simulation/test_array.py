@@ -95,6 +95,7 @@ def test_every_shape_rises_from_its_base_toward_the_preferred_direction(shape: S
     np.testing.assert_allclose(rates[3], tuning.base + gain, rtol=0.1)
 
 
+@pytest.mark.slow
 def test_shared_factors_make_counts_vary_together() -> None:
     plain = ArraySettings(n_units=30)
     shared = ArraySettings(n_units=30, n_factors=2, shared_sd=0.4)

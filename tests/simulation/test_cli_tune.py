@@ -12,6 +12,7 @@ from helpers.paths import TINY
 from poyo_edge.cli.commands.tune import tune_text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -28,6 +29,7 @@ def test_what_cannot_be_tuned_is_one_sentence(words: tuple[str, ...], said: str)
     assert said in done.stderr.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_a_file_that_is_there_is_not_replaced_unless_forced(tmp_path: Path) -> None:
     there = tmp_path / "control.json"
     there.write_text("{}")

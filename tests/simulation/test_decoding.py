@@ -96,6 +96,7 @@ def test_units_that_the_session_lacks_are_left_out_and_named(tiny: Path) -> None
     assert decoder.stats()["counters"]["unknown_unit"] > 0
 
 
+@pytest.mark.slow
 def test_the_streamed_wiener_filter_is_the_one_on_whole_recordings(
     observed: tuple[SimulatedArray, Block],
 ) -> None:
@@ -151,6 +152,7 @@ def test_an_observation_shows_reaches_that_end_on_their_targets() -> None:
     np.testing.assert_array_equal(block.spike_times, same.spike_times)
 
 
+@pytest.mark.slow
 def test_wiener_and_kalman_control_a_cursor(observed: tuple[SimulatedArray, Block]) -> None:
     array, block = observed
     labelled = block.labelled(block.velocity, lead_s=array.delay_s, begins_s=1.0)
@@ -171,6 +173,7 @@ def test_the_step_test_of_a_perfect_decoder() -> None:
     assert found.rise_ms == pytest.approx(1e3 * array.delay_s + 20, abs=20)
 
 
+@pytest.mark.slow
 def test_a_wiener_filter_holds_a_command(observed: tuple[SimulatedArray, Block]) -> None:
     array, block = observed
     labelled = block.labelled(block.velocity, lead_s=array.delay_s, begins_s=1.0)

@@ -91,6 +91,7 @@ def test_a_recording_that_says_too_little_is_refused(tmp_path: Path) -> None:
 MOTOR = SHARED / "data" / "motor" / "jango_20141203.h5"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not MOTOR.is_file(), reason="the real recordings are not part of the project")
 def test_an_array_fires_as_the_real_recording_that_it_was_fitted_to() -> None:
     recording = Recording.open(MOTOR)

@@ -55,6 +55,7 @@ def test_sessions_of_a_study_share_neither_units_nor_movement(tmp_path: Path) ->
     assert not np.array_equal(first, second)
 
 
+@pytest.mark.slow
 def test_spikes_sit_on_the_clock_and_no_unit_fires_twice_in_a_tick(session: Recording) -> None:
     ticks = np.rint(session.spike_times * 10_000).astype(np.int64)
     np.testing.assert_array_equal(session.spike_times, ticks / 10_000)
@@ -177,6 +178,7 @@ def test_rich_units_fluctuate_together_where_plain_ones_do_not(tmp_path: Path) -
     assert together("rich") > 2 * together("plain")
 
 
+@pytest.mark.slow
 def test_rich_units_are_harder_to_decode_but_can_be(rich: Recording, session: Recording) -> None:
     harder = wiener_r2(rich, rich.behavior("cursor.vel"))
     assert (harder < wiener_r2(session, session.behavior("cursor.vel"))).all()

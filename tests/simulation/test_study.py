@@ -69,6 +69,7 @@ def test_the_ratio_is_of_pairs_and_to_the_better() -> None:
     assert low < plain["ratio"] < high < 1.0
 
 
+@pytest.mark.slow
 def test_where_nobody_reaches_anything_there_is_no_ratio() -> None:
     found = run_study(subject, [Condition(radius_cm=1e-12)], n_trials=1)
     assert found.to_json()["against"][0]["ratio"] is None

@@ -103,6 +103,7 @@ def test_where_names_match_by_accident_units_are_taken_for_unknown() -> None:
     assert any("the names match by accident" in note for note in session.quality.notes)
 
 
+@pytest.mark.slow
 def test_where_names_are_right_nothing_else_is_tried() -> None:
     session, steps = fitted(lesson().truth.unit_embedding)
     assert session.quality.started == "first guess"

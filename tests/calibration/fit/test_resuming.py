@@ -130,6 +130,7 @@ def die_after(kept: ResumeFile) -> None:
     raise Killed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("judgements", [1, 2, 3])
 def test_a_search_past_its_best_ends_there_after_a_kill_too(
     tmp_path: Path, judgements: int

@@ -88,6 +88,7 @@ def test_a_plan_of_an_older_version_still_builds_and_its_engines_give_way(
     assert [record.key.n_spikes for record in store.records()] == [511, 1023]
 
 
+@pytest.mark.slow
 def test_a_build_that_is_interrupted_leaves_nothing(
     prepared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -102,6 +103,7 @@ def test_a_build_that_is_interrupted_leaves_nothing(
     assert sorted(prepared.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_boards_of_one_compute_capability_share_no_engines(
     prepared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,6 +123,7 @@ def test_boards_of_one_compute_capability_share_no_engines(
     assert [line["why"] for line in build(prepared)["engines"]] == [words] * 2
 
 
+@pytest.mark.slow
 def test_in_a_container_that_hides_the_release_it_is_a_jetson_all_the_same(
     prepared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,6 +134,7 @@ def test_in_a_container_that_hides_the_release_it_is_a_jetson_all_the_same(
     assert len(values["engines"]) == 2
 
 
+@pytest.mark.slow
 def test_engines_that_fit_are_kept_until_something_differs(
     prepared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -165,6 +169,7 @@ def test_engines_that_fit_are_kept_until_something_differs(
     assert other == ""
 
 
+@pytest.mark.slow
 def test_a_record_that_cannot_be_read_is_removed_and_stops_nothing(
     prepared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -178,6 +183,7 @@ def test_a_record_that_cannot_be_read_is_removed_and_stops_nothing(
     assert not strange.exists()
 
 
+@pytest.mark.slow
 def test_a_second_plan_says_what_it_replaces(
     prepared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -193,6 +199,7 @@ def test_a_second_plan_says_what_it_replaces(
     assert told == "build/plan.json was damaged and has been replaced"
 
 
+@pytest.mark.slow
 def test_every_tensorrt_of_a_jetson_has_a_table_that_stands_for_it(prepared: Path) -> None:
     values = build(prepared, BuildOptions(target="jetson", precision="fp32"))
     found = {source["tensorrt"]: source for source in values["operator_tables"]}
@@ -209,6 +216,7 @@ def test_every_tensorrt_of_a_jetson_has_a_table_that_stands_for_it(prepared: Pat
     assert "  TensorRT 11.4: table 11.1, which does not settle it; no table after 11.1" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", [1.0, float("nan")])
 def test_an_engine_that_is_wrong_is_not_installed(
     prepared: Path, noise: float, monkeypatch: pytest.MonkeyPatch
@@ -225,6 +233,7 @@ def test_an_engine_that_is_wrong_is_not_installed(
     assert not list((prepared / "engines").glob("*.engine"))
 
 
+@pytest.mark.slow
 def test_on_10_3_a_wrong_fp16_engine_is_built_once_more_with_weak_typing(
     prepared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -253,6 +262,7 @@ def test_on_10_3_a_wrong_fp16_engine_is_built_once_more_with_weak_typing(
     assert "weak-fp16" in record["key"]["flags"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("failure", ["parse", "build", "memory", "deserialize", "malloc"])
 def test_each_failure_on_the_device_leaves_no_engine(
     prepared: Path, failure: str, monkeypatch: pytest.MonkeyPatch
@@ -276,6 +286,7 @@ def test_a_device_without_a_prepared_graph_says_where_to_make_one(
     assert build(tiny_copy, BuildOptions(precision="fp32"))["parity"]["precision"] == "fp32"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["core.fp16.onnx", "plan.json"])
 def test_a_prepared_graph_that_was_changed_is_refused(
     prepared: Path, name: str, monkeypatch: pytest.MonkeyPatch
@@ -323,6 +334,7 @@ def test_what_makes_no_sense_is_refused(
         build(tiny_copy, options)
 
 
+@pytest.mark.slow
 def test_old_and_new_tensorrt(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     on(dataclasses.replace(ORIN, tensorrt="8.6.2"), Double("8.6.2"), monkeypatch)
     with pytest.raises(BackendError, match=r"^TensorRT: expected 10\.1 or newer, got 8\.6\.2"):
@@ -331,6 +343,7 @@ def test_old_and_new_tensorrt(prepared: Path, monkeypatch: pytest.MonkeyPatch) -
     assert any("newer than 11.4" in words for words in build(prepared)["warnings"])
 
 
+@pytest.mark.slow
 def test_a_missing_tensorrt_is_named(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     on(ORIN, Double(), monkeypatch)
     monkeypatch.setitem(sys.modules, "tensorrt", None)
@@ -338,6 +351,7 @@ def test_a_missing_tensorrt_is_named(prepared: Path, monkeypatch: pytest.MonkeyP
         build(prepared)
 
 
+@pytest.mark.slow
 def test_a_recording_adds_its_r2(
     prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

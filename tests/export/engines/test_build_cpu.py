@@ -97,6 +97,7 @@ def test_without_a_recording_or_openvino_nothing_is_allowed(
         build(tiny_copy, options(recording, "fp16"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["bf16", "int8"])
 def test_openvino_itself_passes_or_says_that_this_processor_cannot(
     tiny_copy: Path, recording: Path, precision: str

@@ -22,6 +22,7 @@ from poyo_edge.runtime.backends.machine import Machine
 RTX = "NVIDIA's wheels are missing: pip install tensorrt_rtx_cu13_bindings"
 
 
+@pytest.mark.slow
 def test_off_device_nothing_is_pretended(tiny_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("onnx_ir")
     on(HERE, None, monkeypatch)
@@ -42,6 +43,7 @@ def test_off_device_nothing_is_pretended(tiny_copy: Path, monkeypatch: pytest.Mo
     assert Artifact.open(tiny_copy)  # what was added disturbs nobody
 
 
+@pytest.mark.slow
 def test_off_device_the_very_graphs_are_compiled_by_nvidias_builder(
     tiny_copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -69,6 +71,7 @@ def test_off_device_the_very_graphs_are_compiled_by_nvidias_builder(
     assert "  sudo systemctl enable --now poyo-edge-build.service" in values["next"]
 
 
+@pytest.mark.slow
 def test_the_table_of_islands_says_why_each_stays(
     tiny_copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -90,6 +93,7 @@ def widest(lines: list[str]) -> int:
     return max(len(line) for line in lines if "/" not in line and "  #" not in line)
 
 
+@pytest.mark.slow
 def test_the_command_fits_one_screen_and_the_tables_are_in_a_file(
     tiny_copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,6 +124,7 @@ def test_the_cpu_needs_no_engine(tiny_copy: Path, monkeypatch: pytest.MonkeyPatc
     assert "ort-cpu runs the core as it is" in build_text(values, "poyo-edge")
 
 
+@pytest.mark.slow
 def test_rtx_engines_are_compiled_without_a_gpu(
     tiny_copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -142,6 +147,7 @@ def test_rtx_engines_are_compiled_without_a_gpu(
     assert again["kernel_plan"] == values["kernel_plan"]  # as when they were built
 
 
+@pytest.mark.slow
 def test_a_build_for_rtx_adds_its_kernels_to_a_jetsons_plan_and_leaves_the_rest(
     tiny_copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

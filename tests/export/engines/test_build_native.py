@@ -57,6 +57,7 @@ def chosen(artifact: Path) -> str:
     return Core.open(Artifact.open(artifact)).backend.name
 
 
+@pytest.mark.slow
 def test_auto_takes_it_where_it_was_faster_on_this_machine(built: Path) -> None:
     changed(built, speedup=1.5)
     assert chosen(built) == "ort-native"

@@ -73,6 +73,7 @@ KERNELS = {"1.3M": 83, "11.8M": 261}
 (docs/jetson.md)."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_spikes", BUCKETS)
 def test_every_attention_of_the_small_published_size_is_one_kernel_in_every_bucket(
     published: dict[str, RandomCore], n_spikes: int
@@ -89,6 +90,7 @@ def test_every_attention_of_the_small_published_size_is_one_kernel_in_every_buck
         assert kernel.precision == "fp16"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_spikes", [BUCKETS[0], BUCKETS[-1]])
 def test_in_fp32_no_attention_is_fused_and_nothing_is_only_copied(
     published: dict[str, RandomCore], n_spikes: int
@@ -96,6 +98,7 @@ def test_in_fp32_no_attention_is_fused_and_nothing_is_only_copied(
     assert plan_of(published["1.3M"], "fp32", n_spikes).kernels <= 101
 
 
+@pytest.mark.slow
 def test_without_the_pass_the_encoder_is_apart_and_even_buckets_cost_copies(
     published: dict[str, RandomCore],
 ) -> None:

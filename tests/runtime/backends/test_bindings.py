@@ -52,6 +52,7 @@ def takes(doc: str, n_arguments: int) -> bool:
     return False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", WHEELS)
 def test_all_that_we_use_is_in_the_bindings(version: str, cache: Path) -> None:
     api = read_bindings(version, cache)

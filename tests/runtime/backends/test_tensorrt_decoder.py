@@ -102,6 +102,7 @@ def test_a_pause_is_filled_and_a_window_is_not_disturbed(jetson: Path, double: D
     assert np.array_equal(decoder.decode(1.5).value, want)
 
 
+@pytest.mark.slow
 def test_keeping_warm_ends_with_its_decoder_and_with_a_failure(
     jetson: Path, double: Double
 ) -> None:
@@ -162,6 +163,7 @@ def test_auto_passes_by_engines_that_it_cannot_trust(
         Decoder.open(jetson, "tiny_a", backend="tensorrt")
 
 
+@pytest.mark.slow
 def test_verify_runs_the_golden_windows_on_the_engine(jetson: Path, double: Double) -> None:
     checks = {check.name: check for check in verify(jetson)}
     assert checks["golden windows on tensorrt"].ok

@@ -78,6 +78,7 @@ def test_nothing_is_said_before_a_block_of_trials(task: Task) -> None:
     assert task.monitor.holds(task.tick)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 def test_unchanged_control_is_never_called_worse(seed: int) -> None:
     task = Task(OutcomeMonitor(RATE), seed)

@@ -60,6 +60,7 @@ def test_threads_that_push_decode_swap_and_look_do_not_disturb_each_other(
     assert wrong == 0
 
 
+@pytest.mark.slow
 def test_push_and_decode_ask_for_no_memory(
     native_file: Path, stand_in: Path, tmp_path: Path
 ) -> None:

@@ -83,6 +83,7 @@ def c_takes(inside: c.CDLL, data: bytes) -> tuple[bool, str]:
     return bool(taken), why.value.decode()
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=300)
 @given(
     cuts=st.lists(st.tuples(st.floats(0, 1), st.binary(min_size=1, max_size=4)), max_size=3),

@@ -40,6 +40,7 @@ def compiled(source: Path, libpoyoedge: Path, out: Path, *words: str) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_the_rig_decodes_what_a_callback_brings(
     libpoyoedge: Path, onnxruntime_so: Path, native_file: Path, tmp_path: Path
 ) -> None:

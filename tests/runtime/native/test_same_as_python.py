@@ -82,6 +82,7 @@ def test_any_stream_gives_the_same_values_statuses_and_counters(
     pair.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clock", CLOCKS)
 def test_a_long_stream_meets_every_rule(
     rig: Rig, native_sessions: dict[Path, Session], libpoyoedge: Path, stand_in: Path, clock: Clock

@@ -29,6 +29,7 @@ def pages_of(ring: str) -> list[int]:
     return found
 
 
+@pytest.mark.slow
 def test_a_run_with_a_ring_says_how_to_look_at_it(tiny: Path, tmp_path: Path) -> None:
     ring = str(tmp_path / "ring")
     process = start("run", tiny, "--session", "tiny_a", "--from", "udp://127.0.0.1:0", "--ring",
@@ -48,6 +49,7 @@ def test_a_run_with_a_ring_says_how_to_look_at_it(tiny: Path, tmp_path: Path) ->
     assert reader.state()[1]["ended"] == "ended"
 
 
+@pytest.mark.slow
 def test_a_run_with_a_page_says_where_it_is_and_the_page_outlives_it(
     tiny: Path, tmp_path: Path
 ) -> None:
@@ -72,6 +74,7 @@ def test_a_run_with_a_page_says_where_it_is_and_the_page_outlives_it(
             os.kill(one, signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_words_that_belong_together_are_asked_for(tiny: Path, tmp_path: Path) -> None:
     base = ["run", tiny, "--session", "tiny_a", "--from", "udp://127.0.0.1:0"]
     done = run(*base, "--page-port", "0")

@@ -144,6 +144,7 @@ def test_a_frame_whose_bytes_are_of_two_is_noticed_by_its_check(ring: FrameWrite
     assert reader.lost >= 1
 
 
+@pytest.mark.slow
 def test_a_busy_writer_gives_no_reader_a_frame_that_is_not_whole(tmp_path: Path) -> None:
     path = tmp_path / "run"
     with ring_writer(path) as writer:

@@ -31,6 +31,7 @@ def writer(tmp_path: Path) -> Iterator[Writer]:
     made.stop()
 
 
+@pytest.mark.slow
 def test_the_page_and_its_scripts_come_from_here_alone(page: Served, writer: Writer) -> None:
     status, headers, html = page.get()
     assert status == 200
@@ -48,6 +49,7 @@ def test_the_page_and_its_scripts_come_from_here_alone(page: Served, writer: Wri
         assert page.get("/" + path.lstrip("/"))[0] == 200
 
 
+@pytest.mark.slow
 def test_a_foreign_host_reads_nothing(page: Served) -> None:
     for host in ("evil.example", f"evil.example:{page.port}", "127.0.0.1", "-"):
         for path in ("/", "/static/js/bokeh.min.js", "/favicon.ico", "/nothing"):
@@ -58,6 +60,7 @@ def test_a_foreign_host_reads_nothing(page: Served) -> None:
         assert page.connect(host=host, origin=f"http://{host}") in (400, 403)
 
 
+@pytest.mark.slow
 def test_a_foreign_origin_reads_nothing_and_gets_no_connection(page: Served) -> None:
     ours, other = f"127.0.0.1:{page.port}", f"127.0.0.1:{page.port + 1}"
     for origin in ("http://evil.example", "null", f"https://{ours}", f"http://{ours}1",
@@ -71,6 +74,7 @@ def test_a_foreign_origin_reads_nothing_and_gets_no_connection(page: Served) -> 
     assert page.connect(origin=f"http://127.0.0.1:{page.port}") == 101
 
 
+@pytest.mark.slow
 def test_what_other_pages_could_put_into_themselves_is_not_there(page: Served) -> None:
     for path in ("/autoload.js?bokeh-autoload-element=x", "/metadata"):
         assert page.get(path)[0] == 403
@@ -101,6 +105,7 @@ def test_no_such_run_is_said_with_those_that_there_are(tmp_path: Path) -> None:
     assert "expected the ring of a run, got none that can be opened" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_rig_that_is_killed_is_said_and_the_page_stays(tmp_path: Path) -> None:
     path = tmp_path / "ring"
     with ring_writer(path) as rig, served(path) as page:
@@ -117,12 +122,14 @@ def test_a_rig_that_is_killed_is_said_and_the_page_stays(tmp_path: Path) -> None
             wait_until(lambda: page.sheet()["commands"]["alive"])
 
 
+@pytest.mark.slow
 def test_a_run_that_ended_is_said(page: Served, writer: Writer) -> None:
     writer.tell(ended="ended")
     writer.stop()
     assert page.sheet()["headline"].startswith("The run has ended; last value")
 
 
+@pytest.mark.slow
 def test_a_page_that_is_killed_leaves_the_ring_as_it_was(writer: Writer) -> None:
     with served(writer.frames.path) as page:
         before = int(writer.frames._head["written"])
@@ -134,6 +141,7 @@ def test_a_page_that_is_killed_leaves_the_ring_as_it_was(writer: Writer) -> None
         assert again.sheet()["commands"]["alive"]
 
 
+@pytest.mark.slow
 def test_who_lacks_bokeh_is_told_what_to_install(tmp_path: Path) -> None:
     code = (
         "import sys, importlib.util as u\n"
@@ -170,6 +178,7 @@ def test_nothing_of_the_device_side_loads_bokeh(tmp_path: Path) -> None:
 TOKEN = "ab" * 32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("asked", "said"),
     [

@@ -44,6 +44,7 @@ def recording(rig: Bench, tmp_path: Path) -> Path:
     )
 
 
+@pytest.mark.slow
 def test_values_decoded_live_equal_a_replay_of_what_was_recorded(
     rig: Bench, tiny: Path, recording: Path, tmp_path: Path
 ) -> None:
