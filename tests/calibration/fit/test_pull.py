@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -79,28 +80,63 @@ def test_units_of_nobody_may_be_held_too() -> None:
     np.testing.assert_allclose(found.session, prior().session_mean + 0.25, atol=1e-6)
 
 
-def fitted(shared: Float32) -> tuple[CalibratedSession, int]:
-    """A fit where training found electrodes of the lesson's names to be so, and its steps."""
-    taught, seen = lesson(), list[Progress]()
+def trained_as(shared: Float32) -> Calibrator:
+    """One of the lesson, where training found electrodes of its names to be so."""
+    taught = lesson()
     keys = tuple(f"ape/{unit.rpartition('/')[2]}" for unit in taught.unit_ids)
     calibrator = Calibrator(
         adapter(), taught.unit_ids, session_id="day",
         settings=dataclasses.replace(LEARN, pull=None), prior=guessing(None, keys, shared),
     )  # fmt: skip
     taught.give(calibrator)
-    session = calibrator.fit(on_progress=seen.append)
+    return calibrator
+
+
+def by_accident() -> Float32:
+    """Embeddings (U, D) that are far from those of the lesson; their mean is that of any unit."""
+    z = np.random.default_rng(5).standard_normal((6, DIM))
+    away = 3 * (z - z.mean(0)) @ prior().unit_root.T
+    return (prior().unit_mean + away).astype(np.float32)
+
+
+def fitted(shared: Float32) -> tuple[CalibratedSession, int]:
+    """A fit where training found electrodes of the lesson's names to be so, and its steps."""
+    seen = list[Progress]()
+    session = trained_as(shared).fit(on_progress=seen.append)
     assert seen[-1].done == seen[-1].total
     return session, seen[-1].done
 
 
 @pytest.mark.slow
 def test_where_names_match_by_accident_units_are_taken_for_unknown() -> None:
-    z = np.random.default_rng(5).standard_normal((6, DIM))
-    away = 3 * (z - z.mean(0)) @ prior().unit_root.T  # their mean is that of any unit
-    session, _ = fitted((prior().unit_mean + away).astype(np.float32))
+    session, _ = fitted(by_accident())
     assert session.quality.started == "no unit known"
     assert session.quality.r2_heldout > 0.5
     assert any("the names match by accident" in note for note in session.quality.notes)
+
+
+@pytest.mark.slow
+def test_a_kill_while_units_are_taken_for_unknown_costs_only_time(tmp_path: Path) -> None:
+    path, seen = tmp_path / "day.fit", list[int]()
+    files = [path, tmp_path / "day.fit.unknown"]
+    calibrator = trained_as(by_accident())
+    whole = calibrator.fit()
+
+    def die(progress: Progress) -> None:
+        seen.append(progress.done)
+        if files[1].exists():
+            raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        calibrator.fit(resume_file=path, on_progress=die)
+    assert all(file.exists() for file in files)
+    before, seen = len(seen), []
+    again = calibrator.fit(resume_file=path, on_progress=lambda p: seen.append(p.done))
+    assert len(seen) < before, "neither search began anew"
+    assert again.quality.started == "no unit known"
+    assert again.quality.curve == whole.quality.curve
+    np.testing.assert_array_equal(again.unit_embedding, whole.unit_embedding)
+    assert not any(file.exists() for file in files)
 
 
 @pytest.mark.slow
