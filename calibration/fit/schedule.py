@@ -25,6 +25,8 @@ _ENCODER_STEPS, _LR_ENCODER, _MOST_LR_ENCODER, _LR_ENCODER_FROM_PRIOR = 60, 3e-4
 """Of the second stage, for 120 labelled seconds: steps; learning rate where units are known, in
 proportion to the seconds up to the most; and that in an animal that training has not seen, where
 keys and values differ more from those of the model."""
+_ENCODER_STEPS_FROM_AFAR = 180
+"""The same where training knows units of other animals, and none of these."""
 _ENCODER_FROM_S = 60.0
 """Labelled seconds that the second stage needs where units are known."""
 
@@ -80,15 +82,18 @@ def long_schedule(seconds: float, *, from_prior: bool = False) -> Schedule:
     return dataclasses.replace(_LONG, steps=max(fewest, int(_LONG.steps * _growth(seconds))))
 
 
-def with_encoder(schedule: Schedule, seconds: float, *, from_prior: bool = False) -> Schedule:
-    """The same with a second stage where labels allow: 60 steps for 120 labelled seconds, in
-    proportion to their number^0.35."""
+def with_encoder(
+    schedule: Schedule, seconds: float, *, from_prior: bool = False, from_afar: bool = False
+) -> Schedule:
+    """The same with a second stage where labels allow: 60 steps for 120 labelled seconds (180 for
+    an animal that training does not know beside others), in proportion to their number^0.35."""
     if not from_prior and seconds < _ENCODER_FROM_S:
         return schedule
+    steps = _ENCODER_STEPS_FROM_AFAR if from_afar else _ENCODER_STEPS
     known = min(_LR_ENCODER * seconds / _SECONDS, _MOST_LR_ENCODER)
     return dataclasses.replace(
         schedule,
-        encoder_steps=int(_ENCODER_STEPS * math.sqrt(_growth(seconds))),
+        encoder_steps=int(steps * math.sqrt(_growth(seconds))),
         lr_encoder=_LR_ENCODER_FROM_PRIOR if from_prior else known,
     )
 
@@ -101,7 +106,9 @@ def short_schedule(seconds: float) -> Schedule:
     return dataclasses.replace(_SHORT, steps=max(_FEWEST_SHORT_STEPS, int(_SHORT.steps * share)))
 
 
-def schedule_for(seconds: float, spec: ModelSpec, *, from_prior: bool = False) -> Schedule:
+def schedule_for(
+    seconds: float, spec: ModelSpec, *, from_prior: bool = False, from_afar: bool = False
+) -> Schedule:
     """The long schedule where it costs little, with a second stage for small models, else the
     short one.
 
@@ -112,10 +119,11 @@ def schedule_for(seconds: float, spec: ModelSpec, *, from_prior: bool = False) -
         seconds: labelled.
         spec: of the model.
         from_prior: whether no unit is known, so that few labels need more steps.
+        from_afar: whether, besides, training has found what units of other animals are like.
     """
     whole = long_schedule(seconds, from_prior=from_prior)
     if spec.products_flop(_SPIKES) <= _CHEAP_FLOP:
-        return with_encoder(whole, seconds, from_prior=from_prior)
+        return with_encoder(whole, seconds, from_prior=from_prior, from_afar=from_afar)
     few = long_schedule(seconds).windows <= _SHORT.windows
     return whole if few else short_schedule(seconds)
 

@@ -89,10 +89,8 @@ class Search:
         self.seed = seed
         self.seconds = share * labels.seconds
         """Labelled seconds that schedule and pull are for."""
-        from_prior = nothing_known(start, prior)
-        self.schedule = settings.over(
-            schedule_for(self.seconds, adapter.spec, from_prior=from_prior)
-        )
+        known = {"from_prior": nothing_known(start, prior), "from_afar": start.from_afar}
+        self.schedule = settings.over(schedule_for(self.seconds, adapter.spec, **known))
         self.steps = self.schedule.steps
         """Of the schedule; fewer while a search runs that has too little time for all."""
         if adapter.fits_encoder:

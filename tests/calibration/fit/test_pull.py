@@ -96,7 +96,7 @@ def by_accident() -> Float32:
     """Embeddings (U, D) that are far from those of the lesson; their mean is that of any unit."""
     z = np.random.default_rng(5).standard_normal((6, DIM))
     away = 3 * (z - z.mean(0)) @ prior().unit_root.T
-    return (prior().unit_mean + away).astype(np.float32)
+    return np.asarray(prior().unit_mean + away, np.float32)
 
 
 def fitted(shared: Float32) -> tuple[CalibratedSession, int]:

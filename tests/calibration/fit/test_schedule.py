@@ -57,6 +57,8 @@ def test_a_small_model_gets_a_second_stage_from_a_minute_on_or_where_nothing_is_
     assert rates == pytest.approx([1.5e-4, 3e-4, 7.5e-4, 1e-3])
     stranger = schedule_for(30.0, SMALL, from_prior=True)
     assert (stranger.encoder_steps, stranger.lr_encoder) == (36, 2e-3)
+    among_others = schedule_for(120.0, SMALL, from_prior=True, from_afar=True)
+    assert (among_others.encoder_steps, among_others.lr_encoder) == (180, 2e-3)
     for spec in (POYO_1_3M, POYO_11_8M):
         large = [schedule_for(s, spec, from_prior=p) for s in SECONDS for p in (False, True)]
         assert not any(schedule.encoder_steps for schedule in large)
