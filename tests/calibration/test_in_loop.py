@@ -181,7 +181,6 @@ def test_the_fit_before_stays_while_too_few_labels_are_later_than_its_own() -> N
     assert decoder.session is first
 
 
-@pytest.mark.slow
 def test_a_session_that_was_never_compared_is_not_replaced() -> None:
     """Somebody swaps another one in while a fit runs."""
     taught = lesson()

@@ -179,7 +179,6 @@ def test_a_swap_stands_before_the_first_that_used_it(
     assert verify_journal(path, TINY).ok
 
 
-@pytest.mark.slow
 def test_swaps_from_another_thread_stand_where_they_were_used(tmp_path: Path) -> None:
     """Whenever they come, between a push and its frame or in the middle of a decode."""
     stop, threads = threading.Event(), list[threading.Thread]()
@@ -235,7 +234,6 @@ def test_units_that_no_session_has_are_kept_by_their_names(tmp_path: Path) -> No
     assert verify_journal(path, TINY).ok
 
 
-@pytest.mark.slow
 def test_a_session_that_is_not_in_the_artifact_is_asked_for(tmp_path: Path) -> None:
     truth = lesson().truth
     path = recorded(tmp_path / "a.journal", {40: swap(truth)})
@@ -249,7 +247,6 @@ def test_a_session_that_is_not_in_the_artifact_is_asked_for(tmp_path: Path) -> N
         verify_journal(path, TINY, [tmp_path / "other.session"])
 
 
-@pytest.mark.slow
 def test_the_first_value_that_differs_is_named(tmp_path: Path) -> None:
     path = recorded(tmp_path / "a.journal")
     for number in (31, 90):
@@ -274,7 +271,6 @@ def test_spikes_that_were_taken_out_are_noticed(tmp_path: Path) -> None:
     assert "expected " in detail(again)
 
 
-@pytest.mark.slow
 def test_elsewhere_values_agree_within_the_tolerance(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -331,7 +327,6 @@ def test_a_note_that_says_no_flags_ends_the_journal(tmp_path: Path) -> None:
     assert journal.damaged
 
 
-@pytest.mark.slow
 def test_another_core_an_empty_journal_and_missing_options_are_refused(tmp_path: Path) -> None:
     path = recorded(tmp_path / "a.journal")
     other = tmp_path / "other.journal"
@@ -359,7 +354,6 @@ def test_another_core_an_empty_journal_and_missing_options_are_refused(tmp_path:
     assert not again.ok, "nothing was compared"
 
 
-@pytest.mark.slow
 def test_what_0_1_0_wrote_is_decoded_again(tmp_path: Path) -> None:
     old = DATA / "0.1.0"
     values = run_json("verify", old / "run.journal", "--artifact", old / "tiny.poyo")
