@@ -25,24 +25,41 @@ def each(function: Callable[[_T], _R], items: Sequence[_T], workers: int) -> lis
     if workers <= 1:
         return [function(item) for item in items]
     shares = [_Share(function, items[first::workers]) for first in range(workers)]
-    threads = []
+    # No daemons: a program that ends waits for them, and does not end them within native code.
+    threads = [threading.Thread(target=share.run, daemon=False) for share in shares[1:]]
     try:
-        for share in shares[1:]:
-            thread = threading.Thread(target=share.run, daemon=True)
+        for thread, share in zip(threads, shares[1:], strict=True):
             try:
                 thread.start()
             except RuntimeError:  # The program ends, and no thread begins any longer.
                 share.run()
-            else:
-                threads.append(thread)
         shares[0].run()
     finally:
-        for thread in threads:
-            thread.join()
+        begun = zip(threads, shares[1:], strict=True)
+        _wait_for([pair for pair in begun if pair[0].ident is not None])
     for share in shares:
         if share.error is not None:
             raise share.error
     return [shares[i % workers].results[i // workers] for i in range(len(items))]
+
+
+def _wait_for(begun: Sequence[tuple[threading.Thread, _Share[_T, _R]]]) -> None:
+    """Until all have ended. A Ctrl-C meanwhile is raised then, not before.
+
+    Python up to 3.12 takes a thread for ended once a Ctrl-C came while it was joined, so each says
+    itself that it has.
+    """
+    interrupted = None
+    for thread, share in begun:
+        while True:
+            try:
+                share.ended.wait()
+                thread.join()
+                break
+            except KeyboardInterrupt as error:
+                interrupted = error
+    if interrupted is not None:
+        raise interrupted
 
 
 class _Share(Generic[_T, _R]):
@@ -53,6 +70,7 @@ class _Share(Generic[_T, _R]):
         self._items = items
         self.results: list[_R] = []
         self.error: Exception | None = None
+        self.ended = threading.Event()
 
     def run(self) -> None:
         """All of them, until one raises."""
@@ -61,3 +79,5 @@ class _Share(Generic[_T, _R]):
                 self.results.append(self._function(item))
         except Exception as error:  # Raised where the results are wanted.
             self.error = error
+        finally:
+            self.ended.set()

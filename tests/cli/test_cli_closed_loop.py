@@ -122,7 +122,7 @@ def test_table_json_and_pictures_are_written(day: Path, tmp_path: Path) -> None:
 def test_a_session_that_observation_cannot_make_good_is_refused() -> None:
     """The small artifact was never trained: it decodes nothing of an array."""
     done = run("closed-loop", TINY, *SHORT, "--quiet")
-    require_one_line(done, 3, "error: session 'observed': expected an R² above 0")
+    require_one_line(done, 3, "error: session 'observed': expected an angular error of at most 60°")
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import threading
+import time
 
 import pytest
 
@@ -50,3 +52,27 @@ def test_a_program_that_ends_gets_its_items_done_all_the_same(
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
     assert each(lambda x: x + 1, [1, 2, 3], 2) == [2, 3, 4]
+
+
+@pytest.mark.parametrize("where", ["own share", "join"])
+def test_ctrl_c_is_raised_once_all_have_ended(where: str) -> None:
+    """What they work on is nobody else's before, and none is left to a program that ends."""
+    ended, main = list[int](), threading.main_thread()
+    begun = threading.Event()
+
+    def work(x: int) -> None:
+        if threading.current_thread() is main:
+            assert begun.wait(10)
+            if where == "own share":
+                signal.raise_signal(signal.SIGINT)
+            return
+        begun.set()
+        time.sleep(0.1)
+        if where == "join":
+            signal.pthread_kill(main.ident or 0, signal.SIGINT)
+        time.sleep(0.1)
+        ended.append(x)
+
+    with pytest.raises(KeyboardInterrupt):
+        each(work, [0, 1], 2)
+    assert ended == [1]
