@@ -108,11 +108,11 @@ class Adapter:
         outputs = ["loss", *(f"{name}_gradient" for name in tables)]
         sums: list[Any] = [0.0, *(np.zeros_like(table) for table in tables.values())]
         total = float(batch["target_weight"].sum())
-        widest = int(batch["spike_mask"].sum(1).max(initial=0))
-        at_once = self._at_once(widest, _LEARNED_AT_ONCE)
+        n_spikes = batch["spike_mask"].sum(1)
+        at_once = self._at_once(int(n_spikes.max(initial=0)), _LEARNED_AT_ONCE)
         for first in range(0, len(batch["spike_unit"]), at_once):
             part = {k: v[first : first + at_once] for k, v in batch.items()}
-            width = int(part["spike_mask"].sum(1).max(initial=0))
+            width = int(n_spikes[first : first + at_once].max(initial=0))
             part |= {name: part[name][:, :width] for name in SPIKES}
             try:
                 found = self._session.run(outputs, {**part, **tables})

@@ -246,7 +246,7 @@ def test_progress_counts_both_starts() -> None:
 
 def test_a_session_remembers_how_its_labels_were_made(tmp_path: Path) -> None:
     made = Calibrator(model(), lesson().unit_ids, session_id="new", settings=SOUND)
-    lesson().intend(made)
+    lesson().intend(made, from_s=2.0)
     found = made.fit(start=lesson().truth)
     found.save(tmp_path / "new.session")
     (kept,) = Session.open(tmp_path / "new.session").header.labels

@@ -85,12 +85,11 @@ class Lesson:
     def give(self, calibrator: Calibrator) -> None:
         calibrator.add(self.spike_times, self.spike_rows, self.times, self.values)
 
-    def intend(self, calibrator: Calibrator) -> None:
-        """The lesson as what somebody intended."""
+    def intend(self, calibrator: Calibrator, *, from_s: float = -np.inf) -> None:
+        """The lesson as what somebody intended, with labels of what is later than a time."""
         labels = IntentionLabels(
-            times=self.times, values=self.values, labelled=np.ones(len(self.times), bool),
-            report=REPORT,
-        )  # fmt: skip
+            times=self.times, values=self.values, labelled=self.times > from_s, report=REPORT
+        )
         calibrator.add_intentions(self.spike_times, self.spike_rows, labels)
 
 
