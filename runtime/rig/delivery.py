@@ -71,6 +71,11 @@ class Delivery:
             target=self._watch, args=(held, then), name="poyo-edge-halt", daemon=True
         ).start()
 
+    def settle(self, held: Callable[[], str]) -> None:
+        """See to it in the calling thread, before nothing more leaves."""
+        if held():
+            self._watch(held, lambda: None)
+
     def _watch(self, held: Callable[[], str], then: Callable[[], None]) -> None:
         try:
             if not self._given.acquire(timeout=self._limit_s):

@@ -186,9 +186,13 @@ class DecodeLoop(Inbox):
     def stop(self, within_s: float | None = None) -> None:
         """End after the window being decoded; waits for it. May be called again.
 
+        The zero of a command leaves first, however soon after it this is called.
+
         Args:
             within_s: wait no longer than so; a decode that hangs is left to the end of the process.
         """
+        if self._worker.alive:
+            self._delivery.settle(lambda: self.control.commands.held)
         self._worker.stop(within_s)
         self.control.record()
 

@@ -329,6 +329,26 @@ def test_a_stopped_loop_ends_with_zero(rig: Rig, tiny: Path, tmp_path: Path) -> 
         assert hanging.out[-1].result.status in (Status.HELD, Status.INVALID)
 
 
+@pytest.mark.parametrize("hangs", [False, True])
+def test_zero_leaves_however_soon_the_rig_is_closed_after_a_stop(
+    rig: Rig, tiny: Path, tmp_path: Path, hangs: bool
+) -> None:
+    """Whoever sees that it was stopped closes it at once, before the next window is due."""
+    hanging = Hanging(rig, tiny, tmp_path)
+    with hanging.opened as opened:
+        wait_until(lambda: hanging.out and moving(hanging.out[-1]))
+        if hangs:
+            hanging.hang()
+        commands = opened.loop.control.commands
+        commands.on_halt = lambda: None  # seen between the flag and what follows from it
+        opened.command("stop")
+        opened.stop()
+        left = list(hanging.out)
+        hanging.go_on.set()
+    assert left[-1].result.flags[-1] == "stopped"
+    assert not any(map(moving, hanging.out[len(left) - 1 :]))
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
