@@ -31,9 +31,9 @@ MOST_SPEED_RATIO = 1.25
 0.77 to 0.94 with proportional and ReFIT labels, 1.54 to 1.72 with the first at half their speed."""
 LEAST_CORRELATION = 0.5
 """A session in use that agrees less with the labels says nothing about turns, lags and speeds."""
-_FORCE = "or force it (force=True, --force)"
+FORCE = "or force it (force=True, --force)"
 _CHECK = "check that labels and spikes are of the same time and in the same order, give more "
-_CHECK += f"labelled data, {_FORCE}"
+_CHECK += f"labelled data, {FORCE}"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +67,7 @@ def refusal(new: Candidate) -> str | None:
             new,
             f"at least {LATER_S:g} s in {LATER_BLOCKS} held-out blocks later than the labels that "
             f"the session in use was fitted to",
-            f"{compared.later_s:g} s; the session in use stays: give more labelled data, {_FORCE}",
+            f"{compared.later_s:g} s; the session in use stays: give more labelled data, {FORCE}",
         )
     if compared.r2_in_use is None:
         return None
@@ -129,7 +129,7 @@ def _strange_labels(new: Candidate, found: Relation) -> str | None:
             new,
             f"labels turned by at most {TURNED_DEG:g}° against what the session in use decodes",
             f"{found.turned_deg:.0f}° (correlation {found.correlation:.2f} when turned back); the "
-            f"session in use stays: check the axes of the labels, their order and signs, {_FORCE}",
+            f"session in use stays: check the axes of the labels, their order and signs, {FORCE}",
         )
     if abs(found.lag_s) > LATE_S:
         return _said(
@@ -137,7 +137,7 @@ def _strange_labels(new: Candidate, found: Relation) -> str | None:
             f"labels within {LATE_S:g} s of what the session in use decodes",
             f"labels {abs(found.lag_s):.2f} s {'later' if found.lag_s > 0 else 'earlier'} "
             f"(correlation {found.correlation:.2f} when moved back); the session in use stays: "
-            f"check the labels' clock, {_FORCE}",
+            f"check the labels' clock, {FORCE}",
         )
     if new.of_intention and found.speed_ratio > MOST_SPEED_RATIO:
         return _said(
@@ -145,7 +145,7 @@ def _strange_labels(new: Candidate, found: Relation) -> str | None:
             f"labels of intention that the session in use decodes at {MOST_SPEED_RATIO:g} of their "
             f"speed at most",
             f"{found.speed_ratio:.2f} (correlation {found.correlation:.2f}): they are slow; the "
-            f"session in use stays: check the speed of the labels, {_FORCE}",
+            f"session in use stays: check the speed of the labels, {FORCE}",
         )
     return None
 
@@ -195,7 +195,7 @@ def _worse_control(new: Candidate, compared: Compared) -> str | None:
                 f"a gain of at least {LEAST_OF_GAIN * other[what]:.2f} {what}, {LEAST_OF_GAIN:.0%} "
                 f"of that of the session in use on the same spikes",
                 f"{gain:.2f}: the gain has collapsed; the session in use stays: check the speed of "
-                f"the labels, {_FORCE}",
+                f"the labels, {FORCE}",
             )
     most = MOST_REST * new.label_speed
     rests = (
@@ -208,7 +208,7 @@ def _worse_control(new: Candidate, compared: Compared) -> str | None:
                 new,
                 f"{name} at rest of at most {max(most, others):.2g}, a quarter of the labels' top "
                 f"speed or that of the session in use",
-                f"{mine:.2g}; the session in use stays: label more rest, {_FORCE}",
+                f"{mine:.2g}; the session in use stays: label more rest, {FORCE}",
             )
     return None
 

@@ -11,7 +11,8 @@ from poyo_edge.artifact import Artifact, Session
 from poyo_edge.calibration import CalibratedSession, Calibrator
 from poyo_edge.calibration.intention import IntentionLabels, IntentionSettings, intention_labels
 from poyo_edge.calibration.lead import with_lead
-from poyo_edge.errors import ArtifactError
+from poyo_edge.calibration.refusing import FORCE
+from poyo_edge.errors import ArtifactError, CheckFailedError
 from poyo_edge.recording.units import factor_between
 from poyo_edge.runtime.decoder import Decoder
 from poyo_edge.simulation.array import TICK_HZ, SimulatedArray
@@ -21,6 +22,7 @@ from poyo_edge.simulation.person import Person, PersonSettings
 from poyo_edge.simulation.tasks import TaskSettings
 
 N_DIMS, CM_S = 2, "cm/s"
+_OBSERVE = "or observe for longer (--seconds)"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +142,10 @@ def fitted_session(
         max_seconds=math.inf,
         on_progress=lambda p: report(p.done, p.total, f"held-out R² {p.r2:.3f}"),
     )
-    session.require_good()
+    try:
+        session.require_good()
+    except CheckFailedError as error:  # There is no session file that could be forced.
+        raise CheckFailedError(f"{str(error).removesuffix(FORCE)}{_OBSERVE}") from None
     return session
 
 

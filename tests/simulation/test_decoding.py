@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from helpers.vouched import rewritten
 
 from poyo_edge.artifact import Artifact
-from poyo_edge.errors import ArtifactError, UsageError
+from poyo_edge.errors import ArtifactError, CheckFailedError, UsageError
 from poyo_edge.filters.wiener import bin_counts
 from poyo_edge.metrics import r2_per_dim
 from poyo_edge.runtime import Decoder, Status
@@ -190,6 +191,23 @@ def test_decoders_of_one_array_come_with_a_named_session(tiny: Path) -> None:
     )
     decoders = calibrated(array, calibration, seed=0)
     assert [one.name for one in decoders] == ["poyo", "wiener", "kalman"]
+
+
+@pytest.mark.slow
+def test_a_session_that_the_gate_refuses_is_told_to_observe_for_longer(tiny: Path) -> None:
+    """There is no --force here: no session is saved."""
+    array = tiny_array(tiny)
+    tuning = array.tuning
+    flat = dataclasses.replace(
+        tuning, weights=0 * tuning.weights, speed_weight=0 * tuning.speed_weight
+    )
+    deaf = SimulatedArray(
+        flat, array.unit_ids, np.zeros((len(array.unit_ids), 0)), settings=ArraySettings(), seed=0
+    )
+    calibration = Calibration(artifact=tiny, observation=ObservationSettings(seconds=20.0))
+    with pytest.raises(CheckFailedError) as refused:
+        calibrated(deaf, calibration, seed=0)
+    assert str(refused.value).endswith("labelled data, or observe for longer (--seconds)")
 
 
 def test_a_model_that_decodes_no_plane_is_refused(
