@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from helpers.arrays import written_again
 from helpers.damage import flip_bit
-from helpers.paths import DATA
+from helpers.paths import DATA, TINY
 from helpers.trt.double import Double
 from helpers.trt.engines import installed
 from helpers.trt.machines import HERE, ORIN, on
@@ -40,13 +40,23 @@ from poyo_edge.simulation.recordings import Simulation, simulate_study
 from poyo_edge.targets import TARGETS
 
 
-@pytest.fixture
-def prepared(tiny_copy: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The tiny artifact after ``build --target jetson`` on a workstation."""
+@pytest.fixture(scope="module")
+def prepared_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny artifact after ``build --target jetson`` on a workstation. Read only."""
     pytest.importorskip("onnx_ir")
+    artifact = tmp_path_factory.mktemp("prepared") / "tiny.poyo"
+    shutil.copytree(TINY, artifact)
+    with pytest.MonkeyPatch.context() as patch:
+        on(HERE, None, patch)
+        build(artifact, BuildOptions(target="jetson"))
+    return artifact
+
+
+@pytest.fixture
+def prepared(prepared_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it, on the workstation still."""
     on(HERE, None, monkeypatch)
-    build(tiny_copy, BuildOptions(target="jetson"))
-    return tiny_copy
+    return Path(shutil.copytree(prepared_once, tmp_path / "tiny.poyo"))
 
 
 def test_on_the_device_engines_are_built_compared_and_installed(
