@@ -89,6 +89,7 @@ def test_a_digit_changed_in_the_manifest_is_refused(tiny_copy: Path) -> None:
     assert re.search(message, refusal(tiny_copy))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FILES)
 def test_a_file_that_was_cut_off_is_refused(tiny_copy: Path, name: str) -> None:
     file = tiny_copy / name

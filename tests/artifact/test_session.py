@@ -237,6 +237,7 @@ HEADERS: dict[str, tuple[Change, str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HEADERS)
 def test_a_header_that_says_something_else_is_refused(path: Path, name: str) -> None:
     change, message = HEADERS[name]

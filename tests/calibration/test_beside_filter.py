@@ -74,6 +74,7 @@ def of_intention(given: Lesson, start: Session) -> CalibratedSession:
     return made.fit(start=start)
 
 
+@pytest.mark.slow
 def test_labels_of_intention_are_judged_by_the_angle() -> None:
     """The better R² does not make a filter the better one to use."""
     turned = of_intention(mixed(6.0), lesson().truth).quality
@@ -91,6 +92,7 @@ def test_labels_of_intention_are_judged_by_the_angle() -> None:
     assert same.wiener.use == "session", "and its direction is right"
 
 
+@pytest.mark.slow
 def test_the_loop_notes_it(caplog: pytest.LogCaptureFixture) -> None:
     given = mixed()
     decoder = Decoder.open(TINY, session=lesson().truth, tick_rate_hz=RATE)

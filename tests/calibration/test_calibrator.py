@@ -48,6 +48,7 @@ def test_new_units_are_learned_from_a_minute() -> None:
     assert r2_of(fitted(), lesson(duration_s=MINUTE_S)) > 0.93, "what it was fitted to"
 
 
+@pytest.mark.slow
 def test_fresh_spikes_are_decoded_as_well_as_held_out_ones(tmp_path: Path) -> None:
     path = tmp_path / "day.session"
     fitted().save(path)
@@ -97,6 +98,7 @@ def test_the_session_file_says_how_it_was_made(tmp_path: Path) -> None:
     assert Artifact.open(TINY).session(path).header == header
 
 
+@pytest.mark.slow
 def test_a_calibrator_opens_an_artifact_by_its_path() -> None:
     given = lesson()
     calibrator = Calibrator.open(TINY, given.unit_ids, settings=QUICK)
@@ -109,12 +111,14 @@ def test_a_calibrator_opens_an_artifact_by_its_path() -> None:
     assert re.fullmatch(r"calibrated-\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", name)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bits_and_another_one_others() -> None:
     sessions = [lesson().calibrator(QUICK).fit(seed=seed) for seed in (3, 3, 4)]
     assert bits(sessions[0]) == bits(sessions[1]) != bits(sessions[2])
     assert sessions[0].quality.curve == sessions[1].quality.curve
 
 
+@pytest.mark.slow
 def test_the_session_is_what_all_labels_gave_at_the_moment_chosen() -> None:
     """Not what a fold learned: it saw less."""
     given = lesson()
@@ -126,6 +130,7 @@ def test_the_session_is_what_all_labels_gave_at_the_moment_chosen() -> None:
     assert session.quality.steps == searched.chosen.point.step
 
 
+@pytest.mark.slow
 def test_a_fit_that_gets_worse_gives_what_was_best() -> None:
     falling = dataclasses.replace(QUICK, steps=40, lr_units=1.0)
     session = lesson().calibrator(falling).fit(start=lesson().truth)
@@ -135,6 +140,7 @@ def test_a_fit_that_gets_worse_gives_what_was_best() -> None:
     assert bits(session) == bits(lesson().truth)
 
 
+@pytest.mark.slow
 def test_trials_as_they_arrive_give_the_same_session() -> None:
     whole, given = lesson().calibrator(QUICK), lesson()
     piecewise = Calibrator(adapter(), given.unit_ids, session_id="day", settings=QUICK)
@@ -166,6 +172,7 @@ def test_what_is_added_during_a_fit_is_for_the_next_one() -> None:
     assert calibrator.fit().quality.labelled_s == calibrator.labelled_s
 
 
+@pytest.mark.slow
 def test_an_early_end_is_still_a_session() -> None:
     calibrator, stop = lesson().calibrator(QUICK), threading.Event()
     stop.set()
@@ -307,6 +314,7 @@ def test_labels_without_a_whole_window_are_refused() -> None:
         calibrator.fit()
 
 
+@pytest.mark.slow
 def test_bad_data_leaves_what_was_good() -> None:
     given, calibrator = lesson(), lesson().calibrator(QUICK)
     values = given.values.copy()

@@ -116,6 +116,7 @@ def test_a_unit_far_from_the_trained_ones_is_seen() -> None:
     assert max(d for name, d in distances.items() if name != "day/new_2") < 1.0
 
 
+@pytest.mark.slow
 def test_r2_by_seconds_ends_with_the_whole() -> None:
     calibrator = lesson().calibrator(QUICK)
     quality = calibrator.fit().quality

@@ -53,6 +53,7 @@ def as_if_fitted(session: Session, by: CalibratedSession) -> CalibratedSession:
     )
 
 
+@pytest.mark.slow
 def test_an_earlier_fit_of_these_labels_is_judged_on_later_ones_only() -> None:
     """The figure is that of the samples whose whole window it never saw."""
     made = calibrator()
@@ -101,6 +102,7 @@ def test_while_too_few_labels_are_later_the_session_in_use_stays() -> None:
         again.require_good()
 
 
+@pytest.mark.slow
 def test_a_file_of_this_session_says_how_many_labelled_seconds_it_learned(tmp_path: Path) -> None:
     made = calibrator()
     made.fit(start=lesson().truth, max_seconds=1e-9).save(tmp_path / "day.session")
@@ -163,10 +165,12 @@ def on_labels(given: Lesson, *, in_use: Session | None, intentions: bool = False
     return None
 
 
+@pytest.mark.slow
 def test_good_labels_pass_beside_a_session_that_is_a_little_worse() -> None:
     assert on_labels(lesson(), in_use=drifted(lesson().truth, 0.1), intentions=True) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("intentions", [False, True])
 @pytest.mark.parametrize(
     ("values", "said"),
@@ -194,6 +198,7 @@ def test_labels_that_are_decoded_backwards_are_refused_by_their_angle_alone() ->
     assert "an angular error of at most 60°" in reason
 
 
+@pytest.mark.slow
 def test_a_session_that_is_slower_than_the_one_in_use_is_refused_with_its_gain() -> None:
     """It decodes the directions as well, and half the speed."""
     made = Calibrator(model(), lesson().unit_ids, session_id="new", settings=SOUND)
@@ -212,6 +217,7 @@ def test_a_session_that_is_slower_than_the_one_in_use_is_refused_with_its_gain()
         dataclasses.replace(found, quality=quality).require_good()
 
 
+@pytest.mark.slow
 def test_figures_of_control_are_those_of_the_samples_that_judge_r2() -> None:
     found = lesson().calibrator(SOUND).fit(start=lesson().truth)
     control = found.quality.control
@@ -236,6 +242,7 @@ def test_both_starts_are_fitted_and_the_better_one_is_taken() -> None:
     assert far.quality.started == "first guess"
 
 
+@pytest.mark.slow
 def test_progress_counts_both_starts() -> None:
     seen = list[Progress]()
     lesson().calibrator(SOUND).fit(
@@ -244,6 +251,7 @@ def test_progress_counts_both_starts() -> None:
     assert seen[-1].done == seen[-1].total == len(seen)
 
 
+@pytest.mark.slow
 def test_a_session_remembers_how_its_labels_were_made(tmp_path: Path) -> None:
     made = Calibrator(model(), lesson().unit_ids, session_id="new", settings=SOUND)
     lesson().intend(made, from_s=2.0)

@@ -41,6 +41,7 @@ def labels() -> IntentionLabels:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lag_s", [-0.17, -0.1, 0.0, 0.05, 0.2])
 def test_the_lag_of_the_spikes_is_found_in_both_directions(lag_s: float) -> None:
     found = find_lag(TIMES, smooth(TIMES), *fired(lag_s), N_UNITS)

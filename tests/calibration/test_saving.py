@@ -70,6 +70,7 @@ def require_refused(session: CalibratedSession, message: str, tmp_path: Path) ->
         decoder.revert()
 
 
+@pytest.mark.slow
 def test_a_session_worse_than_the_mean_is_refused_with_its_figures(tmp_path: Path) -> None:
     assert misled().quality.r2_heldout < 0
     message = (
@@ -102,6 +103,7 @@ def test_as_good_as_the_session_in_use_is_good_enough(tmp_path: Path) -> None:
     better.require_good()
 
 
+@pytest.mark.slow
 def test_the_session_in_use_is_judged_by_the_units_it_knows() -> None:
     """As the decoder would: spikes of others are left out."""
     truth = lesson().truth

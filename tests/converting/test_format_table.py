@@ -75,6 +75,7 @@ def test_the_page_has_a_line_for_each_format(name: str) -> None:
     assert needs == (f'`pip install ".[{row.extra}]"`' if row.extra else "–")
 
 
+@pytest.mark.slow
 def test_the_table_recognises_files_without_the_libraries_that_read_them(tmp_path: Path) -> None:
     paths = [str(torch_brain_recording(tmp_path / "s.h5")), *map(str, csv_files(tmp_path))]
     code = (

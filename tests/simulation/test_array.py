@@ -48,6 +48,7 @@ def test_spikes_lie_in_their_step_ascending_and_apart() -> None:
         assert (np.diff(ticks[rows == unit]) >= 0.004 * TICK_HZ).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("refractory_s", [0.0, 0.002])
 def test_rates_match_the_tuning(refractory_s: float) -> None:
     array = SimulatedArray.draw(ArraySettings(n_units=40, refractory_s=refractory_s), seed=2)

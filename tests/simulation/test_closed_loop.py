@@ -24,6 +24,7 @@ def perfect(n_trials: int = 32, **arguments: object) -> Run:
     return loop.run(n_trials=n_trials)
 
 
+@pytest.mark.slow
 def test_a_person_reaches_all_targets_with_a_perfect_decoder() -> None:
     run = perfect()
     found = measure(run, 0.3)
@@ -49,6 +50,7 @@ def test_latency_and_a_wrong_gain_lower_throughput() -> None:
     assert max(bits["slow"], bits["smooth"]) < 0.85 * bits["plain"]
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_run_in_one_piece_or_several() -> None:
     whole = perfect(6, seed=3)
     array = SimulatedArray.draw(FEW, seed=0)

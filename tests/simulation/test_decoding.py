@@ -48,6 +48,7 @@ def observed() -> tuple[SimulatedArray, Block]:
     return array, observe(array, Person(seed=1), RANDOM, settings, seed=2)
 
 
+@pytest.mark.slow
 def test_the_loop_decodes_every_step_as_the_decoder_alone_does(tiny: Path) -> None:
     array = tiny_array(tiny)
     decoding = LoopDecoding(
@@ -71,6 +72,7 @@ def test_the_loop_decodes_every_step_as_the_decoder_alone_does(tiny: Path) -> No
     assert (counters.skipped, counters.bad_packets, counters.packets_dropped) == (0, 0, 0)
 
 
+@pytest.mark.slow
 def test_the_loop_begins_anew(tiny: Path) -> None:
     array = tiny_array(tiny)
     decoder = Decoder.open(tiny, session="tiny_a", tick_rate_hz=TICK_HZ)
@@ -88,6 +90,7 @@ def test_a_decoder_in_seconds_or_of_other_units_is_refused(tiny: Path) -> None:
         LoopDecoding(decoder, ["other/u"])
 
 
+@pytest.mark.slow
 def test_units_that_the_session_lacks_are_left_out_and_named(tiny: Path) -> None:
     array = tiny_array(tiny)
     decoder = Decoder.open(tiny, session="tiny_b", tick_rate_hz=TICK_HZ)
@@ -131,6 +134,7 @@ def test_labels_of_observation_decode(observed: tuple[SimulatedArray, Block]) ->
     assert scores[0] > 0.9 > scores[1] + 0.02
 
 
+@pytest.mark.slow
 def test_an_observation_shows_reaches_that_end_on_their_targets() -> None:
     array = SimulatedArray.draw(ArraySettings(n_units=4), seed=0)
     for _ in range(5):
@@ -184,6 +188,7 @@ def test_a_wiener_filter_holds_a_command(observed: tuple[SimulatedArray, Block])
     assert 0.5 < found.rest_sd < 3.0
 
 
+@pytest.mark.slow
 def test_decoders_of_one_array_come_with_a_named_session(tiny: Path) -> None:
     array = tiny_array(tiny)
     calibration = Calibration(
@@ -219,6 +224,7 @@ def test_a_model_that_decodes_no_plane_is_refused(
         require_plane(tiny)
 
 
+@pytest.mark.slow
 def test_a_model_of_another_unit_of_speed_is_refused(tiny_copy: Path) -> None:
     """Targets, reach and push are in centimetres."""
 

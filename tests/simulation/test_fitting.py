@@ -71,6 +71,7 @@ def test_shared_fluctuations_are_recovered(tmp_path: Path) -> None:
     assert shared.shared_s == pytest.approx(0.3, rel=0.5)
 
 
+@pytest.mark.slow
 def test_a_silent_unit_stays_silent(tmp_path: Path) -> None:
     array = drawn()
     array.tuning.scale[3] = 0.0

@@ -80,6 +80,7 @@ def test_splits_are_contiguous_and_share_70_10_20(session: Recording) -> None:
     assert edges[:-1, 1].tolist() == edges[1:, 0].tolist()
 
 
+@pytest.mark.slow
 def test_a_causal_linear_decoder_explains_most_but_not_all_of_the_velocity(
     session: Recording,
 ) -> None:
@@ -185,6 +186,7 @@ def test_rich_units_are_harder_to_decode_but_can_be(rich: Recording, session: Re
     assert (harder > 0.5).all()
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_rich_session(tmp_path: Path) -> None:
     simulation = Simulation(duration_s=20.0, n_units=8, firing="rich")
     first, again = (

@@ -19,6 +19,7 @@ def searched(given: Lesson) -> Search:
     return run(search(given, dataclasses.replace(LEARN, steps=1)))
 
 
+@pytest.mark.slow
 def test_behaviour_that_is_linear_in_spikes_is_decoded() -> None:
     found = wiener_beside(searched(linear(lesson(duration_s=120.0))))
     assert found.judged.r2().min() > 0.95
@@ -52,6 +53,7 @@ def test_what_judges_a_fold_is_not_learned() -> None:
     assert not np.array_equal(after.decoded[~own], before.decoded[~own])
 
 
+@pytest.mark.slow
 def test_noisy_labels_get_a_larger_ridge() -> None:
     given = linear(lesson(duration_s=60.0))
     noise = np.random.default_rng(0).normal(0, 6 * given.values.std(), given.values.shape)

@@ -44,6 +44,7 @@ def cuts(draw: st.DrawFn) -> tuple[Labels, float, int, int]:
     return labels_at(times), window_s, n_folds, n_blocks
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=150)
 @given(cut=cuts())
 def test_no_training_window_touches_a_held_out_block(
@@ -58,6 +59,7 @@ def test_no_training_window_touches_a_held_out_block(
             assert not touches.any()
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=100)
 @given(cut=cuts())
 def test_each_block_judges_once_by_windows_of_its_own(cut: tuple[Labels, float, int, int]) -> None:
@@ -78,6 +80,7 @@ def test_each_block_judges_once_by_windows_of_its_own(cut: tuple[Labels, float, 
         assert spans[before][1] < spans[after][0], "windows of two blocks do not meet"
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=100)
 @given(cut=cuts())
 def test_only_what_is_near_a_held_out_block_is_given_up(

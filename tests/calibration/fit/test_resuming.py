@@ -100,6 +100,7 @@ def resumed(path: Path, *, falling: bool = False) -> Search:
     return searching
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("judgements", range(1, N_JUDGED))
 @pytest.mark.parametrize("steps", [0, 1, N_FITS + 1])
 def test_a_resumed_search_ends_with_the_same_bits(
@@ -111,6 +112,7 @@ def test_a_resumed_search_ends_with_the_same_bits(
     assert uninterrupted(falling=False).stopped == ALL_STEPS
 
 
+@pytest.mark.slow
 def test_being_killed_again_and_again_changes_no_bit(tmp_path: Path) -> None:
     path = tmp_path / "day.fit"
     killed(path, judgements=1, steps=2)
@@ -141,6 +143,7 @@ def test_a_search_past_its_best_ends_there_after_a_kill_too(
     assert outcome(resumed(path, falling=True)) == outcome(uninterrupted(falling=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("falling", [False, True])
 def test_a_kill_after_the_last_judgement_changes_nothing(tmp_path: Path, falling: bool) -> None:
     path = tmp_path / "day.fit"
@@ -301,6 +304,7 @@ def test_saving_leaves_one_file_and_removing_none(file: Path) -> None:
     kept.remove()
 
 
+@pytest.mark.slow
 def test_a_calibration_forgets_its_state_once_it_ends_by_itself(tmp_path: Path) -> None:
     path, stop = tmp_path / "day.fit", threading.Event()
     calibrator = lesson().calibrator(QUICK)
@@ -325,6 +329,7 @@ def test_a_calibration_forgets_its_state_once_it_ends_by_itself(tmp_path: Path) 
     assert not path.exists()
 
 
+@pytest.mark.slow
 def test_a_calibration_out_of_time_may_go_on_later(tmp_path: Path) -> None:
     path = tmp_path / "day.fit"
     calibrator = lesson().calibrator(QUICK)
@@ -336,6 +341,7 @@ def test_a_calibration_out_of_time_may_go_on_later(tmp_path: Path) -> None:
     assert not path.exists()
 
 
+@pytest.mark.slow
 def test_a_damaged_state_costs_only_time(tmp_path: Path) -> None:
     path = tmp_path / "day.fit"
     path.write_bytes(b"no state at all")

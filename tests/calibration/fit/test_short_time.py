@@ -56,6 +56,7 @@ class Clock:
 LONG = dataclasses.replace(QUICK, steps=1000, judge_every=4, patience=10**6)
 
 
+@pytest.mark.slow
 def test_a_short_time_shortens_the_schedule(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, searching = Clock(monkeypatch, lambda _: 1.0), search(lesson(), LONG)
     searching.run(30.0 * N_FITS, threading.Event(), clock.note)
@@ -70,6 +71,7 @@ def test_a_short_time_shortens_the_schedule(monkeypatch: pytest.MonkeyPatch) -> 
     assert last < 0.3 * first, "the learning rate falls within the time"
 
 
+@pytest.mark.slow
 def test_enough_time_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, searching = Clock(monkeypatch, lambda _: 1.0), search(lesson())
     searching.run(1e5, threading.Event(), clock.note)
@@ -116,6 +118,7 @@ SLOW = dataclasses.replace(QUICK, steps=240, batch_size=4, judge_every=80, judge
 """A step of all three fits takes 40 s on ``Machine``; all of them without judging, 9500 s."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [60.0, 120.0, 300.0, 1000.0, 4000.0])
 def test_a_limit_is_kept_and_used(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     """With judging, and with what the gate decodes: 16 windows a fold of held commands."""
@@ -141,6 +144,7 @@ def short_search(monkeypatch: pytest.MonkeyPatch, seconds: float, **how: Any) ->
     return searching
 
 
+@pytest.mark.slow
 def test_little_time_holds_out_one_fold(monkeypatch: pytest.MonkeyPatch) -> None:
     folds = search(lesson(), SLOW).fits
     little = short_search(monkeypatch, 300.0)
@@ -171,6 +175,7 @@ def test_a_user_is_told_of_folds_that_were_left_out(monkeypatch: pytest.MonkeyPa
     assert "time was short: judged on 1 of 2 folds" in notes
 
 
+@pytest.mark.slow
 def test_a_short_time_takes_the_short_schedule(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of few windows, where the long one does not fit; given settings stay."""
     settings = FitSettings(n_folds=2)
@@ -195,6 +200,7 @@ def still_from_the_truth() -> Search:
     return search(lesson(), settings, start=start)
 
 
+@pytest.mark.slow
 def test_what_a_short_time_made_worse_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     Machine(monkeypatch)
     little, all_steps = still_from_the_truth(), still_from_the_truth()

@@ -212,6 +212,7 @@ def test_the_session_in_use_stays_where_it_is_nearer_to_the_targets(taught: Less
     assert (decoder.session, calibration.offered) == (taught.truth, None)
 
 
+@pytest.mark.slow
 def test_labels_of_a_person_that_these_spikes_know_nothing_of_are_refused(taught: Lesson) -> None:
     decoder = decoder_of(taught)
     before = decoder.session
@@ -224,6 +225,7 @@ def test_labels_of_a_person_that_these_spikes_know_nothing_of_are_refused(taught
     assert decoder.session is before
 
 
+@pytest.mark.slow
 def test_without_a_cursor_or_valid_values_nothing_is_inferred(taught: Lesson) -> None:
     for what in ({"cursor": False}, {"status": Status.HELD}):
         calibration = opened(decoder_of(taught))
@@ -233,6 +235,7 @@ def test_without_a_cursor_or_valid_values_nothing_is_inferred(taught: Lesson) ->
         assert said["cursor"] == what.get("cursor", True)
 
 
+@pytest.mark.slow
 def test_a_cursor_that_is_not_ours_is_one_sentence(
     taught: Lesson, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -244,6 +247,7 @@ def test_a_cursor_that_is_not_ours_is_one_sentence(
     assert "expected one that what is decoded moves" in settled(calibration)["reason"]
 
 
+@pytest.mark.slow
 def test_drift_is_no_reason_not_to_mend_it_and_lost_data_is(taught: Lesson) -> None:
     calibration = opened(decoder_of(taught))
     calibration.on_cursor(np.array([600]), np.zeros((1, 2)))
@@ -281,6 +285,7 @@ def test_the_lead_of_one_session_is_no_longer_than_that_of_the_one_before(
     assert most == [MOST_LEAD_S, 0.14]
 
 
+@pytest.mark.slow
 def test_what_was_decoded_counts_and_not_what_control_made_of_it(taught: Lesson) -> None:
     calibration = opened(decoder_of(taught))
     controlled = Controlled(
@@ -297,6 +302,7 @@ def test_what_was_decoded_counts_and_not_what_control_made_of_it(taught: Lesson)
     assert (tick, decoded_then.tolist()) == (600, [3.0, 4.0])
 
 
+@pytest.mark.slow
 def test_a_new_clock_forgets_what_was_kept(taught: Lesson) -> None:
     epoch = [0]
     calibration = opened(
@@ -309,6 +315,7 @@ def test_a_new_clock_forgets_what_was_kept(taught: Lesson) -> None:
     assert calibration.to_json()["used_s"] == 0
 
 
+@pytest.mark.slow
 def test_only_the_newest_minutes_are_kept(taught: Lesson) -> None:
     settings = dataclasses.replace(SOON, after_s=30.0, most_s=30.0)
     calibration = opened(decoder_of(taught), settings)
@@ -320,6 +327,7 @@ def test_only_the_newest_minutes_are_kept(taught: Lesson) -> None:
     assert int(kept.spikes.rows()["tick"].min()) >= (LESSON_S - 31) * RATE
 
 
+@pytest.mark.slow
 def test_what_is_kept_is_bounded_also_while_no_value_is_used(taught: Lesson) -> None:
     calibration = opened(decoder_of(taught), dataclasses.replace(SOON, after_s=30.0, most_s=30.0))
     rows = np.zeros(1000, np.int32)
@@ -332,6 +340,7 @@ def test_what_is_kept_is_bounded_also_while_no_value_is_used(taught: Lesson) -> 
     assert len(calibration._kept.cursor) <= 30_000 + 2 * 4096
 
 
+@pytest.mark.slow
 def test_the_loop_never_waits_for_a_fit(taught: Lesson, monkeypatch: pytest.MonkeyPatch) -> None:
     reached, opens = threading.Event(), threading.Event()
 
@@ -352,6 +361,7 @@ def test_the_loop_never_waits_for_a_fit(taught: Lesson, monkeypatch: pytest.Monk
     assert settled(calibration)["reason"] == "enough"
 
 
+@pytest.mark.slow
 def test_settings_and_decoders_that_do_not_fit_are_refused(taught: Lesson) -> None:
     with pytest.raises(UsageError, match="mode: expected one of"):
         FreeUseSettings(mode="always")  # type: ignore[arg-type]

@@ -50,6 +50,7 @@ def test_most_targets_are_found_without_knowing_of_a_trial() -> None:
     assert near(use, found, 2 * RADIUS_CM) > 0.8
 
 
+@pytest.mark.slow
 def test_the_way_to_an_inferred_target_is_nearer_to_what_was_meant_than_what_was_decoded() -> None:
     """Through a decoder that turns by 25° and has half of its gain."""
     use = free_use(turned_deg=25.0, gain=0.5)
@@ -72,6 +73,7 @@ def test_a_target_that_is_reached_ends_where_the_cursor_rested() -> None:
         assert away.min() <= found.radius + 1e-9
 
 
+@pytest.mark.slow
 def test_confidence_says_where_to_believe() -> None:
     use = free_use(noise=4.0)
     found = inferred(use)
@@ -120,6 +122,7 @@ def test_ten_minutes_are_inferred_within_a_few_seconds() -> None:
     assert time.process_time() - began < 10.0  # about one, on a machine that does nothing else
 
 
+@pytest.mark.slow
 def test_labels_are_of_what_was_meant_when_it_is_decoded() -> None:
     use = free_use(turned_deg=25.0, gain=0.5)
     labels = labels_from(inferred(use), use.times, use.cursor, use.decoded)

@@ -59,6 +59,7 @@ def test_golden_windows_vary_so_that_a_wrong_core_would_show(tiny: Path) -> None
     assert {len(window["spike_time"]) for window in golden.windows} >= {0, 1, 1000}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrong", [1e-3, float("nan"), float("inf")])
 def test_a_prediction_that_differs_fails(tiny_copy: Path, wrong: float) -> None:
     windows = Artifact.open(tiny_copy).golden().windows
@@ -71,6 +72,7 @@ def test_a_prediction_that_differs_fails(tiny_copy: Path, wrong: float) -> None:
     assert all(checks[name].ok for name in others)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrong", [1e-2, float("nan")])
 def test_a_gradient_that_differs_fails(tiny_copy: Path, wrong: float) -> None:
     golden = Artifact.open(tiny_copy).golden().gradients
@@ -81,6 +83,7 @@ def test_a_gradient_that_differs_fails(tiny_copy: Path, wrong: float) -> None:
     assert [name for name, check in checks.items() if not check.ok] == GRADIENT_CHECKS
 
 
+@pytest.mark.slow
 def test_embeddings_that_are_not_finite_fail(tiny_copy: Path) -> None:
     embedding = np.full(16, np.nan, np.float32)
     checks = named(verify(with_golden(tiny_copy, session_embedding=embedding)))
@@ -112,6 +115,7 @@ def test_a_damaged_session_that_was_added_later_is_named(tiny_copy: Path, conten
     assert all(check.ok for check in checks.values())
 
 
+@pytest.mark.slow
 def test_engines_are_looked_at_wherever_they_are_for(tiny_copy: Path) -> None:
     store, _ = installed(tiny_copy, b"an engine")
     (path,) = store.folder.glob("*.engine")

@@ -165,6 +165,7 @@ def test_a_busy_writer_gives_no_reader_a_frame_that_is_not_whole(tmp_path: Path)
             assert reader.next <= reader.written
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("within_a_frame", [False, True])
 def test_a_writer_that_is_killed_is_noticed(tmp_path: Path, within_a_frame: bool) -> None:
     path = tmp_path / "run"

@@ -43,6 +43,7 @@ def test_values_equal_a_batch_decode_of_their_window(rig: Rig) -> None:
     assert bench.loop.counters.skipped == bench.loop.counters.deadline_misses == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stated", [0.5, 1.0, 2.0])
 def test_a_rate_that_was_stated_wrongly_is_flagged(
     rig: Rig, stated: float, caplog: pytest.LogCaptureFixture

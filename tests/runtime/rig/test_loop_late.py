@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from conftest import Rig
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by_s", [-0.5, -0.25, 0.5])
 def test_a_clock_that_is_moved_by_less_than_a_second_is_placed_anew(rig: Rig, by_s: float) -> None:
     bench = Bench(rig)
@@ -46,6 +47,7 @@ def test_two_senders_a_second_apart_are_flagged(rig: Rig) -> None:
     assert {one.result.status for one in bench.out[128:]} == {Status.DEGRADED}
 
 
+@pytest.mark.slow
 def test_a_few_late_spikes_are_no_matter(rig: Rig) -> None:
     bench = Bench(rig)
     times, rows = stream(rig, 6.0)

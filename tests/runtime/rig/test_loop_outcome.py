@@ -48,6 +48,7 @@ def controlled(bench: Bench, core: Core, n_trials: int, *, turned: bool) -> None
         bench.loop.step()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("turned", [False, True])
 def test_values_that_lead_away_from_targets_are_flagged(
     rig: Core, tmp_path: Path, turned: bool

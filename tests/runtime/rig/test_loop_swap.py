@@ -33,6 +33,7 @@ def backwards(session: Session, *, day: str = "") -> Session:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["rows", "ids", "short names"])
 def test_a_swap_and_a_revert_look_units_up_again(rig: Rig, tmp_path: Path, kind: str) -> None:
     ids = rig.a.header.unit_ids

@@ -239,6 +239,7 @@ def recording(rig: Core, tmp_path: Path) -> Path:
     )
 
 
+@pytest.mark.slow
 def test_a_second_address_brings_trials_alone(tiny: Path, recording: Path) -> None:
     trials, numbers = list[Trial](), list[int | None]()
     task = UdpFeed("127.0.0.1", 0)
@@ -268,6 +269,7 @@ def test_a_second_address_brings_trials_alone(tiny: Path, recording: Path) -> No
     assert abs(trials[0].start / 1e9 - opened.loop.last.t_s) < 5.0 if opened.loop.last else False
 
 
+@pytest.mark.slow
 def test_a_second_address_that_cannot_be_used_ends_the_run(tiny: Path, recording: Path) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
         taken.bind(("127.0.0.1", 0))

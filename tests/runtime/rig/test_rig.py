@@ -81,6 +81,7 @@ def test_values_decoded_live_equal_a_replay_of_what_was_recorded(
     )
 
 
+@pytest.mark.slow
 def test_a_rig_that_cannot_be_opened_leaves_nothing_behind(tiny: Path, tmp_path: Path) -> None:
     name = f"poyo_edge_rig_{threading.get_native_id()}"
     with pytest.raises(UsageError, match="udp://x: expected HOST:PORT"):
