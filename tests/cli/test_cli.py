@@ -284,7 +284,7 @@ def test_the_demo_ends_with_r2_latency_and_pictures(tmp_path: Path) -> None:
     pytest.importorskip("torch_brain")
     pytest.importorskip("lightning")
     pytest.importorskip("onnx")
-    done = run("demo", "--out", tmp_path / "demo", "--steps", 500)
+    done = run("demo", "--out", tmp_path / "demo", "--steps", 300)
     assert done.returncode == 0, done.stderr
     for word in ("R²", "p99.9", "report.html", "latency.png", "Next:"):
         assert word in done.stdout
