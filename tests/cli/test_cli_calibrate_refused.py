@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +21,7 @@ from helpers.calibrating.desk import (
     write,
 )
 from helpers.calibrating.teacher import lesson
-from helpers.commands import WIDE, run_python
+from helpers.commands import run_many
 from helpers.paths import TINY
 
 from poyo_edge.artifact import Session
@@ -150,30 +149,6 @@ BAD = {
     "a folder": Bad(plain, ("-o", "."), 2, ".: expected a file to write, got a folder; name it w"),
     "no folder": Bad(plain, ("-o", "no/x"), 2, "no/x: expected an existing folder to write into"),
 }
-MANY = """
-import contextlib, io, json, sys
-from poyo_edge.cli import main
-for arguments in json.load(sys.stdin):
-    out, err = io.StringIO(), io.StringIO()
-    sys.argv = ["poyo-edge", *arguments]
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            main()
-            code = 0
-        except SystemExit as end:
-            code = end.code
-    print(json.dumps([code, out.getvalue(), err.getvalue()]))
-"""
-"""One process for commands that end soon: most of their time is Python's start."""
-
-
-def run_many(desk: Desk, commands: list[list[str]]) -> list[Done]:
-    words = json.dumps([["calibrate", str(TINY), *words] for words in commands])
-    process = run_python(MANY, stdin=words, cwd=desk.folder, environment=WIDE)
-    assert process.returncode == 0, process.stderr
-    untouched = desk.out.read_bytes() == b"the old session"
-    ends = [json.loads(line) for line in process.stdout.splitlines()]
-    return [Done(code, out, err, untouched) for code, out, err in ends]
 
 
 @pytest.fixture(scope="module")
@@ -189,9 +164,11 @@ def bad_ends(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Done]:
         words = [str(foreign) if word == "F" else word for word in bad.arguments]
         recording = bad.make(desk.recording.with_name(f"bad_{i}.h5"))
         commands.append([str(recording), "-o", str(desk.out), "--quiet", *words])
-    ends = run_many(desk, commands)
+    ends = run_many([["calibrate", TINY, *words] for words in commands], cwd=desk.folder)
+    untouched = desk.out.read_bytes() == b"the old session"
     assert desk.files() == ["today.session"]
-    return dict(zip(BAD, ends, strict=True))
+    found = [Done(one.returncode, one.stdout, one.stderr, untouched) for one in ends]
+    return dict(zip(BAD, found, strict=True))
 
 
 @pytest.mark.parametrize("what", BAD)

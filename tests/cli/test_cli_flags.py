@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
-from helpers.commands import run
+from helpers.commands import run_many
 
 FLAGS = {
     "demo": {
@@ -252,9 +254,17 @@ FLAGS = {
 }
 
 
+@pytest.fixture(scope="module")
+def helped() -> dict[str, subprocess.CompletedProcess[str]]:
+    """What each command prints with ``--help``."""
+    return dict(zip(FLAGS, run_many([[command, "--help"] for command in FLAGS]), strict=True))
+
+
 @pytest.mark.parametrize("command", sorted(FLAGS))
-def test_flags_are_the_ones_that_others_rely_on(command: str) -> None:
-    done = run(command, "--help")
+def test_flags_are_the_ones_that_others_rely_on(
+    helped: dict[str, subprocess.CompletedProcess[str]], command: str
+) -> None:
+    done = helped[command]
     assert done.returncode == 0
     rows = [line for line in done.stdout.splitlines() if line.startswith("  ")]
     words = "\n".join(rows).replace(",", " ").split()

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.arrays import written_again
-from helpers.commands import run, run_json, start
+from helpers.commands import run, run_json, run_many, start
 
 from poyo_edge.cli.live import LiveView
 from poyo_edge.journal import Journal
@@ -158,9 +158,8 @@ def test_ctrl_c_is_a_clean_end_and_nothing_decoded_is_no_success(
     assert list(Journal(journal).entries()) == []
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
+def test_words_that_cannot_be_meant_are_one_line(tiny: Path) -> None:
+    wrong = [
         (["--from", "ftp://x"], "--from: expected an address like udp://"),
         (["--from", "udp://127.0.0.1:0", "--to", "udp://x"], "expected HOST:PORT"),
         (["--from", "udp://127.0.0.1:0", "--save-session", "a"], "expected --calibrate or --recal"),
@@ -171,15 +170,12 @@ def test_ctrl_c_is_a_clean_end_and_nothing_decoded_is_no_success(
         (["--from", "udp://127.0.0.1:0", "--units", "none.json"], "none that can be read (No"),
         (["--from", "udp://127.0.0.1:0", "--units", __file__], 'write one like {"ch1": '),
         (["--from", "udp://127.0.0.1:0", "--record", "no/where.j"], "an existing folder"),
-    ],
-)
-def test_words_that_cannot_be_meant_are_one_line(
-    tiny: Path, words: list[str], message: str
-) -> None:
-    done = run("run", tiny, "--session", "tiny_a", *words)
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
+    ]
+    ends = run_many([["run", tiny, "--session", "tiny_a", *words] for words, _ in wrong])
+    for (_, message), done in zip(wrong, ends, strict=True):
+        assert done.returncode == 2, message
+        assert message in done.stderr
+        assert "Traceback" not in done.stderr
 
 
 def test_the_live_view_shows_rates_latency_status_and_trace() -> None:

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from helpers.paths import TESTS
@@ -26,6 +26,20 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 main()
 """
 """Ctrl-C counts even where the tests run in the background of a shell, which ignores it."""
+_MANY = """
+import contextlib, io, json, sys
+from poyo_edge.cli import main
+for arguments in json.load(sys.stdin):
+    out, err = io.StringIO(), io.StringIO()
+    sys.argv = ["poyo-edge", *arguments]
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            main()
+            code = 0
+        except SystemExit as end:
+            code = end.code
+    print(json.dumps([code, out.getvalue(), err.getvalue()]))
+"""
 _FULL_DISK = """
 import pathlib, resource, signal, sys
 {imports}
@@ -51,6 +65,19 @@ def run_json(*arguments: object) -> dict[str, object]:
     assert done.stdout.count("\n") == 1
     values: dict[str, object] = json.loads(done.stdout)
     return values
+
+
+def run_many(
+    commands: Sequence[Sequence[object]], cwd: Path | None = None
+) -> list[subprocess.CompletedProcess[str]]:
+    """Commands that end soon, ended, in one process: most of their time is Python's start."""
+    words = [list(map(str, command)) for command in commands]
+    done = run_python(_MANY, stdin=json.dumps(words), cwd=cwd, environment=WIDE)
+    assert done.returncode == 0, done.stderr
+    ends = map(json.loads, done.stdout.splitlines())
+    return [
+        subprocess.CompletedProcess(command, *end) for command, end in zip(words, ends, strict=True)
+    ]
 
 
 def start(*arguments: object, cwd: Path | None = None) -> subprocess.Popen[str]:
