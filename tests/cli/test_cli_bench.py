@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from helpers.commands import run, run_json
+from helpers.commands import run, run_json, run_many
 
 
 def test_a_stream_is_decoded_and_says_what_the_system_granted(tiny: Path) -> None:
@@ -31,19 +31,16 @@ def test_a_stream_is_drawn(tiny: Path, tmp_path: Path) -> None:
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
+def test_options_that_would_do_nothing_are_mistakes(tiny: Path) -> None:
+    wrong: list[list[object]] = [
         ["--rate", 20],
         ["--lock-memory"],
         ["--load", 100, "--spikes", 5],
         ["--load", -1],
         ["--load", 100, "--seconds", 1, "--minutes", 1],
         ["--seconds", 1],
-    ],
-)
-def test_options_that_would_do_nothing_are_mistakes(tiny: Path, wrong: list[object]) -> None:
-    done = run("bench", tiny, *wrong)
-    assert done.returncode == 2
-    assert done.stderr.count("\n") == 1
-    assert "expected" in done.stderr
+    ]
+    for words, done in zip(wrong, run_many([["bench", tiny, *w] for w in wrong]), strict=True):
+        assert done.returncode == 2, words
+        assert done.stderr.count("\n") == 1, words
+        assert "expected" in done.stderr

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from helpers.arrays import written_again
-from helpers.commands import run, run_json
+from helpers.commands import run_json, run_many
 
 from poyo_edge.cli.live import LiveView
 from poyo_edge.cli.recalibrating import Recalibration, live_line, outcome, text_lines
@@ -46,20 +46,18 @@ def test_a_run_with_values_and_no_cursor_says_why_nothing_is_inferred(
     assert "no cursor came" in live_line(said)
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
+def test_words_that_cannot_be_meant_are_refused(tiny: Path) -> None:
+    wrong = [
         (["--recalibrate", "always"], "mode: expected one of ['offer', 'take'], got 'always'"),
         (["--recalibrate", "offer", "--calibrate", "20"], "expected it without --calibrate"),
         (["--recalibrate", "offer", "--recalibrate-after", "1"], "--recalibrate-after"),
         (["--save-session", "a"], "expected --calibrate or --recalibrate, got none"),
-    ],
-)
-def test_words_that_cannot_be_meant_are_refused(tiny: Path, words: list[str], message: str) -> None:
-    done = run("run", tiny, *WORDS, *words)
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
+    ]
+    ends = run_many([["run", tiny, *WORDS, *words] for words, _ in wrong])
+    for (_, message), done in zip(wrong, ends, strict=True):
+        assert done.returncode == 2, message
+        assert message in done.stderr
+        assert "Traceback" not in done.stderr
 
 
 def test_without_the_option_nothing_is_called() -> None:
