@@ -19,7 +19,7 @@ import json
 import math
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -276,17 +276,22 @@ def tables(cells: dict[str, Any], options: Any) -> str:
 
 def draw(path: Path, cells: dict[str, Any], options: Any) -> None:
     """The means against labelled seconds."""
+    means = [(name, r2) for session, name, r2 in rows(cells, options) if session == "mean"]
+    draw_rows(path, means, [name_of(seconds) for seconds in options.seconds])
+
+
+def draw_rows(path: Path, means: Sequence[tuple[str, list[float]]], columns: list[str]) -> None:
+    """Decoders and their R² in each column of labelled seconds."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     figure, axis = pyplot.subplots(figsize=(6, 4))
-    at = np.arange(len(options.seconds))
-    for session, name, r2 in rows(cells, options):
-        if session == "mean":
-            axis.plot(at, np.maximum(r2, 0.0), "o-", label=name)
-    axis.set_xticks(at, [name_of(s) for s in options.seconds])
+    at = np.arange(len(columns))
+    for name, r2 in means:
+        axis.plot(at, np.maximum(r2, 0.0), "o-", label=name)
+    axis.set_xticks(at, columns)
     axis.set(xlabel="labelled seconds", ylabel="causal R², mean of sessions")
     axis.legend(frameon=False)
     axis.spines[["top", "right"]].set_visible(False)
