@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from poyo_edge.arrays import Bool, Float32, Float64, Int64
+from poyo_edge.arrays import Float32, Float64, Int64
 from poyo_edge.artifact import ADAPT, ADAPT_ORT_CPU, CORE, Artifact
 from poyo_edge.calibration.fit.labels import Labels
 from poyo_edge.calibration.fit.workers import each
@@ -33,9 +33,6 @@ _VALUES_AT_ONCE = 400_000
 less, the runs themselves cost more than what is computed in them."""
 _INSIDE_S = 1e-6
 """Times nearer than this are equal."""
-_LEAST_HISTORY_S, _HEARD_S = 0.15, 0.05
-"""Of a window that begins late: how long it is at least, and what has to be heard of it before its
-samples count."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,35 +207,8 @@ def without_units(batch: Feeds, n_units: int, most: float, rng: np.random.Genera
     the units between 0 and ``most``."""
     units, mask = batch["spike_unit"], batch["spike_mask"]
     heard = rng.random((len(units), n_units)) >= most * rng.random((len(units), 1))
-    return _of_spikes(batch, mask & np.take_along_axis(heard, units.astype(np.int64), axis=1))
-
-
-def with_short_histories(
-    batch: Feeds, share: float, window_s: float, rng: np.random.Generator
-) -> Feeds:
-    """A batch of windows (B, N) of which a share begins late: older spikes are left out, and
-    samples before the first ``_HEARD_S`` of what is left do not count.
-
-    Args:
-        batch: windows.
-        share: of them that begin late, at a random time between 0 and ``_LEAST_HISTORY_S`` before
-            the end.
-        window_s: their length in seconds.
-        rng: which, and when.
-    """
-    n = len(batch["spike_mask"])
-    late = rng.random(n) < share
-    latest = max(0.0, window_s - _LEAST_HISTORY_S)
-    begin = np.where(late, rng.uniform(0.0, latest, n), -np.inf)[:, None]
-    found = _of_spikes(batch, batch["spike_mask"] & (batch["spike_time"] >= begin))
-    counts = batch["query_time"] >= begin + _HEARD_S
-    found["target_weight"] = np.where(counts, batch["target_weight"], np.float32(0))
-    return found
-
-
-def _of_spikes(batch: Feeds, kept: Bool) -> Feeds:
-    """A batch with the spikes that are ``kept`` (B, N), in front of the padding."""
-    front = np.argsort(~kept, axis=1, kind="stable")
+    kept = mask & np.take_along_axis(heard, units.astype(np.int64), axis=1)
+    front = np.argsort(~kept, axis=1, kind="stable")  # spikes come before padding
     found = dict(batch)
     for name in SPIKES:
         found[name] = np.take_along_axis(kept if name == "spike_mask" else batch[name], front, 1)

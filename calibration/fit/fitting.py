@@ -21,7 +21,6 @@ from poyo_edge.calibration.fit.adapter import (
     UNITS,
     Adapter,
     Weighting,
-    with_short_histories,
     without_units,
 )
 from poyo_edge.calibration.fit.folds import Fold
@@ -34,9 +33,8 @@ from poyo_edge.errors import CheckFailedError, UsageError
 
 _GOLDEN_RATIO = (math.sqrt(5.0) - 1.0) / 2.0
 _PULL, _PULL_TO_GUESS = 2.0, 30.0
-_SHORT_IN_CONTROL = 0.4
-_DROPPED, _SHORTENED = 1, 2
-"""Set random numbers of units and of old spikes that are left out apart from those of places."""
+_DROPPED = 1
+"""Sets the random numbers of units that are left out apart from those of places."""
 _Z_BESIDE = 3.0
 """Learning rate of z beside that of the encoder's weights: a unit then moves about as far for its
 length as they do."""
@@ -79,10 +77,6 @@ class FitSettings:
     """Share of the units that a window goes without, at most; for each window it is drawn between 0
     and this. A session that was fitted so loses less with units that fall silent later, and fits
     what it hears less closely."""
-    short_histories: float | None = None
-    """Share of the windows that begin late, at a random time: spikes before it are left out. A
-    model of reaches reads from old spikes that a movement is about to end, and lets go of a held
-    command. None takes 0.4 where somebody is to control (``Prior.in_control``), and 0."""
     patience: int = 3
     """Stop after this many judgements without a better one."""
     n_folds: int = 3
@@ -113,10 +107,6 @@ class FitSettings:
                 raise UsageError(f"{name}: expected a number > 0, got {getattr(self, name)!r}")
         if not 0 <= self.unit_dropout < 1:
             raise UsageError(f"unit_dropout: expected 0 <= share < 1, got {self.unit_dropout!r}")
-        if self.short_histories is not None and not 0 <= self.short_histories <= 1:
-            raise UsageError(
-                f"short_histories: expected 0 <= share <= 1 or None, got {self.short_histories!r}"
-            )
         for name in ("pull", "early_weight"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:
@@ -191,8 +181,6 @@ class Fit:
         if pull is None:
             pull = _PULL_TO_GUESS if prior.knows_animal else _PULL
         self._pull = pull / seconds / len(start.units)
-        short = settings.short_histories
-        self._short_histories = _SHORT_IN_CONTROL * prior.held if short is None else short
         self._weighting = Weighting(tail_s=settings.tail_s, early=settings.early_weight)
         self.optimizer = AdamW(clip_norm=settings.clip_norm)
         self.moved = {
@@ -235,9 +223,6 @@ class Fit:
         if self._settings.unit_dropout:
             rng = np.random.default_rng([*self._seed, self.steps, _DROPPED])
             batch = without_units(batch, self._labels.n_units, self._settings.unit_dropout, rng)
-        if self._short_histories:
-            rng = np.random.default_rng([*self._seed, self.steps, _SHORTENED])
-            batch = with_short_histories(batch, self._short_histories, self._adapter.window_s, rng)
         own, of_encoder = tables.encoder or (self._encoder if encoder else None), {}
         if own is None:
             loss, units, session = self._adapter.gradients(batch, tables.units, tables.session)
