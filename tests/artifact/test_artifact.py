@@ -102,6 +102,7 @@ def test_a_file_that_was_cut_off_is_refused(tiny_copy: Path, name: str) -> None:
             assert f"size: expected {len(data)} bytes, got {length}; " in message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FILES)
 def test_a_file_that_is_missing_is_named(tiny_copy: Path, name: str) -> None:
     (tiny_copy / name).unlink()

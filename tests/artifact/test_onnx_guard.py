@@ -246,6 +246,7 @@ def test_onnx_runtime_would_read_the_external_file_and_we_do_not(
         Decoder.open(tiny_copy, session="tiny_a")
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(st.binary(max_size=300))
 def test_any_bytes_are_taken_or_refused(data: bytes) -> None:

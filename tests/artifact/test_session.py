@@ -156,6 +156,7 @@ def test_a_file_with_bytes_appended_is_refused(path: Path) -> None:
         opened(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("open_it", [opened, Session.open], ids=["for a core", "for any core"])
 @pytest.mark.parametrize("flip", [0x01, 0x20, 0xFF])
 def test_a_flipped_bit_anywhere_is_refused_or_changes_nothing(

@@ -190,6 +190,7 @@ def test_an_early_end_is_still_a_session() -> None:
     assert [point.step for point in interrupted.quality.curve] == [0, 2]
 
 
+@pytest.mark.slow
 def test_an_earlier_session_is_begun_with_where_unit_ids_agree() -> None:
     truth = lesson().truth
     calibrator = lesson().calibrator(QUICK)
@@ -230,6 +231,7 @@ def test_units_begin_where_their_electrode_was_before() -> None:
     assert np.array_equal(begun[2:], np.tile(prior().unit_mean, (4, 1)))
 
 
+@pytest.mark.slow
 def test_a_damaged_neighbour_is_no_reason_not_to_calibrate(tiny_copy: Path) -> None:
     (tiny_copy / "sessions" / "old.session").write_bytes(b"half a ses")
     given = lesson()
@@ -367,6 +369,7 @@ def test_every_refusal_is_one_of_ours() -> None:
         assert refused.value.exit_code == 2
 
 
+@pytest.mark.slow
 def test_a_session_fitted_to_this_very_session_is_not_compared() -> None:
     first = lesson().calibrator(QUICK).fit(max_seconds=1e-9)
     again = lesson().calibrator(QUICK).fit(start=first, in_use=first, max_seconds=1e-9)

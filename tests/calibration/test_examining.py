@@ -133,6 +133,7 @@ def test_r2_by_seconds_ends_with_the_whole() -> None:
             calibrator.examine(shares=(0.5, share))
 
 
+@pytest.mark.slow
 def test_a_single_unit_can_be_calibrated_and_examined() -> None:
     given = lesson(n_units=1)
     calibrator = given.calibrator(QUICK)

@@ -78,6 +78,7 @@ def test_an_earlier_fit_of_these_labels_is_judged_on_later_ones_only() -> None:
     again.require_good()
 
 
+@pytest.mark.slow
 def test_worse_on_the_later_labels_is_refused_however_good_it_is_on_all() -> None:
     made = calibrator()
     first = as_if_fitted(lesson().truth, made.fit(max_seconds=1e-9))
@@ -90,6 +91,7 @@ def test_worse_on_the_later_labels_is_refused_however_good_it_is_on_all() -> Non
     assert "the session in use stays" in str(refused.value)
 
 
+@pytest.mark.slow
 def test_while_too_few_labels_are_later_the_session_in_use_stays() -> None:
     made = calibrator()
     first = made.fit(start=lesson().truth, max_seconds=1e-9)
@@ -190,6 +192,7 @@ def test_labels_that_are_turned_or_late_are_known_by_the_session_in_use(
     assert "the session in use stays" in reason
 
 
+@pytest.mark.slow
 def test_labels_that_are_decoded_backwards_are_refused_by_their_angle_alone() -> None:
     """With no session in use there is nothing else to tell it by."""
     backwards = dataclasses.replace(lesson(), values=-lesson().values)

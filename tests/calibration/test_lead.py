@@ -51,6 +51,7 @@ def test_the_lag_of_the_spikes_is_found_in_both_directions(lag_s: float) -> None
     assert not found.at_edge
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lag_s", [-0.1, 0.1])
 def test_labels_are_moved_to_where_a_decoder_of_movement_gives_them(lag_s: float) -> None:
     """Spikes that come 0.1 s before what is labelled, as before a movement, move nothing."""
@@ -70,6 +71,7 @@ def test_a_lead_that_is_given_is_not_searched() -> None:
     assert moved.times == pytest.approx(TIMES + 0.14)
 
 
+@pytest.mark.slow
 def test_spikes_that_say_nothing_of_the_labels_give_no_lag_and_a_note() -> None:
     spikes, rows = fired(0.0, gain=0.0)
     moved = with_lead(labels(), IntentionSettings(kind="constant"), spikes, rows, N_UNITS)
@@ -78,6 +80,7 @@ def test_spikes_that_say_nothing_of_the_labels_give_no_lag_and_a_note() -> None:
     assert "no lag was found" in moved.report.note
 
 
+@pytest.mark.slow
 def test_a_lag_at_the_edge_of_the_search_is_noted() -> None:
     spikes, rows = fired(0.5)
     moved = with_lead(labels(), IntentionSettings(kind="constant"), spikes, rows, N_UNITS)

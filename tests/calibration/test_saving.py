@@ -80,6 +80,7 @@ def test_a_session_worse_than_the_mean_is_refused_with_its_figures(tmp_path: Pat
     require_refused(misled(), message, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_session_worse_than_the_one_in_use_is_refused_with_both_figures(tmp_path: Path) -> None:
     fit = lesson().calibrator(QUICK).fit
     session = fit(start=drifted(lesson().truth, 0.1), in_use=lesson().truth, max_seconds=1e-9)
@@ -92,6 +93,7 @@ def test_a_session_worse_than_the_one_in_use_is_refused_with_both_figures(tmp_pa
     require_refused(session, message, tmp_path)
 
 
+@pytest.mark.slow
 def test_as_good_as_the_session_in_use_is_good_enough(tmp_path: Path) -> None:
     fit = lesson().calibrator(QUICK).fit
     same = fit(start=lesson().truth, in_use=lesson().truth, max_seconds=1e-9)

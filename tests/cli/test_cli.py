@@ -45,6 +45,7 @@ def test_help_and_version_need_nothing_heavy() -> None:
     assert run("--version").stdout.startswith("poyo-edge ")
 
 
+@pytest.mark.slow
 def test_no_command_and_unknown_ones_are_usage_errors() -> None:
     alone = run()
     assert alone.returncode == 2
@@ -63,6 +64,7 @@ def test_no_command_and_unknown_ones_are_usage_errors() -> None:
         assert " --help" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [(), ("replay",)])
 def test_python_m_prints_the_help_that_the_script_prints(
     words: tuple[str, ...], tmp_path: Path
@@ -142,6 +144,7 @@ def test_something_that_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
         assert "x.ckpt" in done.output
 
 
+@pytest.mark.slow
 def test_a_damaged_artifact_is_exit_5_in_one_line(tiny_copy: Path) -> None:
     core = tiny_copy / "core.onnx"
     flip_bit(core)
@@ -152,6 +155,7 @@ def test_a_damaged_artifact_is_exit_5_in_one_line(tiny_copy: Path) -> None:
     assert "copy the whole artifact again" in done.stderr
 
 
+@pytest.mark.slow
 def test_verify_answers_in_json_even_when_a_file_is_damaged(tiny_copy: Path) -> None:
     (tiny_copy / "golden.safetensors").unlink()
     done = run("verify", tiny_copy, "--json")
@@ -162,6 +166,7 @@ def test_verify_answers_in_json_even_when_a_file_is_damaged(tiny_copy: Path) -> 
     assert done.stderr.startswith("error: ")
 
 
+@pytest.mark.slow
 def test_json_before_the_command_is_refused_rather_than_ignored() -> None:
     done = run("--json", "doctor")
     assert done.returncode == 2
@@ -183,6 +188,7 @@ def test_replay_says_when_units_are_missing_and_draws_its_pictures(
     assert pictures == ["decoded_trace.png", "latency.png"]
 
 
+@pytest.mark.slow
 def test_a_place_where_no_picture_can_be_drawn_is_refused_before_the_work(
     tiny: Path, recording: Path
 ) -> None:
@@ -260,6 +266,7 @@ def test_missing_files_are_exit_5(tmp_path: Path, tiny: Path) -> None:
         assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_debug_shows_where_an_error_came_from(tmp_path: Path) -> None:
     assert "Traceback" in run("inspect", tmp_path / "no.h5", POYO_EDGE_DEBUG="1").stderr
 
@@ -296,6 +303,7 @@ def test_the_demo_ends_with_r2_latency_and_pictures(tmp_path: Path) -> None:
     assert end["r2_heldout"] > 0.85  # type: ignore[operator]
 
 
+@pytest.mark.slow
 def test_convert_lists_converts_and_refuses_in_one_line(recording: Path, tmp_path: Path) -> None:
     listed = run_json("convert", recording, "--list")
     assert [one["key"] for one in listed["series"]] == ["cursor.pos", "cursor.vel"]  # type: ignore[attr-defined]

@@ -8,6 +8,7 @@ import pytest
 from helpers.commands import run, run_json, run_many
 
 
+@pytest.mark.slow
 def test_a_stream_is_decoded_and_says_what_the_system_granted(tiny: Path) -> None:
     words = ["bench", tiny, "--load", 200, "--rate", 20, "--seconds", 0.6]
     values = run_json(*words, "--gc-off", "--cpu", 4000)
@@ -31,6 +32,7 @@ def test_a_stream_is_drawn(tiny: Path, tmp_path: Path) -> None:
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_options_that_would_do_nothing_are_mistakes(tiny: Path) -> None:
     wrong: list[list[object]] = [
         ["--rate", 20],

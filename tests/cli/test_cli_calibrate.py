@@ -124,6 +124,7 @@ def test_people_read_the_curve_and_what_to_type_next(desk: Desk) -> None:
     assert json.loads(out)["r2"] > 0.9
 
 
+@pytest.mark.slow
 def test_a_bad_session_is_refused_with_its_figures_and_the_old_one_stays(desk: Desk) -> None:
     done = desk.run("--json")
     assert done.code == 3
@@ -232,6 +233,7 @@ def test_a_session_in_use_of_other_units_is_no_rival(desk: Desk) -> None:
     assert done.json()["session"] == str(desk.out)
 
 
+@pytest.mark.slow
 def test_samples_that_are_nan_are_counted(desk: Desk, tmp_path: Path) -> None:
     given = lesson(duration_s=TRAIN_S + TEST_S)
     values = given.values.copy()

@@ -171,6 +171,7 @@ def bad_ends(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Done]:
     return dict(zip(BAD, found, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", BAD)
 def test_what_cannot_be_done_is_one_line(bad_ends: dict[str, Done], what: str) -> None:
     require_one_line(bad_ends[what], BAD[what].code, BAD[what].message)

@@ -46,6 +46,7 @@ def test_a_run_with_values_and_no_cursor_says_why_nothing_is_inferred(
     assert "no cursor came" in live_line(said)
 
 
+@pytest.mark.slow
 def test_words_that_cannot_be_meant_are_refused(tiny: Path) -> None:
     wrong = [
         (["--recalibrate", "always"], "mode: expected one of ['offer', 'take'], got 'always'"),

@@ -138,6 +138,7 @@ def test_the_end_says_what_went_wrong_in_the_rig(
     assert re.search("no fit +0 labelled s came", done.stdout)
 
 
+@pytest.mark.slow
 def test_ctrl_c_is_a_clean_end_and_nothing_decoded_is_no_success(
     tiny: Path, tmp_path: Path
 ) -> None:
@@ -158,6 +159,7 @@ def test_ctrl_c_is_a_clean_end_and_nothing_decoded_is_no_success(
     assert list(Journal(journal).entries()) == []
 
 
+@pytest.mark.slow
 def test_words_that_cannot_be_meant_are_one_line(tiny: Path) -> None:
     wrong = [
         (["--from", "ftp://x"], "--from: expected an address like udp://"),

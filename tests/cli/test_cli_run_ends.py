@@ -78,6 +78,7 @@ def test_a_signal_is_a_clean_end(
     assert values["loop"]["decoded"] > 0
 
 
+@pytest.mark.slow
 def test_a_closed_terminal_is_a_clean_end(tiny: Path, recording: Path, tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     running = Running(

@@ -75,6 +75,7 @@ def test_a_stderr_that_nobody_reads_does_not_hold_decoding_up(
     assert values["loop"]["skipped"] < 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("to", ["2>&-", "2>/dev/full"])
 def test_an_error_that_cannot_be_said_keeps_its_exit_code(tmp_path: Path, to: str) -> None:
     done = in_shell(to, "inspect", tmp_path / "none.poyo")

@@ -191,6 +191,7 @@ def test_words_that_cannot_be_meant_are_one_line(
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_nobody_there_is_one_line(tmp_path: Path) -> None:
     token = tmp_path / "t"
     token.write_text("0" * 64)
@@ -216,6 +217,7 @@ def test_the_end_says_what_was_shaped_and_told() -> None:
     }
 
 
+@pytest.mark.slow
 def test_without_a_terminal_or_a_file_no_token_is_asked_for() -> None:
     done = run("tell", "udp://127.0.0.1:9", "zero")
     assert done.returncode == 2

@@ -78,6 +78,7 @@ def test_a_terminal_shows_one_bar_with_the_newest_figures() -> None:
     assert out == "out\n"
 
 
+@pytest.mark.slow
 def test_a_sentence_and_a_result_begin_below_an_open_bar() -> None:
     lines, out = on_terminal(BEGIN + "console.step('next'); console.result({}, 'done')")
     assert lines[0].endswith("2/4 second [red]\\u001b[2J")
@@ -87,12 +88,14 @@ def test_a_sentence_and_a_result_begin_below_an_open_bar() -> None:
     assert (len(lines), out) == (2, "done\n")
 
 
+@pytest.mark.slow
 def test_a_warning_does_not_tear_an_open_bar() -> None:
     lines, _ = on_terminal(BEGIN + "print('careful', file=sys.stderr); console.progress(4, 4)")
     assert lines[0] == "careful"
     assert [line.split("━")[-1].strip() for line in lines[1:]] == ["4/4", ""]
 
 
+@pytest.mark.slow
 def test_an_error_begins_below_the_bar_that_it_ends() -> None:
     code = f"""
 from poyo_edge.cli.shared import LOOK, app, command

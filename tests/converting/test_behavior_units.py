@@ -167,6 +167,7 @@ def test_targets_move_with_the_cursor(tmp_path: Path) -> None:
     assert recording.behavior_units == {"cursor.pos": "cm", "cursor.vel": "cm/s", "hand.pos": "m"}
 
 
+@pytest.mark.slow
 def test_targets_stay_where_no_cursor_is_multiplied(tmp_path: Path) -> None:
     path = task(tmp_path / "s.h5")
     before = Recording.open(path).trials()

@@ -55,6 +55,7 @@ def decode(path: Path, units: npt.NDArray[np.int32], times: npt.NDArray[np.float
     return opened(path).run(None, {"spike_unit": units[None], "spike_time": times[None]})[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_spikes", [0, 1, 7, 300])
 def test_it_decodes_as_the_artifact_does(tiny: Path, frozen: Path, rig: Rig, n_spikes: int) -> None:
     rng = np.random.default_rng(n_spikes)
@@ -243,6 +244,7 @@ def test_a_session_of_another_core_is_refused(tiny: Path, tmp_path: Path, rig: R
         freeze_session(tiny, dataclasses.replace(rig.a, header=header), tmp_path / "x.onnx")
 
 
+@pytest.mark.slow
 def test_the_command_prints_where_and_how_far(tiny: Path, tmp_path: Path) -> None:
     pytest.importorskip("typer", reason="typer is not installed")
     path = tmp_path / "x.onnx"

@@ -86,6 +86,7 @@ def test_listeners_hear_of_trials_and_of_the_cursor() -> None:
     np.testing.assert_allclose([t[0] / TICK_HZ for t, _ in shown], run.times)
 
 
+@pytest.mark.slow
 def test_a_cursor_that_missed_its_target_is_put_on_it() -> None:
     run = perfect(3, control=lambda value: 0.0 * value)
     begins = np.searchsorted(run.times, run.trials.start[1:] - 0.01)

@@ -82,6 +82,7 @@ def test_the_loop_begins_anew(tiny: Path) -> None:
     np.testing.assert_array_equal(first.decoded, again.decoded)
 
 
+@pytest.mark.slow
 def test_a_decoder_in_seconds_or_of_other_units_is_refused(tiny: Path) -> None:
     with pytest.raises(UsageError, match="tick_rate_hz=30000"):
         LoopDecoding(Decoder.open(tiny, session="tiny_a"), ["a"])

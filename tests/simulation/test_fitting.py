@@ -81,6 +81,7 @@ def test_a_silent_unit_stays_silent(tmp_path: Path) -> None:
     assert len(np.unique(rows)) == 39
 
 
+@pytest.mark.slow
 def test_a_recording_that_says_too_little_is_refused(tmp_path: Path) -> None:
     recording = recorded(tmp_path, drawn(), 30.0)
     with pytest.raises(RecordingError, match=r"at least 10 s of cursor\.vel"):

@@ -29,6 +29,7 @@ def longest_s(same: Float64) -> float:
     return float((edges[1::2] - edges[::2]).max()) / GRID_HZ
 
 
+@pytest.mark.slow
 def test_mixed_movements_hold_a_velocity_for_seconds_and_reaches_never_do() -> None:
     for motion, low, high in (("reaches", 0.0, 0.05), ("mixed", 2.0, 3.2)):
         velocity = moved(motion).velocity
@@ -37,6 +38,7 @@ def test_mixed_movements_hold_a_velocity_for_seconds_and_reaches_never_do() -> N
         assert low <= longest_s(same.astype(np.float64)) <= high, motion
 
 
+@pytest.mark.slow
 def test_mixed_movements_are_slow_and_fast_and_jump() -> None:
     velocity, reaching = moved("mixed").velocity, moved("reaches").velocity
     speed = np.hypot(*velocity.T)
@@ -58,6 +60,7 @@ def test_mixed_movements_keep_reaches_as_trials_and_their_share() -> None:
         assert (found.velocity[start] == 0).all()
 
 
+@pytest.mark.slow
 def test_the_position_is_the_sum_of_the_velocity_and_stays_near_the_workspace() -> None:
     found = moved("mixed")
     middle = (found.velocity[1:] + found.velocity[:-1]) / 2 / GRID_HZ

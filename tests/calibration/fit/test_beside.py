@@ -35,6 +35,7 @@ def test_it_is_judged_on_what_judges_the_session() -> None:
     assert not np.array_equal(ours.decoded, theirs.decoded)
 
 
+@pytest.mark.slow
 def test_what_judges_a_fold_is_not_learned() -> None:
     """Labels of one block are turned to noise: what is decoded of that block stays as it was."""
     given = linear(lesson())
@@ -64,6 +65,7 @@ def test_noisy_labels_get_a_larger_ridge() -> None:
     assert {round(one) for one in clear} <= {round(one * rate_hz) for one in RIDGES_PER_HZ}
 
 
+@pytest.mark.slow
 def test_seconds_of_labels_and_silence_are_enough_for_a_figure() -> None:
     given = linear(lesson())
     few = given.times < 7.0
@@ -73,6 +75,7 @@ def test_seconds_of_labels_and_silence_are_enough_for_a_figure() -> None:
     assert np.isfinite(wiener_beside(searched(silent)).judged.r2()).all()
 
 
+@pytest.mark.slow
 def test_labels_at_a_high_rate_are_thinned_and_still_judged_alike() -> None:
     given = lesson()
     times = np.arange(0.0, 40.0, 0.002)

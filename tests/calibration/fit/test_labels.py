@@ -32,6 +32,7 @@ def cut_after_samples(numbers: Sequence[int]) -> list[float]:
     return [0.0, *inner, DURATION_S]
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(
     seed=st.integers(0, 100),

@@ -152,6 +152,7 @@ def test_a_kill_after_the_last_judgement_changes_nothing(tmp_path: Path, falling
     assert outcome(resumed(path, falling=falling)) == outcome(uninterrupted(falling=falling))
 
 
+@pytest.mark.slow
 def test_what_was_judged_is_not_judged_again(tmp_path: Path) -> None:
     path = tmp_path / "day.fit"
     killed(path, judgements=2)
@@ -200,6 +201,7 @@ def test_a_file_cut_off_anywhere_is_ignored(file: Path) -> None:
     require_ignored(file, searching)
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_in_the_numbers_is_ignored(file: Path) -> None:
     data = file.read_bytes()
     first = 8 + int.from_bytes(data[:8], "little")

@@ -80,6 +80,7 @@ def test_enough_time_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert np.array_equal(searching.chosen.tables[-1].units, whole.chosen.tables[-1].units)
 
 
+@pytest.mark.slow
 def test_the_time_is_looked_at_before_each_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the machine gets slower than was planned with, what was learned is judged."""
     slow = 6 * N_FITS - 2

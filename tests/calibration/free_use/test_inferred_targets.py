@@ -104,6 +104,7 @@ def test_a_hole_parts_what_is_inferred() -> None:
     assert ((found.end <= 60.2) | (found.start >= 89.8)).all()
 
 
+@pytest.mark.slow
 def test_the_grid_is_the_cursors_range_or_what_is_said() -> None:
     use = free_use()
     low, high = use.cursor.min(0) - 1e-9, use.cursor.max(0) + 1e-9

@@ -87,6 +87,7 @@ def test_a_file_that_cannot_be_read_says_what_to_do(tmp_path: Path) -> None:
             words_of(tmp_path / name, known_commands()["run"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("text", "code"), [("form = 1", 2), ("from udp", 5), (None, 5)])
 def test_a_wrong_file_is_one_line_and_its_exit_code(
     text: str | None, code: int, tmp_path: Path

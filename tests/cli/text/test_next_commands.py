@@ -46,6 +46,7 @@ def test_elsewhere_nothing_is_said_of_engines(tiny: Path) -> None:
     assert "Next" not in typed("verify", tiny)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("named", [(), ("--session", "tiny_a")])
 def test_units_that_nobody_knows_lead_to_calibrate(
     tiny: Path, tmp_path: Path, named: tuple[str, ...]

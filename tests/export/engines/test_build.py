@@ -307,6 +307,7 @@ def test_a_prepared_graph_that_was_changed_is_refused(
         build(prepared)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("machine", "options", "error", "words"),
     [

@@ -57,6 +57,7 @@ def options(recording: Path | None, precision: str = "bf16") -> BuildOptions:
     )
 
 
+@pytest.mark.slow
 def test_a_precision_that_costs_little_is_recorded_and_can_be_taken_back(
     tiny_copy: Path, recording: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -70,6 +70,7 @@ def test_more_threads_give_the_same_prediction(core: bytes, feeds: Feeds) -> Non
     assert one == pytest.approx(two, abs=2e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -95,6 +96,7 @@ def test_a_core_that_is_none_is_refused() -> None:
     assert refused.value.exit_code == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "threads", "message"),
     [

@@ -60,6 +60,7 @@ def test_all_that_we_use_is_in_the_bindings(version: str, cache: Path) -> None:
     assert missing(api, USED) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", WHEELS)
 def test_what_we_use_on_one_version_only_is_there(version: str, cache: Path) -> None:
     api = read_bindings(version, cache)

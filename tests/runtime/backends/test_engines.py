@@ -198,6 +198,7 @@ def test_a_record_that_is_none_is_refused(store: EngineStore, text: str) -> None
         store.records()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(EngineKey)])
 @pytest.mark.parametrize("value", [-5, 5.5, "5", [5], {}, None, "\0"])
 def test_a_key_of_other_types_is_refused_behind_a_checksum_that_holds(

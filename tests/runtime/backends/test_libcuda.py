@@ -83,6 +83,7 @@ def as_ctypes(kind: str) -> Any:
     return ctypes.c_int if kind in ENUMS else KINDS[kind]
 
 
+@pytest.mark.slow
 def test_signatures_are_those_of_the_runtimes_header(wheel: Path) -> None:
     declared = declarations(header(wheel, "cuda_runtime_api.h"))
     ours = {name: f.arguments for name, f in FUNCTIONS.items()} | ONLY_RUNTIME

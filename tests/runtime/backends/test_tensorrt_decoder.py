@@ -129,6 +129,7 @@ def test_keeping_warm_ends_with_its_decoder_and_with_a_failure(
     assert decoder.decode(1.5).flags[-1] == "fallback"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("backend", "pause", "words"),
     [
@@ -144,6 +145,7 @@ def test_keeping_warm_is_refused_where_it_would_do_nothing(
         Decoder.open(jetson, "tiny_a", backend=backend, keep_warm_s=pause)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["truncate", "foreign", "none"])
 def test_auto_passes_by_engines_that_it_cannot_trust(
     jetson: Path, damage: str, monkeypatch: pytest.MonkeyPatch

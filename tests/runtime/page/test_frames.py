@@ -282,6 +282,7 @@ def test_every_flag_that_a_value_may_carry_has_a_bit() -> None:
     assert {word for word in words if "_" in word} <= {*layout.FLAGS}
 
 
+@pytest.mark.slow
 def test_who_reads_needs_nothing_that_decodes(tmp_path: Path) -> None:
     code = (
         "import sys\n"
