@@ -61,12 +61,30 @@ def parse() -> argparse.Namespace:
 
 
 def cells_of(folders: list[Path]) -> dict[Cell, float]:
-    """R² of each cell."""
+    """R² of each cell.
+
+    Raises:
+        UsageError: a folder of nothing measured, figures of another behaviour or split, or a cell
+            that two folders have.
+    """
     found: dict[Cell, float] = {}
     place: dict[Cell, Path] = {}
+    judged = dict[str, Path]()
     for folder in folders:
+        if not (folder / RESULTS).is_file():
+            raise UsageError(
+                f"{folder}: expected {RESULTS} in it, got none; name what few_shot.py was given as "
+                f"--out"
+            )
         kept: dict[str, Any] = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
-        seed = kept.pop(SAID)["seed"]
+        said = kept.pop(SAID)
+        seed = said["seed"]
+        judged[f"{said['behavior']} of the split {said['split']}"] = folder
+        if len(judged) > 1:
+            raise UsageError(
+                f"{folder}: expected figures of the same behaviour and split, got {[*judged]}; "
+                f"leave some of them out"
+            )
         for key, value in kept.items():
             session, seconds, decoder = key.split("|")
             cell = Cell(session, seed, decoder, seconds)
@@ -117,9 +135,11 @@ def tables(
     columns: list[str],
 ) -> str:
     """All rows, and in how many sessions each decoder is ahead of the last one."""
-    seeds = defaultdict(set)
+    had = defaultdict(set)
     for cell in cells:
-        seeds[cell.session].add(cell.seed)
+        had[cell.session, cell.decoder].add(cell.seed)
+    sessions = sorted({cell.session for cell in cells})
+    seeds = {one: set.intersection(*(had[one, name] for name in decoders)) for one in sessions}
     body = [
         [one if one == MEAN else f"{one} ({len(seeds[one])})", name,
          *("–" if np.isnan(x) else f"{x:.3f}" for x in r2)]
@@ -135,7 +155,7 @@ def tables(
         ]
         wins.append([name, *counts])
     return (
-        f"Causal R² by labelled seconds; behind a session, its seeds\n\n"
+        f"Causal R² by labelled seconds; behind a session, the seeds that all decoders have\n\n"
         f"{markdown(['session', 'decoder', *columns], body)}\n\n"
         f"Sessions in which it is ahead of {decoders[-1]}\n\n"
         f"{markdown(['decoder', *columns], wins)}"

@@ -72,7 +72,8 @@ class Delivery:
         ).start()
 
     def settle(self, held: Callable[[], str]) -> None:
-        """See to it in the calling thread, before nothing more leaves."""
+        """See to it that zero leaves in the calling thread, before a loop ends; at once where it
+        has left, or where no command holds values back."""
         if held():
             self._watch(held, lambda: None)
 

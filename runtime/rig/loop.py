@@ -191,7 +191,7 @@ class DecodeLoop(Inbox):
         Args:
             within_s: wait no longer than so; a decode that hangs is left to the end of the process.
         """
-        if self._worker.alive:
+        if not self._worker.stopping.is_set():  # in a thread of its own or in the caller's
             self._delivery.settle(lambda: self.control.commands.held)
         self._worker.stop(within_s)
         self.control.record()

@@ -286,6 +286,25 @@ def test_a_thread_decodes_until_it_is_stopped(rig: Rig) -> None:
     assert loop.counters.decoded > count
 
 
+def test_a_loop_that_runs_in_the_callers_thread_ends_with_zero_too(rig: Rig) -> None:
+    out, seen = list[LoopResult](), threading.Event()
+    loop = DecodeLoop(
+        rig.decoder(tick_rate_hz=S), DeviceClock(S), [out.append, lambda _: seen.set()],
+        settings=LoopSettings(rate_hz=20),
+    )  # fmt: skip
+    loop.feed([0], [0])
+    caller = threading.Thread(target=loop.run)
+    caller.start()
+    assert seen.wait(20)
+    loop.control.commands.on_halt = lambda: None
+    loop.command("zero")
+    loop.stop()
+    left = len(out)
+    caller.join(20)
+    assert "zeroed" in out[left - 1].result.flags
+    assert all("zeroed" in one.result.flags for one in out[left:])
+
+
 def test_an_error_of_the_loop_itself_is_kept(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     loop = DecodeLoop(rig.decoder(tick_rate_hz=S), DeviceClock(S))
     monkeypatch.setattr(loop, "step", lambda: 1 / 0)
