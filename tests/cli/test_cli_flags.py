@@ -161,6 +161,7 @@ FLAGS = {
         "--size",
         "--held-out",
         "--seconds",
+        "--baselines",
         "--set",
         "--json",
         "--quiet",

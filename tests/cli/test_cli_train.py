@@ -238,3 +238,45 @@ def test_scaling_goes_on_where_it_was_killed(
     assert done.exit_code == 2 and "expected the cells of this study" in done.stderr
     done = run(*words, "--sessions", "3")
     assert done.exit_code == 2 and "expected at most 2 (3 recordings, 1 held out)" in done.stderr
+
+
+@pytest.mark.slow
+def test_scaling_judges_after_several_seconds_beside_a_gru(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from poyo_edge.evaluation import pretrained_gru, scaling
+
+    monkeypatch.setattr(pretrained_gru, "FEWEST_STEPS", 10)
+    monkeypatch.setattr(pretrained_gru, "STEPS_PER_SESSION", 1)
+    recordings, out = tmp_path / "recordings", tmp_path / "out"
+    simulate_study(recordings, n_sessions=2, simulation=Simulation(duration_s=60.0, n_units=8))
+    words = ("scaling", folder / "tiny.toml", "--data", recordings, "-o", out, "--held-out", "1",
+             "--sessions", "1", "--seconds", "20", "--seconds", "0", "--json",
+             "--baselines", "gru-pretrained")  # fmt: skip
+    refused = run(*words)
+    assert refused.exit_code == 2 and "--set share_units=electrode" in refused.stderr
+    assert not list(out.glob("*"))
+    words = (*words, "--set", "share_units=electrode")
+    original = vars(scaling)["replay"]
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(scaling, "replay", killed)
+    run(*words)
+    monkeypatch.setattr(scaling, "replay", original)
+    monkeypatch.setattr(scaling, "train", killed)  # which it has behind it
+    done = run(*words)
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    for one in (*found["cells"], *found["baselines"]):
+        (session,) = one["heldout"]
+        assert list(one["r2_by_seconds"]) == list(session["r2_by_seconds"]) == ["0", "20"]
+        assert one["r2"] == one["r2_by_seconds"]["20"] == session["r2"]
+        assert len(set(one["r2_by_seconds"].values())) == 2
+    assert [one["decoder"] for one in found["baselines"]] == ["gru-pretrained"]
+    table = (out / "scaling.md").read_text()
+    assert "R², 0 s | R², 20 s" in table and "| 1 | gru-pretrained | – | – |" in table
+    assert (out / "scaling.png").stat().st_size > 5000
+    done = run(*words, "--baselines", "lstm")
+    assert done.exit_code == 2 and "expected gru-pretrained or none, got lstm" in done.stderr

@@ -46,8 +46,17 @@ def scaling(
         int, typer.Option(min=1, help="Last recordings of the folder, which no model sees.")
     ] = 2,
     seconds: Annotated[
-        float, typer.Option(min=1, help="Labelled seconds that each is calibrated on.")
-    ] = 60.0,
+        list[float] | None,
+        typer.Option(
+            min=0,
+            help="Labelled seconds that each is calibrated on; may be repeated; 0 guesses from a "
+            "minute without labels; default 60.",
+        ),
+    ] = None,
+    baselines: Annotated[
+        str,
+        typer.Option(help="gru-pretrained, learned and tuned on the same recordings, or none."),
+    ] = "none",
     values: RecipeValues = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -63,28 +72,37 @@ def scaling(
         sessions=tuple(sessions or (1, 2, 4, 8, 16)),
         sizes=tuple(size or ()),
         held_out=held_out,
-        seconds=seconds,
+        seconds=tuple(sorted({*(seconds or (60.0,))})),
+        baselines=tuple(sorted({*baselines.split(",")} - {"", "none"})),
     )
-    cells = run.run_study(study, out, say=console.step, bar=console.progress)
-    found = {"cells": cells, "table": str(out / "scaling.md"), "picture": str(out / "scaling.png")}
-    write_bytes(out / "scaling.md", f"{scaling_markdown(cells)}\n".encode())
-    console.result(found, f"{scaling_markdown(cells)}\n\nwrote {found['table']} {found['picture']}")
+    cells, peers = run.run_study(study, out, say=console.step, bar=console.progress)
+    table = scaling_markdown(cells, peers)
+    files = {"table": str(out / "scaling.md"), "picture": str(out / "scaling.png")}
+    write_bytes(out / "scaling.md", f"{table}\n".encode())
+    found = {"cells": cells, "baselines": peers, **files}
+    console.result(found, f"{table}\n\nwrote {files['table']} {files['picture']}")
 
 
-def scaling_markdown(cells: Sequence[Values]) -> str:
-    """A row for each model."""
-    head = ["sessions", "size", "units", "parameters", "train s", "R² held out", "lowest, highest"]
+def scaling_markdown(cells: Sequence[Values], peers: Sequence[Values] = ()) -> str:
+    """A row for each model and each baseline; a column for each number of labelled seconds."""
+    seconds = list(cells[0].get("r2_by_seconds", ()))
+    several = len(seconds) > 1
+    judged = [f"R², {s} s" for s in seconds] if several else ["R² held out"]
+    head = ["sessions", "size", "units", "parameters", "train s", *judged, "lowest, highest"]
     rows = []
-    for cell in cells:
-        r2 = [h["r2"] for h in cell["heldout"]]
+    for cell in (*cells, *peers):
+        r2 = [one["r2"] for one in cell["heldout"]]
+        means = cell["r2_by_seconds"].values() if several else [cell["r2"]]
+        if "size" in cell:
+            model = [cell["size"], cell["n_units"], f"{cell['parameters']:,}"]
+        else:
+            model = [cell["decoder"], "–", "–"]
         rows.append(
             [
                 cell["n_sessions"],
-                cell["size"],
-                cell["n_units"],
-                f"{cell['parameters']:,}",
+                *model,
                 f"{cell['train_s']:.0f}",
-                f"{cell['r2']:.3f}",
+                *(f"{mean:.3f}" for mean in means),
                 f"{min(r2):.3f}, {max(r2):.3f}",
             ]
         )
