@@ -240,10 +240,11 @@ class Calibrator:
         elif in_use is not None and not {*in_use.header.unit_ids}.isdisjoint(self.unit_ids):
             begins[IN_USE] = from_session(self.unit_ids, in_use, guess)
         names_count = start is None and not guess.from_afar and prior.guess is not None
-        searches = {
-            name: Search(self._adapter, prior, labels, self.settings, begin, seed)
-            for name, begin in begins.items()
-        }
+        search = partial(
+            Search, self._adapter, settings=self.settings, seed=seed,
+            all_folds=judge.learned_until is not None,
+        )  # fmt: skip
+        searches = {name: search(prior, labels, start=begin) for name, begin in begins.items()}
         turns = Turns(
             deadline=began + max_seconds,
             stop=stop or threading.Event(),
@@ -257,7 +258,7 @@ class Calibrator:
             turns,
             knows=other is not None and _fitted_here(other, self.session_id),
             resume_file=resume_file,
-            otherwise=partial(self._unknown, prior, labels, seed) if names_count else None,
+            otherwise=partial(self._unknown, search, prior, labels) if names_count else None,
         )
         self._last = taken.search
         wall_s = time.monotonic() - began
@@ -317,11 +318,11 @@ class Calibrator:
             raise UsageError(f"shares: expected numbers between 0 and 1, got {list(shares)}")
         return examined(self._adapter, search, self.settings, self.unit_ids, shares, on_progress)
 
-    def _unknown(self, prior: Prior, labels: Labels, seed: int) -> Search:
+    def _unknown(self, search: Callable[..., Search], prior: Prior, labels: Labels) -> Search:
         """A search that begins with what is true of any unit, whatever the units are called."""
         prior = prior.of_nobody()
         begin = guess_from(self._artifact, prior, self.unit_ids, labels)
-        return Search(self._adapter, prior, labels, self.settings, begin, seed)
+        return search(prior, labels, start=begin)
 
     def _session(self, search: Search, quality: Quality) -> CalibratedSession:
         best, labels = search.chosen.tables[-1], search.labels

@@ -74,8 +74,9 @@ def examined(
     points = [(search.learned_s, search.chosen.point.r2)]
     for share in sorted(shares, reverse=True):
         part = Search(
-            adapter, search.prior, search.labels, settings, search.start, search.seed, share=share
-        )
+            adapter, search.prior, search.labels, settings, search.start, search.seed, share=share,
+            all_folds=search.all_folds,
+        )  # fmt: skip
         part.run(math.inf, threading.Event(), lambda _: None)
         points.append((part.learned_s, part.chosen.point.r2))
         report(len(points) - 1, total)

@@ -130,7 +130,6 @@ class Turns:
             self._note,
             on_judged=on_judged,
             rival=judge.in_use is not None,
-            all_folds=judge.learned_until is not None,
         )
         self.done += sum(fit.steps for fit in search.fits)
         return time.monotonic() - began

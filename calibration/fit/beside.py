@@ -15,7 +15,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from poyo_edge.arrays import Float64, Int64
-from poyo_edge.calibration.fit.folds import folds
 from poyo_edge.calibration.fit.judging import Judged
 from poyo_edge.calibration.fit.labels import Labels
 from poyo_edge.calibration.fit.search import Search
@@ -52,14 +51,11 @@ def wiener_beside(search: Search) -> WienerBeside:
     judged.
     """
     began = time.monotonic()
-    labels, settings, window_s = search.labels, search.settings, search.window_s
-    n_blocks = settings.blocks_for(labels.seconds, window_s)
-    held_out = search.fits[:-1]  # fewer than folds where the search had little time
-    cut = folds(labels, window_s, n_folds=settings.n_folds, n_blocks=n_blocks)[: len(held_out)]
-    judged = [fit.judged() for fit in held_out]
-    counted = _Counted.of(labels, [fold.train for fold in cut], judged, window_s)
+    labels, window_s = search.labels, search.window_s
+    judged = [fit.judged() for fit in search.fits[:-1]]
+    counted = _Counted.of(labels, [fold.train for fold in search.folds], judged, window_s)
     decoded, ridges = list[Float64](), list[float]()
-    for fold, judge in zip(cut, judged, strict=True):
+    for fold, judge in zip(search.folds, judged, strict=True):
         rows = counted.rows(fold.train)
         ridge = counted.best_ridge(rows)
         ((weights, bias),) = ridge_path(

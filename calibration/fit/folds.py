@@ -32,11 +32,13 @@ def everything(labels: Labels) -> Fold:
     return Fold(train=np.arange(len(labels.times)), judge=none, block=none)
 
 
-def folds(labels: Labels, window_s: float, *, n_folds: int, n_blocks: int) -> list[Fold]:
+def folds(
+    labels: Labels, window_s: float, *, n_folds: int, n_blocks: int, share: float = 1.0
+) -> list[Fold]:
     """Cut the labelled time into ``n_blocks`` blocks of equal length and deal them to the folds.
 
     Blocks are counted in labelled time, so holes in the labels do not make empty ones. Fold i
-    holds out blocks i, i + n_folds, ….
+    holds out blocks i, i + n_folds, …. Each learns from the first ``share`` of its samples.
 
     Raises:
         UsageError: a fold would have nothing to learn from or nothing to judge by.
@@ -58,5 +60,7 @@ def folds(labels: Labels, window_s: float, *, n_folds: int, n_blocks: int) -> li
                 f"labels: expected enough for {n_blocks} blocks longer than a window "
                 f"({window_s} s), got {labels.seconds:.1f} labelled s"
             )
-        out.append(Fold(train=np.flatnonzero(train), judge=judge, block=number[judge]))
+        learned = np.flatnonzero(train)
+        learned = learned[: max(1, int(share * len(learned)))]
+        out.append(Fold(train=learned, judge=judge, block=number[judge]))
     return out

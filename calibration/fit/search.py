@@ -62,24 +62,18 @@ class Search:
         seed: int,
         *,
         share: float = 1.0,
+        all_folds: bool = False,
     ) -> None:
         """Prepare the fits.
 
         ``share`` lets the folds learn from the first part of their samples only, judged on the
-        same blocks: what fewer labels would have given.
+        same blocks: what fewer labels would have given. ``all_folds`` fits all of them even where
+        a model is large or time is short.
 
         Raises:
             UsageError: too few labels to cut.
         """
         window_s = adapter.window_s
-        n_blocks = settings.blocks_for(labels.seconds, window_s)
-        cut = folds(labels, window_s, n_folds=settings.n_folds, n_blocks=n_blocks)
-        cut = [
-            dataclasses.replace(fold, train=fold.train[: max(1, int(share * len(fold.train)))])
-            for fold in cut
-        ]
-        self.learned_s = labels.period * float(np.mean([len(fold.train) for fold in cut]))
-        """Labelled seconds that a fold learns from."""
         self._adapter = adapter
         self.prior = prior
         self.labels = labels
@@ -91,6 +85,14 @@ class Search:
         """Labelled seconds that schedule and pull are for."""
         known = {"from_prior": nothing_known(start, prior), "from_afar": start.from_afar}
         self.schedule = settings.over(schedule_for(self.seconds, adapter.spec, **known))
+        n_blocks = settings.blocks_for(labels.seconds, window_s)
+        cut = folds(labels, window_s, n_folds=settings.n_folds, n_blocks=n_blocks, share=share)
+        self.all_folds = all_folds
+        spared = 0 if all_folds else self.schedule.folds_spared
+        self.folds = cut[spared:]
+        """What the fits before the last one learn from and are judged by."""
+        self.learned_s = labels.period * float(np.mean([len(f.train) for f in self.folds]))
+        """Labelled seconds that a fold learns from."""
         self.steps = self.schedule.steps
         """Of the schedule; fewer while a search runs that has too little time for all."""
         if adapter.fits_encoder:
@@ -108,7 +110,7 @@ class Search:
                 seconds=self.seconds,
                 schedule=self.schedule,
             )
-            for i, fold in enumerate([*cut, everything(labels)])
+            for i, fold in enumerate([*self.folds, everything(labels)], start=spared)
         ]
         trusted = prior.knows_animal and self.seconds < _FEW_S
         self._margin = _FALL if trusted else _LEAST_GAP
@@ -150,7 +152,6 @@ class Search:
         on_judged: Callable[[], None] = lambda: None,
         *,
         rival: bool = False,
-        all_folds: bool = False,
     ) -> None:
         """Search until nothing better comes, the steps or the time are over, or it is stopped.
 
@@ -160,12 +161,11 @@ class Search:
             on_progress: called after each step.
             on_judged: called after each judgement, when the state may be kept.
             rival: whether the gate judges a session in use too.
-            all_folds: fit all folds even where time is short.
         """
         deadline = time.monotonic() + max_seconds
         self._pace = Pace(seconds=max_seconds, workers=self._adapter.workers, rival=rival)
         try:
-            if self._begin(all_folds):
+            if self._begin():
                 on_judged()
             self._advance(deadline, stop, on_progress, on_judged)
             self._settle(deadline)
@@ -174,7 +174,7 @@ class Search:
                 raise
             self.stopped = INTERRUPTED
 
-    def _begin(self, all_folds: bool) -> bool:
+    def _begin(self) -> bool:
         """Judge the start, by as many samples as the time allows; whether anything was judged.
 
         A search that goes on, and was in a hurry before, is judged anew where it no longer is.
@@ -193,12 +193,12 @@ class Search:
             sample_s = (time.monotonic() - started) / len(first.judged())
             self._pace.sample_s = sample_s / self._adapter.workers
             self._judge_by(wanted)
-            self._fit_into_time(all_folds)
+            self._fit_into_time()
         self._judge_by(self._on_the_way())
         self._judge()
         return True
 
-    def _fit_into_time(self, all_folds: bool) -> None:
+    def _fit_into_time(self) -> None:
         """Take the short schedule, and fewer folds, where there is no time for more."""
         if self._steps_within(self._pace.seconds) >= self.steps:
             return
@@ -211,14 +211,14 @@ class Search:
             self._all_steps = self.steps
             for fit in self.fits:
                 fit.begin_with(short)
-        if all_folds or self._steps_within(self._pace.seconds) >= _ENOUGH * self.steps:
+        if self.all_folds or self._steps_within(self._pace.seconds) >= _ENOUGH * self.steps:
             return
         kept, blocks = 0, 0
         while kept < len(self.fits) - 1 and blocks < _FEWEST_BLOCKS:
             blocks += len(np.unique(self.fits[kept].judged_blocks()))
             kept += 1
-        self.left_out = len(self.fits) - 1 - kept
-        self.fits = [*self.fits[:kept], self.fits[-1]]
+        self.left_out = len(self.folds) - kept
+        self.folds, self.fits = self.folds[:kept], [*self.fits[:kept], self.fits[-1]]
 
     def _leave_the_encoder(self) -> None:
         """Take no steps for the encoder's weights."""

@@ -256,17 +256,17 @@ def test_scaling_judges_after_several_seconds_beside_a_gru(
     refused = run(*words)
     assert refused.exit_code == 2 and "--set share_units=electrode" in refused.stderr
     assert not list(out.glob("*"))
-    words = (*words, "--set", "share_units=electrode")
+    shared = ("--set", "share_units=electrode")
     original = vars(scaling)["replay"]
 
     def killed(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(scaling, "replay", killed)
-    run(*words)
+    run(*words, *shared)
     monkeypatch.setattr(scaling, "replay", original)
     monkeypatch.setattr(scaling, "train", killed)  # which it has behind it
-    done = run(*words)
+    done = run(*words, *shared)
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
     for one in (*found["cells"], *found["baselines"]):
@@ -278,5 +278,5 @@ def test_scaling_judges_after_several_seconds_beside_a_gru(
     table = (out / "scaling.md").read_text()
     assert "R², 0 s | R², 20 s" in table and "| 1 | gru-pretrained | – | – |" in table
     assert (out / "scaling.png").stat().st_size > 5000
-    done = run(*words, "--baselines", "lstm")
+    done = run(*words, *shared, "--baselines", "lstm")
     assert done.exit_code == 2 and "expected gru-pretrained or none, got lstm" in done.stderr

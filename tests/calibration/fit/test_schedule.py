@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
-from helpers.calibrating.teacher import QUICK, adapter, at_mean, lesson, prior
+from helpers.calibrating.teacher import QUICK, adapter, at_mean, lesson, prior, run, search
 
 from poyo_edge.calibration import FitSettings
+from poyo_edge.calibration.fit import search as searching
+from poyo_edge.calibration.fit.beside import wiener_beside
 from poyo_edge.calibration.fit.fitting import Tables
 from poyo_edge.calibration.fit.schedule import (
     Schedule,
@@ -66,10 +69,15 @@ def test_a_small_model_gets_a_second_stage_from_a_minute_on_or_where_nothing_is_
 
 @pytest.mark.parametrize("spec", [POYO_1_3M, POYO_11_8M], ids=["1.3M", "11.8M"])
 def test_a_large_model_takes_few_windows_of_many_labels(spec: ModelSpec) -> None:
+    spared = int(spec == POYO_11_8M)
     for seconds in (5.0, 15.0, 30.0):
-        assert schedule_for(seconds, spec) == long_schedule(seconds)
+        assert schedule_for(seconds, spec) == dataclasses.replace(
+            long_schedule(seconds), folds_spared=spared
+        )
     for seconds in (32.0, 60.0, 120.0, 600.0):
-        assert schedule_for(seconds, spec) == short_schedule(seconds)
+        assert schedule_for(seconds, spec) == dataclasses.replace(
+            short_schedule(seconds), folds_spared=spared
+        )
     whole = schedule_for(120.0, spec)
     assert (whole.steps, whole.batch_size) == (240, 4)
 
@@ -138,3 +146,27 @@ def test_what_settings_give_wins() -> None:
 def test_steps_for_counts_steps_of_the_long_schedule_unless_they_are_given() -> None:
     assert FitSettings().steps_for(120.0) == 80
     assert FitSettings(steps=7).steps_for(3600.0) == 7
+
+
+def test_a_fold_that_is_spared_changes_what_judges_and_not_what_is_learned(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def sparing(*arguments: Any, **known: Any) -> Schedule:
+        return dataclasses.replace(schedule_for(*arguments, **known), folds_spared=1)
+
+    settings = dataclasses.replace(QUICK, patience=99)
+    given = lesson()
+    whole = run(search(given, settings))
+    monkeypatch.setattr(searching, "schedule_for", sparing)
+    spared = run(search(given, settings))
+    assert len(spared.fits) == len(whole.fits) - 1 == settings.n_folds
+    assert np.array_equal(spared.moments[-1].tables[-1].units, whole.moments[-1].tables[-1].units)
+    blocks = {*np.unique(spared.chosen.judged.block)}
+    assert blocks == {*range(settings.n_blocks)} - {0, settings.n_folds}
+    ours = np.isin(whole.moments[-1].judged.block, [*blocks])
+    assert np.array_equal(spared.moments[-1].judged.decoded, whole.moments[-1].judged.decoded[ours])
+    beside = wiener_beside(spared).judged
+    assert np.array_equal(beside.truth, spared.chosen.judged.truth)
+    # As where a session in use has learned from part of the labels.
+    all_the_same = search(given, settings, all_folds=True)
+    assert len(all_the_same.fits) == len(whole.fits)

@@ -138,10 +138,12 @@ def test_a_limit_too_short_for_anything_leaves_the_start(monkeypatch: pytest.Mon
     assert machine.now <= 12.0, "two samples to measure, eight to judge"
 
 
-def short_search(monkeypatch: pytest.MonkeyPatch, seconds: float, **how: Any) -> Search:
+def short_search(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, *, all_folds: bool = False
+) -> Search:
     Machine(monkeypatch)
-    searching = search(lesson(), SLOW)
-    searching.run(seconds, threading.Event(), quiet, **how)
+    searching = search(lesson(), SLOW, all_folds=all_folds)
+    searching.run(seconds, threading.Event(), quiet)
     return searching
 
 

@@ -186,11 +186,17 @@ def at_mean(n_units: int) -> Tables:
 
 
 def search(
-    given: Lesson, settings: FitSettings = QUICK, *, seed: int = 0, start: Tables | None = None
+    given: Lesson,
+    settings: FitSettings = QUICK,
+    *,
+    seed: int = 0,
+    start: Tables | None = None,
+    all_folds: bool = False,
 ) -> Search:
     """One that has not begun."""
     begin = start or at_mean(len(given.unit_ids))
-    return Search(adapter(), prior(), given.labels(), settings, begin, seed)
+    labels = given.labels()
+    return Search(adapter(), prior(), labels, settings, begin, seed, all_folds=all_folds)
 
 
 def run(searching: Search, *, max_seconds: float = 1e9) -> Search:
