@@ -67,6 +67,11 @@ class Study:
     def __post_init__(self) -> None:
         if not self.seconds or list(self.seconds) != sorted({*self.seconds}):
             raise UsageError(f"seconds: expected different ones that ascend, got {self.seconds}")
+        few = [seconds for seconds in self.seconds if not (seconds == 0 or seconds >= 1)]
+        if few:
+            raise UsageError(
+                f"--seconds: expected 0, for a guess without labels, or 1 and more, got {few[0]:g}"
+            )
         unknown = sorted({*self.baselines} - {PRETRAINED})
         if unknown:
             raise UsageError(

@@ -253,6 +253,8 @@ def test_scaling_judges_after_several_seconds_beside_a_gru(
     words = ("scaling", folder / "tiny.toml", "--data", recordings, "-o", out, "--held-out", "1",
              "--sessions", "1", "--seconds", "20", "--seconds", "0", "--json",
              "--baselines", "gru-pretrained")  # fmt: skip
+    few = run(*words, "--seconds", "0.5")
+    assert few.exit_code == 2 and "or 1 and more, got 0.5" in few.stderr
     refused = run(*words)
     assert refused.exit_code == 2 and "--set share_units=electrode" in refused.stderr
     assert not list(out.glob("*"))
