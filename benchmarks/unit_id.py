@@ -38,6 +38,8 @@ from parts.unit_id_sides import (
 )
 
 from poyo_edge.checkpoint import load_checkpoint
+from poyo_edge.export.engines.build import build_engines
+from poyo_edge.export.engines.options import BuildOptions
 from poyo_edge.export.pipeline import ExportOptions, export_checkpoint
 from poyo_edge.files.writing import write_bytes
 
@@ -56,6 +58,9 @@ def main() -> None:
         artifact = Path(folder, "unit_id.poyo")
         if OURS in options.side or options.time_steps:
             export_checkpoint(checkpoint.path, artifact, ExportOptions(), on_step=say)
+            if options.native:
+                say("poyo-edge build --target cpu")
+                build_engines(artifact, BuildOptions(target="cpu"))
         shared = {"checkpoint": checkpoint, "key": options.behavior, "split": options.split}
         sessions = [NewSession(path=p, artifact=artifact, **shared) for p in options.recording]
         fits = make_fits(sessions, options, found)
@@ -87,6 +92,7 @@ def parse() -> argparse.Namespace:
     add("--time-steps", type=int, default=0, metavar="N", help="also time N optimiser steps")
     add("--step-threads", type=int, default=2, help="threads of the timed steps (default: 2)")
     add("--wall", type=float, nargs="+", default=[MOST_WALL_S], help="seconds ours may take, each")
+    add("--native", action="store_true", help="let build --target cpu make ours faster first")
     add("--json", type=Path, help="results file; fits that it holds are not made again")
     add("--png", type=Path, help="draw R² against labelled seconds into this file")
     add("--wall-png", type=Path, help="draw R² against the seconds of a fit into this file")

@@ -88,7 +88,8 @@ class Pace:
     def step_s(self, schedule: Schedule, n_fits: int) -> float:
         """Seconds of a step of all fits, guessed from a forward pass before one was taken."""
         spread = self.workers / min(self.workers, n_fits)
-        return _GRADIENT * self.sample_s * schedule.batch_size * n_fits * spread
+        windows = schedule.batch_size + (n_fits - 1) * schedule.of_a_fold().batch_size
+        return _GRADIENT * self.sample_s * windows * spread
 
     def steps_within(self, left_s: float, step_s: float, judging_s: float, every: int) -> int:
         """Steps for which there is time, each of ``step_s``, judged every so many steps.

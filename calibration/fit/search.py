@@ -15,7 +15,7 @@ import dataclasses
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -29,7 +29,7 @@ from poyo_edge.calibration.fit.pace import Pace, Progress
 from poyo_edge.calibration.fit.prior import Prior
 from poyo_edge.calibration.fit.schedule import schedule_for, short_schedule
 from poyo_edge.calibration.fit.start import nothing_known
-from poyo_edge.calibration.fit.workers import each
+from poyo_edge.calibration.fit.workers import each, turns
 
 PAST_BEST, ALL_STEPS, TIME, INTERRUPTED = "past the best", "all steps", "time", "interrupted"
 _FALL = 0.05
@@ -68,7 +68,7 @@ class Search:
 
         ``share`` lets the folds learn from the first part of their samples only, judged on the
         same blocks: what fewer labels would have given. ``all_folds`` fits all of them even where
-        a model is large or time is short.
+        time is short.
 
         Raises:
             UsageError: too few labels to cut.
@@ -86,10 +86,10 @@ class Search:
         known = {"from_prior": nothing_known(start, prior), "from_afar": start.from_afar}
         self.schedule = settings.over(schedule_for(self.seconds, adapter.spec, **known))
         n_blocks = settings.blocks_for(labels.seconds, window_s)
-        cut = folds(labels, window_s, n_folds=settings.n_folds, n_blocks=n_blocks, share=share)
         self.all_folds = all_folds
-        spared = 0 if all_folds else self.schedule.folds_spared
-        self.folds = cut[spared:]
+        self.folds = folds(
+            labels, window_s, n_folds=settings.n_folds, n_blocks=n_blocks, share=share
+        )
         """What the fits before the last one learn from and are judged by."""
         self.learned_s = labels.period * float(np.mean([len(f.train) for f in self.folds]))
         """Labelled seconds that a fold learns from."""
@@ -98,6 +98,7 @@ class Search:
         if adapter.fits_encoder:
             self.steps += self.schedule.encoder_steps
         self._all_steps = self.steps
+        whole = everything(labels)
         self.fits = [
             Fit(
                 adapter,
@@ -108,9 +109,9 @@ class Search:
                 start,
                 seed=[seed, i],
                 seconds=self.seconds,
-                schedule=self.schedule,
+                schedule=self.schedule if fold is whole else self.schedule.of_a_fold(),
             )
-            for i, fold in enumerate([*self.folds, everything(labels)], start=spared)
+            for i, fold in enumerate([*self.folds, whole])
         ]
         trusted = prior.knows_animal and self.seconds < _FEW_S
         self._margin = _FALL if trusted else _LEAST_GAP
@@ -210,7 +211,7 @@ class Search:
             self.schedule, self.steps, self.shortened = short, short.steps, True
             self._all_steps = self.steps
             for fit in self.fits:
-                fit.begin_with(short)
+                fit.begin_with(short if fit is self.fits[-1] else short.of_a_fold())
         if self.all_folds or self._steps_within(self._pace.seconds) >= _ENOUGH * self.steps:
             return
         kept, blocks = 0, 0
@@ -261,25 +262,24 @@ class Search:
         on_progress: OnProgress,
         on_judged: Callable[[], None],
     ) -> None:
-        began = step_began = time.monotonic()
-        before = self.moments[-1].point.step
+        began = time.monotonic()
+        before, n_fits = self.moments[-1].point.step, len(self.fits)
         self._plan(deadline, None)
         self.stopped = self._ended()
-        turn_s, step_s = 0.0, self._pace.step_s(self.schedule, len(self.fits))
+        turn_s, step_s = 0.0, self._pace.step_s(self.schedule, n_fits)
         while not self.stopped:
-            target = self._next_judgement()
-            for fits in self._turns(target):
-                turn_began, first = time.monotonic(), fits[0] is self.fits[0]
-                step_began = turn_began if first else step_began
+            for fits in turns(self.fits, self._next_judgement, self._adapter.workers):
+                turn_began, first = time.monotonic(), self.fits[0] in fits
                 if stop.is_set() or self._late(deadline, step_s if first else turn_s):
                     self.stopped = INTERRUPTED if stop.is_set() else TIME
                     break
                 self._step(fits, began, before, on_progress)
                 turn_s = time.monotonic() - turn_began
-                if fits[-1] is self.fits[-1]:
-                    step_s, taken = time.monotonic() - step_began, self.fits[-1].steps - before
-                    if taken in _MEASURED_STEPS:
-                        self._plan(deadline, (time.monotonic() - began) / taken)
+                step_s = turn_s * n_fits / len(fits)
+                taken = self.fits[-1].steps - before
+                if self.fits[-1] in fits and taken in _MEASURED_STEPS:
+                    done = sum(fit.steps - before for fit in self.fits)
+                    self._plan(deadline, (time.monotonic() - began) * n_fits / done)
             # Out of time, what was learned since the last judgement is judged all the same.
             learned = min(fit.steps for fit in self.fits) > self.moments[-1].point.step
             if self.stopped == INTERRUPTED or not learned:
@@ -318,7 +318,8 @@ class Search:
         if not self._pace.in_a_hurry:
             return
         more = self._steps_within(deadline - time.monotonic(), step_s)
-        self.steps = min(self._all_steps, self.fits[-1].steps + more)
+        taken = max(fit.steps for fit in self.fits)
+        self.steps = min(self._all_steps, max(taken, self.fits[-1].steps + more))
         for fit in self.fits:
             fit.take(self.steps)
 
@@ -366,15 +367,6 @@ class Search:
         tables = tuple(fit.tables() for fit in self.fits)
         self._losses = []
         self.moments.append(Moment(point=point, judged=judged, tables=tables))
-
-    def _turns(self, target: int) -> Iterator[Sequence[Fit]]:
-        """The fits in turns, as many as run at once, until all have taken ``target`` steps."""
-        for step in range(target):
-            if step >= self.steps:  # A new plan has fewer.
-                return
-            lagging = [fit for fit in self.fits if step >= fit.steps]
-            for first in range(0, len(lagging), self._adapter.workers):
-                yield lagging[first : first + self._adapter.workers]
 
     def _ended(self) -> str:
         if self.moments[-1].point.step >= self.steps:

@@ -1,4 +1,4 @@
-"""Several windows at once: threads that share the items of a list.
+"""Several windows at once: threads that share the items of a list, and who has a turn when.
 
 A window that is run by one thread leaves the other cores alone, and two windows side by side are
 done sooner than one window by two threads: most of its matrices are small. The threads live no
@@ -8,8 +8,8 @@ longer than the list, so they have the priority of whoever asks, and none is lef
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
-from typing import Generic, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import Generic, Protocol, TypeVar
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -41,6 +41,47 @@ def each(function: Callable[[_T], _R], items: Sequence[_T], workers: int) -> lis
         if share.error is not None:
             raise share.error
     return [shares[i % workers].results[i // workers] for i in range(len(items))]
+
+
+class Stepping(Protocol):
+    """Something that takes steps and counts them."""
+
+    @property
+    def steps(self) -> int:
+        """Steps taken."""
+
+
+_S = TypeVar("_S", bound=Stepping)
+
+
+def turns(those: Sequence[_S], target: Callable[[], int], workers: int) -> Iterator[list[_S]]:
+    """Who takes a step next, as many at once as there are workers, until all have taken ``target``.
+
+    Whoever lags behind comes first, and none is more than a step ahead of the others then. A turn
+    goes on with the step after, where this one leaves workers without work: three at two workers
+    take two steps each in three turns, not in four.
+
+    Args:
+        those: what takes steps; each is expected to take one before the next turn is asked for.
+        target: steps; asked again before each one, so it may fall meanwhile.
+        workers: at most so many in one turn.
+    """
+    turn: list[_S] = []
+    step = min(one.steps for one in those)
+    while step < target():
+        for one in those:
+            if one.steps > step:
+                continue
+            if any(one is other for other in turn):
+                yield turn
+                turn = []
+            turn.append(one)
+            if len(turn) == workers:
+                yield turn
+                turn = []
+        step += 1
+    if turn:
+        yield turn
 
 
 def _wait_for(begun: Sequence[tuple[threading.Thread, _Share[_T, _R]]]) -> None:

@@ -12,7 +12,6 @@ from helpers.calibrating.teacher import QUICK, adapter, at_mean, lesson, prior, 
 
 from poyo_edge.calibration import FitSettings
 from poyo_edge.calibration.fit import search as searching
-from poyo_edge.calibration.fit.beside import wiener_beside
 from poyo_edge.calibration.fit.fitting import Tables
 from poyo_edge.calibration.fit.schedule import (
     Schedule,
@@ -69,15 +68,11 @@ def test_a_small_model_gets_a_second_stage_from_a_minute_on_or_where_nothing_is_
 
 @pytest.mark.parametrize("spec", [POYO_1_3M, POYO_11_8M], ids=["1.3M", "11.8M"])
 def test_a_large_model_takes_few_windows_of_many_labels(spec: ModelSpec) -> None:
-    spared = int(spec == POYO_11_8M)
     for seconds in (5.0, 15.0, 30.0):
-        assert schedule_for(seconds, spec) == dataclasses.replace(
-            long_schedule(seconds), folds_spared=spared
-        )
+        few = dataclasses.replace(long_schedule(seconds), share_of_folds=0.5)
+        assert schedule_for(seconds, spec) == few
     for seconds in (32.0, 60.0, 120.0, 600.0):
-        assert schedule_for(seconds, spec) == dataclasses.replace(
-            short_schedule(seconds), folds_spared=spared
-        )
+        assert schedule_for(seconds, spec) == short_schedule(seconds)
     whole = schedule_for(120.0, spec)
     assert (whole.steps, whole.batch_size) == (240, 4)
 
@@ -140,7 +135,8 @@ def test_what_settings_give_wins() -> None:
     assert (schedule.judge_every, schedule.lr_session) == (usual.judge_every, usual.lr_session)
     quick = first_stage(search_from(at_mean(6), QUICK).schedule)
     assert quick == QUICK.over(long_schedule(1.0))
-    assert dataclasses.replace(quick, walking=True) == QUICK.over(short_schedule(1.0))
+    short = dataclasses.replace(quick, walking=True, share_of_folds=0.5)
+    assert short == QUICK.over(short_schedule(1.0))
 
 
 def test_steps_for_counts_steps_of_the_long_schedule_unless_they_are_given() -> None:
@@ -148,25 +144,25 @@ def test_steps_for_counts_steps_of_the_long_schedule_unless_they_are_given() -> 
     assert FitSettings(steps=7).steps_for(3600.0) == 7
 
 
-def test_a_fold_that_is_spared_changes_what_judges_and_not_what_is_learned(
+def test_folds_take_half_the_windows_of_the_short_schedule_and_all_labels_the_same(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def sparing(*arguments: Any, **known: Any) -> Schedule:
-        return dataclasses.replace(schedule_for(*arguments, **known), folds_spared=1)
+    def sharing(*arguments: Any, **known: Any) -> Schedule:
+        return dataclasses.replace(schedule_for(*arguments, **known), share_of_folds=0.5)
 
+    assert short_schedule(120.0).of_a_fold() == dataclasses.replace(
+        short_schedule(120.0), batch_size=2, share_of_folds=1.0
+    )
+    assert long_schedule(120.0).of_a_fold() == long_schedule(120.0)
     settings = dataclasses.replace(QUICK, patience=99)
     given = lesson()
     whole = run(search(given, settings))
-    monkeypatch.setattr(searching, "schedule_for", sparing)
-    spared = run(search(given, settings))
-    assert len(spared.fits) == len(whole.fits) - 1 == settings.n_folds
-    assert np.array_equal(spared.moments[-1].tables[-1].units, whole.moments[-1].tables[-1].units)
-    blocks = {*np.unique(spared.chosen.judged.block)}
-    assert blocks == {*range(settings.n_blocks)} - {0, settings.n_folds}
-    ours = np.isin(whole.moments[-1].judged.block, [*blocks])
-    assert np.array_equal(spared.moments[-1].judged.decoded, whole.moments[-1].judged.decoded[ours])
-    beside = wiener_beside(spared).judged
-    assert np.array_equal(beside.truth, spared.chosen.judged.truth)
-    # As where a session in use has learned from part of the labels.
-    all_the_same = search(given, settings, all_folds=True)
-    assert len(all_the_same.fits) == len(whole.fits)
+    monkeypatch.setattr(searching, "schedule_for", sharing)
+    half = run(search(given, settings))
+    assert len(half.fits) == len(whole.fits) == settings.n_folds + 1
+    assert np.array_equal(half.moments[-1].tables[-1].units, whole.moments[-1].tables[-1].units)
+    for fold in range(settings.n_folds):
+        ours, theirs = half.moments[-1].tables[fold], whole.moments[-1].tables[fold]
+        assert not np.array_equal(ours.units, theirs.units)
+        assert half.fits[fold].steps == whole.fits[fold].steps
+    assert np.array_equal(half.chosen.judged.truth, whole.chosen.judged.truth)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 
-from poyo_edge.calibration.fit.workers import each
+from poyo_edge.calibration.fit.workers import each, turns
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3, 50])
@@ -76,3 +78,48 @@ def test_ctrl_c_is_raised_once_all_have_ended(where: str) -> None:
     with pytest.raises(KeyboardInterrupt):
         each(work, [0, 1], 2)
     assert ended == [1]
+
+
+class Stepper:
+    """Counts its steps."""
+
+    def __init__(self, steps: int = 0) -> None:
+        self.steps = steps
+
+
+def taken(those: list[Stepper], target: Callable[[], int], workers: int) -> list[list[int]]:
+    """The turns, as numbers of those who have them; each takes its step."""
+    found = []
+    for turn in turns(those, target, workers):
+        assert max(one.steps for one in turn) - min(one.steps for one in those) <= 1
+        for one in turn:
+            one.steps += 1
+        found.append([those.index(one) for one in turn])
+    return found
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("workers", [1, 2, 3, 4, 7])
+def test_turns_leave_no_worker_without_work_but_in_the_last(count: int, workers: int) -> None:
+    those = [Stepper() for _ in range(count)]
+    found = taken(those, lambda: 6, workers)
+    assert {one.steps for one in those} == {6}
+    assert all(len(turn) == min(workers, count) for turn in found[:-1])
+    assert len(found) == math.ceil(6 * count / min(workers, count))
+
+
+def test_who_lags_behind_comes_first_and_all_are_in_step_at_the_target() -> None:
+    those = [Stepper(2), Stepper(1), Stepper(2)]
+    assert taken(those, lambda: 3, 2) == [[1, 0], [1, 2]]
+    assert taken(those, lambda: 3, 2) == []
+
+
+@pytest.mark.parametrize("falls_after", range(1, 9))
+def test_a_target_that_falls_meanwhile_ends_the_turns_in_step(falls_after: int) -> None:
+    those, targets = [Stepper() for _ in range(3)], [6]
+    for seen, turn in enumerate(turns(those, lambda: targets[-1], 2), start=1):
+        for one in turn:
+            one.steps += 1
+        if seen == falls_after:
+            targets.append(max(one.steps for one in those))
+    assert {one.steps for one in those} == {targets[-1]}
