@@ -51,6 +51,8 @@ class Pace:
     """Whether the gate judges a session in use beside the result."""
     sample_s: float = 0.0
     """Of one judged sample, with all workers."""
+    whole_step_s: float = 0.0
+    """Of the last step of all fits; guessed before there was one."""
 
     @property
     def in_a_hurry(self) -> bool:
@@ -90,6 +92,10 @@ class Pace:
         spread = self.workers / min(self.workers, n_fits)
         windows = schedule.batch_size + (n_fits - 1) * schedule.of_a_fold().batch_size
         return _GRADIENT * self.sample_s * windows * spread
+
+    def one_step_s(self, n_fits: int) -> float:
+        """Seconds of a step of one fit, as long as the last one of all of them was."""
+        return self.whole_step_s * min(self.workers, n_fits) / n_fits
 
     def steps_within(self, left_s: float, step_s: float, judging_s: float, every: int) -> int:
         """Steps for which there is time, each of ``step_s``, judged every so many steps.

@@ -15,7 +15,7 @@ import dataclasses
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 
@@ -29,7 +29,7 @@ from poyo_edge.calibration.fit.pace import Pace, Progress
 from poyo_edge.calibration.fit.prior import Prior
 from poyo_edge.calibration.fit.schedule import schedule_for, short_schedule
 from poyo_edge.calibration.fit.start import nothing_known
-from poyo_edge.calibration.fit.workers import each, turns
+from poyo_edge.calibration.fit.workers import Crew
 
 PAST_BEST, ALL_STEPS, TIME, INTERRUPTED = "past the best", "all steps", "time", "interrupted"
 _FALL = 0.05
@@ -122,7 +122,7 @@ class Search:
         self.left_out = 0
         """Folds that there was too little time for."""
         self._pace = Pace(seconds=math.inf)
-        self._losses: list[float] = []
+        self._losses: list[tuple[int, int, float]] = []
         self._settled: Moment | None = None
 
     @property
@@ -262,24 +262,37 @@ class Search:
         on_progress: OnProgress,
         on_judged: Callable[[], None],
     ) -> None:
-        began = time.monotonic()
-        before, n_fits = self.moments[-1].point.step, len(self.fits)
+        began = ended = time.monotonic()
+        before, last, pace = self.moments[-1].point.step, self.fits[-1], self._pace
         self._plan(deadline, None)
         self.stopped = self._ended()
-        turn_s, step_s = 0.0, self._pace.step_s(self.schedule, n_fits)
+        pace.whole_step_s = pace.step_s(self.schedule, len(self.fits))
+        done = sum(fit.steps for fit in self.fits)
+
+        def may_begin(fit: Fit) -> bool:
+            step_s = pace.whole_step_s if fit is self.fits[0] else pace.one_step_s(len(self.fits))
+            if stop.is_set() or self._late(deadline, step_s):
+                self.stopped = INTERRUPTED if stop.is_set() else TIME
+            return not self.stopped
+
+        def taken(fit: Fit, loss: float) -> None:
+            nonlocal done, ended
+            now, index, done = time.monotonic(), self.fits.index(fit), done + 1
+            if fit is not last:
+                self._losses.append((fit.steps, index, loss))
+            else:
+                pace.whole_step_s, ended = now - ended, now
+                if fit.steps - before in _MEASURED_STEPS:
+                    self._plan(deadline, (now - began) / (fit.steps - before), crew.reached())
+            on_progress(self._progress(done, (now - began) / (done - before * len(self.fits))))
+
+        crew = Crew(
+            self.fits, self._adapter.workers, Fit.step, self._next_judgement,
+            may_begin=may_begin, taken=taken,
+        )  # fmt: skip
         while not self.stopped:
-            for fits in turns(self.fits, self._next_judgement, self._adapter.workers):
-                turn_began, first = time.monotonic(), self.fits[0] in fits
-                if stop.is_set() or self._late(deadline, step_s if first else turn_s):
-                    self.stopped = INTERRUPTED if stop.is_set() else TIME
-                    break
-                self._step(fits, began, before, on_progress)
-                turn_s = time.monotonic() - turn_began
-                step_s = turn_s * n_fits / len(fits)
-                taken = self.fits[-1].steps - before
-                if self.fits[-1] in fits and taken in _MEASURED_STEPS:
-                    done = sum(fit.steps - before for fit in self.fits)
-                    self._plan(deadline, (time.monotonic() - began) * n_fits / done)
+            ended = time.monotonic()
+            crew.advance()
             # Out of time, what was learned since the last judgement is judged all the same.
             learned = min(fit.steps for fit in self.fits) > self.moments[-1].point.step
             if self.stopped == INTERRUPTED or not learned:
@@ -293,33 +306,19 @@ class Search:
         last, end = self.moments[-1].point.step, min(self.schedule.steps, self.steps)
         return min(last + self.schedule.judge_every, end if last < end else self.steps)
 
-    def _step(
-        self, fits: Sequence[Fit], began: float, before: int, on_progress: OnProgress
-    ) -> None:
-        """One step of each of some fits, at the same time."""
-        losses = each(Fit.step, fits, len(fits))
-        for fit, loss in zip(fits, losses, strict=True):
-            if fit is not self.fits[-1]:
-                self._losses.append(loss)
-        done = sum(fit.steps for fit in self.fits)
-        new = done - before * len(self.fits)
-        left = (self.steps * len(self.fits) - done) * (time.monotonic() - began) / max(1, new)
-        for i in range(len(fits)):
-            on_progress(self._progress(done - len(fits) + 1 + i, left))
-
     def _late(self, deadline: float, seconds: float) -> bool:
         """Whether so many seconds, and what comes after the last step, would end too late."""
         after_s = seconds + self._judging_s() + self._result_s() if self._pace.in_a_hurry else 0.0
         now = time.monotonic()
         return now >= deadline or now + after_s > deadline
 
-    def _plan(self, deadline: float, step_s: float | None) -> None:
-        """Shorten the schedule where the time is too short for all steps."""
+    def _plan(self, deadline: float, step_s: float | None, reached: int = 0) -> None:
+        """Shorten the schedule where the time is too short for all steps; not below what some fit
+        has ``reached``."""
         if not self._pace.in_a_hurry:
             return
         more = self._steps_within(deadline - time.monotonic(), step_s)
-        taken = max(fit.steps for fit in self.fits)
-        self.steps = min(self._all_steps, max(taken, self.fits[-1].steps + more))
+        self.steps = min(self._all_steps, max(reached, self.fits[-1].steps + more))
         for fit in self.fits:
             fit.take(self.steps)
 
@@ -363,7 +362,8 @@ class Search:
         judged = self.judge(lambda i: self.fits[i].predict_judged())
         if self._pace.in_a_hurry:
             self._pace.sample_s = (time.monotonic() - started) / len(judged.truth)
-        point = judged.point(self.fits[0].steps, self._losses)
+        losses = [loss for _, _, loss in sorted(self._losses)]  # in one order with any workers
+        point = judged.point(self.fits[0].steps, losses)
         tables = tuple(fit.tables() for fit in self.fits)
         self._losses = []
         self.moments.append(Moment(point=point, judged=judged, tables=tables))
@@ -380,11 +380,12 @@ class Search:
         fallen = all(moment.judged.clearly_worse(best.judged, margin=_FALL) for moment in last)
         return PAST_BEST if fallen else ""
 
-    def _progress(self, done: int, left_s: float) -> Progress:
+    def _progress(self, done: int, each_s: float) -> Progress:
+        total = self.steps * len(self.fits)
         return Progress(
             done=done,
-            total=self.steps * len(self.fits),
+            total=total,
             r2=self.moments[-1].point.r2,
-            left_s=left_s,
+            left_s=(total - done) * each_s,
             judged_at=self.moments[-1].point.step,
         )

@@ -1,4 +1,4 @@
-"""Several windows at once: threads that share the items of a list, and who has a turn when.
+"""Several windows at once: threads that share the items of a list, or steps to take.
 
 A window that is run by one thread leaves the other cores alone, and two windows side by side are
 done sooner than one window by two threads: most of its matrices are small. The threads live no
@@ -8,7 +8,7 @@ longer than the list, so they have the priority of whoever asks, and none is lef
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Generic, Protocol, TypeVar
 
 _T = TypeVar("_T")
@@ -25,18 +25,16 @@ def each(function: Callable[[_T], _R], items: Sequence[_T], workers: int) -> lis
     if workers <= 1:
         return [function(item) for item in items]
     shares = [_Share(function, items[first::workers]) for first in range(workers)]
-    # No daemons: a program that ends waits for them, and does not end them within native code.
-    threads = [threading.Thread(target=share.run, daemon=False) for share in shares[1:]]
+    others = [_Other(share.run) for share in shares[1:]]
     try:
-        for thread, share in zip(threads, shares[1:], strict=True):
+        for other, share in zip(others, shares[1:], strict=True):
             try:
-                thread.start()
+                other.thread.start()
             except RuntimeError:  # The program ends, and no thread begins any longer.
                 share.run()
         shares[0].run()
     finally:
-        begun = zip(threads, shares[1:], strict=True)
-        _wait_for([pair for pair in begun if pair[0].ident is not None])
+        _wait_for([other for other in others if other.thread.ident is not None])
     for share in shares:
         if share.error is not None:
             raise share.error
@@ -54,48 +52,140 @@ class Stepping(Protocol):
 _S = TypeVar("_S", bound=Stepping)
 
 
-def turns(those: Sequence[_S], target: Callable[[], int], workers: int) -> Iterator[list[_S]]:
-    """Who takes a step next, as many at once as there are workers, until all have taken ``target``.
+class Crew(Generic[_S, _R]):
+    """Threads that let several things take steps: whoever is free takes what lags behind most.
 
-    Whoever lags behind comes first, and none is more than a step ahead of the others then. A turn
-    goes on with the step after, where this one leaves workers without work: three at two workers
-    take two steps each in three turns, not in four.
-
-    Args:
-        those: what takes steps; each is expected to take one before the next turn is asked for.
-        target: steps; asked again before each one, so it may fall meanwhile.
-        workers: at most so many in one turn.
+    Nobody waits for others to end theirs: a thing begins its next step where it is no more than
+    one ahead. The calling thread is one of them, and with one worker there is no other.
     """
-    turn: list[_S] = []
-    step = min(one.steps for one in those)
-    while step < target():
-        for one in those:
-            if one.steps > step:
-                continue
-            if any(one is other for other in turn):
-                yield turn
-                turn = []
-            turn.append(one)
-            if len(turn) == workers:
-                yield turn
-                turn = []
-        step += 1
-    if turn:
-        yield turn
+
+    def __init__(
+        self,
+        those: Sequence[_S],
+        workers: int,
+        step: Callable[[_S], _R],
+        target: Callable[[], int],
+        *,
+        may_begin: Callable[[_S], bool] = lambda _: True,
+        taken: Callable[[_S, _R], None] = lambda _, __: None,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            those: what takes steps.
+            workers: at most so many take one at the same time.
+            step: lets one of them take a step, and says what came of it.
+            target: how many steps each is to take; asked before each one, so it may fall.
+            may_begin: asked before each step, for one thread at a time; False ends it all.
+            taken: told what came of each step, by one thread at a time.
+        """
+        self._those = those
+        self._others = min(workers, len(those)) - 1
+        self._step, self._target = step, target
+        self._may_begin, self._taken = may_begin, taken
+        self._changed = threading.Condition()
+        self._busy = set[int]()
+        self._ended = False
+        self._errors: list[Exception] = []
+
+    def reached(self) -> int:
+        """Steps of what is ahead of the others, with those that are under way."""
+        return max(one.steps + (i in self._busy) for i, one in enumerate(self._those))
+
+    def advance(self) -> None:
+        """Until all have taken the target's steps, or may not begin another.
+
+        What raises first is raised here once all have ended theirs; so is a Ctrl-C meanwhile.
+        """
+        self._ended = False
+        others = [_Other(self._work_beside) for _ in range(self._others)]
+        begun = list[_Other]()
+        try:
+            for other in others:
+                try:
+                    other.thread.start()
+                except RuntimeError:  # The program ends, and no thread begins any longer.
+                    break
+                begun.append(other)
+            self._work()
+        finally:
+            self._end()
+            _wait_for(begun)
+        if self._errors:
+            raise self._errors.pop(0)
+
+    def _work(self) -> None:
+        while (i := self._next()) is not None:
+            found = self._step(self._those[i])
+            with self._changed:
+                self._busy.discard(i)
+                self._taken(self._those[i], found)
+                self._changed.notify_all()
+
+    def _work_beside(self) -> None:
+        try:
+            self._work()
+        except Exception as error:  # Raised where the steps are wanted.
+            self._errors.append(error)
+            self._end()
+
+    def _end(self) -> None:
+        with self._changed:
+            self._ended = True
+            self._busy.clear()
+            self._changed.notify_all()
+
+    def _next(self) -> int | None:
+        """The one to take a step now; None once there is none any more."""
+        with self._changed:
+            while not self._ended:
+                target, steps = self._target(), [one.steps for one in self._those]
+                if min(steps) >= target:
+                    return None
+                ready = [
+                    i
+                    for i, taken in enumerate(steps)
+                    if i not in self._busy and taken < target and taken <= min(steps) + 1
+                ]
+                if ready:
+                    chosen = min(ready, key=lambda i: steps[i])
+                    if not self._may_begin(self._those[chosen]):
+                        self._end()
+                        return None
+                    self._busy.add(chosen)
+                    return chosen
+                self._changed.wait()
+        return None
 
 
-def _wait_for(begun: Sequence[tuple[threading.Thread, _Share[_T, _R]]]) -> None:
+class _Other:
+    """A thread beside the calling one, which says itself that it has ended."""
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        self._work = work
+        self.ended = threading.Event()
+        # No daemon: a program that ends waits for it, and does not end it within native code.
+        self.thread = threading.Thread(target=self._run, daemon=False)
+
+    def _run(self) -> None:
+        try:
+            self._work()
+        finally:
+            self.ended.set()
+
+
+def _wait_for(begun: Sequence[_Other]) -> None:
     """Until all have ended. A Ctrl-C meanwhile is raised then, not before.
 
     Python up to 3.12 takes a thread for ended once a Ctrl-C came while it was joined, so each says
     itself that it has.
     """
     interrupted = None
-    for thread, share in begun:
+    for other in begun:
         while True:
             try:
-                share.ended.wait()
-                thread.join()
+                other.ended.wait()
+                other.thread.join()
                 break
             except KeyboardInterrupt as error:
                 interrupted = error
@@ -111,7 +201,6 @@ class _Share(Generic[_T, _R]):
         self._items = items
         self.results: list[_R] = []
         self.error: Exception | None = None
-        self.ended = threading.Event()
 
     def run(self) -> None:
         """All of them, until one raises."""
@@ -120,5 +209,3 @@ class _Share(Generic[_T, _R]):
                 self.results.append(self._function(item))
         except Exception as error:  # Raised where the results are wanted.
             self.error = error
-        finally:
-            self.ended.set()

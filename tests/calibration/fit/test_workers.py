@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import signal
 import threading
 import time
-from collections.abc import Callable
 
 import pytest
 
-from poyo_edge.calibration.fit.workers import each, turns
+from poyo_edge.calibration.fit.workers import Crew, each
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3, 50])
@@ -81,45 +79,136 @@ def test_ctrl_c_is_raised_once_all_have_ended(where: str) -> None:
 
 
 class Stepper:
-    """Counts its steps."""
+    """Counts its steps, each of so many milliseconds."""
 
-    def __init__(self, steps: int = 0) -> None:
-        self.steps = steps
+    def __init__(self, steps: int = 0, ms: int = 0) -> None:
+        self.steps, self.ms = steps, ms
 
-
-def taken(those: list[Stepper], target: Callable[[], int], workers: int) -> list[list[int]]:
-    """The turns, as numbers of those who have them; each takes its step."""
-    found = []
-    for turn in turns(those, target, workers):
-        assert max(one.steps for one in turn) - min(one.steps for one in those) <= 1
-        for one in turn:
-            one.steps += 1
-        found.append([those.index(one) for one in turn])
-    return found
+    def step(self) -> int:
+        """One step; returns its number."""
+        time.sleep(self.ms / 1000)
+        self.steps += 1
+        return self.steps
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 4, 5])
-@pytest.mark.parametrize("workers", [1, 2, 3, 4, 7])
-def test_turns_leave_no_worker_without_work_but_in_the_last(count: int, workers: int) -> None:
-    those = [Stepper() for _ in range(count)]
-    found = taken(those, lambda: 6, workers)
-    assert {one.steps for one in those} == {6}
-    assert all(len(turn) == min(workers, count) for turn in found[:-1])
-    assert len(found) == math.ceil(6 * count / min(workers, count))
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+@pytest.mark.parametrize("workers", [1, 2, 3, 7])
+def test_all_take_their_steps_in_their_order_and_none_runs_away(count: int, workers: int) -> None:
+    those = [Stepper(ms=i % 3) for i in range(count)]
+    seen = list[tuple[int, int]]()
+
+    def taken(one: Stepper, step: int) -> None:
+        assert step - min(other.steps for other in those) <= 2
+        seen.append((those.index(one), step))
+
+    before = threading.active_count()
+    Crew(those, workers, Stepper.step, lambda: 6, taken=taken).advance()
+    assert threading.active_count() == before
+    for i in range(count):
+        assert [step for index, step in seen if index == i] == [1, 2, 3, 4, 5, 6]
+    if workers == 1:
+        assert seen == [(i, step) for step in range(1, 7) for i in range(count)]
 
 
-def test_who_lags_behind_comes_first_and_all_are_in_step_at_the_target() -> None:
+def test_whoever_is_free_goes_on_with_what_lags_behind() -> None:
     those = [Stepper(2), Stepper(1), Stepper(2)]
-    assert taken(those, lambda: 3, 2) == [[1, 0], [1, 2]]
-    assert taken(those, lambda: 3, 2) == []
+    order = list[int]()
+    crew = Crew(
+        those, 1, Stepper.step, lambda: 3, taken=lambda one, _: order.append(those.index(one))
+    )
+    crew.advance()
+    assert order == [1, 0, 1, 2]
+    crew.advance()
+    assert len(order) == 4 and crew.reached() == 3
 
 
-@pytest.mark.parametrize("falls_after", range(1, 9))
-def test_a_target_that_falls_meanwhile_ends_the_turns_in_step(falls_after: int) -> None:
-    those, targets = [Stepper() for _ in range(3)], [6]
-    for seen, turn in enumerate(turns(those, lambda: targets[-1], 2), start=1):
-        for one in turn:
-            one.steps += 1
-        if seen == falls_after:
-            targets.append(max(one.steps for one in those))
+def test_nobody_waits_for_a_slow_one() -> None:
+    """Two at once: while the slow one takes a step, the other worker goes on with the rest."""
+    slow, quick, begun = Stepper(), Stepper(), threading.Event()
+    ends = threading.Event()
+
+    def step(one: Stepper) -> int:
+        if one is slow and slow.steps == 0:
+            begun.set()
+            assert ends.wait(10)
+        elif one is quick:
+            assert begun.wait(10)
+            if quick.steps == 1:  # its second step, with none of the slow one's taken
+                ends.set()
+        return one.step()
+
+    Crew([slow, quick], 2, step, lambda: 3).advance()
+    assert (slow.steps, quick.steps) == (3, 3)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_target_that_falls_meanwhile_ends_it_in_step(workers: int) -> None:
+    those, targets = [Stepper(ms=1) for _ in range(3)], [9]
+
+    def taken(_: Stepper, step: int) -> None:
+        if step == 4 and len(targets) == 1:
+            targets.append(crew.reached())
+
+    crew = Crew(those, workers, Stepper.step, lambda: targets[-1], taken=taken)
+    crew.advance()
     assert {one.steps for one in those} == {targets[-1]}
+    assert targets[-1] in (4, 5)
+
+
+def test_who_may_not_begin_ends_it_for_all() -> None:
+    those = [Stepper(ms=1) for _ in range(4)]
+    left = [7]
+
+    def may_begin(_: Stepper) -> bool:
+        left[0] -= 1
+        return left[0] >= 0
+
+    crew = Crew(those, 3, Stepper.step, lambda: 100, may_begin=may_begin)
+    crew.advance()
+    assert sum(one.steps for one in those) == 7
+    left[0] = 3
+    crew.advance()
+    assert sum(one.steps for one in those) == 10
+
+
+@pytest.mark.parametrize("where", ["own", "beside"])
+def test_what_a_step_raises_ends_it_and_is_raised(where: str) -> None:
+    main, those = threading.current_thread(), [Stepper(ms=1) for _ in range(4)]
+
+    def step(one: Stepper) -> int:
+        if (threading.current_thread() is main) == (where == "own") and one.steps == 2:
+            raise ValueError("a step")
+        return one.step()
+
+    before = threading.active_count()
+    with pytest.raises(ValueError, match="a step"):
+        Crew(those, 2, step, lambda: 1000).advance()
+    assert threading.active_count() == before
+    assert max(one.steps for one in those) < 10
+
+
+def test_ctrl_c_ends_the_others_behind_the_step_that_they_take() -> None:
+    main, those = threading.main_thread(), [Stepper(ms=20) for _ in range(2)]
+
+    def step(one: Stepper) -> int:
+        if threading.current_thread() is main and one.steps == 1:
+            signal.raise_signal(signal.SIGINT)
+        return one.step()
+
+    before = threading.active_count()
+    with pytest.raises(KeyboardInterrupt):
+        Crew(those, 2, step, lambda: 1000).advance()
+    assert threading.active_count() == before
+    assert max(one.steps for one in those) <= 3
+
+
+def test_a_program_that_ends_takes_all_steps_in_one_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    those = [Stepper(), Stepper()]
+    Crew(those, 2, Stepper.step, lambda: 2).advance()
+    assert [one.steps for one in those] == [2, 2]
