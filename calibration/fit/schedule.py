@@ -17,6 +17,9 @@ from poyo_edge.spec import ModelSpec
 _SECONDS, _GROWTH = 120.0, 0.7
 _CHEAP_FLOP = 2e8
 """Of one window of a small model: 2 layers of 64 dimensions have 0.7e8, the published 1.3M 5e8."""
+_DEAR_FLOP = 2e9
+"""From here on the folds take most of the time by far: the published 11.8M has 9e9."""
+_SHARE_OF_FOLDS, _SHARE_WHERE_DEAR = 0.5, 0.25
 _SPIKES = 800
 """In a window, when windows of models are compared."""
 _FEWEST_FROM_PRIOR = 40
@@ -73,7 +76,6 @@ _LONG = Schedule(
 _SHORT = Schedule(
     steps=240,
     batch_size=4,
-    share_of_folds=0.5,
     judge_every=80,
     judged_on_the_way=80,
     lr_units=0.05,
@@ -122,7 +124,7 @@ def schedule_for(
 
     It costs little where the model is small, or where labels are so few that the long schedule
     takes no more windows than the short one does for 120 s. Folds of larger models take half as
-    many windows as the fit on all labels.
+    many windows as the fit on all labels, those of the largest a quarter.
 
     Args:
         seconds: labelled.
@@ -133,9 +135,12 @@ def schedule_for(
     whole = long_schedule(seconds, from_prior=from_prior)
     if spec.products_flop(_SPIKES) <= _CHEAP_FLOP:
         return with_encoder(whole, seconds, from_prior=from_prior, from_afar=from_afar)
-    if long_schedule(seconds).windows > _SHORT.windows:
-        return short_schedule(seconds)
-    return dataclasses.replace(whole, share_of_folds=_SHORT.share_of_folds)
+    few = long_schedule(seconds).windows <= _SHORT.windows
+    dear = spec.products_flop(_SPIKES) > _DEAR_FLOP
+    return dataclasses.replace(
+        whole if few else short_schedule(seconds),
+        share_of_folds=_SHARE_WHERE_DEAR if dear else _SHARE_OF_FOLDS,
+    )
 
 
 def _growth(seconds: float) -> float:
