@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import importlib.util
 import os
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -35,6 +36,8 @@ DEVICE, RIG, LOOK = "On the device", "At the rig", "Look"
 """Groups of commands, in the order of work; ``COMMANDS`` of ``root.py`` has the same order."""
 DECODING, REAL_TIME = "Decoding", "Real time"
 """Groups of options that several commands have."""
+_MADE: list[Path] = []
+"""Folders that ``require_report`` has made, the innermost first."""
 
 
 def among(names: Iterable[str]) -> Callable[[str], list[str]]:
@@ -154,7 +157,7 @@ def command(
         @functools.wraps(function)
         def guarded(*args: Any, **kwargs: Any) -> None:
             try:
-                with bar_closed_behind():
+                with bar_closed_behind(), no_empty_folder_behind():
                     function(*args, **kwargs)
             except PoyoEdgeError as error:
                 raise ended(error, error.exit_code) from None
@@ -206,12 +209,28 @@ def require_drawing(folder: Path) -> None:
 
 
 def require_report(folder: Path) -> None:
-    """Find out before any work that a report can be written into the folder, and make it."""
+    """Find out before any work that a report can be written into the folder, and make it.
+
+    What is made goes again at the end of a command that wrote nothing into it.
+    """
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder}: expected a folder for pictures, got a file; name another")
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
+    _MADE.extend(made)
     if not os.access(folder, os.W_OK):
         raise UsageError(f"{folder}: expected a folder that can be written, got one that cannot")
+
+
+@contextlib.contextmanager
+def no_empty_folder_behind() -> Iterator[None]:
+    """Remove what ``require_report`` has made, the innermost first, as far as it is empty."""
+    try:
+        yield
+    finally:
+        while _MADE:
+            with contextlib.suppress(OSError):  # something is in it, or it is gone
+                _MADE.pop(0).rmdir()
 
 
 def realtime_settings(

@@ -185,6 +185,17 @@ def test_a_report_that_cannot_be_drawn_is_refused_before_the_work(desk: Desk) ->
     assert "· fitting" not in done.stderr
 
 
+def test_a_report_s_folder_goes_again_where_nothing_was_written(desk: Desk) -> None:
+    """And folders around it that were not there; what is in the way of that stays."""
+    folder = desk.folder / "reports"
+    done = desk.run("--behavior", "no.such", "--report", folder / "of" / "today")
+    assert done.code != 0 and done.untouched
+    assert not folder.exists()
+    folder.mkdir()
+    assert desk.run("--behavior", "no.such", "--report", folder / "today").code != 0
+    assert list(folder.iterdir()) == []
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "code", "message"),
