@@ -249,7 +249,10 @@ def fit_ours(session: NewSession, job: Job) -> list[Point]:
     """``Calibrator`` on the same labels, one stretch after the other, then ``replay``."""
     recording, started = session.recording, time.perf_counter()
     calibrator = Calibrator.open(
-        session.artifact, recording.unit_ids, session_id=recording.session_id
+        session.artifact,
+        recording.unit_ids,
+        session_id=recording.session_id,
+        subject=recording.subject_id or None,
     )
     add_recording(calibrator, recording, session.key, seconds=job.seconds)
     fitted = calibrator.fit(max_seconds=job.most_wall_s, seed=job.seed)
