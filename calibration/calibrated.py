@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from poyo_edge.artifact import Session
 from poyo_edge.calibration.control import Control, control_of
-from poyo_edge.calibration.fit.beside import wiener_beside
+from poyo_edge.calibration.fit.beside import WienerBeside
 from poyo_edge.calibration.fit.judging import Point
 from poyo_edge.calibration.fit.search import Search
 from poyo_edge.calibration.gate import Compared
@@ -73,6 +73,10 @@ class Quality:
     """Whether the encoder's weights were fitted too (``fit.schedule``), and taken."""
     wiener: WienerQuality | None = None
     """A Wiener filter on the same labels; None before it was asked for (``beside_filter``)."""
+    wiener_share: float = 0.0
+    """Of that filter in each value, where it is mixed in (``mixing``); 0 where it is not."""
+    r2_unmixed: float | None = None
+    """``r2_heldout`` of the model alone, where a filter is mixed in."""
 
     @property
     def behind_wiener(self) -> bool:
@@ -113,6 +117,7 @@ class Quality:
             "label_speed": round(self.label_speed, 4),
             "labels": [one.to_json() for one in self.labels],
             "wiener": None if self.wiener is None else self.wiener.to_json(),
+            "r2_unmixed": None if self.r2_unmixed is None else round(self.r2_unmixed, 6),
             "behind_wiener": self.behind_wiener,
         }
 
@@ -161,13 +166,17 @@ class CalibratedSession(Session):
         decoder.swap_session(self)
 
 
-def beside_filter(quality: Quality, search: Search) -> Quality:
+def beside_filter(quality: Quality, search: Search, found: WienerBeside) -> Quality:
     """The quality of a search with a Wiener filter beside it, and a note where that is better.
 
     Measured behaviour is judged by R², beyond chance; labels of intention by the angular error, as
     the gate judges them.
     """
-    found, ours = wiener_beside(search), search.chosen.judged
+    ours = search.chosen.judged
+    before = quality.lasting_notes  # of what the search had chosen then
+    quality = dataclasses.replace(
+        quality, notes=tuple(note for note in quality.notes if note not in before)
+    )
     other = control_of(found.judged.truth, found.judged.decoded, None).angular_error_deg
     mine = None if quality.control is None else quality.control.angular_error_deg
     use: Use = "either"

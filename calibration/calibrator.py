@@ -337,12 +337,14 @@ class Calibrator:
             created=_now(),
             labels=tuple(report.made() for report in quality.labels),
             notes=quality.lasting_notes,
+            wiener_share=quality.wiener_share,
         )
         return CalibratedSession(
             header=header,
             unit_embedding=best.units,
             session_embedding=best.session,
             encoder=best.encoder,
+            wiener=best.wiener,
             activity=activity_of(
                 labels.spike_times,
                 labels.spike_rows,

@@ -15,10 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from poyo_edge.calibration.fit.adapter import Adapter
+from poyo_edge.calibration.fit.beside import wiener_beside
 from poyo_edge.calibration.fit.fitting import FitSettings
 from poyo_edge.calibration.fit.labels import Labels
 from poyo_edge.calibration.fit.prior import Prior
 from poyo_edge.calibration.fit.search import Search
+from poyo_edge.calibration.mixing import mix
 from poyo_edge.metrics import r2_per_dim
 from poyo_edge.records import JsonRecord
 
@@ -78,6 +80,8 @@ def examined(
             all_folds=search.all_folds,
         )  # fmt: skip
         part.run(math.inf, threading.Event(), lambda _: None)
+        if settings.mix:
+            mix(part, wiener_beside(part))
         points.append((part.learned_s, part.chosen.point.r2))
         report(len(points) - 1, total)
     parts = list[UnitPart]()
@@ -140,7 +144,10 @@ def _r2_of_units(adapter: Adapter, search: Search, rows: npt.NDArray[np.int64]) 
         samples = fit.judged()
         samples = samples[:: max(1, -(-len(samples) // _MOST_JUDGED))]
         decoded.append(
-            adapter.predict(labels, samples, best.units[rows], best.session, best.encoder)
-        )
+            adapter.predict(
+                labels, samples, best.units[rows], best.session, best.encoder,
+                best.wiener and best.wiener.of_units(rows),
+            )
+        )  # fmt: skip
         truth.append(labels.values[samples])
     return float(r2_per_dim(np.concatenate(truth), np.concatenate(decoded)).mean())

@@ -91,18 +91,20 @@ def compare(
         if not _enough(search.chosen.judged, later, later_s):
             return Compared(r2=None, r2_in_use=None, later_only=True, later_s=later_s,
                             note=_SAME_LABELS)  # fmt: skip
-    units = in_use.unit_embedding[[row[unit_ids[i]] for i in shared]]
+    known = np.array([row[unit_ids[i]] for i in shared])
+    units, wiener = in_use.unit_embedding[known], in_use.wiener
+    own = (in_use.session_embedding, in_use.encoder, wiener and wiener.of_units(known))
     heard = np.array(shared)
     labels = search.labels.of_units(heard)
 
     def predict(fold: int) -> Float64:
         samples = search.fits[fold].judged()
-        return adapter.predict(labels, samples, units, in_use.session_embedding, in_use.encoder)
+        return adapter.predict(labels, samples, units, *own)
 
     def hold(_: int, windows: Labels) -> Float64:
         every = np.arange(len(windows.times))
         of_shared = windows.of_units(heard)
-        return adapter.predict(of_shared, every, units, in_use.session_embedding, in_use.encoder)
+        return adapter.predict(of_shared, every, units, *own)
 
     ours, theirs = search.chosen.judged, search.judge(predict)
     rows = slice(None) if later is None else later
@@ -122,6 +124,20 @@ def compare(
     )  # fmt: skip
 
 
+def compare_again(
+    adapter: Adapter, search: Search, before: Compared, learned_until: float | None
+) -> Compared:
+    """The same, where what the search has chosen is another moment now."""
+    if before.r2 is None:
+        return before
+    later = None if learned_until is None else _later(search, learned_until + adapter.window_s)
+    return dataclasses.replace(
+        before,
+        r2=_r2(search.chosen.judged, later),
+        control=control_in(adapter, search, later),
+    )
+
+
 def control_in(adapter: Adapter, search: Search, later: Bool | None = None) -> Control:
     """What the chosen moment of a search is like to control with, on its held-out blocks.
 
@@ -136,7 +152,7 @@ def control_in(adapter: Adapter, search: Search, later: Bool | None = None) -> C
     def hold(fold: int, windows: Labels) -> Float64:
         every = np.arange(len(windows.times))
         one = tables[fold]
-        return adapter.predict(windows, every, one.units, one.session, one.encoder)
+        return adapter.predict(windows, every, one.units, one.session, one.encoder, one.wiener)
 
     return control_of(judged.truth[rows], judged.decoded[rows], _held(search, hold, later))
 

@@ -23,12 +23,14 @@ from poyo_edge.artifact import Session
 from poyo_edge.calibration.calibrated import Quality, beside_filter, candidate
 from poyo_edge.calibration.control import top_speed
 from poyo_edge.calibration.fit.adapter import Adapter
-from poyo_edge.calibration.fit.judging import Point
+from poyo_edge.calibration.fit.beside import WienerBeside, wiener_beside
+from poyo_edge.calibration.fit.judging import Judged, Point
 from poyo_edge.calibration.fit.pace import Progress
 from poyo_edge.calibration.fit.resuming import ResumeFile
 from poyo_edge.calibration.fit.search import ALL_STEPS, PAST_BEST, OnProgress, Search
-from poyo_edge.calibration.gate import Compared, compare, control_in
+from poyo_edge.calibration.gate import Compared, compare, compare_again, control_in
 from poyo_edge.calibration.intention import IntentionReport
+from poyo_edge.calibration.mixing import mix
 from poyo_edge.calibration.refusing import refusal
 
 FIRST_GUESS, START, IN_USE = "first guess", "start", "session in use"
@@ -43,6 +45,8 @@ class Fitted:
 
     search: Search
     quality: Quality
+    beside: WienerBeside | None = None
+    """A Wiener filter on the same labels, once it was asked for."""
 
     @property
     def ended(self) -> bool:
@@ -82,12 +86,11 @@ class Judge:
         self, search: Search, compared: Compared | None, notes: Sequence[str], started: str
     ) -> Quality:
         judged, point = search.chosen.judged, search.chosen.point
-        low, high = judged.interval()
         noted = [compared.note] if compared is not None and compared.note else []
         return Quality(
             r2_heldout=point.r2,
             r2_per_dim=point.r2_per_dim,
-            r2_interval=tuple(zip(low.tolist(), high.tolist(), strict=True)),
+            r2_interval=_interval(judged),
             n_judged=len(judged.truth),
             r2_in_use=None if compared is None else compared.r2_in_use,
             labelled_s=search.labels.seconds,
@@ -104,6 +107,29 @@ class Judge:
             started=started,
             encoder=search.chosen.tables[-1].encoder is not None,
         )
+
+    def mixed(self, found: Fitted) -> Fitted:
+        """With the filter beside it mixed in, where that decodes held-out blocks better."""
+        search, quality, beside = found.search, found.quality, found.beside
+        unmixed = quality.r2_heldout
+        if beside is None or not search.settings.mix or not mix(search, beside):
+            return found
+        compared, chosen = quality.compared, search.chosen
+        if compared is not None:
+            compared = compare_again(self.adapter, search, compared, self.learned_until)
+        filtered = chosen.tables[-1].wiener
+        quality = dataclasses.replace(
+            quality,
+            r2_heldout=chosen.point.r2,
+            r2_per_dim=chosen.point.r2_per_dim,
+            r2_interval=_interval(chosen.judged),
+            compared=compared,
+            control=control_in(self.adapter, search),
+            wiener_share=0.0 if filtered is None else filtered.share,
+            r2_unmixed=unmixed,
+        )
+        quality = beside_filter(quality, search, beside)
+        return dataclasses.replace(found, quality=quality)
 
 
 @dataclasses.dataclass(slots=True, kw_only=True, eq=False)
@@ -206,7 +232,7 @@ def best_of(
     for file in files:
         file.remove()
     assert best is not None
-    return beside_wiener(best)
+    return judge.mixed(beside_wiener(best))
 
 
 def _by_accident(r2: float, before: float) -> str:
@@ -219,9 +245,11 @@ def _by_accident(r2: float, before: float) -> str:
 
 def beside_wiener(found: Fitted) -> Fitted:
     """The same with a Wiener filter's figures in its quality, if it lacks them."""
-    if found.quality.wiener is not None:
+    if found.beside is not None:
         return found
-    return dataclasses.replace(found, quality=beside_filter(found.quality, found.search))
+    beside = wiener_beside(found.search)
+    quality = beside_filter(found.quality, found.search, beside)
+    return dataclasses.replace(found, quality=quality, beside=beside)
 
 
 def better(session_id: str, first: Fitted, second: Fitted) -> Fitted:
@@ -247,6 +275,11 @@ def _accuracy(quality: Quality) -> float:
     if quality.labels and control is not None and control.angular_error_deg is not None:
         return -control.angular_error_deg
     return r2 if math.isfinite(r2) else -math.inf
+
+
+def _interval(judged: Judged) -> tuple[tuple[float, float], ...]:
+    low, high = judged.interval()
+    return tuple(zip(low.tolist(), high.tolist(), strict=True))
 
 
 def _weak_points(point: Point) -> list[str]:

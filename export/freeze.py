@@ -1,9 +1,7 @@
 """A session and its core as one ONNX file.
 
-Made without torch or onnx, since sessions are made on devices: the core's file is taken apart at
-protobuf's wire level, and its nodes and weights are kept. So every artifact can be frozen, those of
-older versions too. Session constants, query time, output scale and offset become constants of the
-graph, and the mask follows from the spikes.
+Made without torch or onnx, since sessions are made on devices (``frozen_graph``). So every artifact
+can be frozen, those of older versions too.
 
 Legend: N spikes, U units, O outputs.
 """
@@ -11,7 +9,7 @@ Legend: N spikes, U units, O outputs.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,24 +18,14 @@ import numpy as np
 from poyo_edge.arrays import Array, Float32
 from poyo_edge.artifact import CORE, CORE_CPU, CORE_ORT_CPU, Artifact, Session
 from poyo_edge.artifact.frozen import FrozenHeader, open_frozen, sealed
-from poyo_edge.core_inputs import INPUTS
-from poyo_edge.errors import ArtifactError, CheckFailedError, UsageError
-from poyo_edge.files import wire
+from poyo_edge.errors import CheckFailedError, UsageError
+from poyo_edge.export.frozen_graph import frozen_graph
 from poyo_edge.files.writing import atomic_path, require_folder
 from poyo_edge.runtime.backends.kernel_library import find_library
 from poyo_edge.runtime.backends.native_record import read_built_graph
 from poyo_edge.runtime.backends.ort_cpu import open_ort_cpu
-from poyo_edge.runtime.constants import SessionConstants
 from poyo_edge.runtime.core import Core
 
-_GRAPH, _METADATA = 7, 14
-_NODE, _INITIALIZER, _INPUT, _OUTPUT, _VALUE_INFO = 1, 5, 11, 12, 13
-_FLOAT, _INT32 = 1, 6
-_TYPES = {np.dtype(np.float32): _FLOAT, np.dtype(np.int32): _INT32}
-_OWN = "frozen_"
-"""Begins the names that are added to the core's."""
-_CHECKED = {"spike_unit": _OWN + "unit", "spike_time": _OWN + "time"}
-"""Input → what the core reads instead."""
 TOLERANCE = 1e-5
 """Of the output scale: how far a frozen file may be from the core."""
 _TYPICAL_SPIKES = 500
@@ -119,10 +107,11 @@ def freeze_session(
         {**constants.feeds(), "query_time": query},
         scale.astype(np.float32),
         offset.astype(np.float32),
+        chosen.wiener,
     )
     data = sealed(model, header)
     windows = _windows(header)
-    error = _largest_error(core, constants, data, windows, kernels=kernels)
+    error = _largest_error(core, chosen, data, windows, kernels=kernels)
     tolerance = TOLERANCE * float(np.abs(scale).max())
     if not error <= tolerance:
         raise CheckFailedError(
@@ -197,147 +186,6 @@ def _graph_of_kernels(artifact: Artifact, *, plain: bool) -> bytes:
     return graph
 
 
-def frozen_graph(
-    core: bytes, path: Path, constants: Mapping[str, Array], scale: Float32, offset: Float32
-) -> bytes:
-    """A core whose inputs but ``spike_unit`` and ``spike_time`` are constants, as a ModelProto.
-
-    Args:
-        core: the bytes of a core's ONNX file, already checked.
-        path: where they came from.
-        constants: name → value of each input that is not one of spikes.
-        scale, offset: (O,) of what is decoded.
-
-    Raises:
-        ArtifactError: the graph has other inputs than a core.
-    """
-    model = list[bytes | memoryview]()
-    graphs = list[memoryview]()
-    for field in wire.fields(memoryview(core)):
-        if field.number == _GRAPH and isinstance(field.value, memoryview):
-            graphs.append(field.value)
-        elif field.number != _METADATA:
-            model.append(field.whole)
-    if len(graphs) != 1:
-        raise ArtifactError(
-            path, "graph", expected="one", got=len(graphs), do="export the checkpoint again"
-        )
-    graph = _graph(graphs[0], path, constants, scale, offset)
-    return b"".join([*model, wire.block(_GRAPH, graph)])
-
-
-def _graph(
-    core: memoryview, path: Path, constants: Mapping[str, Array], scale: Float32, offset: Float32
-) -> list[bytes]:
-    inputs, nodes, rest = list[str](), list[bytes](), list[bytes]()
-    for field in wire.fields(core):
-        if field.number == _INPUT and isinstance(field.value, memoryview):
-            inputs.append(_name(field.value))
-        elif field.number == _NODE and isinstance(field.value, memoryview):
-            nodes.append(_reading(field.value, _CHECKED))
-        elif field.number not in (_OUTPUT, _VALUE_INFO):  # shapes are others now, and inferred
-            rest.append(bytes(field.whole))
-    if sorted(inputs) != sorted(INPUTS):
-        raise ArtifactError(
-            path, "inputs", expected=", ".join(INPUTS), got=", ".join(inputs),
-            do="export the checkpoint again",
-        )  # fmt: skip
-    named = {**constants, _OWN + "scale": scale, _OWN + "offset": offset, **_limits(constants)}
-    product = _OWN + "product"
-    return [
-        *_left_out(),
-        *nodes,
-        _node("Mul", ["prediction", _OWN + "scale"], product),
-        _node("Add", [product, _OWN + "offset"], "value"),
-        *rest,
-        *(wire.block(_INITIALIZER, _tensor(name, array)) for name, array in named.items()),
-        _value_info(_INPUT, "spike_unit", _INT32, [1, "n_spikes"]),
-        _value_info(_INPUT, "spike_time", _FLOAT, [1, "n_spikes"]),
-        _value_info(_OUTPUT, "value", _FLOAT, [1, 1, len(scale)]),
-    ]
-
-
-def _limits(constants: Mapping[str, Array]) -> dict[str, Array]:
-    """What rows and times have to lie between."""
-    return {
-        _OWN + "first_unit": np.array(0, np.int32),
-        _OWN + "n_units": np.array(len(constants["unit_kv"]), np.int32),
-        _OWN + "start": np.array(0, np.float32),
-        _OWN + "end": constants["query_time"].reshape(()),
-    }
-
-
-def _left_out() -> list[bytes]:
-    """Nodes that leave out spikes of no unit or outside the window: padding, as the core has it.
-
-    ONNX counts negative rows from the end, and one NaN would take the whole window.
-    """
-    tests = {
-        "unit_low": ("GreaterOrEqual", "spike_unit", "first_unit"),
-        "unit_high": ("Less", "spike_unit", "n_units"),
-        "time_low": ("GreaterOrEqual", "spike_time", "start"),
-        "time_high": ("Less", "spike_time", "end"),
-    }
-    nodes = [
-        _node(operator, [name, _OWN + limit], _OWN + test)
-        for test, (operator, name, limit) in tests.items()
-    ]
-    low, high, early, late = (_OWN + test for test in tests)
-    return [
-        *nodes,
-        _node("And", [low, high], _OWN + "of_units"),
-        _node("And", [early, late], _OWN + "in_time"),
-        _node("And", [_OWN + "of_units", _OWN + "in_time"], "spike_mask"),
-        _node("Where", ["spike_mask", "spike_unit", _OWN + "first_unit"], _CHECKED["spike_unit"]),
-        _node("Where", ["spike_mask", "spike_time", _OWN + "start"], _CHECKED["spike_time"]),
-    ]
-
-
-def _reading(node: memoryview, renamed: Mapping[str, str]) -> bytes:
-    """A node of the core, with its field, that reads its inputs under other names."""
-    parts = list[bytes]()
-    for field in wire.fields(node):
-        name = ""
-        if field.number == 1 and isinstance(field.value, memoryview):
-            name = str(field.value, "utf-8")
-        parts.append(wire.block(1, renamed[name]) if name in renamed else bytes(field.whole))
-    return wire.block(_NODE, parts)
-
-
-def _node(operator: str, inputs: Sequence[str], output: str) -> bytes:
-    """NodeProto."""
-    names = [wire.block(1, name) for name in inputs]
-    own = [wire.block(2, output), wire.block(3, output), wire.block(4, operator)]
-    return wire.block(_NODE, [*names, *own])
-
-
-def _tensor(name: str, array: Array) -> bytes:
-    """TensorProto."""
-    little = array.dtype.newbyteorder("<")
-    return b"".join([
-        *(wire.integer(1, size) for size in array.shape),
-        wire.integer(2, _TYPES[array.dtype]),
-        wire.block(8, name),
-        wire.block(9, np.ascontiguousarray(array, little).tobytes()),
-    ])  # fmt: skip
-
-
-def _value_info(number: int, name: str, kind: int, axes: Sequence[int | str]) -> bytes:
-    """ValueInfoProto of a tensor; an axis is its size or its name."""
-    dims = [
-        wire.block(1, wire.block(2, a) if isinstance(a, str) else wire.integer(1, a)) for a in axes
-    ]
-    tensor = [wire.integer(1, kind), wire.block(2, dims)]
-    return wire.block(number, [wire.block(1, name), wire.block(2, wire.block(1, tensor))])
-
-
-def _name(value_info: memoryview) -> str:
-    for field in wire.fields(value_info):
-        if field.number == 1 and isinstance(field.value, memoryview):
-            return str(field.value, "utf-8")
-    return ""
-
-
 def _windows(header: FrozenHeader) -> list[tuple[Float32, Array]]:
     """Windows to compare: silent, of one spike, of the largest size, and of the session's rates."""
     rng = np.random.default_rng(0)
@@ -358,13 +206,13 @@ def _windows(header: FrozenHeader) -> list[tuple[Float32, Array]]:
 
 def _largest_error(
     core: Core,
-    constants: SessionConstants,
+    session: Session,
     data: bytes,
     windows: Sequence[tuple[Float32, Array]],
     *,
     kernels: bool,
 ) -> float:
-    manifest = core.artifact.manifest
+    manifest, constants = core.artifact.manifest, core.constants_of(session)
     scale, offset = manifest.output.arrays(manifest.spec.dim_out)
     query = np.full(1, manifest.spec.window_seconds, np.float32)
     library = find_library() if kernels else None
@@ -373,6 +221,8 @@ def _largest_error(
     errors = list[float]()
     for times, units in windows:
         wanted = core.predict(constants, times, units, query).astype(np.float64) * scale + offset
+        if session.wiener is not None:
+            wanted = session.wiener.mixed_with(wanted, units, times, query)
         feeds = {"spike_unit": units[None], "spike_time": times[None]}
         (value,) = frozen.run(["value"], feeds)
         errors.append(np.abs(value[0] - wanted).max())

@@ -382,6 +382,7 @@ class Decoder:
         try:
             prediction = self._core.predict(session.constants, spike_time, rows, self._query)[0]
             value = prediction.astype(np.float64) * self._scale + self._offset
+            value = session.mixed(value, rows, spike_time, self._query)
             failed = not bool(np.isfinite(value).all())
             if self._core.backend.fallen_back:
                 flags.append("fallback")

@@ -6,7 +6,9 @@ import dataclasses
 from collections import deque
 from typing import Any
 
-from poyo_edge.arrays import Rows
+import numpy as np
+
+from poyo_edge.arrays import Float32, Float64, Rows
 from poyo_edge.artifact import Session
 from poyo_edge.errors import UsageError
 from poyo_edge.runtime.clock.units import ClockUnits
@@ -69,6 +71,11 @@ class OpenSession:
                 f"session {session.header.session_id!r}: output_low: expected {dim_out} outputs, "
                 f"got {len(activity.output_low)}; calibrate it again"
             )
+        if session.wiener is not None and len(session.wiener.bias) != dim_out:
+            raise UsageError(
+                f"session {session.header.session_id!r}: mixed filter: expected {dim_out} outputs, "
+                f"got {len(session.wiener.bias)}; calibrate it again"
+            )
         ids, window_s = session.header.unit_ids, manifest.spec.window_seconds
         return cls(
             session=session,
@@ -85,6 +92,21 @@ class OpenSession:
             ),
             takes_integers=ids == opened_with,
         )
+
+    def mixed(
+        self, value: Float64, rows: Rows, spike_time: Float32, query_time: Float32
+    ) -> Float64:
+        """A value (O,) with the session's filter, if it has one.
+
+        Args:
+            value: what the model decodes.
+            rows, spike_time: (N,) of the window's spikes.
+            query_time: (1,) when the value is of.
+        """
+        wiener = self.session.wiener
+        if wiener is None:
+            return value
+        return np.asarray(wiener.mixed_with(value[None], rows, spike_time, query_time)[0])
 
     def restart(self) -> None:
         """The stream begins anew."""

@@ -19,6 +19,7 @@ from poyo_edge.calibration.fit.labels import Labels
 from poyo_edge.calibration.fit.workers import each
 from poyo_edge.core_inputs import ENCODER, ENCODER_WEIGHTS, SPIKES, no_spikes
 from poyo_edge.errors import ArtifactError, BackendError
+from poyo_edge.filters.mixed import MixedFilter
 from poyo_edge.runtime.backends import open_ort_cpu, ort_native
 from poyo_edge.runtime.core import Core
 from poyo_edge.tokens import relative_times
@@ -156,10 +157,12 @@ class Adapter:
         units: Float32,
         session: Float32,
         encoder: Mapping[str, Float32] | None = None,
+        wiener: MixedFilter | None = None,
     ) -> Float64:
         """Causal predictions (S, O) in behaviour units: for each sample [t - T, t), query t.
 
-        ``encoder`` are weights of the encoder that are not the model's.
+        ``encoder`` are weights of the encoder that are not the model's, ``wiener`` a filter that is
+        mixed with what the model decodes.
         """
         constants = self.core.constants(units, session, encoder).feeds()
         query = np.full((1, 1), self.window_s, np.float32)
@@ -169,8 +172,11 @@ class Adapter:
         def part(first: int) -> Float64:
             times = labels.times[samples[first : first + at_once]]
             feeds = {**self._spikes(labels, times), "query_time": query.repeat(len(times), 0)}
-            prediction = self.core.backend.run({**feeds, **constants})[:, 0]
-            return np.asarray(prediction.astype(np.float64) * self._scale + self._offset)
+            prediction = self.core.backend.run({**feeds, **constants})
+            decoded = prediction.astype(np.float64) * self._scale + self._offset
+            if wiener is not None:
+                decoded = wiener.mixed_with(decoded, **feeds)
+            return np.asarray(decoded[:, 0])
 
         parts = each(part, range(0, len(samples), at_once), self.workers)
         return np.concatenate([np.empty((0, self.spec.dim_out)), *parts])

@@ -41,6 +41,8 @@ class WienerBeside:
     judged: Judged
     ridges: tuple[float, ...]
     """That each fold chose."""
+    filters: tuple[tuple[Float64, Float64], ...]
+    """Of each fold: weights (F, O), units first, and bias (O,)."""
     wall_s: float
 
 
@@ -55,6 +57,7 @@ def wiener_beside(search: Search) -> WienerBeside:
     judged = [fit.judged() for fit in search.fits[:-1]]
     counted = _Counted.of(labels, [fold.train for fold in search.folds], judged, window_s)
     decoded, ridges = list[Float64](), list[float]()
+    filters = list[tuple[Float64, Float64]]()
     for fold, judge in zip(search.folds, judged, strict=True):
         rows = counted.rows(fold.train)
         ridge = counted.best_ridge(rows)
@@ -63,11 +66,23 @@ def wiener_beside(search: Search) -> WienerBeside:
         )
         decoded.append(counted.features[counted.rows(judge)] @ weights + bias)
         ridges.append(ridge)
+        filters.append((weights, bias))
     return WienerBeside(
         judged=search.judge(decoded.__getitem__),
         ridges=tuple(ridges),
+        filters=tuple(filters),
         wall_s=time.monotonic() - began,
     )
+
+
+def whole_filter(search: Search, beside: WienerBeside) -> tuple[Float64, Float64]:
+    """Weights (F, O), units first, and bias (O,) of the filter on all labels, with the ridge that
+    is the median of the folds'."""
+    everything = np.arange(len(search.labels.times))
+    counted = _Counted.of(search.labels, [everything], [], search.window_s)
+    ridge = float(np.median(beside.ridges))
+    ((weights, bias),) = ridge_path(counted.features, counted.values, np.array([ridge]))
+    return weights, bias
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)

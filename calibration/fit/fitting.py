@@ -30,6 +30,7 @@ from poyo_edge.calibration.fit.prior import Prior
 from poyo_edge.calibration.fit.schedule import Schedule, long_schedule, schedule_for
 from poyo_edge.core_inputs import ENCODER
 from poyo_edge.errors import CheckFailedError, UsageError
+from poyo_edge.filters.mixed import MixedFilter
 
 _GOLDEN_RATIO = (math.sqrt(5.0) - 1.0) / 2.0
 _PULL, _PULL_TO_GUESS = 2.0, 30.0
@@ -85,6 +86,9 @@ class FitSettings:
     where they would be shorter than two windows."""
     most_judged: int = 200
     """Held-out samples of each fold that the result is judged by."""
+    mix: bool = True
+    """Whether a Wiener filter on the same labels is mixed in where that decodes held-out blocks
+    better (``calibration.mixing``)."""
 
     def __post_init__(self) -> None:
         for name in ("patience", "most_judged"):
@@ -139,6 +143,8 @@ class Tables:
     session: Float32
     encoder: dict[str, Float32] | None = None
     """The encoder's weights (``ENCODER_WEIGHTS``), where they are not the model's."""
+    wiener: MixedFilter | None = None
+    """A filter that is mixed with what the model decodes (``calibration.mixing``)."""
     from_afar: bool = False
     """Whether they are the start of units whose electrodes nobody knows."""
 
@@ -308,5 +314,5 @@ class Fit:
         """The same with other embeddings."""
         samples = self.judged()
         return self._adapter.predict(
-            self._labels, samples, tables.units, tables.session, tables.encoder
+            self._labels, samples, tables.units, tables.session, tables.encoder, tables.wiener
         )

@@ -347,6 +347,10 @@ class Search:
         point = dataclasses.replace(point, loss=moment.point.loss)
         return dataclasses.replace(moment, judged=judged, point=point)
 
+    def settle_on(self, moment: Moment) -> None:
+        """Take this as what is chosen, once the search has ended."""
+        self._settled = moment
+
     def judge(self, predict: Callable[[int], Float64]) -> Judged:
         """Held-out samples of all folds; ``predict`` decodes those of the fold of a number."""
         judges = self.fits[:-1]

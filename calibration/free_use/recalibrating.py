@@ -333,11 +333,14 @@ class FreeUseCalibration:
         held = collector.labels()
         some = np.arange(0, len(held.times), max(1, -(-len(held.times) // _MOST_JUDGED)))
         row = {unit: i for i, unit in enumerate(in_use.header.unit_ids)}
-        known = in_use.unit_embedding[[row[unit] for unit in units]]
+        known, all_new = np.array([row[unit] for unit in units]), np.arange(len(units))
         decoded = [
-            self._adapter.predict(held, some, one, session.session_embedding, session.encoder)
-            for one, session in ((new.unit_embedding, new), (known, in_use))
-        ]
+            self._adapter.predict(
+                held, some, session.unit_embedding[rows], session.session_embedding,
+                session.encoder, session.wiener and session.wiener.of_units(rows),
+            )
+            for rows, session in ((all_new, new), (known, in_use))
+        ]  # fmt: skip
         return judge(
             held.values[some], *decoded, targets=labels.targets_held_out,
             period_s=held.seconds / max(1, len(some)),

@@ -3,7 +3,8 @@
 A ``.session`` file is a safetensors file with two tensors, ``unit_embedding`` (U, D) and
 ``session_embedding`` (D,), and a JSON header. It belongs to one core, named by its hash. From
 schema version 2 on it may also hold the activity during calibration (``activity.py``), from 3 on
-how labels of intention were made, from 4 on notes, from 5 on weights of the encoder of its own.
+how labels of intention were made, from 4 on notes, from 5 on weights of the encoder of its own,
+from 6 on a Wiener filter that is mixed with the model.
 """
 
 from __future__ import annotations
@@ -22,23 +23,30 @@ from poyo_edge.errors import SessionError, UsageError
 from poyo_edge.files import tensors
 from poyo_edge.files.magic import HDF5_MAGIC
 from poyo_edge.files.writing import sha256_bytes, write_bytes
+from poyo_edge.filters.mixed import MixedFilter
 from poyo_edge.records import FieldError, JsonRecord, in_words, too_long
 
 SCHEMA = "poyo-edge/session"
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 UNLABELLED = "unlabelled"
 """The method of a session that nobody has judged: made of activity alone."""
-_PLAIN, _ACTIVE, _LABELLED, _NOTED = 1, 2, 3, 4
+_PLAIN, _ACTIVE, _LABELLED, _NOTED, _OWN_ENCODER = 1, 2, 3, 4, 5
 """The versions of a session without activity, of one with activity and without ``labels``, of one
-without ``notes``, and of one without ``encoder``: readers of these versions open them."""
+without ``notes``, of one without ``encoder``, and of one without ``wiener``: readers of these
+versions open them."""
 _HEADER_KEY = "poyo_edge"
 _MAX_BYTES = 256 << 20
 _MOST = 1e15
 """No number in a header is larger."""
 _ACTIVITY = "rate_hz"
 """A tensor that every activity has."""
+_WEIGHTS, _BIAS = "wiener.weights", "wiener.bias"
 _IDS = "unique unit ids, at least one"
-_ONLY_IF_ANY = {"labels": "how labels were made", "notes": "notes"}
+_ONLY_IF_ANY = {
+    "labels": "how labels were made",
+    "notes": "notes",
+    "wiener_share": "the share of a mixed filter",
+}
 """Fields that are not in the header where they are empty, and what they are."""
 
 
@@ -79,10 +87,12 @@ class SessionHeader(JsonRecord):
     """How its labels were made; none for measured behaviour, and in files before version 3."""
     notes: tuple[str, ...] = ()
     """What whoever decodes with it should know; none in files before version 4."""
+    wiener_share: float = 0.0
+    """Of the Wiener filter that is mixed in, 0 for none; as in ``Session.wiener``."""
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as JSON values; ``labels`` and ``notes`` only where there are some, as older
-        readers know no such keys and older checksums do not count them."""
+        """The fields as JSON values; ``labels``, ``notes`` and ``wiener_share`` only where there
+        are some, as older readers know no such keys and older checksums do not count them."""
         values = JsonRecord.to_json(self)
         for name in _ONLY_IF_ANY:
             if not values[name]:
@@ -104,6 +114,8 @@ class Session:
     encoder: dict[str, npt.NDArray[np.float32]] | None = None
     """All weights of ``core_inputs.ENCODER_WEIGHTS``, where the session has its own: token_type
     (3, D), context_norm.weight and context_norm.bias (D,), to_kv (2·H·K, D)."""
+    wiener: MixedFilter | None = None
+    """A Wiener filter that is mixed with what the model decodes, if there is one."""
 
     def __post_init__(self) -> None:
         units, n_units = self.header.unit_ids, len(self.unit_embedding)
@@ -119,6 +131,11 @@ class Session:
                 f"session {self.header.session_id!r}: encoder: expected "
                 f"{', '.join(ENCODER_WEIGHTS)}, got {', '.join(self.encoder)}"
             )
+        if self.wiener is not None and len(self.wiener.weights) != n_units:
+            raise UsageError(
+                f"session {self.header.session_id!r}: mixed filter: expected weights of {n_units} "
+                f"units, got {len(self.wiener.weights)}"
+            )
         if self.activity is not None and len(self.activity.rate_hz) != n_units:
             raise UsageError(
                 f"session {self.header.session_id!r}: activity: expected rates of {n_units} units, "
@@ -127,12 +144,15 @@ class Session:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of all that a decoded value depends on: core, unit ids, both tables, and the
-        encoder's weights where the session has its own."""
+        """SHA-256 of all that a decoded value depends on: core, unit ids, both tables, and what
+        the session has of its own, the encoder's weights and the mixed filter."""
         tables = [self.unit_embedding, self.session_embedding]
         tables += [self.encoder[name] for name in ENCODER_WEIGHTS] if self.encoder else []
+        names: list[Any] = [self.header.core_hash, *self.header.unit_ids]
+        if self.wiener is not None:
+            tables += [self.wiener.weights, self.wiener.bias]
+            names.append(self.wiener.share)
         payload = b"".join(np.ascontiguousarray(one, "<f4").tobytes() for one in tables)
-        names = [self.header.core_hash, *self.header.unit_ids]
         return sha256_bytes(json.dumps(names).encode() + payload)
 
     def to_bytes(self) -> bytes:
@@ -153,8 +173,11 @@ class Session:
         if self.header.notes:
             version = _NOTED
         if self.encoder is not None:
+            version = _OWN_ENCODER
+        if self.wiener is not None:
             version = SCHEMA_VERSION
-        return dataclasses.replace(self.header, schema_version=version)
+        share = 0.0 if self.wiener is None else float(self.wiener.share)
+        return dataclasses.replace(self.header, schema_version=version, wiener_share=share)
 
     def _arrays(self) -> dict[str, npt.NDArray[np.float32]]:
         tables = {
@@ -162,6 +185,8 @@ class Session:
             "session_embedding": self.session_embedding,
         }
         own = {ENCODER + n: self.encoder[n] for n in ENCODER_WEIGHTS} if self.encoder else {}
+        if self.wiener is not None:
+            own |= {_WEIGHTS: self.wiener.weights, _BIAS: self.wiener.bias}
         return tables | ({} if self.activity is None else self.activity.arrays()) | own
 
     def _checksum(self) -> str:
@@ -224,6 +249,7 @@ class Session:
             ),
             activity=activity,
             encoder=_encoder(arrays, dim, path),
+            wiener=_wiener(arrays, header, path),
         )
         if session._checksum() != header.checksum:
             raise SessionError(
@@ -252,6 +278,22 @@ def _encoder(
         name: tensors.require_tensor(arrays, ENCODER + name, shapes[name], path, SessionError)
         for name in ENCODER_WEIGHTS
     }
+
+
+def _wiener(arrays: tensors.Tensors, header: SessionHeader, path: str | Path) -> MixedFilter | None:
+    """The mixed filter in a file; None where it has none."""
+    if not header.wiener_share and not {_WEIGHTS, _BIAS} & {*arrays}:
+        return None
+    shape = (len(header.unit_ids), None, None)
+    weights = tensors.require_tensor(arrays, _WEIGHTS, shape, path, SessionError)
+    bias = tensors.require_tensor(arrays, _BIAS, weights.shape[2:], path, SessionError)
+    try:
+        return MixedFilter(share=header.wiener_share, weights=weights, bias=bias)
+    except UsageError as problem:
+        raise SessionError(
+            path, "mixed filter", expected="a share, weights and a bias", got=str(problem),
+            do="make the session again",
+        ) from problem  # fmt: skip
 
 
 def read_header(path: str | Path) -> SessionHeader:
@@ -301,7 +343,8 @@ def _header(path: str | Path, metadata: dict[str, str]) -> SessionHeader:
             raise SessionError(path, name, expected="a number", got=f"{value!r:.80}", do=do)
     for name, what in _ONLY_IF_ANY.items():
         if name in values and not getattr(header, name):
-            raise SessionError(path, name, expected=f"{what}, or no such key", got="[]", do=do)
+            got = f"{values[name]!r:.20}"
+            raise SessionError(path, name, expected=f"{what}, or no such key", got=got, do=do)
     ids = header.unit_ids
     if not ids or len(set(ids)) != len(ids):
         raise SessionError(path, "unit_ids", expected=_IDS, got=f"{ids!r:.80}", do=do)

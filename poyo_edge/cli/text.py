@@ -91,7 +91,16 @@ def wiener_lines(values: Values) -> dict[str, str]:
         "help, or a model that was trained on such a subject and task",
         "either": "either: the difference is within chance",
     }
-    return {"Wiener filter": f"{said}, {wiener['wall_s']:.1f} s", "to use": uses[wiener["use"]]}
+    lines = {"Wiener filter": f"{said}, {wiener['wall_s']:.1f} s"}
+    if values.get("wiener_share"):
+        lines["mixed in"] = f"{mixed_share_text(values)}; held-out R² of the model alone "
+        lines["mixed in"] += f"{values['r2_unmixed']:.4f}"
+    return lines | {"to use": uses[wiener["use"]]}
+
+
+def mixed_share_text(values: Values) -> str:
+    """How much of each value is a mixed filter's."""
+    return f"{values['wiener_share']:.0%} of each value is the filter's"
 
 
 def behind_text(fit: Values) -> str:

@@ -93,13 +93,13 @@ class ArtifactDecoder:
             cut = recording.cut(start, start + window_s)
             units = rows[cut.spike_units].astype(np.int32)
             known = units >= 0
-            found = self._core.predict(
-                constants,
-                relative_times(cut.spike_times[known], start, window_s),
-                units[known],
-                (queries - start).astype(np.float32),
-            )
-            yield found.astype(np.float64) * scale + offset
+            spike_time = relative_times(cut.spike_times[known], start, window_s)
+            query_time = (queries - start).astype(np.float32)
+            found = self._core.predict(constants, spike_time, units[known], query_time)
+            decoded = found.astype(np.float64) * scale + offset
+            if session.wiener is not None:
+                decoded = session.wiener.mixed_with(decoded, units[known], spike_time, query_time)
+            yield decoded
 
 
 def open_decoder(path: Path) -> WindowDecoder:

@@ -77,6 +77,9 @@ def _how_good(values: Values) -> Section:
     if values["wiener"] is not None:
         table["Wiener filter"] = f"{values['wiener']['r2_heldout']:.4f} on the same samples"
         answer, words = _USE[values["wiener"]["use"]], [*words, "Wiener filter"]
+    if values.get("wiener_share"):
+        table["of each value"] = f"{values['wiener_share']:.0%} are the Wiener filter's"
+        table["the model alone"] = f"{values['r2_unmixed']:.4f} on the same samples"
     if values["r2_in_use"] is not None:
         words.append("in use")
     return Section(

@@ -16,6 +16,7 @@ import pytest
 from poyo_edge.artifact import LabelsMade, Session, SessionHeader, read_header
 from poyo_edge.errors import SessionError, UsageError
 from poyo_edge.files import tensors
+from poyo_edge.filters.mixed import MixedFilter
 
 DIM, CORE = 3, "c0" * 32
 
@@ -82,6 +83,62 @@ def test_weights_of_the_encoder_that_are_incomplete_are_refused(tmp_path: Path, 
     out.write_bytes(tensors.to_bytes(arrays, metadata))
     with pytest.raises(SessionError, match=f"encoder.{name}"):
         opened(out)
+
+
+def a_filter() -> MixedFilter:
+    rng = np.random.default_rng(1)
+    return MixedFilter(
+        share=0.25,
+        weights=rng.normal(size=(2, 10, 2)).astype(np.float32),
+        bias=np.ones(2, np.float32),
+    )
+
+
+def test_a_mixed_filter_comes_out_as_it_went_in(tmp_path: Path) -> None:
+    mixed = a_filter()
+    session = dataclasses.replace(a_session(), wiener=mixed, encoder=an_encoder())
+    session.save(tmp_path / "mixed.session")
+    found = opened(tmp_path / "mixed.session")
+    assert found.header.schema_version == 6 and found.wiener is not None
+    assert found.header.wiener_share == found.wiener.share == 0.25
+    assert np.array_equal(found.wiener.weights, mixed.weights)
+    assert np.array_equal(found.wiener.bias, mixed.bias)
+    assert found.encoder is not None
+    assert found.digest == session.digest
+    others = [
+        dataclasses.replace(session, wiener=None),
+        dataclasses.replace(session, wiener=dataclasses.replace(mixed, share=0.26)),
+        dataclasses.replace(session, wiener=dataclasses.replace(mixed, bias=-mixed.bias)),
+        dataclasses.replace(session, wiener=dataclasses.replace(mixed, weights=-mixed.weights)),
+    ]
+    assert len({one.digest for one in [session, *others]}) == 5, "decoded values depend on it"
+    plain = dataclasses.replace(found, wiener=None, encoder=None)
+    plain.save(tmp_path / "plain.session")
+    assert opened(tmp_path / "plain.session").header.schema_version < 3
+    assert b"wiener" not in (tmp_path / "plain.session").read_bytes(), "older readers know no such"
+
+
+@pytest.mark.parametrize(
+    ("share", "arrays", "message"),
+    [
+        (1.5, {}, "a share above 0 and at most 1, got 1.5"),
+        (-0.1, {}, "got -0.1"),
+        (0, {}, "wiener_share: expected the share of a mixed filter, or no such key, got 0"),
+        (0.25, {"wiener.weights": np.ones((3, 10, 2), np.float32)}, "wiener.weights"),
+        (0.25, {"wiener.weights": np.ones((2, 10), np.float32)}, "wiener.weights"),
+        (0.25, {"wiener.bias": np.ones(3, np.float32)}, "wiener.bias"),
+        (0.25, {"wiener.bias": np.full(2, np.nan, np.float32)}, "wiener.bias"),
+    ],
+)
+def test_a_mixed_filter_that_is_none_is_refused(
+    tmp_path: Path, share: float, arrays: dict[str, Any], message: str
+) -> None:
+    path = tmp_path / "mixed.session"
+    dataclasses.replace(a_session(), wiener=a_filter()).save(path)
+    with pytest.raises(SessionError, match=message):
+        opened(rewritten(path, lambda header: header.update(wiener_share=share), arrays))
+    with pytest.raises(UsageError, match="expected weights of 2 units, got 1"):
+        dataclasses.replace(a_session(), wiener=a_filter().of_units(np.array([0])))
 
 
 @pytest.fixture
@@ -178,8 +235,8 @@ def test_a_flipped_bit_anywhere_is_refused_or_changes_nothing(
 
 HEADERS: dict[str, tuple[Change, str]] = {
     "newer": (
-        lambda header: header.update(schema_version=6),
-        "schema_version: expected 1 to 5, got 6; "
+        lambda header: header.update(schema_version=7),
+        "schema_version: expected 1 to 6, got 7; "
         "update poyo-edge, or make the session again with this version",
     ),
     "another schema": (

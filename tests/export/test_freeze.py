@@ -20,9 +20,12 @@ from poyo_edge.artifact import Activity, Artifact
 from poyo_edge.artifact.frozen import PREFIX, metadata_of, open_frozen, sealed
 from poyo_edge.errors import ArtifactError, CheckFailedError, UsageError
 from poyo_edge.export import freeze, freeze_session
+from poyo_edge.export.frozen_graph import frozen_graph
 from poyo_edge.files import wire
 from poyo_edge.files.writing import sha256_bytes
+from poyo_edge.filters.mixed import MixedFilter
 from poyo_edge.inspecting import inspect_path
+from poyo_edge.runtime import Decoder
 
 SESSION = "tiny_a"
 
@@ -69,6 +72,30 @@ def test_it_decodes_as_the_artifact_does(tiny: Path, frozen: Path, rig: Rig, n_s
     value = np.asarray(decode(frozen, units, times))
     assert value.shape == (1, 1, manifest.spec.dim_out)
     np.testing.assert_allclose(value[0], wanted, atol=1e-5 * scale.max(), rtol=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("plain", [False, True])
+def test_a_mixed_filter_is_frozen_too(tiny: Path, tmp_path: Path, rig: Rig, *, plain: bool) -> None:
+    rng = np.random.default_rng(4)
+    mixed = MixedFilter(
+        share=0.4,
+        weights=rng.normal(size=(12, 10, 2)).astype(np.float32),
+        bias=np.array([3.0, -2.0], np.float32),
+    )
+    session = dataclasses.replace(rig.a, wiener=mixed)
+    report = freeze_session(tiny, session, tmp_path / "mixed.onnx", plain=plain)
+    assert report.max_abs_error <= report.tolerance
+    decoder = Decoder.open(tiny, session=session)
+    for n in (0, 1, 200):
+        times = np.sort(rng.random(n, np.float32))
+        units = rng.integers(0, 12, n).astype(np.int32)
+        padded = np.append(units, np.int32([-1, 12])), np.append(times, np.float32([0.5, 0.5]))
+        decoder.reset()
+        decoder.push(times.astype(np.float64), units)
+        wanted = decoder.decode(1.0).value
+        (found,) = np.asarray(decode(tmp_path / "mixed.onnx", *padded))
+        np.testing.assert_allclose(found[0], wanted, atol=1e-4)
 
 
 def test_the_order_of_spikes_does_not_matter(frozen: Path) -> None:
@@ -227,10 +254,9 @@ def test_a_file_that_is_there_stays_unless_told(tiny: Path, tmp_path: Path) -> N
 def test_one_that_decodes_otherwise_is_not_written(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right = freeze.frozen_graph
 
-    def wrong(core, path, constants, scale, offset):  # type: ignore[no-untyped-def]
-        return right(core, path, constants, scale * np.float32(1.01), offset)
+    def wrong(core, path, constants, scale, *rest):  # type: ignore[no-untyped-def]
+        return frozen_graph(core, path, constants, scale * np.float32(1.01), *rest)
 
     monkeypatch.setattr(freeze, "frozen_graph", wrong)
     with pytest.raises(CheckFailedError, match="nothing was written"):
