@@ -90,7 +90,8 @@ def test_a_mixed_filter_is_frozen_too(tiny: Path, tmp_path: Path, rig: Rig, *, p
     for n in (0, 1, 200):
         times = np.sort(rng.random(n, np.float32))
         units = rng.integers(0, 12, n).astype(np.int32)
-        padded = np.append(units, np.int32([-1, 12])), np.append(times, np.float32([0.5, 0.5]))
+        padding = np.array([-1, 12], np.int32), np.full(2, 0.5, np.float32)
+        padded = np.append(units, padding[0]), np.append(times, padding[1])
         decoder.reset()
         decoder.push(times.astype(np.float64), units)
         wanted = decoder.decode(1.0).value

@@ -97,4 +97,6 @@ def test_what_is_no_filter_is_refused(
     share: float, shape: tuple[int, ...], bias: list[float], message: str
 ) -> None:
     with pytest.raises(UsageError, match=message):
-        MixedFilter(share=share, weights=np.ones(shape, np.float32), bias=np.float32(bias))
+        MixedFilter(
+            share=share, weights=np.ones(shape, np.float32), bias=np.array(bias, np.float32)
+        )

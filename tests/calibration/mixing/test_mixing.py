@@ -10,10 +10,12 @@ import pytest
 from helpers.calibrating.teacher import SOUND, Lesson, lesson
 from helpers.paths import TINY
 
+from poyo_edge.arrays import Float64
 from poyo_edge.artifact import Session
 from poyo_edge.calibration import CalibratedSession, FitSettings
+from poyo_edge.calibration.fit.beside import wiener_beside
 from poyo_edge.calibration.fit.judging import Judged
-from poyo_edge.calibration.mixing import best_share
+from poyo_edge.calibration.mixing import best_share, mix
 from poyo_edge.filters.wiener import bin_counts
 from poyo_edge.runtime import Decoder
 
@@ -101,20 +103,50 @@ def test_a_session_in_use_is_judged_with_its_filter() -> None:
         assert quality.compared.r2 == pytest.approx(quality.r2_heldout)
 
 
+def judged_by(blocks: int, noise: float) -> tuple[Judged, Float64]:
+    """What a model decodes with an error of half the behaviour's sd, and a filter with more."""
+    rng, scale = np.random.default_rng(2), np.array([1.0, 50.0])
+    truth = rng.normal(size=(400, 2)) * scale
+    errors = rng.normal(size=(2, 400, 2)) * scale
+    block = np.arange(400) * blocks // 400
+    model = Judged(truth=truth, decoded=truth + 0.5 * errors[0], block=block)
+    return model, truth + noise * errors[1]
+
+
 def test_the_share_is_that_of_least_squares() -> None:
-    rng = np.random.default_rng(2)
-    truth = rng.normal(size=(400, 2)) * [1.0, 50.0]
-    noise = rng.normal(size=(2, 400, 2)) * [1.0, 50.0]
-    model, other = truth + 0.5 * noise[0], truth + 0.8 * noise[1]
-    judged = Judged(truth=truth, decoded=model, block=np.zeros(400, np.int64))
+    model, other = judged_by(20, 0.8)
 
     def error(share: float) -> float:
-        decoded = (1 - share) * model + share * other
-        return float((((truth - decoded) / truth.std(0)) ** 2).sum())
+        decoded = (1 - share) * model.decoded + share * other
+        return float((((model.truth - decoded) / model.truth.std(0)) ** 2).sum())
 
-    found = best_share(judged, other)
+    found = best_share(model, other)
     assert 0.2 < found < 0.4
-    assert error(found) <= min(error(found - 0.01), error(found + 0.01))
-    assert best_share(judged, model) == 0.0, "the same again says nothing"
-    assert best_share(judged, model + 10 * (model - truth)) == 0.0
-    assert best_share(judged, truth) == 0.5, "at least half is the model's"
+    assert error(found) <= min(error(found - 0.03), error(found + 0.03))
+    assert best_share(model, model.decoded) == 0.0, "the same again says nothing"
+    assert best_share(model, model.decoded + 10 * (model.decoded - model.truth)) == 0.0
+    assert best_share(model, model.truth) == 0.5, "at least half is the model's"
+
+
+def test_a_share_that_blocks_do_not_tell_is_the_usual_one() -> None:
+    assert best_share(*judged_by(1, 0.8)) == 0.15
+    model, other = judged_by(4, 0.8)
+    twice = np.where((model.block < 2)[:, None], 2.0, 0.5)  # two blocks for it, two against
+    torn = best_share(model, model.truth + twice * (other - model.truth))
+    certain = best_share(*judged_by(20, 0.8))
+    assert 0.0 < torn < certain
+
+
+def test_nothing_is_mixed_that_decodes_held_out_blocks_no_better() -> None:
+    given = half_linear()
+    search = given.calibrator(PLAIN)
+    search.fit(start=given.truth)
+    found = search._last
+    assert found is not None
+    chosen, beside = found.chosen, wiener_beside(found)
+    away = dataclasses.replace(beside.judged, decoded=-5.0 * found.chosen.judged.decoded)
+    assert not mix(found, dataclasses.replace(beside, judged=away))
+    assert found.chosen is chosen
+    assert mix(found, beside)
+    assert found.chosen.point.r2 > chosen.point.r2
+    assert found.chosen.point.step == chosen.point.step
