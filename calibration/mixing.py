@@ -22,7 +22,8 @@ from poyo_edge.filters.wiener import BIN_S
 
 _MOST_SHARE = 0.5
 """At least half of a value is the model's: a filter must not hide a model that decodes nothing."""
-_LEAST_SHARE = 0.02
+_LEAST_SHARE, _LEAST_R2 = 0.02, 0.05
+"""The second of the filter: one that decodes next to nothing only draws values to their mean."""
 _USUAL_SHARE, _USUAL_SPREAD = 0.15, 0.1
 """What shares are like, mean and standard deviation: held-out blocks of a minute say little about
 them. On the *valid* splits of two sessions, 30 s to 5 minutes, .1 to .25 were best."""
@@ -42,9 +43,12 @@ def mix(search: Search, beside: WienerBeside) -> bool:
     share = best_share(chosen.judged, beside.judged.decoded)
     if share < _LEAST_SHARE or search.window_s < BIN_S:
         return False
+    alone, filtered = (float(one.r2().mean()) for one in (chosen.judged, beside.judged))
+    if not (alone > 0.0 and filtered > _LEAST_R2):
+        return False
     decoded = (1.0 - share) * chosen.judged.decoded + share * beside.judged.decoded
     judged = dataclasses.replace(chosen.judged, decoded=decoded)
-    if not judged.r2().mean() > chosen.judged.r2().mean():
+    if not judged.r2().mean() > alone:
         return False
     filters = [*beside.filters, whole_filter(search, beside)]
     tables = tuple(

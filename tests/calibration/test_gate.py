@@ -49,8 +49,9 @@ def calibrator() -> Calibrator:
 def as_if_fitted(session: Session, by: CalibratedSession) -> CalibratedSession:
     """Other embeddings in the place of those that a fit found."""
     return dataclasses.replace(
-        by, unit_embedding=session.unit_embedding, session_embedding=session.session_embedding
-    )
+        by, unit_embedding=session.unit_embedding, session_embedding=session.session_embedding,
+        wiener=None,
+    )  # fmt: skip
 
 
 @pytest.mark.slow

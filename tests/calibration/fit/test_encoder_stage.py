@@ -35,7 +35,7 @@ from poyo_edge.training import train
 
 BOTH = FitSettings(
     steps=4, encoder_steps=4, judge_every=3, batch_size=8, lr_units=1e-3, lr_session=1e-3,
-    lr_encoder=0.02, n_folds=2, n_blocks=4,
+    lr_encoder=0.02, n_folds=2, n_blocks=4, mix=False,
 )  # fmt: skip
 
 

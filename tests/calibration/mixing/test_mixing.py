@@ -144,9 +144,16 @@ def test_nothing_is_mixed_that_decodes_held_out_blocks_no_better() -> None:
     found = search._last
     assert found is not None
     chosen, beside = found.chosen, wiener_beside(found)
-    away = dataclasses.replace(beside.judged, decoded=-5.0 * found.chosen.judged.decoded)
-    assert not mix(found, dataclasses.replace(beside, judged=away))
-    assert found.chosen is chosen
+    truth = chosen.judged.truth
+    mean = np.broadcast_to(truth.mean(0), truth.shape)
+    for useless in (-5.0 * chosen.judged.decoded, mean + 0.01 * (truth - mean)):
+        judged = dataclasses.replace(beside.judged, decoded=useless)
+        assert not mix(found, dataclasses.replace(beside, judged=judged))
+        assert found.chosen is chosen
+    nothing = dataclasses.replace(chosen.judged, decoded=mean)
+    found.settle_on(dataclasses.replace(chosen, judged=nothing))
+    assert not mix(found, beside), "a model that decodes nothing is not hidden by a filter"
+    found.settle_on(chosen)
     assert mix(found, beside)
     assert found.chosen.point.r2 > chosen.point.r2
     assert found.chosen.point.step == chosen.point.step
