@@ -170,7 +170,9 @@ def poyo_cell(path: Path, seconds: float | None, options: Any) -> dict[str, Any]
         found["known_electrodes"] = known
     else:
         session = fitted = calibrated(recording, seconds, options)
-        found |= {"heldout": fitted.quality.r2_heldout, "steps": fitted.quality.steps}
+        quality = fitted.quality
+        found |= {"heldout": quality.r2_heldout, "steps": quality.steps}
+        found |= {"wiener_share": quality.wiener_share}
         found["wall_s"] = round(fitted.quality.wall_s, 1)
         try:
             fitted.require_good()

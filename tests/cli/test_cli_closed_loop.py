@@ -67,6 +67,7 @@ def test_decoders_are_compared_on_an_array_of_a_recording(day: Path) -> None:
     assert [(row["decoder"], row["latency_ms"]) for row in rows] == [
         (name, latency) for latency in (0.0, 100.0) for name in ("poyo", "wiener", "kalman")
     ]
+    assert values["wiener_share"] == [0.0, 0.0], "of the session that is named, for each seed"
     for row in rows:
         assert (row["radius_cm"], row["n_trials"]) == (2.0, 4)
         assert 0 <= row["success"] <= 1

@@ -139,7 +139,8 @@ def closed_loop(
         threads=threads,
     )
     again = _recalibration(recalibrate_after, labels)
-    subject = _subject(console, calibration, recording, behavior, again)
+    shares = list[float]()
+    subject = _subject(console, calibration, recording, behavior, again, shares)
     found = run_study(
         subject,
         tried,
@@ -156,6 +157,7 @@ def closed_loop(
         "observe_s": seconds,
         "recalibrate_s": recalibrate_after,
         "labels": None if again is None else labels,
+        "wiener_share": shares,
         "recalibrated": [] if again is None else again.told,
         "task": task,
         "trials": trials,
@@ -215,10 +217,13 @@ def _subject(
     recording: Path | None,
     behavior: str,
     again: _Again | None,
+    shares: list[float],
 ) -> Subject:
-    """The array and its decoders by seed: fitted to the recording, or drawn."""
+    """The array and its decoders by seed: fitted to the recording, or drawn. ``shares`` takes how
+    much of POYO's values are a filter's, seed by seed."""
     from poyo_edge.simulation.array import SimulatedArray
     from poyo_edge.simulation.calibrating import calibrated
+    from poyo_edge.simulation.decoding import LoopDecoding
     from poyo_edge.simulation.fitted.from_recording import array_from_recording, describe
 
     fitted = None
@@ -240,6 +245,11 @@ def _subject(
         if again is not None:
             console.step("controlling, then calibrating again")
             decoders = again(array, decoders, calibration, seed)
+        poyo = next(one for one in decoders if isinstance(one, LoopDecoding))
+        share = poyo.decoder.session.header.wiener_share
+        shares.append(share)
+        if share:
+            console.step(f"{share:.0%} of each of POYO's values is a Wiener filter's, mixed in")
         return array, decoders
 
     return subject
