@@ -74,7 +74,7 @@ class Quality:
     wiener: WienerQuality | None = None
     """A Wiener filter on the same labels; None before it was asked for (``beside_filter``)."""
     wiener_share: float = 0.0
-    """Of that filter in each value, where it is mixed in (``mixing``); 0 where it is not."""
+    """Of that filter in each value, where it is mixed in (``fit.beside``); 0 where it is not."""
     r2_unmixed: float | None = None
     """``r2_heldout`` of the model alone, where a filter is mixed in."""
 

@@ -15,12 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from poyo_edge.calibration.fit.adapter import Adapter
-from poyo_edge.calibration.fit.beside import wiener_beside
+from poyo_edge.calibration.fit.beside import mix, wiener_beside
 from poyo_edge.calibration.fit.fitting import FitSettings
 from poyo_edge.calibration.fit.labels import Labels
 from poyo_edge.calibration.fit.prior import Prior
 from poyo_edge.calibration.fit.search import Search
-from poyo_edge.calibration.mixing import mix
 from poyo_edge.metrics import r2_per_dim
 from poyo_edge.records import JsonRecord
 

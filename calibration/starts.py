@@ -23,14 +23,13 @@ from poyo_edge.artifact import Session
 from poyo_edge.calibration.calibrated import Quality, beside_filter, candidate
 from poyo_edge.calibration.control import top_speed
 from poyo_edge.calibration.fit.adapter import Adapter
-from poyo_edge.calibration.fit.beside import WienerBeside, wiener_beside
+from poyo_edge.calibration.fit.beside import WienerBeside, mix, wiener_beside
 from poyo_edge.calibration.fit.judging import Judged, Point
 from poyo_edge.calibration.fit.pace import Progress
 from poyo_edge.calibration.fit.resuming import ResumeFile
 from poyo_edge.calibration.fit.search import ALL_STEPS, PAST_BEST, OnProgress, Search
 from poyo_edge.calibration.gate import Compared, compare, compare_again, control_in
 from poyo_edge.calibration.intention import IntentionReport
-from poyo_edge.calibration.mixing import mix
 from poyo_edge.calibration.refusing import refusal
 
 FIRST_GUESS, START, IN_USE = "first guess", "start", "session in use"

@@ -1,7 +1,9 @@
 """A Wiener filter on the same labels and folds as a session: what a lab fits in a second.
 
 Its ridge is chosen inside of what a fold learns from, so the blocks that judge it are as new to it
-as they are to the session.
+as they are to the session. What each decodes of these blocks gives the share of a filter that is
+mixed with the model, and says whether their mean is better than the model alone (stacking: Wolpert
+1992; Breiman 1996). The filter of the session is then fitted to all labels, as the session is.
 
 Legend: S samples, F features, O outputs.
 """
@@ -9,15 +11,17 @@ Legend: S samples, F features, O outputs.
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Sequence
 
 import numpy as np
 
 from poyo_edge.arrays import Float64, Int64
-from poyo_edge.calibration.fit.judging import Judged
+from poyo_edge.calibration.fit.judging import Judged, Moment
 from poyo_edge.calibration.fit.labels import Labels
 from poyo_edge.calibration.fit.search import Search
+from poyo_edge.filters.mixed import MixedFilter
 from poyo_edge.filters.wiener import BIN_S, BINS, bin_counts, ridge_path
 
 RIDGES_PER_HZ = (2.0, 5.0, 16.0, 50.0, 160.0)
@@ -32,6 +36,15 @@ _PARTS = 3
 _MOST_SAMPLES, _MOST_PRODUCTS = 6000, 2000
 """Samples that are learned from at the most; the second where there are more features than that. A
 filter is to take seconds."""
+
+
+_MOST_SHARE = 0.5
+"""At least half of a value is the model's: a filter must not hide a model that decodes nothing."""
+_LEAST_SHARE, _LEAST_R2 = 0.02, 0.05
+"""The second of the filter: one that decodes next to nothing only draws values to their mean."""
+_USUAL_SHARE, _USUAL_SPREAD = 0.15, 0.1
+"""What shares are like, mean and standard deviation: held-out blocks of a minute say little about
+them. On the *valid* splits of two sessions, 30 s to 5 minutes, .1 to .25 were best."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -83,6 +96,75 @@ def whole_filter(search: Search, beside: WienerBeside) -> tuple[Float64, Float64
     ridge = float(np.median(beside.ridges))
     ((weights, bias),) = ridge_path(counted.features, counted.values, np.array([ridge]))
     return weights, bias
+
+
+def mix(search: Search, beside: WienerBeside) -> bool:
+    """Mix the filter into what a search has chosen, where that decodes held-out blocks better.
+
+    Args:
+        search: that has ended; what it has chosen is another moment afterwards.
+        beside: the filter on the same folds.
+
+    Returns:
+        Whether anything was mixed.
+    """
+    chosen = search.chosen
+    share = best_share(chosen.judged, beside.judged.decoded)
+    if share < _LEAST_SHARE or search.window_s < BIN_S:
+        return False
+    alone, filtered = (float(one.r2().mean()) for one in (chosen.judged, beside.judged))
+    if not (alone > 0.0 and filtered > _LEAST_R2):
+        return False
+    decoded = (1.0 - share) * chosen.judged.decoded + share * beside.judged.decoded
+    judged = dataclasses.replace(chosen.judged, decoded=decoded)
+    if not judged.r2().mean() > alone:
+        return False
+    filters = [*beside.filters, whole_filter(search, beside)]
+    tables = tuple(
+        dataclasses.replace(one, wiener=_filter(share, weights, bias, search.labels.n_units))
+        for one, (weights, bias) in zip(chosen.tables, filters, strict=True)
+    )
+    point = judged.point(chosen.point.step, [])
+    point = dataclasses.replace(point, loss=chosen.point.loss)
+    search.settle_on(Moment(point=point, judged=judged, tables=tables))
+    return True
+
+
+def best_share(model: Judged, filtered: Float64) -> float:
+    """The filter's share, 0 to ``_MOST_SHARE``: that of least squares on held-out samples, drawn
+    towards the usual one as far as blocks disagree about it.
+
+    Each dimension counts divided by its variance. Without a block in turn, the shares of least
+    squares tell their standard error (the jackknife: Efron and Tibshirani 1993, chapter 11); both
+    shares are weighted by one over their variances.
+
+    Args:
+        model: what the model decodes.
+        filtered: (S, O), what the filter makes of the same samples.
+    """
+    spread = np.maximum(model.truth.var(0), np.finfo(np.float64).tiny)
+    apart = filtered - model.decoded
+    power = (apart**2 / spread).sum(1)
+    gain = ((model.truth - model.decoded) * apart / spread).sum(1)
+    if not power.sum() > 0.0:
+        return 0.0
+    share = float(gain.sum() / power.sum())
+    blocks = [model.block == block for block in np.unique(model.block)]
+    rest = np.array([(gain[~b].sum(), power[~b].sum()) for b in blocks]).reshape(-1, 2)
+    without = rest[rest[:, 1] > 0, 0] / rest[rest[:, 1] > 0, 1]
+    variance = math.inf
+    if len(without) > 1:
+        variance = (len(without) - 1) * float(without.var())
+    trust = _USUAL_SPREAD**2 / (_USUAL_SPREAD**2 + variance)
+    return float(np.clip(trust * share + (1.0 - trust) * _USUAL_SHARE, 0.0, _MOST_SHARE).round(4))
+
+
+def _filter(share: float, weights: Float64, bias: Float64, n_units: int) -> MixedFilter:
+    return MixedFilter(
+        share=share,
+        weights=weights.reshape(n_units, -1, len(bias)).astype(np.float32),
+        bias=bias.astype(np.float32),
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)

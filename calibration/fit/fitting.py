@@ -88,7 +88,7 @@ class FitSettings:
     """Held-out samples of each fold that the result is judged by."""
     mix: bool = True
     """Whether a Wiener filter on the same labels is mixed in where that decodes held-out blocks
-    better (``calibration.mixing``)."""
+    better (``calibration.fit.beside``)."""
 
     def __post_init__(self) -> None:
         for name in ("patience", "most_judged"):
@@ -144,7 +144,7 @@ class Tables:
     encoder: dict[str, Float32] | None = None
     """The encoder's weights (``ENCODER_WEIGHTS``), where they are not the model's."""
     wiener: MixedFilter | None = None
-    """A filter that is mixed with what the model decodes (``calibration.mixing``)."""
+    """A filter that is mixed with what the model decodes (``calibration.fit.beside``)."""
     from_afar: bool = False
     """Whether they are the start of units whose electrodes nobody knows."""
 

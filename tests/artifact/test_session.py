@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 import struct
 from collections.abc import Callable
@@ -12,37 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.calibrating.session_files import DIM, Change, a_session, opened, rewritten
 
 from poyo_edge.artifact import LabelsMade, Session, SessionHeader, read_header
 from poyo_edge.errors import SessionError, UsageError
 from poyo_edge.files import tensors
-from poyo_edge.filters.mixed import MixedFilter
-
-DIM, CORE = 3, "c0" * 32
-
-Change = Callable[[dict[str, Any]], None]
-
-
-def a_session(**header: Any) -> Session:
-    values: dict[str, Any] = {
-        "session_id": "monkey/day 1",
-        "unit_ids": ("u1", "ü2"),
-        "core_hash": CORE,
-        "method": "calibration",
-        "labelled_s": 61.5,
-        "steps": 120,
-        "r2_heldout": 0.8125,
-        "created": "2025-01-01T00:00:00+00:00",
-    }
-    return Session(
-        header=SessionHeader(**(values | header)),
-        unit_embedding=(np.arange(6) / 7).reshape(2, 3).astype(np.float32),
-        session_embedding=np.array([0.5, -1.25, 3e-9], np.float32),
-    )
-
-
-def opened(path: Path) -> Session:
-    return Session.open(path, dim=DIM, core_hash=CORE)
 
 
 def content(session: Session) -> tuple[Any, ...]:
@@ -50,111 +23,10 @@ def content(session: Session) -> tuple[Any, ...]:
     return header, session.unit_embedding.tobytes(), session.session_embedding.tobytes()
 
 
-def an_encoder() -> dict[str, Any]:
-    shapes = {
-        "token_type": (3, DIM), "context_norm.weight": (DIM,), "context_norm.bias": (DIM,),
-        "to_kv": (4, DIM),
-    }  # fmt: skip
-    rng = np.random.default_rng(0)
-    return {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
-
-
-def test_weights_of_the_encoder_come_out_as_they_went_in(tmp_path: Path) -> None:
-    own = an_encoder()
-    shuffled = {name: own[name] for name in sorted(own)}
-    session = dataclasses.replace(a_session(), encoder=shuffled)
-    session.save(tmp_path / "own.session")
-    found = opened(tmp_path / "own.session")
-    assert found.header.schema_version == 5 and found.encoder is not None
-    assert all(np.array_equal(found.encoder[name], own[name]) for name in own)
-    assert found.digest == session.digest != a_session().digest
-    assert a_session().to_bytes() == dataclasses.replace(session, encoder=None).to_bytes()
-
-
-@pytest.mark.parametrize("name", ["token_type", "to_kv"])
-def test_weights_of_the_encoder_that_are_incomplete_are_refused(tmp_path: Path, name: str) -> None:
-    own = an_encoder()
-    with pytest.raises(UsageError, match="encoder: expected token_type"):
-        dataclasses.replace(a_session(), encoder={k: v for k, v in own.items() if k != name})
-    out = tmp_path / "own.session"
-    dataclasses.replace(a_session(), encoder=own).save(out)
-    arrays, metadata = tensors.from_bytes(out.read_bytes(), out, SessionError)
-    del arrays[f"encoder.{name}"]
-    out.write_bytes(tensors.to_bytes(arrays, metadata))
-    with pytest.raises(SessionError, match=f"encoder.{name}"):
-        opened(out)
-
-
-def a_filter() -> MixedFilter:
-    rng = np.random.default_rng(1)
-    return MixedFilter(
-        share=0.25,
-        weights=rng.normal(size=(2, 10, 2)).astype(np.float32),
-        bias=np.ones(2, np.float32),
-    )
-
-
-def test_a_mixed_filter_comes_out_as_it_went_in(tmp_path: Path) -> None:
-    mixed = a_filter()
-    session = dataclasses.replace(a_session(), wiener=mixed, encoder=an_encoder())
-    session.save(tmp_path / "mixed.session")
-    found = opened(tmp_path / "mixed.session")
-    assert found.header.schema_version == 6 and found.wiener is not None
-    assert found.header.wiener_share == found.wiener.share == 0.25
-    assert np.array_equal(found.wiener.weights, mixed.weights)
-    assert np.array_equal(found.wiener.bias, mixed.bias)
-    assert found.encoder is not None
-    assert found.digest == session.digest
-    others = [
-        dataclasses.replace(session, wiener=None),
-        dataclasses.replace(session, wiener=dataclasses.replace(mixed, share=0.26)),
-        dataclasses.replace(session, wiener=dataclasses.replace(mixed, bias=-mixed.bias)),
-        dataclasses.replace(session, wiener=dataclasses.replace(mixed, weights=-mixed.weights)),
-    ]
-    assert len({one.digest for one in [session, *others]}) == 5, "decoded values depend on it"
-    plain = dataclasses.replace(found, wiener=None, encoder=None)
-    plain.save(tmp_path / "plain.session")
-    assert opened(tmp_path / "plain.session").header.schema_version < 3
-    assert b"wiener" not in (tmp_path / "plain.session").read_bytes(), "older readers know no such"
-
-
-@pytest.mark.parametrize(
-    ("share", "arrays", "message"),
-    [
-        (1.5, {}, "a share above 0 and at most 1, got 1.5"),
-        (-0.1, {}, "got -0.1"),
-        (0, {}, "wiener_share: expected the share of a mixed filter, or no such key, got 0"),
-        (0.25, {"wiener.weights": np.ones((3, 10, 2), np.float32)}, "wiener.weights"),
-        (0.25, {"wiener.weights": np.ones((2, 10), np.float32)}, "wiener.weights"),
-        (0.25, {"wiener.bias": np.ones(3, np.float32)}, "wiener.bias"),
-        (0.25, {"wiener.bias": np.full(2, np.nan, np.float32)}, "wiener.bias"),
-    ],
-)
-def test_a_mixed_filter_that_is_none_is_refused(
-    tmp_path: Path, share: float, arrays: dict[str, Any], message: str
-) -> None:
-    path = tmp_path / "mixed.session"
-    dataclasses.replace(a_session(), wiener=a_filter()).save(path)
-    with pytest.raises(SessionError, match=message):
-        opened(rewritten(path, lambda header: header.update(wiener_share=share), arrays))
-    with pytest.raises(UsageError, match="expected weights of 2 units, got 1"):
-        dataclasses.replace(a_session(), wiener=a_filter().of_units(np.array([0])))
-
-
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     path = tmp_path / "day.session"
     a_session().save(path)
-    return path
-
-
-def rewritten(path: Path, change: Change, arrays: dict[str, Any] | None = None) -> Path:
-    """The file with a changed header, whose checksum is right all the same where it can be."""
-    found, metadata = tensors.from_bytes(path.read_bytes(), path, SessionError)
-    values = json.loads(metadata["poyo_edge"])
-    change(values)
-    text = json.dumps(values)
-    path.write_bytes(tensors.to_bytes({**found, **(arrays or {})}, {"poyo_edge": text}))
     return path
 
 

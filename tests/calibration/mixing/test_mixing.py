@@ -13,9 +13,8 @@ from helpers.paths import TINY
 from poyo_edge.arrays import Float64
 from poyo_edge.artifact import Session
 from poyo_edge.calibration import CalibratedSession, FitSettings
-from poyo_edge.calibration.fit.beside import wiener_beside
+from poyo_edge.calibration.fit.beside import best_share, mix, wiener_beside
 from poyo_edge.calibration.fit.judging import Judged
-from poyo_edge.calibration.mixing import best_share, mix
 from poyo_edge.filters.wiener import bin_counts
 from poyo_edge.runtime import Decoder
 
