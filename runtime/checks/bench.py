@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from poyo_edge.errors import UsageError
+from poyo_edge.filters.mixed import MixedFilter
 from poyo_edge.records import JsonRecord
 from poyo_edge.runtime.constants import SessionConstants
 from poyo_edge.runtime.core import Core
@@ -36,6 +37,7 @@ def bench(
     spike_counts: Sequence[int] | None = None,
     repeats: int = 50,
     seed: int = 0,
+    wiener: MixedFilter | None = None,
 ) -> list[BenchLine]:
     """Time single windows of random spikes, the counts taking turns.
 
@@ -46,6 +48,7 @@ def bench(
             artifact decodes from.
         repeats: windows of each count.
         seed: of the spikes.
+        wiener: the session's mixed filter, if it has one; it takes its time too.
 
     Raises:
         UsageError: a count that the artifact never decodes from, or repeats out of range.
@@ -74,7 +77,9 @@ def bench(
     for row in taken:
         for i, (times, units) in enumerate(spikes):
             started = time.perf_counter_ns()
-            core.predict(constants, times, units, query)
+            value = core.predict(constants, times, units, query)
+            if wiener is not None:
+                wiener.mixed_with(value.astype(np.float64), units, times, query)
             row[i] = (time.perf_counter_ns() - started) / 1e6
     return [_line(n, column) for n, column in zip(spike_counts, taken[2:].T, strict=True)]
 

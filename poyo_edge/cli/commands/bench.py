@@ -109,7 +109,9 @@ def _windows(
     core = Core.open(opened, backend=backend, threads=threads)
     chosen = opened.session(session or next(iter(opened.session_files()), None))
     constants = core.constants_of(chosen)
-    timed = run_bench(core, constants, spike_counts=spikes or None, repeats=repeats)
+    timed = run_bench(
+        core, constants, spike_counts=spikes or None, repeats=repeats, wiener=chosen.wiener
+    )
     return {
         "backend": core.backend.name,
         "threads": threads,
