@@ -128,6 +128,12 @@ class Judge:
             r2_unmixed=unmixed,
         )
         quality = beside_filter(quality, search, beside)
+        if unmixed <= 0.0:
+            carried = (
+                f"the model alone decodes held-out blocks no better than their mean (R² "
+                f"{unmixed:.3f}): the Wiener filter that is mixed in carries this session"
+            )
+            quality = dataclasses.replace(quality, notes=(*quality.notes, carried))
         return dataclasses.replace(found, quality=quality)
 
 

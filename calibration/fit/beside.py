@@ -113,7 +113,7 @@ def mix(search: Search, beside: WienerBeside) -> bool:
     if share < _LEAST_SHARE or search.window_s < BIN_S:
         return False
     alone, filtered = (float(one.r2().mean()) for one in (chosen.judged, beside.judged))
-    if not (alone > 0.0 and filtered > _LEAST_R2):
+    if not filtered > _LEAST_R2:
         return False
     decoded = (1.0 - share) * chosen.judged.decoded + share * beside.judged.decoded
     judged = dataclasses.replace(chosen.judged, decoded=decoded)
