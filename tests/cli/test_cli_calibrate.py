@@ -20,6 +20,8 @@ from helpers.waiting import wait_until
 from poyo_edge.artifact import Session
 
 QUALITY = {
+    "wiener_share",
+    "r2_unmixed",
     "r2_heldout",
     "r2_per_dim",
     "r2_interval",
@@ -265,7 +267,7 @@ def test_labels_of_intention_become_a_session(desk: Desk) -> None:
 
 @pytest.mark.slow
 def test_a_session_behind_a_wiener_filter_is_saved_with_that_said(desk: Desk) -> None:
-    given = mixed(duration_s=TRAIN_S + TEST_S)
+    given = mixed(1.5, duration_s=TRAIN_S + TEST_S)
     path = write(
         desk.folder.parent / "mixed.h5", behaviors={"cursor.vel": (given.times, given.values)}
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.calibrating.teacher import SOUND, Lesson, drifted, lesson
+from helpers.calibrating.teacher import SOUND, Lesson, drifted, lesson, mixed
 from helpers.paths import TINY
 
 from poyo_edge.arrays import Float64
@@ -15,20 +15,14 @@ from poyo_edge.artifact import Session
 from poyo_edge.calibration import CalibratedSession, FitSettings
 from poyo_edge.calibration.fit.beside import best_share, mix, wiener_beside
 from poyo_edge.calibration.fit.judging import Judged
-from poyo_edge.filters.wiener import bin_counts
 from poyo_edge.runtime import Decoder
 
 PLAIN = dataclasses.replace(SOUND, mix=False)
 
 
 def half_linear() -> Lesson:
-    """What the teacher decodes, and half as much again that is linear in binned spikes."""
-    given = lesson(duration_s=60.0)
-    counts = bin_counts(given.spike_times, given.spike_rows, len(given.unit_ids), given.times)
-    weights = np.random.default_rng(0).normal(size=(counts[0].size, given.values.shape[1]))
-    linear = counts.reshape(len(counts), -1) @ weights
-    linear *= 0.5 * given.values.std(0) / linear.std(0)
-    return dataclasses.replace(given, values=given.values + linear - linear.mean(0))
+    """What the teacher decodes, and less that is linear in spikes of half a second."""
+    return mixed(0.3, duration_s=60.0)
 
 
 def fitted(given: Lesson, settings: FitSettings = SOUND, **how: object) -> CalibratedSession:
@@ -37,41 +31,41 @@ def fitted(given: Lesson, settings: FitSettings = SOUND, **how: object) -> Calib
 
 def test_it_is_mixed_in_where_that_decodes_held_out_blocks_better(tmp_path: Path) -> None:
     given = half_linear()
-    mixed, plain = fitted(given), fitted(given, PLAIN)
-    quality = mixed.quality
+    session, plain = fitted(given), fitted(given, PLAIN)
+    quality = session.quality
     assert plain.wiener is None and plain.quality.wiener_share == 0
     assert plain.quality.r2_unmixed is None
-    assert mixed.wiener is not None
-    assert 0 < mixed.wiener.share == quality.wiener_share == mixed.header.wiener_share <= 0.5
+    assert session.wiener is not None
+    assert 0 < session.wiener.share == quality.wiener_share == session.header.wiener_share <= 0.5
     assert quality.r2_unmixed == plain.quality.r2_heldout
     assert quality.r2_heldout > plain.quality.r2_heldout + 0.01
     assert quality.r2_heldout == pytest.approx(np.mean(quality.r2_per_dim))
     assert all(low < high for low, high in quality.r2_interval)
     assert quality.wiener is not None and quality.wiener.use == "session"
     values = quality.to_json()
-    assert values["wiener_share"] == mixed.wiener.share
+    assert values["wiener_share"] == session.wiener.share
     assert values["r2_unmixed"] == round(plain.quality.r2_heldout, 6)
-    assert np.array_equal(mixed.unit_embedding, plain.unit_embedding), (
+    assert np.array_equal(session.unit_embedding, plain.unit_embedding), (
         "the model's part is as it was"
     )
-    mixed.save(tmp_path / "mixed.session", force=True)
-    assert Session.open(tmp_path / "mixed.session").digest == mixed.digest != plain.digest
+    session.save(tmp_path / "mixed.session", force=True)
+    assert Session.open(tmp_path / "mixed.session").digest == session.digest != plain.digest
 
 
 def test_a_decoder_adds_it_to_each_value() -> None:
     given = half_linear()
-    mixed = fitted(given)
-    assert mixed.wiener is not None
+    session = fitted(given)
+    assert session.wiener is not None
     adapter, labels = given.calibrator()._adapter, given.labels()
     some = np.arange(20, len(labels.times), 37)
-    tables = (mixed.unit_embedding, mixed.session_embedding, mixed.encoder)
-    expected = adapter.predict(labels, some, *tables, mixed.wiener)
+    tables = (session.unit_embedding, session.session_embedding, session.encoder)
+    expected = adapter.predict(labels, some, *tables, session.wiener)
     assert np.abs(expected - adapter.predict(labels, some, *tables)).max() > 0.1
-    decoder = Decoder.open(TINY, session=mixed)
+    decoder = Decoder.open(TINY, session=session)
     decoder.push(labels.spike_times, labels.spike_rows.astype(np.int64))
     found = np.array([decoder.decode(float(t)).value for t in labels.times[some]])
     np.testing.assert_allclose(found, expected, atol=1e-4)
-    decoder.swap_session(dataclasses.replace(mixed, wiener=None))
+    decoder.swap_session(dataclasses.replace(session, wiener=None))
     decoder.reset()
     decoder.push(labels.spike_times, labels.spike_rows.astype(np.int64))
     without = decoder.decode(float(labels.times[some[0]])).value
@@ -87,11 +81,11 @@ def test_what_the_model_decodes_without_error_is_left_as_it_is() -> None:
 
 def test_a_session_in_use_is_judged_with_its_filter() -> None:
     given = half_linear()
-    mixed = fitted(given)
-    header = dataclasses.replace(mixed.header, session_id="yesterday", method="checkpoint")
+    session = fitted(given)
+    header = dataclasses.replace(session.header, session_id="yesterday", method="checkpoint")
     in_use = Session(
-        header=header, unit_embedding=mixed.unit_embedding,
-        session_embedding=mixed.session_embedding, wiener=mixed.wiener,
+        header=header, unit_embedding=session.unit_embedding,
+        session_embedding=session.session_embedding, wiener=session.wiener,
     )  # fmt: skip
     alone = dataclasses.replace(in_use, wiener=None)
     judged = [fitted(given, in_use=one).quality for one in (in_use, alone)]
