@@ -36,8 +36,6 @@ _PARTS = 3
 _MOST_SAMPLES, _MOST_PRODUCTS = 6000, 2000
 """Samples that are learned from at the most; the second where there are more features than that. A
 filter is to take seconds."""
-
-
 _MOST_SHARE = 0.5
 """At least half of a value is the model's: a filter must not hide a model that decodes nothing."""
 _LEAST_SHARE, _LEAST_R2 = 0.02, 0.05

@@ -1,7 +1,7 @@
-"""A Wiener filter that a session mixes with its model, as the mean of both has less error.
+"""A Wiener filter that a session mixes with its model.
 
 The errors of a model that has learned many sessions, and of a linear filter that knows only this
-one, are partly apart, so their weighted mean is better than either (Wolpert 1992, "Stacked
+one, are partly apart, so their weighted mean can be better than either (Wolpert 1992, "Stacked
 generalization"; Breiman 1996, "Stacked regressions"). The filter sums a weight for each spike of
 the window, by its unit and by the bin that it falls into before the value:
 
