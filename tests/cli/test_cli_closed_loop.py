@@ -28,11 +28,12 @@ SHORT = ("--observe-s", 20, "--latency", 0, "--latency", 100, "--radius", 2, "--
          "--timeout", 3)  # fmt: skip
 
 
-def recorded(folder: Path, unit_ids: tuple[str, ...]) -> Path:
-    """A minute of reaches that units of these names fire at."""
+def recorded(folder: Path, unit_ids: tuple[str, ...], *, shown_s: float = 0.0) -> Path:
+    """A minute of reaches that units of these names fire at, or others of ``shown_s`` before."""
     array = SimulatedArray.draw(ArraySettings(n_units=len(unit_ids)), seed=0)
     task, settings = TaskSettings(kind="random"), ObservationSettings(seconds=60.0)
     block = observe(array, Person(), task, settings, seed=1)
+    lag = round(shown_s / array.period_s)
     return write_recording(
         folder / "day.h5",
         session_id="day",
@@ -40,7 +41,7 @@ def recorded(folder: Path, unit_ids: tuple[str, ...]) -> Path:
         unit_ids=list(unit_ids),
         spike_times=block.spike_times,
         spike_units=block.spike_rows,
-        behaviors={"cursor.vel": (block.times + array.delay_s, block.velocity)},
+        behaviors={"cursor.vel": (block.times + array.delay_s, np.roll(block.velocity, lag, 0))},
         domains={"train": [(0.0, 60.0)]},
     )
 
@@ -120,9 +121,11 @@ def test_table_json_and_pictures_are_written(day: Path, tmp_path: Path) -> None:
     assert "an array fitted to day" in done.stderr
 
 
-def test_a_session_that_observation_cannot_make_good_is_refused() -> None:
-    """The small artifact was never trained: it decodes nothing of an array."""
-    done = run("closed-loop", TINY, *SHORT, "--quiet")
+def test_a_session_that_observation_cannot_make_good_is_refused(tmp_path: Path) -> None:
+    """The array fires at nothing, and neither the small artifact nor a filter decodes it."""
+    unit_ids = tuple(f"x/{row}" for row in range(30))
+    nothing = recorded(tmp_path, unit_ids, shown_s=30.0)
+    done = run("closed-loop", TINY, "--recording", nothing, *SHORT, "--quiet")
     require_one_line(done, 3, "error: session 'observed': expected an angular error of at most 60°")
 
 
