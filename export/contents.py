@@ -54,6 +54,7 @@ def write_contents(
     window_s = source.checkpoint.spec.window_seconds
     for session_id, units in source.sessions.items():
         unit_embedding, session_embedding = source.embeddings(session_id, units)
+        mixed = source.checkpoint.filters.get(session_id)
         header = SessionHeader(
             session_id=session_id, unit_ids=units, core_hash=source.core_hash, created=_now()
         )
@@ -62,6 +63,7 @@ def write_contents(
             unit_embedding=unit_embedding,
             session_embedding=session_embedding,
             activity=_activity(recording, header, behavior, window_s),
+            wiener=None if mixed is None else mixed.of(units),
         )
         session.save(folder / SESSIONS / f"{safe_name(session_id)}.session")
 

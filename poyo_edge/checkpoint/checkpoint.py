@@ -15,6 +15,7 @@ from typing import Any
 
 from torch import Tensor
 
+from poyo_edge.checkpoint.additions import filters_of, guess_of
 from poyo_edge.checkpoint.config import (
     contradictions,
     is_seconds,
@@ -24,7 +25,6 @@ from poyo_edge.checkpoint.config import (
 from poyo_edge.checkpoint.container import Container, ContainerKind, open_container
 from poyo_edge.checkpoint.family import Family, family_of
 from poyo_edge.checkpoint.file import read_checkpoint_file
-from poyo_edge.checkpoint.guess import guess_of
 from poyo_edge.checkpoint.keys import OMEGA, SESSION_TABLE, UNIT_TABLE, VOCAB_KEYS
 from poyo_edge.checkpoint.poyo_plus import with_one_task
 from poyo_edge.checkpoint.sizes import (
@@ -35,6 +35,7 @@ from poyo_edge.checkpoint.sizes import (
     vocab_rows,
 )
 from poyo_edge.errors import UsageError
+from poyo_edge.filters.named import NamedFilter
 from poyo_edge.model import NOT_AVAILABLE, POYO
 from poyo_edge.spec import ModelSpec, OutputScale
 from poyo_edge.unit_guess import UnitGuess
@@ -62,6 +63,7 @@ class Checkpoint:
         omega_formula: which release computed ``rotary_emb.omega``.
         guess: what it says of units that it has not seen, if units share embeddings in it.
         recipe: how it says that it was trained, unchecked; empty where it does not.
+        filters: session id → the Wiener filter that is mixed with what is decoded of it.
     """
 
     path: Path
@@ -81,6 +83,7 @@ class Checkpoint:
     omega_formula: OmegaFormula
     guess: UnitGuess | None = None
     recipe: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    filters: Mapping[str, NamedFilter] = dataclasses.field(default_factory=dict)
 
     def model(self) -> POYO:
         """The model with these weights, in eval mode; ``omega`` is the file's own."""
@@ -151,6 +154,11 @@ class OpenedCheckpoint:
         notes += _converted(self.family.state) + contradictions(hyper, spec)
         notes += _orphans(*map(_ids, vocabs))
         output = output_of(path, hyper, output_scale, spec.dim_out, notes, task)
+        filters = filters_of(path, hyper, spec.dim_out)
+        notes += [
+            f"Session {name!r} mixes a Wiener filter in, {one.mixed.share:.0%} of each value."
+            for name, one in filters.items()
+        ]
         return Checkpoint(
             path=path,
             sha256=self.container.sha256,
@@ -169,6 +177,7 @@ class OpenedCheckpoint:
             omega_formula=omega_formula(weights[OMEGA]),
             guess=guess_of(path, hyper, spec.dim),
             recipe=recipe if isinstance(recipe := hyper.get("recipe"), Mapping) else {},
+            filters=filters,
         )
 
 

@@ -14,8 +14,9 @@ from torch_brain.batching import collate, pad8, track_mask8
 from poyo_edge.arrays import Float64
 from poyo_edge.checkpoint import load_checkpoint
 from poyo_edge.checkpoint.readouts import readouts_of
+from poyo_edge.filters.mixed import MixedFilter
 from poyo_edge.spec import OutputScale
-from poyo_edge.tokens import latent_tokens, window_tokens
+from poyo_edge.tokens import latent_tokens, relative_times, window_tokens
 from poyo_edge.training.lazy import LazyRecording, unit_names
 from poyo_edge.training.validation import predict
 
@@ -35,6 +36,7 @@ class TorchDecoder:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._model = checkpoint.model().to(self._device)
         self._units, self._sessions = checkpoint.unit_vocab, checkpoint.session_vocab
+        self._filters = checkpoint.filters
         self._scale = checkpoint.output
         readouts = readouts_of(path)
         self._scales = {name: scale for name, (scale, _) in readouts.items()}
@@ -56,17 +58,31 @@ class TorchDecoder:
     ) -> Iterator[Float64]:
         """Behaviour (Q, O) of each window, given by its start and its queries (Q,) in seconds."""
         scale, offset = self.output(recording).arrays(self.spec.dim_out)
-        rows = self._rows(recording)
+        rows, mixed = self._rows(recording), self._mixed(recording)
         for first in range(0, len(windows), BATCH):
             some = windows[first : first + BATCH]
             batch = collate([self._inputs(recording, rows, *window) for window in some])
             found = predict(self._model, batch, self._device)
-            for values, (_, queries) in zip(found, some, strict=True):
-                yield values[: len(queries)] * scale + offset
+            for values, (start, queries) in zip(found, some, strict=True):
+                decoded = values[: len(queries)] * scale + offset
+                if mixed is not None:
+                    cut = recording.cut(start, start + self.spec.window_seconds)
+                    decoded = mixed.mixed_with(
+                        decoded,
+                        cut.spike_units.astype(np.int32),
+                        relative_times(cut.spike_times, start, self.spec.window_seconds),
+                        (queries - start).astype(np.float32),
+                    )
+                yield decoded
 
     def _rows(self, recording: LazyRecording) -> npt.NDArray[np.int64]:
         names = unit_names(recording, self._units)
         return np.array([self._units.get(name, 0) for name in names], dtype=np.int64)
+
+    def _mixed(self, recording: LazyRecording) -> MixedFilter | None:
+        """The session's filter, for the recording's units."""
+        named = self._filters.get(recording.session_id)
+        return None if named is None else named.of(unit_names(recording, named.unit_ids))
 
     def _inputs(
         self, recording: LazyRecording, rows: npt.NDArray[np.int64], start: float, queries: Float64

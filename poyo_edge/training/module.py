@@ -5,7 +5,7 @@ Legend: B batch, Q queries, O outputs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,7 +15,8 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.optim import Optimizer
 
-from poyo_edge.checkpoint.guess import SHARING
+from poyo_edge.checkpoint.additions import FILTERS, SHARING, filter_values
+from poyo_edge.filters.named import NamedFilter
 from poyo_edge.model import POYO
 from poyo_edge.training.loss import step_loss
 from poyo_edge.training.optim import optimizer_and_schedule
@@ -38,6 +39,7 @@ class TrainingModule(LightningModule):
         steps_per_epoch: to turn the recipe's epochs into steps.
         tables: what the rows of the model's tables are sums of, if they are.
         start_share: of the weights that tuning began with, in those that are kept.
+        filters: session id → the filter that is mixed with the model; training leaves it alone.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class TrainingModule(LightningModule):
         steps_per_epoch: int,
         tables: SharedTables | None = None,
         start_share: float = 0.0,
+        filters: Mapping[str, NamedFilter] | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -56,6 +59,7 @@ class TrainingModule(LightningModule):
         self.recipe = recipe
         self.steps = steps
         self.start_share = start_share
+        self.filters = filters or {}
         self._thaw = {
             name: thaw_step(name, model.spec.depth, recipe, steps_per_epoch)
             for name, _ in model.named_parameters()
@@ -153,6 +157,9 @@ class TrainingModule(LightningModule):
                 self.tables.without_twins(checkpoint["state_dict"], "model.session_emb.")
             parts = {SHARING: self.tables.state(whole=resumable)}
             checkpoint["hyper_parameters"] = {**checkpoint["hyper_parameters"], **parts}
+        if self.filters:
+            kept = {FILTERS: filter_values(self.filters)}
+            checkpoint["hyper_parameters"] = {**checkpoint["hyper_parameters"], **kept}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on with the average of the interrupted run."""

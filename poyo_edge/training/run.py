@@ -9,6 +9,7 @@ holds plain Python and torch types only and loads with ``weights_only=True``.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import logging
 import signal
@@ -26,14 +27,21 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 from torch.utils.data import DataLoader
 
-from poyo_edge.errors import UsageError
+from poyo_edge.checkpoint.file import read_checkpoint_file
+from poyo_edge.errors import CheckpointError, UsageError
 from poyo_edge.model.threads import torch_threads
 from poyo_edge.spec import OutputScale
 from poyo_edge.training.module import TrainingModule
-from poyo_edge.training.recipe import Recipe
-from poyo_edge.training.start import Plan, check_resume, prepare
+from poyo_edge.training.recipe import RUN_KEYS, Recipe, Source
+from poyo_edge.training.start import Plan, prepare
 from poyo_edge.training.watch import Note, Progress, Watch, save, stop_signals
 from poyo_edge.training.windows import StepBatches, training_loader
+
+_DEFAULTS = {
+    f.name: list(f.default) if isinstance(f.default, tuple) else f.default
+    for f in dataclasses.fields(Recipe)
+}
+"""Of a recipe's keys, as JSON has them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +113,11 @@ def train(
     plan = prepare(data, recipe, start_from=start_from, start_sessions=start_sessions)
     done = check_resume(state_path, plan) if resume and state_path is not None else 0
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    if plan.filters and on_note is not None:
+        on_note(
+            f"{len(plan.filters)} of {len(plan.sessions)} sessions mix a Wiener filter in, as they "
+            f"were calibrated; R² while training is of the model alone"
+        )
     with quiet_lightning(), torch_threads(recipe.threads), stop_signals(state is not None) as stop:
         watch = Watch(plan, state=state_path, stop=stop, on_progress=on_progress, on_note=on_note)
         trainer = make_trainer(plan, [watch], _loggers(logs, done))
@@ -125,6 +138,65 @@ def train(
         wall_s=time.perf_counter() - started,
         start_share=module.start_share if module.start else 0.0,
     )
+
+
+def check_resume(path: Path, plan: Plan) -> int:
+    """Steps that an interrupted run has done, if it is one of this plan.
+
+    Raises:
+        CheckpointError: the file cannot be read, or is of another recipe, size or set of sessions.
+    """
+    content = read_checkpoint_file(path)[0]
+    hyper = content.get("hyper_parameters", {}) if isinstance(content, dict) else {}
+    do = "resume with the same recipe and recordings, or start anew without --resume"
+    if not isinstance(content, dict) or "optimizer_states" not in content or "recipe" not in hyper:
+        raise CheckpointError(
+            path, "content", expected="the state of an interrupted run", got="another file", do=do
+        )
+    # A key that is younger than the state was off when the run began.
+    saved, wanted = {**_DEFAULTS, **hyper["recipe"]}, plan.recipe.to_json()
+    if isinstance(saved.get("data"), dict):
+        plain = Source().to_json()
+        saved["data"] = {
+            name: {**plain, **one} if isinstance(one, dict) else one
+            for name, one in saved["data"].items()
+        }
+        for name, one in wanted["data"].items():  # of before units came from the checkpoint
+            said = saved["data"].get(name)
+            if isinstance(said, dict) and not said.get("unit"):
+                said["unit"] = one["unit"]
+    for key in wanted:
+        if key not in RUN_KEYS and saved.get(key) != wanted[key]:
+            name, before, now = _first_difference(key, saved.get(key), wanted[key])
+            raise CheckpointError(
+                path, name, expected=f"{before!r}, as the run began", got=repr(now), do=do
+            )
+    then = [i for source in hyper["dataset"] for i in source["selection"][0]["sessions"]]
+    now = [i for s in plan.hyper_parameters()["dataset"] for i in s["selection"][0]["sessions"]]
+    if then != now:
+        apart = sorted(set(then) ^ set(now)) or now
+        raise CheckpointError(
+            path,
+            "sessions",
+            expected=f"the {len(then)} sessions of the run",
+            got=f"{len(now)}, apart in {', '.join(apart[:3])}",
+            do=do,
+        )
+    vocab = dict(content["state_dict"]["model.unit_emb.vocab"])
+    if vocab != plan.model.unit_emb.vocab:
+        raise CheckpointError(
+            path, "units", expected=f"the {len(vocab) - 1} units of the run",
+            got=f"{len(plan.model.unit_emb.vocab) - 1}, or others", do=do,
+        )  # fmt: skip
+    return int(content["global_step"])
+
+
+def _first_difference(name: str, before: Any, now: Any) -> tuple[str, Any, Any]:
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in [*now, *before]:
+            if before.get(key) != now.get(key):
+                return _first_difference(f"{name}.{key}", before.get(key), now.get(key))
+    return name, before, now
 
 
 def n_parameters(plan: Plan) -> int:
@@ -167,6 +239,7 @@ def fit(trainer: Trainer, plan: Plan, done: int = 0, state: Path | None = None) 
         plan.steps_per_epoch,
         plan.tables,
         plan.start_share,
+        plan.filters,
     )
     handler = signal.getsignal(signal.SIGINT)
     try:

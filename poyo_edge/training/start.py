@@ -17,14 +17,14 @@ from poyo_edge.arrays import Float32
 from poyo_edge.artifact import Session
 from poyo_edge.artifact.core_weights import core_hash, half_split_order, permute_rows
 from poyo_edge.checkpoint import Checkpoint, load_checkpoint
-from poyo_edge.checkpoint.file import read_checkpoint_file
 from poyo_edge.checkpoint.readouts import readouts_of
 from poyo_edge.errors import CheckpointError, SessionError, UsageError
+from poyo_edge.filters.named import NamedFilter
 from poyo_edge.model import POYO, VocabEmbedding
 from poyo_edge.records import FieldError, checked, field_hints, in_words
 from poyo_edge.spec import OutputScale
 from poyo_edge.training.lazy import unit_names
-from poyo_edge.training.recipe import RUN_KEYS, Recipe, Source, check_spec
+from poyo_edge.training.recipe import Recipe, check_spec
 from poyo_edge.training.sharing import (
     SharedTables,
     electrode_key,
@@ -47,11 +47,6 @@ _ENCODER = {
 """Weights that a session may have of its own (``core_inputs.ENCODER_WEIGHTS``), and their keys."""
 _T_MIN = 1e-4
 """torch_brain's default."""
-_DEFAULTS = {
-    f.name: list(f.default) if isinstance(f.default, tuple) else f.default
-    for f in dataclasses.fields(Recipe)
-}
-"""Of a recipe's keys, as JSON has them."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -67,6 +62,8 @@ class Plan:
     """Windows in an epoch."""
     tables: SharedTables | None = None
     """What the rows of the model's tables are sums of, if units share embeddings."""
+    filters: Mapping[str, NamedFilter] = dataclasses.field(default_factory=dict)
+    """Session → the filter that it mixes with what the model decodes, as it was calibrated."""
 
     @property
     def start_share(self) -> float:
@@ -178,9 +175,10 @@ def prepare(
         atn_dropout=recipe.atn_dropout,
         t_min=recipe.t_min,
     )
+    filters = dict[str, NamedFilter]()
     if source is not None:
         _begin_with(model, source, sessions)
-        begin_with_sessions(model, source, sessions, start_sessions)
+        filters = begin_with_sessions(model, source, sessions, start_sessions)
         if len(start_sessions) == len(sessions):
             recipe = dataclasses.replace(recipe, identify_epochs=0)
     batches = StepBatches(sessions, recipe, steps=1)
@@ -196,6 +194,7 @@ def prepare(
         steps_per_epoch=batches.steps_per_epoch,
         n_windows=batches.n_windows,
         tables=shared_tables(model, sessions, recipe, guess),
+        filters=filters,
     )
 
 
@@ -272,10 +271,11 @@ def begin_with_sessions(
     source: Checkpoint,
     sessions: Sequence[TrainingSession],
     files: Sequence[str | Path],
-) -> None:
+) -> dict[str, NamedFilter]:
     """Give the model what session files hold of the units and sessions that it is trained on.
 
-    Weights of the encoder that a session has of its own are taken where it is the only one.
+    Weights of the encoder that a session has of its own are taken where it is the only one. What
+    the filter of a session makes of its spikes stays as it is while a model learns.
 
     Args:
         model: with the weights of ``source``.
@@ -283,12 +283,21 @@ def begin_with_sessions(
         sessions: what is trained on.
         files: session files, each of one of them.
 
+    Returns:
+        Session → the filter that it mixes with the model, from its file or from the checkpoint;
+        none of a session in which something else is learned now.
+
     Raises:
         SessionError: a file cannot be used, belongs to another model, or is of other units.
         UsageError: a file of no session that is trained on, or two of one.
     """
+    behaviors = {behavior for _, behavior in readouts_of(source.path).values() if behavior}
+    same = {
+        one.session_id for one in sessions if not behaviors or one.recording.behavior in behaviors
+    }
+    filters = {name: one for name, one in source.filters.items() if name in same}
     if not files:
-        return
+        return filters
     weights = {name: tensor.numpy() for name, tensor in source.weights.items()}
     core = core_hash(weights, source.spec)
     by_id = {one.session_id: one for one in sessions}
@@ -304,13 +313,19 @@ def begin_with_sessions(
                 f"each, got {got}"
             )
         seen.add(name)
-        _take(model, by_id[name], found, Path(file))
+        rows = _take(model, by_id[name], found, Path(file))
+        filters.pop(name, None)
+        if found.wiener is not None and name in same:
+            mixed = found.wiener.of_units(np.array([*rows.values()], np.int64))
+            filters[name] = NamedFilter(unit_ids=tuple(rows), mixed=mixed)
         if found.encoder is not None and len(sessions) == 1:
             _take_encoder(model, found.encoder)
+    return filters
 
 
 @torch.no_grad()
-def _take(model: POYO, session: TrainingSession, found: Session, file: Path) -> None:
+def _take(model: POYO, session: TrainingSession, found: Session, file: Path) -> dict[str, int]:
+    """Unit of the recording → its row in the file."""
     row = {unit: i for i, unit in enumerate(found.header.unit_ids)}
     recording = session.recording
     names = zip(recording.unit_ids, unit_names(recording, row), strict=True)
@@ -324,6 +339,7 @@ def _take(model: POYO, session: TrainingSession, found: Session, file: Path) -> 
     model.unit_emb.weight[model.unit_emb.rows(list(known))] = values
     at = model.session_emb.rows([session.session_id])
     model.session_emb.weight[at] = torch.from_numpy(found.session_embedding)
+    return known
 
 
 @torch.no_grad()
@@ -336,62 +352,3 @@ def _take_encoder(model: POYO, encoder: Mapping[str, Float32]) -> None:
         if key == "to_kv":  # a core has the dimensions of its heads in another order
             values = permute_rows(values, back, model.spec.dim_head)
         state[_ENCODER[key]][: len(values)] = torch.from_numpy(values)
-
-
-def check_resume(path: Path, plan: Plan) -> int:
-    """Steps that an interrupted run has done, if it is one of this plan.
-
-    Raises:
-        CheckpointError: the file cannot be read, or is of another recipe, size or set of sessions.
-    """
-    content = read_checkpoint_file(path)[0]
-    hyper = content.get("hyper_parameters", {}) if isinstance(content, dict) else {}
-    do = "resume with the same recipe and recordings, or start anew without --resume"
-    if not isinstance(content, dict) or "optimizer_states" not in content or "recipe" not in hyper:
-        raise CheckpointError(
-            path, "content", expected="the state of an interrupted run", got="another file", do=do
-        )
-    # A key that is younger than the state was off when the run began.
-    saved, wanted = {**_DEFAULTS, **hyper["recipe"]}, plan.recipe.to_json()
-    if isinstance(saved.get("data"), dict):
-        plain = Source().to_json()
-        saved["data"] = {
-            name: {**plain, **one} if isinstance(one, dict) else one
-            for name, one in saved["data"].items()
-        }
-        for name, one in wanted["data"].items():  # of before units came from the checkpoint
-            said = saved["data"].get(name)
-            if isinstance(said, dict) and not said.get("unit"):
-                said["unit"] = one["unit"]
-    for key in wanted:
-        if key not in RUN_KEYS and saved.get(key) != wanted[key]:
-            name, before, now = _first_difference(key, saved.get(key), wanted[key])
-            raise CheckpointError(
-                path, name, expected=f"{before!r}, as the run began", got=repr(now), do=do
-            )
-    then = [i for source in hyper["dataset"] for i in source["selection"][0]["sessions"]]
-    now = [i for s in plan.hyper_parameters()["dataset"] for i in s["selection"][0]["sessions"]]
-    if then != now:
-        apart = sorted(set(then) ^ set(now)) or now
-        raise CheckpointError(
-            path,
-            "sessions",
-            expected=f"the {len(then)} sessions of the run",
-            got=f"{len(now)}, apart in {', '.join(apart[:3])}",
-            do=do,
-        )
-    vocab = dict(content["state_dict"]["model.unit_emb.vocab"])
-    if vocab != plan.model.unit_emb.vocab:
-        raise CheckpointError(
-            path, "units", expected=f"the {len(vocab) - 1} units of the run",
-            got=f"{len(plan.model.unit_emb.vocab) - 1}, or others", do=do,
-        )  # fmt: skip
-    return int(content["global_step"])
-
-
-def _first_difference(name: str, before: Any, now: Any) -> tuple[str, Any, Any]:
-    if isinstance(before, dict) and isinstance(now, dict):
-        for key in [*now, *before]:
-            if before.get(key) != now.get(key):
-                return _first_difference(f"{name}.{key}", before.get(key), now.get(key))
-    return name, before, now

@@ -91,16 +91,16 @@ HOUSE = {
     "checkpoint.family": Row("checkpoint.layouts checkpoint.container checkpoint.poyo_plus"),
     "checkpoint.sizes": Row("model checkpoint.keys checkpoint.foreign", "torch"),
     "checkpoint.config": Row("checkpoint.keys"),
-    "checkpoint.guess": Row("", "torch"),
+    "checkpoint.additions": Row("", "torch"),
     "checkpoint.checkpoint": Row(
         "model checkpoint.keys checkpoint.file checkpoint.container checkpoint.poyo_plus "
-        "checkpoint.family checkpoint.sizes checkpoint.config checkpoint.guess",
+        "checkpoint.family checkpoint.sizes checkpoint.config checkpoint.additions",
         "torch",
     ),
     "checkpoint": Row("checkpoint.checkpoint"),
     "checkpoint.readouts": Row("checkpoint.file checkpoint.config"),
     "training": Row(
-        f"{_FILES} checkpoint checkpoint.file checkpoint.guess checkpoint.readouts model",
+        f"{_FILES} checkpoint checkpoint.file checkpoint.additions checkpoint.readouts model",
         "h5py torch lightning torch_brain tomli",
     ),
     "evaluation": Row(
