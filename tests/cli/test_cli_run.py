@@ -40,7 +40,11 @@ def test_a_file_streams_to_its_end_and_is_recorded(
     assert values["realtime"]["gc_off"] == "granted"  # type: ignore[index]
     assert values["recording"] == str(tmp_path / "today.h5")
     made = Recording.open(tmp_path / "today.h5")
-    assert len(made.spike_times) == len(Recording.open(recording).spike_times)
+    received = values["decoder"]["counters"]["received"]  # type: ignore[index]
+    assert len(made.spike_times) == received
+    if not values["loop"]["packets_dropped"]:  # type: ignore[index]
+        # At eight times the speed a busy machine may drop whole packets, and counts them.
+        assert received == len(Recording.open(recording).spike_times)
 
 
 @pytest.mark.slow
