@@ -118,7 +118,7 @@ def test_without_the_pass_the_encoder_is_apart_and_even_buckets_cost_copies(
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("precision", "n_spikes"),
-    [("fp32", BUCKETS[-1]), *(("fp16", bucket) for bucket in BUCKETS)],
+    [("fp32", BUCKETS[-1]), *(("fp16", bucket) for bucket in BUCKETS[::2])],
 )
 def test_every_attention_of_the_large_published_size_is_one_kernel(
     published: dict[str, RandomCore], precision: str, n_spikes: int
