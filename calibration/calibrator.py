@@ -25,6 +25,7 @@ from poyo_edge.calibration.fit.labels import LabelCollector, Labels
 from poyo_edge.calibration.fit.prior import Prior
 from poyo_edge.calibration.fit.search import OnProgress, Search
 from poyo_edge.calibration.fit.start import from_session, guess_from
+from poyo_edge.calibration.fit.workers import one_blas_thread
 from poyo_edge.calibration.gate import learned_until
 from poyo_edge.calibration.intention import IntentionLabels, IntentionReport
 from poyo_edge.calibration.starts import FIRST_GUESS, IN_USE, START, Judge, Turns, best_of
@@ -252,14 +253,15 @@ class Calibrator:
             steps=sum(search.steps * len(search.fits) for search in searches.values()),
         )
         other = start or in_use
-        taken = best_of(
-            searches,
-            judge,
-            turns,
-            knows=other is not None and _fitted_here(other, self.session_id),
-            resume_file=resume_file,
-            otherwise=partial(self._unknown, search, prior, labels) if names_count else None,
-        )
+        with one_blas_thread:
+            taken = best_of(
+                searches,
+                judge,
+                turns,
+                knows=other is not None and _fitted_here(other, self.session_id),
+                resume_file=resume_file,
+                otherwise=partial(self._unknown, search, prior, labels) if names_count else None,
+            )
         self._last = taken.search
         wall_s = time.monotonic() - began
         return self._session(taken.search, dataclasses.replace(taken.quality, wall_s=wall_s))
@@ -316,7 +318,10 @@ class Calibrator:
             raise UsageError("examine: expected a fit before it, got none; call fit first")
         if not all(0 < share < 1 for share in shares):
             raise UsageError(f"shares: expected numbers between 0 and 1, got {list(shares)}")
-        return examined(self._adapter, search, self.settings, self.unit_ids, shares, on_progress)
+        with one_blas_thread:
+            return examined(
+                self._adapter, search, self.settings, self.unit_ids, shares, on_progress
+            )
 
     def _unknown(self, search: Callable[..., Search], prior: Prior, labels: Labels) -> Search:
         """A search that begins with what is true of any unit, whatever the units are called."""

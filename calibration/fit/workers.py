@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Generic, Protocol, TypeVar
+
+from threadpoolctl import threadpool_limits
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -39,6 +42,37 @@ def each(function: Callable[[_T], _R], items: Sequence[_T], workers: int) -> lis
         if share.error is not None:
             raise share.error
     return [shares[i % workers].results[i // workers] for i in range(len(items))]
+
+
+class OneBlasThread:
+    """While anyone is inside, products of numpy are made by the thread that asks for them alone.
+
+    A BLAS that shares small products among its own threads lets them wait for the next one at full
+    speed: a fit in one thread kept two cores busy, and one in two was slower for it. The limit
+    belongs to the whole process, so it is set when the first comes and given back when the last
+    leaves, whichever order they leave in.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._limit = ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._limit.enter_context(threadpool_limits(limits=1, user_api="blas"))
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._limit.close()
+
+
+one_blas_thread = OneBlasThread()
+"""Of this process: all fits enter the same."""
 
 
 class Stepping(Protocol):

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info
 from helpers.calibrating.teacher import QUICK, SOUND, lesson
 from helpers.commands import WITH_HELPERS, run_python
 from helpers.paths import TINY
@@ -350,6 +351,7 @@ def test_python_hands_its_lock_over_sooner_while_a_fit_runs(gate: Gate) -> None:
     fit = gate.calibrator().start(on_done=lambda _: done.set())
     assert gate.reached.wait(PATIENCE_S)
     assert sys.getswitchinterval() == pytest.approx(5e-4)
+    assert {one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"} <= {1}
     gate.opened.set()
     fit.result(PATIENCE_S)
     assert done.wait(PATIENCE_S)

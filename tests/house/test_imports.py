@@ -145,7 +145,7 @@ HOUSE = {
         "files artifact recording journal runtime runtime.backends runtime.backends.trt", "h5py"
     ),
     "calibration": Row(f"{_FILES} calibration.fit runtime"),
-    "calibration.fit": Row("files artifact runtime runtime.backends"),
+    "calibration.fit": Row("files artifact runtime runtime.backends", "threadpoolctl"),
     "calibration.free_use": Row(
         "artifact runtime runtime.control runtime.feeds calibration calibration.fit"
     ),

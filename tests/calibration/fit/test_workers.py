@@ -5,10 +5,12 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from contextlib import ExitStack
 
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
-from poyo_edge.calibration.fit.workers import Crew, each
+from poyo_edge.calibration.fit.workers import Crew, each, one_blas_thread
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3, 50])
@@ -212,3 +214,22 @@ def test_a_program_that_ends_takes_all_steps_in_one_thread(
     those = [Stepper(), Stepper()]
     Crew(those, 2, Stepper.step, lambda: 2).advance()
     assert [one.steps for one in those] == [2, 2]
+
+
+def blas_threads() -> list[int]:
+    return [one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"]
+
+
+def test_numpy_takes_one_thread_while_anyone_is_inside_and_as_many_as_before_then() -> None:
+    """In whichever order those inside leave, and whatever they leave with."""
+    with threadpool_limits(limits=2, user_api="blas"):
+        usual = blas_threads()
+        first, second = ExitStack(), ExitStack()
+        for one in (first, second):
+            one.enter_context(one_blas_thread)
+            assert set(blas_threads()) <= {1}
+        first.close()
+        assert set(blas_threads()) <= {1}
+        with pytest.raises(ValueError, match="in a fit"), second:
+            raise ValueError("in a fit")
+        assert blas_threads() == usual
