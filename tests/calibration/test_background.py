@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_info
 from helpers.calibrating.teacher import QUICK, SOUND, lesson
 from helpers.commands import WITH_HELPERS, run_python
 from helpers.paths import TINY
 from helpers.waiting import PATIENCE_S
+from threadpoolctl import threadpool_info
 
 from poyo_edge.artifact import Artifact, Session
 from poyo_edge.calibration import BackgroundFit, CalibratedSession, Calibrator, Progress
