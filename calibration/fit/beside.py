@@ -36,13 +36,28 @@ _PARTS = 3
 _MOST_SAMPLES, _MOST_PRODUCTS = 6000, 2000
 """Samples that are learned from at the most; the second where there are more features than that. A
 filter is to take seconds."""
-_MOST_SHARE = 0.5
-"""At least half of a value is the model's: a filter must not hide a model that decodes nothing."""
 _LEAST_SHARE, _LEAST_R2 = 0.02, 0.05
 """The second of the filter: one that decodes next to nothing only draws values to their mean."""
-_USUAL_SHARE, _USUAL_SPREAD = 0.15, 0.1
-"""What shares are like, mean and standard deviation: held-out blocks of a minute say little about
-them. On the *valid* splits of two sessions, 30 s to 5 minutes, .1 to .25 were best."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class UsualShare:
+    """What the filter's shares are like: held-out blocks of a minute say little about one."""
+
+    mean: float
+    spread: float
+    """Standard deviation."""
+    most: float
+    """None is larger."""
+
+
+USUAL = UsualShare(mean=0.15, spread=0.1, most=0.5)
+"""On the *valid* splits of two later sessions of an array, 30 s to 5 minutes of labels, .1 to .25
+were best. At least half of a value is the model's."""
+USUAL_FROM_AFAR = UsualShare(mean=0.4, spread=0.2, most=0.8)
+"""Where training knows units of other animals and none of these. On the *valid* splits of four
+sessions with models of another animal, 30 s of labels, .3 was best in one and half or more in
+three."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -107,7 +122,8 @@ def mix(search: Search, beside: WienerBeside) -> bool:
         Whether anything was mixed.
     """
     chosen = search.chosen
-    share = best_share(chosen.judged, beside.judged.decoded)
+    usual = USUAL_FROM_AFAR if search.start.from_afar else USUAL
+    share = best_share(chosen.judged, beside.judged.decoded, usual)
     if share < _LEAST_SHARE or search.window_s < BIN_S:
         return False
     alone, filtered = (float(one.r2().mean()) for one in (chosen.judged, beside.judged))
@@ -128,9 +144,9 @@ def mix(search: Search, beside: WienerBeside) -> bool:
     return True
 
 
-def best_share(model: Judged, filtered: Float64) -> float:
-    """The filter's share, 0 to ``_MOST_SHARE``: that of least squares on held-out samples, drawn
-    towards the usual one as far as blocks disagree about it.
+def best_share(model: Judged, filtered: Float64, usual: UsualShare = USUAL) -> float:
+    """The filter's share, 0 to the usual one's ``most``: that of least squares on held-out samples,
+    drawn towards the usual one as far as blocks disagree about it.
 
     Each dimension counts divided by its variance. Without a block in turn, the shares of least
     squares tell their standard error (the jackknife: Efron and Tibshirani 1993, chapter 11); both
@@ -139,6 +155,7 @@ def best_share(model: Judged, filtered: Float64) -> float:
     Args:
         model: what the model decodes.
         filtered: (S, O), what the filter makes of the same samples.
+        usual: what shares are like.
     """
     spread = np.maximum(model.truth.var(0), np.finfo(np.float64).tiny)
     apart = filtered - model.decoded
@@ -153,8 +170,9 @@ def best_share(model: Judged, filtered: Float64) -> float:
     variance = math.inf
     if len(without) > 1:
         variance = (len(without) - 1) * float(without.var())
-    trust = _USUAL_SPREAD**2 / (_USUAL_SPREAD**2 + variance)
-    return float(np.clip(trust * share + (1.0 - trust) * _USUAL_SHARE, 0.0, _MOST_SHARE).round(4))
+    trust = usual.spread**2 / (usual.spread**2 + variance)
+    drawn = trust * share + (1.0 - trust) * usual.mean
+    return float(np.clip(drawn, 0.0, usual.most).round(4))
 
 
 def _filter(share: float, weights: Float64, bias: Float64, n_units: int) -> MixedFilter:

@@ -13,7 +13,12 @@ from helpers.paths import TINY
 from poyo_edge.arrays import Float64
 from poyo_edge.artifact import Session
 from poyo_edge.calibration import CalibratedSession, FitSettings
-from poyo_edge.calibration.fit.beside import best_share, mix, wiener_beside
+from poyo_edge.calibration.fit.beside import (
+    USUAL_FROM_AFAR,
+    best_share,
+    mix,
+    wiener_beside,
+)
 from poyo_edge.calibration.fit.judging import Judged
 from poyo_edge.runtime import Decoder
 
@@ -128,6 +133,27 @@ def test_a_share_that_blocks_do_not_tell_is_the_usual_one() -> None:
     torn = best_share(model, model.truth + twice * (other - model.truth))
     certain = best_share(*judged_by(20, 0.8))
     assert 0.0 < torn < certain
+
+
+def test_units_of_another_animal_leave_more_to_the_filter() -> None:
+    assert best_share(*judged_by(1, 0.8), USUAL_FROM_AFAR) == 0.4
+    model, _ = judged_by(20, 0.8)
+    assert best_share(model, model.truth, USUAL_FROM_AFAR) == 0.8
+    given = half_linear()
+    search = given.calibrator(PLAIN)
+    search.fit(start=given.truth)
+    found = search._last
+    assert found is not None
+    chosen, beside = found.chosen, wiener_beside(found)
+    shares = []
+    for from_afar in (False, True):
+        found.start = dataclasses.replace(found.start, from_afar=from_afar)
+        assert mix(found, beside)
+        mixed = found.chosen.tables[-1].wiener
+        assert mixed is not None
+        shares.append(mixed.share)
+        found.settle_on(chosen)
+    assert shares[0] < shares[1]
 
 
 def test_a_model_that_decodes_nothing_by_itself_is_told() -> None:
