@@ -48,7 +48,7 @@ test-device interpreter="python3.12" package=".":
     "{{ interpreter }}" -m venv "$venv"
     "$venv/bin/python" -m pip install --quiet "{{ package }}[ort]" pytest hypothesis
     "$venv/bin/python" -c "import importlib.util as u; assert not u.find_spec('torch')"
-    "$venv/bin/pytest" --quiet
+    OMP_NUM_THREADS=1 "$venv/bin/pytest" --quiet
 
 # The documentation site, strictly, into build/site, notebooks executed: just docs [as-they-are]
 docs notebooks="execute": setup
