@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from typing import Generic, Protocol, TypeVar
 
 from threadpoolctl import threadpool_limits
@@ -50,25 +49,46 @@ class OneBlasThread:
     A BLAS that shares small products among its own threads lets them wait for the next one at full
     speed: a fit in one thread kept two cores busy, and one in two was slower for it. The limit
     belongs to the whole process, so it is set when the first comes and given back when the last
-    leaves, whichever order they leave in.
+    leaves, whichever order they leave in. Only the thread that has set it can give it back, so
+    one of its own does both. Where the program itself limits BLAS meanwhile, that stays.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._inside = 0
-        self._limit = ExitStack()
+        self._left = threading.Event()
+        self._keeper: threading.Thread | None = None
 
     def __enter__(self) -> None:
         with self._lock:
             if not self._inside:
-                self._limit.enter_context(threadpool_limits(limits=1, user_api="blas"))
+                limited, self._left = threading.Event(), threading.Event()
+                keeper = threading.Thread(target=_limit, args=(limited, self._left), daemon=True)
+                try:
+                    keeper.start()
+                except RuntimeError:  # The program ends, and no thread begins any longer.
+                    self._keeper = None
+                else:
+                    self._keeper = keeper
+                    limited.wait()
             self._inside += 1
 
     def __exit__(self, *_: object) -> None:
         with self._lock:
             self._inside -= 1
-            if not self._inside:
-                self._limit.close()
+            if not self._inside and self._keeper is not None:
+                self._left.set()
+                self._keeper.join()
+
+
+def _limit(limited: threading.Event, left: threading.Event) -> None:
+    """Limit BLAS until all have left."""
+    try:
+        with threadpool_limits(limits=1, user_api="blas"):
+            limited.set()
+            left.wait()
+    finally:
+        limited.set()
 
 
 one_blas_thread = OneBlasThread()

@@ -27,6 +27,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 from torch.utils.data import DataLoader
 
+from poyo_edge.checkpoint.additions import FILTERS
 from poyo_edge.checkpoint.file import read_checkpoint_file
 from poyo_edge.errors import CheckpointError, UsageError
 from poyo_edge.model.threads import torch_threads
@@ -182,6 +183,13 @@ def check_resume(path: Path, plan: Plan) -> int:
             got=f"{len(now)}, apart in {', '.join(apart[:3])}",
             do=do,
         )
+    held = hyper.get(FILTERS)
+    if held is not None and set(held) != set(plan.filters):
+        raise CheckpointError(
+            path, FILTERS, expected=f"those of {', '.join(held)}, as the run began",
+            got=f"those of {', '.join(plan.filters) or 'no session'}",
+            do="resume with the same --session files, or start anew without --resume",
+        )  # fmt: skip
     vocab = dict(content["state_dict"]["model.unit_emb.vocab"])
     if vocab != plan.model.unit_emb.vocab:
         raise CheckpointError(

@@ -19,11 +19,11 @@ from helpers.calibrating.teacher import QUICK, SOUND, lesson
 from helpers.commands import WITH_HELPERS, run_python
 from helpers.paths import TINY
 from helpers.waiting import PATIENCE_S
-from threadpoolctl import threadpool_info
 
 from poyo_edge.artifact import Artifact, Session
 from poyo_edge.calibration import BackgroundFit, CalibratedSession, Calibrator, Progress
 from poyo_edge.calibration.fit.adapter import Adapter
+from poyo_edge.calibration.fit.workers import one_blas_thread
 from poyo_edge.errors import CheckFailedError, UsageError
 from poyo_edge.runtime import Decoder, Status
 
@@ -351,11 +351,12 @@ def test_python_hands_its_lock_over_sooner_while_a_fit_runs(gate: Gate) -> None:
     fit = gate.calibrator().start(on_done=lambda _: done.set())
     assert gate.reached.wait(PATIENCE_S)
     assert sys.getswitchinterval() == pytest.approx(5e-4)
-    assert {one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"} <= {1}
+    assert one_blas_thread._inside == 1
     gate.opened.set()
     fit.result(PATIENCE_S)
     assert done.wait(PATIENCE_S)
     assert sys.getswitchinterval() == before
+    assert one_blas_thread._inside == 0
 
 
 def test_two_fits_at_once_leave_pythons_lock_as_it_was() -> None:

@@ -15,10 +15,10 @@ pytest.importorskip("lightning", reason="training needs lightning")
 pytest.importorskip("torch_brain.models", reason="training needs torch_brain")
 
 import numpy as np  # noqa: E402
+from helpers.training.calibrated import calibrated_to  # noqa: E402
 from helpers.training.tiny_run import LAMB, TINY, stopping_at, tiny_study  # noqa: E402
 
-from poyo_edge.artifact import Artifact, Session, SessionHeader  # noqa: E402
-from poyo_edge.artifact.core_weights import core_hash  # noqa: E402
+from poyo_edge.artifact import Artifact  # noqa: E402
 from poyo_edge.checkpoint import load_checkpoint  # noqa: E402
 from poyo_edge.errors import CheckpointError, UsageError  # noqa: E402
 from poyo_edge.evaluation.evaluate import EvaluationSettings, evaluate  # noqa: E402
@@ -56,19 +56,7 @@ def some_filter(n_units: int) -> MixedFilter:
 
 def session_file(base: Path, to: Path, mixed: MixedFilter | None, names: tuple[str, ...]) -> Path:
     """What ``calibrate`` could have found of sim_01 for a checkpoint."""
-    checkpoint = load_checkpoint(base)
-    weights = {name: tensor.numpy() for name, tensor in checkpoint.weights.items()}
-    header = SessionHeader(
-        session_id="sim_01", unit_ids=names, core_hash=core_hash(weights, checkpoint.spec),
-        method="calibration",
-    )  # fmt: skip
-    dim = checkpoint.spec.dim
-    Session(
-        header=header,
-        unit_embedding=np.full((len(names), dim), 0.1, "f4"),
-        session_embedding=np.full(dim, 0.2, "f4"),
-        wiener=mixed,
-    ).save(to)
+    calibrated_to(base, names, session_id="sim_01", wiener=mixed).save(to)
     return to
 
 
@@ -137,6 +125,10 @@ def test_a_run_that_was_killed_keeps_the_filter(base: Path, study: Path, tmp_pat
     given: dict[str, Any] = {"start_from": base, "start_sessions": [day], "state": state}
     with pytest.raises(RuntimeError, match="killed"):
         train([study / "sim_01.h5"], recipe, out, **given, on_progress=stopping_at(4))
+    plain = session_file(base, tmp_path / "plain.session", None, BACKWARDS)
+    other = {**given, "start_sessions": [plain]}
+    with pytest.raises(CheckpointError, match="those of sim_01, as the run began, got those of no"):
+        train([study / "sim_01.h5"], recipe, out, **other, resume=True)
     train([study / "sim_01.h5"], recipe, out, **given, resume=True)
     assert load_checkpoint(out).filters["sim_01"].unit_ids == tuple(sorted(BACKWARDS))
 

@@ -13,11 +13,10 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("lightning")
 pytest.importorskip("torch_brain.models")
 
+from helpers.training.calibrated import calibrated_to  # noqa: E402
 from helpers.training.tiny_run import TINY, stopping_at, tiny_study  # noqa: E402
 
-from poyo_edge.artifact import Session, SessionHeader  # noqa: E402
 from poyo_edge.artifact.core_weights import (  # noqa: E402
-    core_hash,
     half_split_order,
     permute_rows,
 )
@@ -34,20 +33,6 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("study")
     tiny_study(folder, n_sessions=3)
     return folder
-
-
-def calibrated_to(base: Path, ids: tuple[str, ...], **changes: Any) -> Session:
-    """What ``calibrate`` could have found of units, for the model of a checkpoint."""
-    checkpoint = load_checkpoint(base)
-    weights = {name: tensor.numpy() for name, tensor in checkpoint.weights.items()}
-    header = SessionHeader(
-        session_id="sim_02", unit_ids=ids, core_hash=core_hash(weights, checkpoint.spec),
-        method="calibration",
-    )  # fmt: skip
-    dim = checkpoint.spec.dim
-    values = np.arange(len(ids) * dim, dtype=np.float32).reshape(len(ids), dim)
-    made = Session(header=header, unit_embedding=values, session_embedding=np.full(dim, 7, "f4"))
-    return dataclasses.replace(made, **changes)
 
 
 def renamed(source: Path, to: Path, **names: Any) -> None:

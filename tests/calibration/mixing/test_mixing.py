@@ -20,6 +20,7 @@ from poyo_edge.calibration.fit.beside import (
     wiener_beside,
 )
 from poyo_edge.calibration.fit.judging import Judged
+from poyo_edge.calibration.fit.search import Search
 from poyo_edge.runtime import Decoder
 
 PLAIN = dataclasses.replace(SOUND, mix=False)
@@ -101,6 +102,15 @@ def test_a_session_in_use_is_judged_with_its_filter() -> None:
         assert quality.compared.r2 == pytest.approx(quality.r2_heldout)
 
 
+def searched() -> Search:
+    """Behind a fit to half linear behaviour that mixed nothing."""
+    given = half_linear()
+    calibrator = given.calibrator(PLAIN)
+    calibrator.fit(start=given.truth)
+    assert calibrator._last is not None
+    return calibrator._last
+
+
 def judged_by(blocks: int, noise: float) -> tuple[Judged, Float64]:
     """What a model decodes with an error of half the behaviour's sd, and a filter with more."""
     rng, scale = np.random.default_rng(2), np.array([1.0, 50.0])
@@ -139,11 +149,7 @@ def test_units_of_another_animal_leave_more_to_the_filter() -> None:
     assert best_share(*judged_by(1, 0.8), USUAL_FROM_AFAR) == 0.4
     model, _ = judged_by(20, 0.8)
     assert best_share(model, model.truth, USUAL_FROM_AFAR) == 0.8
-    given = half_linear()
-    search = given.calibrator(PLAIN)
-    search.fit(start=given.truth)
-    found = search._last
-    assert found is not None
+    found = searched()
     chosen, beside = found.chosen, wiener_beside(found)
     shares = []
     for from_afar in (False, True):
@@ -167,11 +173,7 @@ def test_a_model_that_decodes_nothing_by_itself_is_told() -> None:
 
 
 def test_nothing_is_mixed_that_decodes_held_out_blocks_no_better() -> None:
-    given = half_linear()
-    search = given.calibrator(PLAIN)
-    search.fit(start=given.truth)
-    found = search._last
-    assert found is not None
+    found = searched()
     chosen, beside = found.chosen, wiener_beside(found)
     truth = chosen.judged.truth
     mean = np.broadcast_to(truth.mean(0), truth.shape)
