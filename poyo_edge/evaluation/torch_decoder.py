@@ -17,7 +17,7 @@ from poyo_edge.checkpoint.readouts import readouts_of
 from poyo_edge.filters.mixed import MixedFilter
 from poyo_edge.spec import OutputScale
 from poyo_edge.tokens import latent_tokens, relative_times, window_tokens
-from poyo_edge.training.lazy import LazyRecording, unit_names
+from poyo_edge.training.lazy import Cut, LazyRecording, unit_names
 from poyo_edge.training.validation import predict
 
 BATCH = 32
@@ -57,20 +57,26 @@ class TorchDecoder:
         self, recording: LazyRecording, windows: Sequence[tuple[float, Float64]]
     ) -> Iterator[Float64]:
         """Behaviour (Q, O) of each window, given by its start and its queries (Q,) in seconds."""
+        window_s = self.spec.window_seconds
         scale, offset = self.output(recording).arrays(self.spec.dim_out)
         rows, mixed = self._rows(recording), self._mixed(recording)
         for first in range(0, len(windows), BATCH):
             some = windows[first : first + BATCH]
-            batch = collate([self._inputs(recording, rows, *window) for window in some])
+            cuts = [recording.cut(start, start + window_s) for start, _ in some]
+            batch = collate(
+                [
+                    self._inputs(recording.session_id, cut, rows, *window)
+                    for cut, window in zip(cuts, some, strict=True)
+                ]
+            )
             found = predict(self._model, batch, self._device)
-            for values, (start, queries) in zip(found, some, strict=True):
+            for values, cut, (start, queries) in zip(found, cuts, some, strict=True):
                 decoded = values[: len(queries)] * scale + offset
                 if mixed is not None:
-                    cut = recording.cut(start, start + self.spec.window_seconds)
                     decoded = mixed.mixed_with(
                         decoded,
                         cut.spike_units.astype(np.int32),
-                        relative_times(cut.spike_times, start, self.spec.window_seconds),
+                        relative_times(cut.spike_times, start, window_s),
                         (queries - start).astype(np.float32),
                     )
                 yield decoded
@@ -85,10 +91,14 @@ class TorchDecoder:
         return None if named is None else named.of(unit_names(recording, named.unit_ids))
 
     def _inputs(
-        self, recording: LazyRecording, rows: npt.NDArray[np.int64], start: float, queries: Float64
+        self,
+        session_id: str,
+        cut: Cut,
+        rows: npt.NDArray[np.int64],
+        start: float,
+        queries: Float64,
     ) -> dict[str, Any]:
         window_s = self.spec.window_seconds
-        cut = recording.cut(start, start + window_s)
         known = rows > 0
         place = np.cumsum(known) - 1
         kept = known[cut.spike_units]
@@ -100,6 +110,6 @@ class TorchDecoder:
             "input_token_type": pad8(tokens.type),
             "input_mask": track_mask8(tokens.unit),
             **self._latents,
-            "session_index": self._sessions[recording.session_id],
+            "session_index": self._sessions[session_id],
             "output_timestamps": pad8((queries - start).astype(np.float32)),
         }
