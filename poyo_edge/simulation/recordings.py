@@ -32,6 +32,8 @@ CLOCK_HZ = 10_000
 """Ticks per second of the clock that spike times are rounded to."""
 Firing = Literal["plain", "rich"]
 FIRINGS: tuple[str, ...] = get_args(Firing)
+Subjects = Literal["one", "each"]
+SUBJECTS: tuple[str, ...] = get_args(Subjects)
 _RICH_SHAPES: tuple[Shape, ...] = ("softplus", "saturating")
 """Of the rates: one of them for each session."""
 _RICH_FACTORS, _RICH_SHARED_SD, _RICH_SHARED_S = 4, 0.25, 0.2
@@ -51,6 +53,10 @@ class Simulation:
     firing: Firing = "plain"
     """How units fire: "plain", Poisson spikes at rates that are linear above zero, or "rich", with
     what makes real ones hard: see above."""
+    subjects: Subjects = "one"
+    """Whose the sessions are: "one" animal's, or "each" an animal's of its own, so that nothing
+    takes their units for the same ones by name. Tuning is drawn anew for each session in any case.
+    """
     reach_s: Range = (0.4, 0.9)
     """Duration of a reach."""
     pause_s: Range = (0.1, 0.5)
@@ -83,6 +89,8 @@ class Simulation:
             raise UsageError(f"motion: expected one of {list(MOTIONS)}, got {self.motion!r}")
         if self.firing not in FIRINGS:
             raise UsageError(f"firing: expected one of {list(FIRINGS)}, got {self.firing!r}")
+        if self.subjects not in SUBJECTS:
+            raise UsageError(f"subjects: expected one of {list(SUBJECTS)}, got {self.subjects!r}")
         if self.reach_s[0] <= 0:
             raise UsageError(f"reach_s: expected seconds > 0, got {self.reach_s}")
         shares = (self.valid_share, self.test_share)
@@ -147,10 +155,11 @@ def _write_session(path: Path, session_id: str, seed: list[int], simulation: Sim
     n_samples = int(simulation.duration_s * simulation.behavior_hz)
     times = np.arange(n_samples) / simulation.behavior_hz
     grid = np.arange(len(position)) / GRID_HZ
+    own = simulation.subjects == "each"
     return write_recording(
         path,
         session_id=session_id,
-        subject_id="simulated",
+        subject_id="_".join(["simulated", *map(str, seed)]) if own else "simulated",
         unit_ids=[f"{session_id}/unit_{i:03d}" for i in range(simulation.n_units)],
         spike_times=spike_times,
         spike_units=spike_units,

@@ -248,6 +248,7 @@ FLAGS = {
         "--units",
         "--motion",
         "--firing",
+        "--subjects",
         "--seed",
         "--overwrite",
         "--json",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,23 @@ def test_sessions_of_a_study_share_neither_units_nor_movement(tmp_path: Path) ->
     assert len({unit for r in recordings for unit in r.unit_ids}) == 3 * SHORT.n_units
     first, second = (r.behavior("cursor.vel").values for r in recordings[:2])
     assert not np.array_equal(first, second)
+
+
+def test_sessions_are_of_one_animal_or_each_of_its_own(tmp_path: Path) -> None:
+    of = {}
+    for subjects in ("one", "each"):
+        simulation = dataclasses.replace(SHORT, subjects=subjects)
+        paths = simulate_study(tmp_path / subjects, n_sessions=2, seed=5, simulation=simulation)
+        paths += simulate_study(
+            tmp_path / f"{subjects}_6", n_sessions=1, seed=6, simulation=simulation
+        )
+        of[subjects] = [Recording.open(path) for path in paths]
+    assert {one.subject_id for one in of["one"]} == {"simulated"}
+    assert len({one.subject_id for one in of["each"]}) == 3, "of another seed too"
+    for one, each in zip(*of.values(), strict=True):
+        np.testing.assert_array_equal(one.spike_times, each.spike_times)
+    with pytest.raises(UsageError, match=r"subjects: expected one of \['one', 'each'\], got 'two'"):
+        Simulation(subjects="two")  # type: ignore[arg-type]
 
 
 @pytest.mark.slow

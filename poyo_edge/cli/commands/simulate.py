@@ -30,6 +30,12 @@ def simulate(
             help="plain, or rich: rates that bend or saturate, shared fluctuations, drift."
         ),
     ] = "plain",
+    subjects: Annotated[
+        str,
+        typer.Option(
+            help="one: all are of one animal; or each: every session is of an animal of its own."
+        ),
+    ] = "one",
     seed: Annotated[int, seed_of("The same seed gives the same spikes.")] = 0,
     overwrite: Annotated[bool, typer.Option(help="Replace recordings of these names.")] = False,
     as_json: Json = False,
@@ -48,8 +54,9 @@ def simulate(
     simulation = Simulation(
         duration_s=seconds,
         n_units=units,
-        motion=motion,  # type: ignore[arg-type]  # both are checked there
+        motion=motion,  # type: ignore[arg-type]  # all three are checked there
         firing=firing,  # type: ignore[arg-type]
+        subjects=subjects,  # type: ignore[arg-type]
     )
     paths = simulate_study(folder, n_sessions=sessions, seed=seed, simulation=simulation)
     names = [str(path) for path in paths]
