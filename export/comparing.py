@@ -77,11 +77,11 @@ def compare_graphs(
     parity, expected = compare(reference, plain, constants, windows, tell=tell)
     say("comparing predictions of the graph for ONNX Runtime")
     variant = OrtCpuBackend(graphs[CORE_ORT_CPU], threads=1)
-    parity = compare_variant(parity, variant, constants, windows, expected, tell=tell)
+    parity = compare_variant(parity, reference, variant, constants, windows, expected, tell=tell)
     if CORE_CPU in graphs:
         say("comparing predictions of the graph of our own operators")
         native = OrtNativeBackend(graphs[CORE_CPU], threads=1)
-        parity = compare_variant(parity, native, constants, windows, expected, tell=tell)
+        parity = compare_variant(parity, reference, native, constants, windows, expected, tell=tell)
     short = [len(w.time) <= _GOLDEN_SPIKES and w.kind == "synthetic" for w in windows]
     labelled = [window for window, kept in zip(windows, short, strict=True) if kept][::2]
     say("comparing gradients")

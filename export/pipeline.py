@@ -109,7 +109,7 @@ class ExportReport:
             "output": checkpoint.output.to_json(),
             "behavior": self.behavior,
             "max_abs_error": self.parity.max_abs_error,
-            "tolerance": self.parity.tolerance,
+            "tolerance": self.parity.most_allowed,
             "output_sd": self.parity.output_sd,
             "rounding": self.parity.rounding,
             "float64_times": self.parity.float64_times,
