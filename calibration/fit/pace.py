@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 from poyo_edge.calibration.fit.schedule import Schedule
 
@@ -12,6 +13,10 @@ _JUDGING_SHARE, _RESULT_SHARE = 0.1, 0.2
 _SPARE = 0.9
 """Share of the time that is planned with: a machine does not always go at the same pace."""
 _FEWEST_JUDGED = 8
+_MEASURED, _MORE, _MOST_MEASURED = 2, 4, 32
+"""Samples that are timed first, times as many then, and the most."""
+_MEASURING_SHARE = 0.02
+"""Most of the time that timing more samples may take."""
 _GRADIENT = 3.3
 """What loss and gradients of a window take, in forward passes: 3.1 (1.3M), 3.3 (11.8M)."""
 _HELD, _HELD_FROM = 16, 40
@@ -58,6 +63,24 @@ class Pace:
     def in_a_hurry(self) -> bool:
         """Whether there is an end to the time."""
         return math.isfinite(self.seconds)
+
+    def measure(self, judge: Callable[[int], int], now: Callable[[], float]) -> None:
+        """Time what a judged sample takes, on more and more of them while that takes next to none
+        of the time: the first ones are slower, and so are batches that are not full.
+
+        Args:
+            judge: judges at most so many samples, with one worker, and says how many there were.
+            now: seconds of a clock.
+        """
+        wanted = _MEASURED
+        while True:
+            began = now()
+            judged = judge(wanted)
+            took = now() - began
+            self.sample_s = took / (max(judged, 1) * self.workers)
+            wanted *= _MORE
+            if wanted > _MOST_MEASURED or _MORE * took > _MEASURING_SHARE * self.seconds:
+                return
 
     def judged_within(self, most: int, n_folds: int) -> int:
         """Samples of each fold to judge by on the way, ``most`` where time allows."""

@@ -39,7 +39,6 @@ _FEW_S, _LEAST_GAP = 60.0, 0.01
 """Of so few labels a fold learns from half. Where training says what units of the animal are like,
 the fit on all labels is better than its folds look, and counts as clearly worse where it is below
 the best one by ``_FALL``, elsewhere by ``_LEAST_GAP``."""
-_MEASURED_SAMPLES = 2
 _MEASURED_STEPS = (1, 3, 10, 30)
 """Steps after which the rest is planned anew: the first ones are slower, and machines change."""
 _ENOUGH = 0.5
@@ -188,11 +187,7 @@ class Search:
             self.moments = [self._judged_anew(moment) for moment in self.moments]
             return True
         if self._pace.in_a_hurry:
-            first, started = self.fits[0], time.monotonic()
-            self._judge_by(_MEASURED_SAMPLES)
-            first.predict_judged()
-            sample_s = (time.monotonic() - started) / len(first.judged())
-            self._pace.sample_s = sample_s / self._adapter.workers
+            self._pace.measure(lambda most: len(self._judged_by(most)), time.monotonic)
             self._judge_by(wanted)
             self._fit_into_time()
         self._judge_by(self._on_the_way())
@@ -254,6 +249,11 @@ class Search:
         """Judge by at most so many samples of each fold from now on."""
         for fit in self.fits:
             fit.most_judged = most
+
+    def _judged_by(self, most: int) -> Float64:
+        """What the first fold decodes, judged by at most so many samples."""
+        self._judge_by(most)
+        return self.fits[0].predict_judged()
 
     def _advance(
         self,

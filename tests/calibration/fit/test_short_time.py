@@ -27,6 +27,7 @@ import poyo_edge.calibration.fit.search as search_module
 import poyo_edge.calibration.starts as starts_module
 from poyo_edge.calibration import FitSettings, Progress
 from poyo_edge.calibration.fit.fitting import Tables
+from poyo_edge.calibration.fit.pace import Pace
 from poyo_edge.calibration.fit.resuming import ResumeFile
 from poyo_edge.calibration.fit.schedule import long_schedule, short_schedule, with_encoder
 from poyo_edge.calibration.fit.search import ALL_STEPS, TIME, Search
@@ -113,6 +114,25 @@ class Machine:
 
         monkeypatch.setattr(opened, "predict", predict)
         monkeypatch.setattr(opened, "gradients", gradients)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "sample_s", "times"), [(1000.0, 0.1, [2, 8, 32]), (10.0, 2.6, [2])]
+)
+def test_first_samples_are_not_what_all_take(
+    seconds: float, sample_s: float, times: list[int]
+) -> None:
+    """Where there is time to measure again: the first call of a runtime is far slower."""
+    now, judged = [0.0], list[int]()
+
+    def judge(most: int) -> int:
+        now[0] += 0.1 * most + (5.0 if not judged else 0.0)
+        judged.append(most)
+        return most
+
+    pace = Pace(seconds=seconds)
+    pace.measure(judge, lambda: now[0])
+    assert (pace.sample_s, judged) == (pytest.approx(sample_s), times)
 
 
 SLOW = dataclasses.replace(QUICK, steps=240, batch_size=4, judge_every=80, judged_on_the_way=80)
