@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -202,11 +203,8 @@ def compare_variant(
     together = _run(backend, constants, [windows[i] for i in short])
     meter = Meter(tell, len(windows))
     alone = [_run(backend, constants, [window])[0] for window in meter.over(windows)]
-    allowed, name = (
-        _Allowed(reference, windows, expected, parity.tolerance),
-        f"{backend.name} graph",
-    )
-    whole = range(len(windows))
+    allowed = _Allowed(reference, windows, expected, parity.tolerance)
+    name, whole = f"{backend.name} graph", range(len(windows))
     lines = (
         allowed.line(name, _errors(alone, expected, whole), whole),
         allowed.line(f"{name}, padded batch", _errors(together, expected, short), short),
@@ -247,9 +245,12 @@ class _Allowed:
         )
 
     def _of(self, i: int) -> float:
-        exact = dataclasses.replace(self._reference, model=in_float64(self._reference.model))
-        own = _largest_difference([exact.predict(self._windows[i])], [self._expected[i]])
+        own = _largest_difference([self._exact.predict(self._windows[i])], [self._expected[i]])
         return max(self._tolerance, TOLERANCE_ROUNDING * own)
+
+    @cached_property
+    def _exact(self) -> Reference:
+        return dataclasses.replace(self._reference, model=in_float64(self._reference.model))
 
 
 class Float32Angles(torch.nn.Module):
