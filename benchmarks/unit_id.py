@@ -88,7 +88,7 @@ def parse() -> argparse.Namespace:
     add("--lr", type=float, nargs="+", default=[1e-3, 2e-3, 5e-3], help="torch_brain's, each")
     add("--steps", type=int, nargs="+", default=[100, 200, 300], help="when torch_brain is judged")
     add("--seed", type=int, nargs="+", default=[0])
-    add("--threads", type=int, default=1, help="threads of torch (default: 1)")
+    add("--threads", type=int, default=1, help="of each side (default: 1)")
     add("--time-steps", type=int, default=0, metavar="N", help="also time N optimiser steps")
     add("--step-threads", type=int, default=2, help="threads of the timed steps (default: 2)")
     add("--wall", type=float, nargs="+", default=[MOST_WALL_S], help="seconds ours may take, each")

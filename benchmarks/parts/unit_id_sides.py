@@ -253,6 +253,7 @@ def fit_ours(session: NewSession, job: Job) -> list[Point]:
         recording.unit_ids,
         session_id=recording.session_id,
         subject=recording.subject_id or None,
+        threads=torch.get_num_threads(),
     )
     add_recording(calibrator, recording, session.key, seconds=job.seconds)
     fitted = calibrator.fit(max_seconds=job.most_wall_s, seed=job.seed)
