@@ -193,6 +193,7 @@ def _recording(path: Path) -> dict[str, Any]:
         "kind": "recording",
         "path": str(path),
         "session_id": recording.session_id,
+        "subject_id": recording.subject_id or None,
         "n_units": len(recording.unit_ids),
         "unit_ids": list(recording.unit_ids[:4]),
         "n_spikes": len(recording.spike_times),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import h5py
 import pytest
 from helpers.damage import flip_bit
 from helpers.paths import ROOT
@@ -13,6 +14,7 @@ from poyo_edge import inspecting
 from poyo_edge.artifact import CORE, MANIFEST
 from poyo_edge.errors import FileProblemError, SessionError
 from poyo_edge.inspecting import NEXT, inspect_path
+from poyo_edge.simulation.recordings import Simulation, simulate_recording
 
 SESSION = "sessions/tiny_a.session"
 
@@ -47,6 +49,15 @@ def test_a_folder_of_recordings_is_told_from_one_of_anything_else(tmp_path: Path
     (tmp_path / "empty folder").mkdir()
     with pytest.raises(FileProblemError):
         inspect_path(tmp_path / "empty folder")
+
+
+def test_a_recording_says_whose_it_is(tmp_path: Path) -> None:
+    simulation = Simulation(duration_s=2.0, n_units=2, subjects="each")
+    path = simulate_recording(tmp_path / "day.h5", session_id="day", seed=3, simulation=simulation)
+    assert inspect_path(path)["subject_id"] == "simulated_3"
+    with h5py.File(path, "r+") as file:
+        del file["subject"]
+    assert inspect_path(path)["subject_id"] is None
 
 
 @pytest.mark.parametrize("kind", NEXT)
