@@ -187,7 +187,7 @@ class Search:
             self.moments = [self._judged_anew(moment) for moment in self.moments]
             return True
         if self._pace.in_a_hurry:
-            self._pace.measure(lambda most: len(self._judged_by(most)), time.monotonic)
+            self._pace.measure(lambda most: len(self._decoded_by_first(most)), time.monotonic)
             self._judge_by(wanted)
             self._fit_into_time()
         self._judge_by(self._on_the_way())
@@ -250,8 +250,8 @@ class Search:
         for fit in self.fits:
             fit.most_judged = most
 
-    def _judged_by(self, most: int) -> Float64:
-        """What the first fold decodes, judged by at most so many samples."""
+    def _decoded_by_first(self, most: int) -> Float64:
+        """What the first fit decodes of its fold, at most so many samples."""
         self._judge_by(most)
         return self.fits[0].predict_judged()
 

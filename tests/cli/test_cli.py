@@ -108,6 +108,10 @@ def test_simulate_and_inspect_speak_of_the_same_recording(tmp_path: Path) -> Non
     about = run_json("inspect", tmp_path / "sim_00.h5")
     assert (about["kind"], about["session_id"], about["n_units"]) == ("recording", "sim_00", 5)
     assert about["behaviors"] == ["cursor.pos", "cursor.vel"]
+    assert about["subject_id"] == "simulated"
+    words = ("--sessions", 1, "--seconds", 5, "--units", 2, "--subjects", "each")
+    run_json("simulate", tmp_path / "each", *words)
+    assert run_json("inspect", tmp_path / "each/sim_00.h5")["subject_id"] == "simulated_0_0"
 
 
 def test_verify_bench_and_inspect_an_artifact(tiny: Path) -> None:
